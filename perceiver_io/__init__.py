@@ -1,0 +1,1 @@
+"""Perceiver, Perceiver IO and CoAtNet in JAX and Haiku."""

@@ -1,0 +1,1 @@
+"""Datasets: numpy in, numpy out."""

@@ -1,0 +1,1 @@
+"""Pure Haiku models: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Training: state, step, optimizer, parallelism, checkpoints, evaluation, logging."""
