@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Makes .venv in the repository's root and installs requirements.txt into it.
+# Does nothing when that is already so; mends an environment that was left half made.
+# PYTHON=/path/to/python chooses the interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usable() { # Whether $1 runs, is Python 3.11 or newer, and can make environments.
+    "$1" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3 python}; do
+        if usable "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "No usable Python found among: ${PYTHON:-python3.11 ... python3.14, python3, python}." \
+        "Python 3.11 or newer with its venv module is needed (on Debian and Ubuntu:" \
+        "apt-get install python3.11 python3.11-venv); another one is chosen by" \
+        "PYTHON=/path/to/python $0." >&2
+    return 1
+}
+
+# The stamp is written last, so its absence means an installation that did not finish.
+stamp=.venv/requirements.cksum
+wanted=$(cksum <requirements.txt)
+if .venv/bin/python -c '' 2>/dev/null && [[ "$(cat "$stamp" 2>/dev/null)" == "$wanted" ]]; then
+    exit 0
+fi
+
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    python=$(find_python)
+    echo "Making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv
+fi
+echo "Installing requirements.txt into .venv (a few minutes the first time)"
+rm -f "$stamp"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+echo "$wanted" >"$stamp"

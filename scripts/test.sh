@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Environment, lint, format, then the tests.
+#   scripts/test.sh                    everything
+#   scripts/test.sh --fast             without the tests marked slow
+#   scripts/test.sh [--fast] ARGS      ARGS go to pytest: -k attention, tests/test_errors.py, -x
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+scripts/setup_env.sh
+
+if [[ "${1:-}" == --fast ]]; then
+    shift
+    set -- -m "not slow" "$@"
+fi
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/python -m pytest "$@"
