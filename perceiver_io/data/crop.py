@@ -1,0 +1,85 @@
+"""From an encoded image to a crop of a given size, decoded at the least resolution that serves."""
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from perceiver_io.errors import UserError
+
+Box = tuple[float, float, float, float]
+"""Left, upper, right, lower edge in pixels."""
+
+_ATTEMPTS = 10
+
+
+def random_box(
+    width: int,
+    height: int,
+    *,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    rng: np.random.Generator,
+) -> Box:
+    """A random part of an image (Szegedy et al. 2015, section 6, "Going deeper with convolutions").
+
+    Its share of the image's area is uniform in `area` and its aspect ratio (width / height)
+    log-uniform in `aspect`. Where ten draws do not fit into the image, the largest central box with
+    the nearest allowed aspect ratio.
+    """
+    for _ in range(_ATTEMPTS):
+        pixels = rng.uniform(*area) * width * height
+        ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        box_width, box_height = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left = int(rng.integers(width - box_width + 1))
+            upper = int(rng.integers(height - box_height + 1))
+            return left, upper, left + box_width, upper + box_height
+    return central_box(width, height, fraction=1.0, aspect=np.clip(width / height, *aspect))
+
+
+def central_box(width: int, height: int, *, fraction: float, aspect: float) -> Box:
+    """The largest central box of the aspect ratio width / height, each side then times `fraction`.
+
+    Fraction 224 / 256 is the usual evaluation crop of 224-pixel classifiers.
+    """
+    box_width = fraction * min(width, height * aspect)
+    box_height = box_width / aspect
+    left, upper = (width - box_width) / 2, (height - box_height) / 2
+    return left, upper, left + box_width, upper + box_height
+
+
+def decode_crop(
+    data: bytes, *, name: str, choose_box: Callable[[int, int], Box], size: tuple[int, int]
+) -> Image.Image:
+    """Decodes a box of an image, resized to size = (height, width) with anti-aliasing, as RGB.
+
+    A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has no fewer pixels than
+    the result needs: the inverse cosine transform then does most of the down-scaling.
+
+    Args:
+        data: an encoded file, of any format that Pillow reads.
+        name: what to call the image in an error.
+        choose_box: box from (width, height) of the image.
+        size: of the result.
+
+    Raises UserError when the image cannot be decoded.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        full_width, full_height = image.size
+        left, upper, right, lower = choose_box(full_width, full_height)
+        height, width = size
+        wanted = full_width * width / (right - left), full_height * height / (lower - upper)
+        image.draft("RGB", (math.ceil(wanted[0]), math.ceil(wanted[1])))
+        image = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"Cannot decode image {name} ({len(data)} bytes): {error}. Replace the file, or remove "
+            "it from the dataset."
+        ) from error
+    scale_x, scale_y = image.width / full_width, image.height / full_height
+    box = left * scale_x, upper * scale_y, right * scale_x, lower * scale_y
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)

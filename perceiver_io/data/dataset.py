@@ -1,0 +1,156 @@
+"""What every dataset is, and the pipeline that all of them share.
+
+A dataset says what its examples are; `Dataset.load` says how they are shuffled, augmented, batched,
+sharded over processes and prefetched. Arrays are NumPy; JAX is not used here.
+
+The stream of a training run depends on the seed and nothing else: the example at position p,
+counted over epochs, is augmented by a generator keyed by (seed, p); batch j holds the positions
+from j * batch_size on; shard i of n takes the batches i, i + n, i + 2n ... Hence the order and the
+content are the same for any number of workers, and the batches of all shards at one step, put one
+behind the other, are the batch that a single process would have seen.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import grain
+import numpy as np
+
+from perceiver_io.errors import UserError
+
+Example = dict[str, np.ndarray]
+Batch = dict[str, np.ndarray]
+BatchSpec = dict[str, tuple[tuple[int, ...], np.dtype]]
+
+# Elements are whole batches, so that a deep buffer would only cost memory.
+_READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset(abc.ABC):
+    """Examples in named splits, served as batches. The fields are the `data` section of a config.
+
+    A subclass gives `splits`, `source`, the two example functions, `collate` and `batch_spec`.
+    Datasets are sent to worker processes: keep large things out of their fields.
+
+    Attributes:
+        splits: names that `load` accepts.
+        num_workers: processes that prepare batches beside the training process; 0 uses one thread
+            of the training process itself. Worker processes need absl's flags to be parsed, as in
+            any program started by `absl.app.run`.
+    """
+
+    splits: ClassVar[tuple[str, ...]]
+    num_workers: int
+
+    @abc.abstractmethod
+    def source(self, split: str) -> Sequence[Any]:
+        """The split's raw examples, by index, cheap to send to another process."""
+
+    @abc.abstractmethod
+    def training_example(self, raw: Any, rng: np.random.Generator) -> Example:
+        """One raw example prepared for training; all randomness comes from `rng`."""
+
+    @abc.abstractmethod
+    def evaluation_example(self, raw: Any) -> Example:
+        """One raw example prepared for evaluation, without randomness."""
+
+    @abc.abstractmethod
+    def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
+        """One batch of examples, without `valid`; mixing across examples happens here."""
+
+    @abc.abstractmethod
+    def batch_spec(self, batch_size: int) -> BatchSpec:
+        """Shape and dtype of each array of a batch, `valid` included."""
+
+    def num_examples(self, split: str) -> int:
+        """Size of the split over all shards. Raises UserError on an unknown split."""
+        return len(self._checked_source(split))
+
+    def load(
+        self, split: str, *, batch_size: int, training: bool, seed: int, shard: tuple[int, int]
+    ) -> grain.IterDataset:
+        """Batches of one shard of a split, each with a boolean array `valid` [batch_size].
+
+        Args:
+            split: one of `splits`.
+            batch_size: examples per batch of this shard; the global batch is batch_size * shard[1].
+            training: endless full batches, shuffled anew every epoch and augmented; else one pass
+                in order, the last batches padded with zeros (valid False) so that every shard
+                yields equally many.
+            seed: of the order and the augmentation; evaluation does not depend on it.
+            shard: (index of this process, number of processes).
+
+        The iterators' `get_state` and `set_state` resume exactly, for an unchanged `num_workers`.
+        Raises UserError on an unknown split, and on a training batch larger than the split.
+        """
+        index, count = shard
+        source = self._checked_source(split)
+        if training:
+            _check_batch_fits(split, batch_size, count, len(source))
+            batches = self._training_batches(source, batch_size, seed)
+        else:
+            batches = self._evaluation_batches(source, batch_size, count)
+        stream = batches[index::count].to_iter_dataset(_READ_OPTIONS)
+        if self.num_workers == 0:
+            return stream
+        options = grain.MultiprocessingOptions(self.num_workers, per_worker_buffer_size=2)
+        return stream.mp_prefetch(options)
+
+    def _checked_source(self, split: str) -> Sequence[Any]:
+        if split not in self.splits:
+            raise UserError(
+                f"{type(self).__name__} has no split {split!r}; choose one of "
+                f"{', '.join(map(repr, self.splits))}."
+            )
+        return self.source(split)
+
+    def _training_batches(
+        self, source: Sequence[Any], batch_size: int, seed: int
+    ) -> grain.MapDataset[Batch]:
+        examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+
+        def collate(examples: Sequence[Example]) -> Batch:
+            batch = self.collate(examples, training=True)
+            return batch | {"valid": np.ones(batch_size, bool)}
+
+        return examples.random_map(self.training_example).batch(batch_size, batch_fn=collate)
+
+    def _evaluation_batches(
+        self, source: Sequence[Any], batch_size: int, num_shards: int
+    ) -> grain.MapDataset[Batch]:
+        def collate(examples: Sequence[Example]) -> Batch:
+            batch = self.collate(examples, training=False)
+            return _pad(batch | {"valid": np.ones(len(examples), bool)}, batch_size)
+
+        examples = grain.MapDataset.source(source).map(self.evaluation_example)
+        batches = examples.batch(batch_size, batch_fn=collate)
+        missing = -len(batches) % num_shards
+        if missing == 0:
+            return batches
+        spec = self.batch_spec(batch_size)
+        padding = grain.MapDataset.range(missing).map(
+            lambda _: {name: np.zeros(*array) for name, array in spec.items()}
+        )
+        return grain.MapDataset.concatenate([batches, padding])
+
+
+def _check_batch_fits(split: str, batch_size: int, num_shards: int, num_examples: int) -> None:
+    if batch_size * num_shards > num_examples:
+        raise UserError(
+            f"A training batch of {batch_size * num_shards} examples ({batch_size} on each of "
+            f"{num_shards} processes) is larger than the split {split!r}, which has "
+            f"{num_examples}; set config.training.batch_size to at most {num_examples}."
+        )
+
+
+def _pad(batch: Batch, batch_size: int) -> Batch:
+    missing = batch_size - len(batch["valid"])
+    if missing == 0:
+        return batch
+    return {
+        name: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
+        for name, array in batch.items()
+    }
