@@ -94,6 +94,7 @@ class _Files(Sequence[EncodedImage]):
             raise UserError(f"Cannot read image {path}: {error.strerror}.") from error
 
 
+@functools.lru_cache
 def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
     layout = (
         "expected one sub-folder of images for each class, as in root/train/cat/1.jpg or "
