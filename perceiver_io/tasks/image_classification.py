@@ -1,0 +1,137 @@
+"""Image classification: label-smoothed cross-entropy, top-1 and top-5 accuracy."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.special
+from jaxtyping import Array, Bool, Float, Int
+from matplotlib.figure import Figure
+
+from perceiver_io.data.digits import Digits
+from perceiver_io.data.image_folder import ImageFolder
+from perceiver_io.data.images import ImageDataset
+from perceiver_io.data.photos import Photos
+from perceiver_io.errors import UserError
+from perceiver_io.tasks import figures
+from perceiver_io.tasks.task import Batch, Task
+
+# Beyond this many classes a figure for each is noise, and a matrix of their pairs illegible.
+MAX_LISTED_CLASSES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageClassification(Task):
+    """Assigns one of `num_classes` classes to an image.
+
+    Batches hold `image` [B, H, W, C], `label` [B, num_classes] (probabilities: one-hot, or soft
+    where training mixes images) and `valid` [B]. The model's outputs are logits [B, num_classes].
+    The class of a soft label is its most probable one.
+
+    Attributes:
+        num_classes: the number of classes.
+        label_smoothing: the share s of a label that is spread evenly over all classes:
+            (1 - s) * label + s / num_classes.
+    """
+
+    num_classes: int
+    label_smoothing: float
+
+    datasets: ClassVar[Mapping[str, type[ImageDataset]]] = {
+        "digits": Digits,
+        "image_folder": ImageFolder,
+        "photos": Photos,
+    }
+
+    def model_inputs(self, batch: Batch) -> dict[str, Array]:
+        """The images, as the model's `inputs`."""
+        return {"inputs": batch["image"]}
+
+    def loss(self, outputs: Float[Array, "B K"], batch: Batch) -> Float[Array, ""]:
+        """Cross-entropy against the smoothed labels in nats, mean over the valid examples."""
+        total, count = self.metrics(outputs, batch)["loss"]
+        return total / jnp.maximum(count, 1)
+
+    def metrics(
+        self, outputs: Float[Array, "B K"], batch: Batch
+    ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
+        """Loss, `top_1` and, where there are more than five classes, `top_5`.
+
+        With five classes or fewer every answer is among the five best, so `top_5` is left out.
+        """
+        self._check_classes(outputs, batch)
+        targets = optax.smooth_labels(batch["label"], self.label_smoothing)
+        values = {"loss": optax.softmax_cross_entropy(outputs, targets)}
+        for k in (1, 5):
+            if k == 1 or k < self.num_classes:
+                values[f"top_{k}"] = _in_top_k(outputs, batch["label"].argmax(-1), k)
+        return {name: _sum_and_count(value, batch["valid"]) for name, value in values.items()}
+
+    def predictions(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Array]:
+        """The true class, the most probable class and its probability, each [B]."""
+        return {
+            "label": batch["label"].argmax(-1),
+            "prediction": outputs.argmax(-1),
+            "probability": jax.nn.softmax(outputs).max(-1),
+        }
+
+    def report(
+        self, predictions: Mapping[str, np.ndarray], dataset: ImageDataset
+    ) -> tuple[dict[str, float], dict[str, Figure]]:
+        """Accuracy by class, and which classes are taken for which.
+
+        `mean_class_accuracy` weighs every class that occurs the same. Up to 20 classes there are
+        also one `class_accuracy/NAME` each, and the figure is the confusion matrix; beyond, the
+        figure lists the most confused pairs.
+        """
+        label, prediction = predictions["label"], predictions["prediction"]
+        by_class = {
+            dataset.class_names[k]: float((prediction[label == k] == k).mean())
+            for k in np.unique(label)
+        }
+        metrics = {"mean_class_accuracy": float(np.mean(list(by_class.values())))}
+        if self.num_classes <= MAX_LISTED_CLASSES:
+            metrics |= {f"class_accuracy/{name}": value for name, value in by_class.items()}
+            figure = figures.confusion_matrix(label, prediction, dataset.class_names)
+        else:
+            figure = figures.confused_pairs(label, prediction, dataset.class_names)
+        return metrics, {"confusion": figure}
+
+    def figure(
+        self, outputs: Float[np.ndarray, "B K"], batch: Batch, dataset: ImageDataset
+    ) -> Figure:
+        """Up to 24 valid images, spread over the batch, with the model's answer above each."""
+        valid = np.flatnonzero(batch["valid"])
+        shown = valid[np.linspace(0, len(valid) - 1, min(len(valid), 24)).astype(int)]
+        return figures.classified_images(
+            images=[dataset.to_display(batch["image"][i]) for i in shown],
+            labels=batch["label"][shown].argmax(-1),
+            probabilities=scipy.special.softmax(outputs[shown], axis=-1),
+            class_names=dataset.class_names,
+        )
+
+    def _check_classes(self, outputs: Float[Array, "B K"], batch: Batch) -> None:
+        for what, array in (("model gives", outputs), ("dataset has", batch["label"])):
+            if array.shape[-1] != self.num_classes:
+                raise UserError(
+                    f"The {what} {array.shape[-1]} classes, but config.task.num_classes is "
+                    f"{self.num_classes}. Set --config.task.num_classes to the number of classes "
+                    "of the dataset; the model's output must have the same width."
+                )
+
+
+def _in_top_k(logits: Float[Array, "B K"], label: Int[Array, " B"], k: int) -> Float[Array, " B"]:
+    """1 where the label is among the k largest logits; of equal logits the first one counts."""
+    _, best = jax.lax.top_k(logits, k)
+    return (best == label[:, None]).any(-1).astype(jnp.float32)
+
+
+def _sum_and_count(
+    value: Float[Array, " B"], valid: Bool[Array, " B"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    # `where`, not a product: what a padded example gives may be infinite.
+    return jnp.where(valid, value, 0).sum(), valid.sum(dtype=jnp.float32)

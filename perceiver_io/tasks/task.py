@@ -1,0 +1,67 @@
+"""The interface of a task: what is asked of a model's outputs, and how the answer is judged."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from perceiver_io.data.dataset import Dataset
+
+Batch = Mapping[str, Array]
+
+
+class Task(abc.ABC):
+    """A loss, its metrics, its pictures and the datasets that it can be trained or measured on.
+
+    Subclasses are frozen dataclasses whose fields are the keys of `config.task`, without `name`.
+    A batch is a dict of arrays with a leading example axis. Its entry `valid` [B] (bool) is False
+    for the examples that only fill up the last batch of an evaluation; they count nowhere.
+    `loss`, `metrics` and `predictions` are traced by JAX; `report` and `figure` run on the host.
+    """
+
+    datasets: ClassVar[Mapping[str, type[Dataset]]]
+    """The classes that `config.data.name` chooses from."""
+
+    @abc.abstractmethod
+    def model_inputs(self, batch: Batch) -> dict[str, Array]:
+        """The keyword arguments of the model's `init` and `apply`."""
+
+    @abc.abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> Float[Array, ""]:
+        """The training loss, a mean over the valid examples."""
+
+    @abc.abstractmethod
+    def metrics(self, outputs: Any, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """One (sum, count) a metric, `loss` among them.
+
+        The evaluation adds them up over batches, devices and processes and divides once, which is
+        exact for any batch size.
+        """
+
+    @abc.abstractmethod
+    def predictions(self, outputs: Any, batch: Batch) -> dict[str, Array]:
+        """Small arrays [B, ...] to be collected over a whole split for `report`; may be empty."""
+
+    @abc.abstractmethod
+    def report(
+        self, predictions: Mapping[str, np.ndarray], dataset: Dataset
+    ) -> tuple[dict[str, float], dict[str, Figure]]:
+        """What needs a whole split at once: further metrics and figures, each by its name.
+
+        Args:
+            predictions: what `predictions` gave for all N valid examples, arrays [N, ...].
+            dataset: where they come from, for the names of classes.
+        """
+
+    @abc.abstractmethod
+    def figure(self, outputs: Any, batch: Batch, dataset: Dataset) -> Figure:
+        """A picture of some examples of a batch, with what the model makes of them.
+
+        Args:
+            outputs: the model's outputs for the batch, as numpy arrays.
+            batch: the batch, as numpy arrays.
+            dataset: where it comes from, for the names of classes and `to_display`.
+        """
