@@ -1,0 +1,167 @@
+"""The project's own rules, read from its source: which way imports go, sizes, docstrings."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 40
+
+PROJECT = {"perceiver_io", "configs", "experiments", "scripts", "tests"}
+# What each part may import beside itself and the leaves, which all may import.
+LEAVES = {"perceiver_io.construct", "perceiver_io.errors"}
+LAYERS = {
+    "perceiver_io": set(),
+    "perceiver_io.construct": set(),
+    "perceiver_io.errors": set(),
+    "perceiver_io.models": set(),
+    "perceiver_io.data": set(),
+    "perceiver_io.training": set(),
+    "perceiver_io.tasks": {"perceiver_io.data"},
+    "perceiver_io.pretrained": {"perceiver_io.models"},
+    "perceiver_io.inference": {"perceiver_io.models"},
+    "configs": set(),
+    "experiments": {
+        "perceiver_io.models",
+        "perceiver_io.data",
+        "perceiver_io.training",
+        "perceiver_io.tasks",
+        "perceiver_io.pretrained",
+        "perceiver_io.inference",
+    },
+}
+# Data is NumPy only, so that its worker processes start without an accelerator.
+ARRAY_LIBRARIES = {"jax", "jaxlib", "haiku", "optax", "flax"}
+
+
+def source_files(*folders):
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(), str(path))
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def root(dotted):
+    return dotted.split(".")[0]
+
+
+def layer_of(dotted):
+    parts = dotted.split(".")
+    return ".".join(parts[:2]) if parts[0] == "perceiver_io" else parts[0]
+
+
+def offences(rule, *folders):
+    """One line for each offence; the rule gives (line number, text) pairs for a file."""
+    return [
+        f"{path.relative_to(ROOT)}:{line} {text}"
+        for path in source_files(*folders)
+        for line, text in rule(path)
+    ]
+
+
+def imports_of(path):
+    """(line number, dotted name) of all that a file imports, at any depth of its code."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def test_every_package_has_its_layer():
+    packages = {module_name(path) for path in ROOT.glob("perceiver_io/*/__init__.py")}
+    assert packages <= set(LAYERS)
+
+
+def test_imports_go_one_way():
+    def upward_imports(path):
+        own = layer_of(module_name(path))
+        for line, name in imports_of(path):
+            is_ours = root(name) in PROJECT
+            if is_ours and layer_of(name) not in LAYERS[own] | LEAVES | {own}:
+                yield line, f"imports {name}"
+
+    assert not offences(upward_imports, "perceiver_io", "configs", "experiments")
+
+
+def test_configs_import_ml_collections_only():
+    def others(path):
+        return [(line, name) for line, name in imports_of(path) if root(name) != "ml_collections"]
+
+    assert not offences(others, "configs")
+
+
+def test_data_does_not_import_jax():
+    def array_libraries(path):
+        return [(line, name) for line, name in imports_of(path) if root(name) in ARRAY_LIBRARIES]
+
+    assert not offences(array_libraries, "perceiver_io/data")
+
+
+def test_files_are_short():
+    def length(path):
+        count = len(path.read_text().splitlines())
+        return [(count, "is the last line")] if count > MAX_FILE_LINES else []
+
+    assert not offences(length, "perceiver_io", "configs", "experiments", "scripts")
+
+
+def test_functions_are_short():
+    def long_functions(path):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef) and lines_of_code(node) > MAX_FUNCTION_LINES:
+                yield node.lineno, f"{node.name} has {lines_of_code(node)} lines of code"
+
+    assert not offences(long_functions, "perceiver_io", "configs", "experiments", "scripts")
+
+
+def lines_of_code(function):
+    """Lines from `def` to the end without the docstring, which may be as long as it needs."""
+    docstring = function.body[0] if ast.get_docstring(function) else None
+    documented = docstring.end_lineno - docstring.lineno + 1 if docstring else 0
+    return function.end_lineno - function.lineno + 1 - documented
+
+
+def undocumented(module):
+    """Public names of a module without a docstring; a method may inherit that of its base class."""
+    if not inspect.getdoc(module):
+        yield module.__name__
+    for name, member in vars(module).items():
+        if name.startswith("_") or getattr(member, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(member) and not member.__doc__:
+            yield f"{module.__name__}.{name}"
+        elif inspect.isclass(member):
+            # A dataclass without a docstring is given one that only repeats its fields.
+            if not member.__doc__ or member.__doc__.startswith(f"{name}("):
+                yield f"{module.__name__}.{name}"
+            for method, value in vars(member).items():
+                is_public = not method.startswith("_") and callable(value)
+                if is_public and not inspect.getdoc(getattr(member, method)):
+                    yield f"{module.__name__}.{name}.{method}"
+
+
+@pytest.mark.parametrize("path", source_files("perceiver_io"), ids=module_name)
+def test_public_names_have_docstrings(path):
+    assert not list(undocumented(importlib.import_module(module_name(path))))
+
+
+def test_no_large_files_are_tracked():
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in listing.stdout.split("\0") if name]
+    assert not [p.name for p in paths if p.is_file() and p.stat().st_size > 8_000_000]
