@@ -20,23 +20,25 @@ find_python() {
     echo "No usable Python found among: ${PYTHON:-python3.11 ... python3.14, python3, python}." \
         "Python 3.11 or newer with its venv module is needed (on Debian and Ubuntu:" \
         "apt-get install python3.11 python3.11-venv); another one is chosen by" \
-        "PYTHON=/path/to/python $0." >&2
+        "PYTHON=/path/to/python scripts/setup_env.sh." >&2
     return 1
 }
 
-# The stamp is written last, so its absence means an installation that did not finish.
+# The checksum of the requirements that .venv holds, or "unfinished" while pip works on it.
 stamp=.venv/requirements.cksum
 wanted=$(cksum <requirements.txt)
-if .venv/bin/python -c '' 2>/dev/null && [[ "$(cat "$stamp" 2>/dev/null)" == "$wanted" ]]; then
+found=$(cat "$stamp" 2>/dev/null || true)
+if [[ "$found" == "$wanted" ]] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
 
-if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+# An interrupted pip leaves packages that it would later take for complete: start afresh.
+if [[ "$found" == unfinished ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     python=$(find_python)
     echo "Making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv
 fi
 echo "Installing requirements.txt into .venv (a few minutes the first time)"
-rm -f "$stamp"
+echo unfinished >"$stamp"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 echo "$wanted" >"$stamp"

@@ -12,8 +12,10 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
+from perceiver_io.data.cifar10 import Cifar10
 from perceiver_io.data.digits import Digits
 from perceiver_io.data.image_folder import ImageFolder
+from perceiver_io.data.imagenet import ImageNet
 from perceiver_io.data.images import ImageDataset
 from perceiver_io.data.photos import Photos
 from perceiver_io.errors import UserError
@@ -42,8 +44,10 @@ class ImageClassification(Task):
     label_smoothing: float
 
     datasets: ClassVar[Mapping[str, type[ImageDataset]]] = {
+        "cifar10": Cifar10,
         "digits": Digits,
         "image_folder": ImageFolder,
+        "imagenet": ImageNet,
         "photos": Photos,
     }
 
