@@ -1,0 +1,188 @@
+"""ImageNet classification: every row of the papers' ImageNet tables.
+
+    python -m experiments.train --config=configs/imagenet.py:PRESET --workdir=DIR \
+        --config.data.root=TFDS_DATA_DIR
+
+Presets, with the top-1 accuracy reported on the validation split and the parameters:
+
+Perceiver IO (2107.14795, section 4.5 and its appendix), batch 1024, 110 epochs
+    fourier                      79.0    48.4M   pixels with 2D Fourier features
+    learned                      72.7    62.3M   1x1 convolution and learned positions
+    conv                         82.1    48.6M   convolutional stem with max pool
+    config_b_fourier             84.5   212.0M   16 unshared layers; figure after JFT pre-training
+    config_b_conv                86.4   212.2M   the same with the convolutional stem
+    perceiver_fourier            78.6    42.1M   Perceiver trained in the same way
+    perceiver_learned            67.6    55.9M
+    perceiver_conv               77.4    42.3M
+
+Perceiver (2103.03206, section 4.1 and its appendix), batch 1024, 120 epochs
+    perceiver_8_cross_attends    78.0    44.9M   the paper's main model
+    perceiver_4_cross_attends    76.5    44.9M
+    perceiver_2_cross_attends    76.5    44.9M
+    perceiver_1_cross_attend     76.7    42.1M
+    perceiver_8_unshared         72.9   326.2M   no weights shared
+    perceiver_8_learned          70.9            learned positions
+    perceiver_8_conv                             convolutional stem
+    permuted                     78.0    44.9M   pixels in one fixed random order
+    permuted_learned             70.9
+
+The papers used 64 TPU v3 cores. `--config.model.compute_dtype=bfloat16` halves the memory.
+"""
+
+from ml_collections import ConfigDict, FieldReference
+from ml_collections.config_dict import placeholder
+
+NUM_TRAIN = 1_281_167
+IMAGE_SIZE = (224, 224)
+
+FOURIER = dict(name="fourier_pixels", image_size=IMAGE_SIZE, num_bands=64)
+LEARNED = dict(name="learned_pixels", image_size=IMAGE_SIZE, channels=256)
+CONV = dict(name="conv_features", image_size=IMAGE_SIZE, channels=64, num_bands=64)
+
+
+def get_config(preset: str = "fourier") -> ConfigDict:
+    """The experiment of one row of the tables above."""
+    model, recipe = PRESETS[preset]
+    batch_size = FieldReference(1024)
+    num_classes = FieldReference(1000)
+    steps = NUM_TRAIN * recipe["epochs"] // batch_size
+
+    config = ConfigDict()
+    config.seed = 0
+    config.init_from = placeholder(str)
+    config.init_prefixes = ()
+    config.model = dict(
+        model,
+        num_classes=num_classes,
+        attention=dict(key_chunk_size=1024, fold_projections=True),
+        compute_dtype="float32",
+    )
+    config.task = dict(name="image_classification", num_classes=num_classes, label_smoothing=0.1)
+    config.data = dict(
+        name="imagenet",
+        root="~/tensorflow_datasets",
+        image_size=IMAGE_SIZE,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        crop_area=(0.08, 1.0),
+        crop_aspect=(3 / 4, 4 / 3),
+        evaluation_crop=0.875,
+        flip=True,
+        randaugment_layers=4,
+        randaugment_magnitude=5.0,
+        mixup_alpha=0.2,
+        cutmix_alpha=0.2,
+        num_workers=16,
+    )
+    config.optimizer = dict(
+        name="lamb",
+        weight_decay=0.1,
+        decay_positions=True,
+        clip_norm=10.0,
+        b1=0.9,
+        b2=0.999,
+        eps=1e-6,
+    )
+    config.schedule = recipe["schedule"](steps)
+    config.training = dict(
+        split="train",
+        batch_size=batch_size,
+        steps=steps,
+        accumulate=1,
+        ema_decay=placeholder(float),
+    )
+    config.evaluation = dict(splits=("validation",), batch_size=1024, every=5000)
+    config.checkpoint = dict(every=1000, keep=2, best_metric="validation/top_1", best_mode="max")
+    config.logging = dict(every=100, histograms=False)
+    config.parallel = dict(name="mesh", fsdp=1)
+    return config
+
+
+def _perceiver_io(inputs: dict, *, query_residual: bool = True) -> dict:
+    """Config A: 8 blocks of the same 6 layers."""
+    return dict(
+        name="perceiver_io_classifier",
+        inputs=inputs,
+        encoder=dict(
+            num_latents=512,
+            latent_dim=1024,
+            num_blocks=8,
+            cross_attend=dict(num_heads=1, use_query_residual=True),
+            latent_stack=dict(num_layers=6, num_heads=8, remat=True),
+        ),
+        decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=query_residual)),
+    )
+
+
+def _config_b(inputs: dict) -> dict:
+    """Config B: 16 layers with weights of their own, four times as wide inside."""
+    model = _perceiver_io(inputs)
+    model["encoder"]["num_blocks"] = 1
+    model["encoder"]["latent_stack"] = dict(num_layers=16, num_heads=8, widening=4, remat=True)
+    return model
+
+
+def _perceiver(inputs: dict, *, cross_attends: tuple, stacks: tuple = (0,) * 8) -> dict:
+    """The original Perceiver: before each of 8 stacks of 6 layers, a cross-attend or none."""
+    return dict(
+        name="perceiver_classifier",
+        inputs=inputs,
+        encoder=dict(
+            num_latents=512,
+            latent_dim=1024,
+            cross_attends=cross_attends,
+            stacks=stacks,
+            cross_attend=dict(num_heads=1, use_query_residual=True),
+            latent_stack=dict(num_layers=6, num_heads=8, remat=True),
+        ),
+    )
+
+
+def _permuted(inputs: dict) -> dict:
+    return dict(name="permuted", inputs=inputs, seed=0)
+
+
+def _flat_then_cosine(steps: FieldReference) -> dict:
+    return dict(
+        name="flat_then_cosine", peak=2e-3, warmup_steps=0, flat_steps=steps // 2, total_steps=steps
+    )
+
+
+def _three_drops(steps: FieldReference) -> dict:
+    """Divided by 10 after 84, 102 and 114 of 120 epochs."""
+    boundaries = tuple(steps * epoch // 120 for epoch in (84, 102, 114))
+    return dict(name="steps", peak=4e-3, warmup_steps=0, boundaries=boundaries, factor=0.1)
+
+
+# Which cross-attend comes before each of the 8 stacks: the first has weights of its own, the
+# later ones share theirs.
+ONE = (0,) + (None,) * 7
+TWO = (0, None, None, None, 1, None, None, None)
+FOUR = (0, None, 1, None, 1, None, 1, None)
+EIGHT = (0,) + (1,) * 7
+
+PERCEIVER_IO_RECIPE = dict(epochs=110, schedule=_flat_then_cosine)
+PERCEIVER_RECIPE = dict(epochs=120, schedule=_three_drops)
+
+PRESETS = {
+    "fourier": (_perceiver_io(FOURIER), PERCEIVER_IO_RECIPE),
+    "learned": (_perceiver_io(LEARNED, query_residual=False), PERCEIVER_IO_RECIPE),
+    "conv": (_perceiver_io(CONV), PERCEIVER_IO_RECIPE),
+    "config_b_fourier": (_config_b(FOURIER), PERCEIVER_IO_RECIPE),
+    "config_b_conv": (_config_b(CONV), PERCEIVER_IO_RECIPE),
+    "perceiver_fourier": (_perceiver(FOURIER, cross_attends=ONE), PERCEIVER_IO_RECIPE),
+    "perceiver_learned": (_perceiver(LEARNED, cross_attends=ONE), PERCEIVER_IO_RECIPE),
+    "perceiver_conv": (_perceiver(CONV, cross_attends=ONE), PERCEIVER_IO_RECIPE),
+    "perceiver_1_cross_attend": (_perceiver(FOURIER, cross_attends=ONE), PERCEIVER_RECIPE),
+    "perceiver_2_cross_attends": (_perceiver(FOURIER, cross_attends=TWO), PERCEIVER_RECIPE),
+    "perceiver_4_cross_attends": (_perceiver(FOURIER, cross_attends=FOUR), PERCEIVER_RECIPE),
+    "perceiver_8_cross_attends": (_perceiver(FOURIER, cross_attends=EIGHT), PERCEIVER_RECIPE),
+    "perceiver_8_unshared": (
+        _perceiver(FOURIER, cross_attends=tuple(range(8)), stacks=tuple(range(8))),
+        PERCEIVER_RECIPE,
+    ),
+    "perceiver_8_learned": (_perceiver(LEARNED, cross_attends=EIGHT), PERCEIVER_RECIPE),
+    "perceiver_8_conv": (_perceiver(CONV, cross_attends=EIGHT), PERCEIVER_RECIPE),
+    "permuted": (_perceiver(_permuted(FOURIER), cross_attends=EIGHT), PERCEIVER_RECIPE),
+    "permuted_learned": (_perceiver(_permuted(LEARNED), cross_attends=EIGHT), PERCEIVER_RECIPE),
+}

@@ -1,0 +1,245 @@
+"""Scaled dot-product attention as pure functions: one entry, `attend`, over interchangeable forms.
+
+Shape letters: B batch (1 where the same for every example), O queries, M inputs, H heads,
+K query/key head size, V value head size.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+# Finite, so that a row whose keys are all masked has no NaN on its way to being zeroed.
+_MASKED_LOGIT = -1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionForm:
+    """How attention is computed; never what is computed.
+
+    key_chunk_size: most keys taken at once, with an online softmax over the chunks;
+        None for the plain form, whose logits take O x M numbers per head.
+    fold_projections: fold the linear projections of one-head attention into each other where
+        that takes fewer FLOPs.
+    """
+
+    key_chunk_size: int | None = 1024
+    fold_projections: bool = True
+
+
+_current_form = AttentionForm()
+
+
+@contextlib.contextmanager
+def attention_form(form: AttentionForm) -> Iterator[None]:
+    """Traces every attention inside the context in this form."""
+    global _current_form
+    previous, _current_form = _current_form, form
+    try:
+        yield
+    finally:
+        _current_form = previous
+
+
+def current_form() -> AttentionForm:
+    """The form that attention is traced in here."""
+    return _current_form
+
+
+class KeysValues(NamedTuple):
+    """What queries attend to. `key_bias` is added to a key's logit for every query."""
+
+    keys: Float[Array, "B M H K"]
+    values: Float[Array, "B M H V"]
+    key_bias: Float[Array, "B M"] | None = None
+
+
+class Dropout(NamedTuple):
+    """Dropout of attention weights: the rate and the key that draws them."""
+
+    rate: float
+    rng: PRNGKeyArray
+
+
+def attend(
+    queries: Float[Array, "b O H K"],
+    source: Any,
+    keys_values: Callable[[Any], KeysValues],
+    *,
+    scale: float,
+    key_mask: Bool[Array, "B M"] | None = None,
+    query_mask: Bool[Array, "B O"] | None = None,
+    dropout: Dropout | None = None,
+) -> Float[Array, "B O H V"]:
+    """softmax(scale * Q K^T) V, in the form that is current.
+
+    Args:
+        queries: the queries; a batch of 1 is shared by every example.
+        source: arrays [B, M, ...] that keys and values are made from, one row a key.
+        keys_values: makes keys and values of any run of rows of `source`, so that long inputs
+            are never projected as a whole.
+        scale: factor on the logits.
+        key_mask: False for keys that no query sees.
+        query_mask: False for queries whose result is zeros.
+        dropout: of the attention weights; None for none.
+
+    Returns:
+        The weighted values; zeros for a query that is masked or sees no key.
+    """
+    form = current_form()
+    num_keys = _num_keys(source)
+    if form.key_chunk_size is None or num_keys <= form.key_chunk_size:
+        result = plain_attention(
+            queries, keys_values(source), scale=scale, key_mask=key_mask, dropout=dropout
+        )
+    else:
+        result = chunked_attention(
+            queries,
+            source,
+            keys_values,
+            chunk_size=form.key_chunk_size,
+            scale=scale,
+            key_mask=key_mask,
+            dropout=dropout,
+        )
+    if query_mask is not None:
+        result = jnp.where(query_mask[:, :, None, None], result, 0)
+    return result
+
+
+def plain_attention(
+    queries: Float[Array, "b O H K"],
+    keys_values: KeysValues,
+    *,
+    scale: float,
+    key_mask: Bool[Array, "B M"] | None = None,
+    dropout: Dropout | None = None,
+) -> Float[Array, "B O H V"]:
+    """The textbook form: all logits at once, softmax in float32."""
+    logits = _logits(queries, keys_values, scale, key_mask)
+    weights = jax.nn.softmax(logits, axis=-1)
+    if key_mask is not None:
+        weights = jnp.where(key_mask[:, None, None, :], weights, 0)
+    return _weighted_values(weights, keys_values.values, dropout).astype(queries.dtype)
+
+
+def chunked_attention(
+    queries: Float[Array, "b O H K"],
+    source: Any,
+    keys_values: Callable[[Any], KeysValues],
+    *,
+    chunk_size: int,
+    scale: float,
+    key_mask: Bool[Array, "B M"] | None = None,
+    dropout: Dropout | None = None,
+) -> Float[Array, "B O H V"]:
+    """The same function in chunks of keys: memory linear in the keys, forward and gradient.
+
+    Keeps a running maximum, denominator and numerator of the softmax (Rabe and Staats,
+    arXiv 2112.05682). The gradient recomputes each chunk's logits instead of storing them.
+    """
+    chunks, restore_batch = _split_into_chunks(source, key_mask, chunk_size)
+
+    @jax.checkpoint
+    def add_chunk(sums, chunk):
+        index, rows, mask = restore_batch(chunk)
+        part = keys_values(rows)
+        logits = _logits(queries, part, scale, mask)
+        maximum = jnp.maximum(sums.maximum, jax.lax.stop_gradient(logits.max(axis=-1)))
+        weights = jnp.exp(logits - maximum[..., None])
+        if mask is not None:
+            weights = jnp.where(mask[:, None, None, :], weights, 0)
+        # The result does not depend on the maximum, so no gradient flows through it.
+        decay = jnp.exp(sums.maximum - maximum)
+        chunk_dropout = dropout and dropout._replace(rng=jax.random.fold_in(dropout.rng, index))
+        weighted = _weighted_values(weights, part.values, chunk_dropout)
+        numerator = sums.numerator * jnp.moveaxis(decay, 1, 2)[..., None] + weighted
+        denominator = sums.denominator * decay + weights.sum(axis=-1)
+        return _RunningSums(maximum, denominator, numerator), None
+
+    first = jax.eval_shape(lambda: restore_batch(jax.tree.map(lambda x: x[0], chunks)))
+    sums, _ = jax.lax.scan(add_chunk, _initial_sums(queries, first, keys_values), chunks)
+    denominator = jnp.where(sums.denominator == 0, 1, sums.denominator)
+    return (sums.numerator / jnp.moveaxis(denominator, 1, 2)[..., None]).astype(queries.dtype)
+
+
+class _RunningSums(NamedTuple):
+    maximum: Float[Array, "B H O"]
+    denominator: Float[Array, "B H O"]
+    numerator: Float[Array, "B O H V"]
+
+
+def _initial_sums(queries, chunk, keys_values) -> _RunningSums:
+    _, rows, mask = chunk
+    part = jax.eval_shape(keys_values, rows)
+    batch = max(queries.shape[0], part.keys.shape[0], 1 if mask is None else mask.shape[0])
+    _, num_queries, num_heads, _ = queries.shape
+    row = (batch, num_heads, num_queries)
+    return _RunningSums(
+        maximum=jnp.full(row, _MASKED_LOGIT, jnp.float32),
+        denominator=jnp.zeros(row, jnp.float32),
+        numerator=jnp.zeros((batch, num_queries, num_heads, part.values.shape[-1]), jnp.float32),
+    )
+
+
+def _num_keys(source) -> int:
+    return jax.tree.leaves(source)[0].shape[1]
+
+
+def _split_into_chunks(source, key_mask, most: int):
+    """Splits rows into (index, source, mask) chunks to scan over, [B, M, ...] -> [chunks, B, m, ...].
+
+    Padded, with a mask, only where no m close to `most` divides M. Arrays with a batch of 1 lose
+    that axis, which the second result gives back to a chunk: a scan would copy them otherwise.
+    """
+    num_keys = _num_keys(source)
+    divisors = (size for size in range(most, most // 2, -1) if num_keys % size == 0)
+    chunk_size = next(divisors, most)
+    num_chunks = -(-num_keys // chunk_size)
+    padding = num_chunks * chunk_size - num_keys
+    if padding and key_mask is None:
+        key_mask = jnp.ones((1, num_keys), bool)
+
+    def split(x):
+        if padding:
+            x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
+        batch, _, *rest = x.shape
+        if batch == 1:
+            return x.reshape(num_chunks, chunk_size, *rest)
+        return jnp.moveaxis(x.reshape(batch, num_chunks, chunk_size, *rest), 1, 0)
+
+    rows = (source, key_mask)
+
+    def restore_batch(chunk):
+        index, *parts = chunk
+        parts = jax.tree.map(
+            lambda x, part: part[None] if len(x) == 1 else part, rows, tuple(parts)
+        )
+        return index, *parts
+
+    return (jnp.arange(num_chunks), *jax.tree.map(split, rows)), restore_batch
+
+
+def _logits(queries, keys_values: KeysValues, scale, key_mask) -> Float[Array, "B H O M"]:
+    logits = jnp.einsum(
+        "bqhk,bmhk->bhqm", queries * scale, keys_values.keys, preferred_element_type=jnp.float32
+    )
+    if keys_values.key_bias is not None:
+        logits = logits + scale * keys_values.key_bias[:, None, None, :].astype(jnp.float32)
+    if key_mask is not None:
+        logits = jnp.where(key_mask[:, None, None, :], logits, _MASKED_LOGIT)
+    return logits
+
+
+def _weighted_values(weights, values, dropout: Dropout | None) -> Float[Array, "B O H V"]:
+    if dropout is not None:
+        keep = 1 - dropout.rate
+        kept = jax.random.bernoulli(dropout.rng, keep, weights.shape)
+        weights = jnp.where(kept, weights / keep, 0)
+    return jnp.einsum(
+        "bhqm,bmhv->bqhv", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
+    )

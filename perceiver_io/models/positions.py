@@ -1,0 +1,150 @@
+"""Position encodings: Fourier features, learned embeddings, projections of either.
+
+Each gives features for a whole grid, `grid(shape) -> [1, M, P]` with axes flattened in array
+order, and for chosen points, `at(points)`.
+"""
+
+import dataclasses
+import math
+from typing import Protocol
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.blocks import WEIGHT_INIT
+
+EMBEDDING_INIT = hk.initializers.TruncatedNormal(0.02)
+
+
+class Positions(Protocol):
+    """What every position encoding can do."""
+
+    def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
+        """Features of all points of a grid."""
+
+    def at(self, points: Array) -> Float[Array, "B M P"]:
+        """Features of chosen points."""
+
+
+def subsampled_coordinates(
+    indices: Int[Array, "B M"], shape: tuple[int, ...]
+) -> Float[Array, "B M A"]:
+    """Coordinates in [-1, 1) of flat indices into a grid.
+
+    The published models place subsampled queries at -1 + 2 i / N, whereas a dense grid spans -1
+    to 1 with both ends; trained weights expect both conventions.
+    """
+    axes = jnp.unravel_index(indices, shape)
+    return jnp.stack([-1 + 2 * axis / size for axis, size in zip(axes, shape, strict=True)], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class FourierPositions:
+    """Fourier features (Perceiver, section 3.2).
+
+    Frequencies run linearly from 1 to half the resolution (Nyquist) for each axis. Channels: raw
+    coordinates, then all sines axis by axis, then all cosines, of pi * frequency * coordinate.
+
+    num_bands: frequencies an axis.
+    resolution: samples an axis for which the highest frequency is chosen; its length is the
+        number of axes. A grid of another shape keeps these frequencies.
+    concatenate_coordinates: whether the raw coordinates come first.
+    sine_only: leaves the cosines out.
+    """
+
+    num_bands: int
+    resolution: tuple[int, ...]
+    concatenate_coordinates: bool = True
+    sine_only: bool = False
+
+    @property
+    def width(self) -> int:
+        """P, the channels of a position."""
+        waves = self.num_bands * (1 if self.sine_only else 2)
+        return len(self.resolution) * (waves + self.concatenate_coordinates)
+
+    def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
+        """Features of a grid that spans -1 to 1 on each axis, both ends included."""
+        self._check_axes(len(shape))
+        # Waves are taken along each axis and then repeated over the others: the sine of a
+        # million-point grid costs as much as that of its edges.
+        coordinates = [jnp.linspace(-1.0, 1.0, size) for size in shape]
+        return self._features(coordinates, lambda x, axis: _along(x, axis, shape))[None]
+
+    def at(self, points: Float[Array, "*B M A"]) -> Float[Array, "*B M P"]:
+        """Features of points given by their coordinates in [-1, 1], one an axis."""
+        self._check_axes(points.shape[-1])
+        coordinates = [points[..., axis] for axis in range(points.shape[-1])]
+        return self._features(coordinates, lambda x, axis: x)
+
+    def _features(self, coordinates, spread) -> Array:
+        angles = [
+            jnp.pi * x[..., None] * jnp.linspace(1.0, resolution / 2, self.num_bands)
+            for x, resolution in zip(coordinates, self.resolution, strict=True)
+        ]
+        parts = [x[..., None] for x in coordinates] if self.concatenate_coordinates else []
+        parts += [jnp.sin(angle) for angle in angles]
+        parts += [] if self.sine_only else [jnp.cos(angle) for angle in angles]
+        axes = len(coordinates)
+        return jnp.concatenate([spread(x, i % axes) for i, x in enumerate(parts)], axis=-1)
+
+    def _check_axes(self, axes: int) -> None:
+        if axes != len(self.resolution):
+            raise UserError(
+                f"Fourier positions of {len(self.resolution)} axes (resolution={self.resolution}) "
+                f"were asked for points of {axes} axes: give `resolution` one number an axis."
+            )
+
+
+def _along(x: Array, axis: int, shape: tuple[int, ...]) -> Array:
+    """Repeats [n_axis, P] over the other axes of a grid, flattened: [M, P]."""
+    ones = [1] * len(shape)
+    ones[axis] = shape[axis]
+    return jnp.broadcast_to(x.reshape(*ones, -1), (*shape, x.shape[-1])).reshape(-1, x.shape[-1])
+
+
+class LearnedPositions(hk.Module):
+    """One learned embedding for each of `num_positions` places."""
+
+    def __init__(self, num_positions: int, dim: int, name: str = "positions"):
+        super().__init__(name=name)
+        self._shape = (num_positions, dim)
+
+    def _embeddings(self) -> Float[Array, "M P"]:
+        return hk.get_parameter("embeddings", self._shape, init=EMBEDDING_INIT)
+
+    def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
+        """All embeddings, for a grid of just as many points."""
+        if math.prod(shape) != self._shape[0]:
+            raise UserError(
+                f"The model has learned positions for {self._shape[0]} inputs, but a grid of "
+                f"{shape} has {math.prod(shape)}: use the size the model was built for, or a "
+                "model with Fourier positions, which take any size."
+            )
+        return self._embeddings()[None]
+
+    def at(self, points: Int[Array, "B M"]) -> Float[Array, "B M P"]:
+        """Embeddings of the places with these indices."""
+        return self._embeddings()[points]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectedPositions:
+    """Positions through a linear layer to another width."""
+
+    positions: Positions
+    dim: int
+    name: str = "project_positions"
+
+    def _project(self, x: Array) -> Array:
+        return hk.Linear(self.dim, w_init=WEIGHT_INIT, name=self.name)(x)
+
+    def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
+        """Projected features of a grid."""
+        return self._project(self.positions.grid(shape))
+
+    def at(self, points: Array) -> Float[Array, "B M P"]:
+        """Projected features of chosen points."""
+        return self._project(self.positions.at(points))

@@ -1,0 +1,135 @@
+"""Output queries: what the decoder is asked for.
+
+A query module is called as `queries(tokens, query)`: the input's tokens, for queries made from
+them, and whatever the caller chose (points, task ids, a dict by modality; None for the default).
+It gives Tokens, or a dict of Tokens by modality.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from perceiver_io.models.positions import EMBEDDING_INIT, Positions
+from perceiver_io.models.tokens import Tokens
+
+
+class LearnedQueries(hk.Module):
+    """`num_queries` learned vectors, the same for every example."""
+
+    def __init__(self, num_queries: int, dim: int, name: str = "queries"):
+        super().__init__(name=name)
+        self._shape = (num_queries, dim)
+
+    def __call__(self, tokens: Tokens, query: None) -> Tokens:
+        """The queries, [1, O, C]."""
+        del tokens, query
+        return Tokens(hk.get_parameter("embeddings", self._shape, init=EMBEDDING_INIT)[None])
+
+
+@dataclass(frozen=True)
+class PositionQueries:
+    """A position encoding as the query: of a dense grid, or of points that the caller gives."""
+
+    positions: Positions
+    shape: tuple[int, ...]
+
+    def __call__(self, tokens: Tokens, query: Array | None) -> Tokens:
+        """Queries for the grid of `shape`, [1, O, P], or for the points `query`, [B, O, P]."""
+        del tokens
+        if query is None:
+            return Tokens(self.positions.grid(self.shape))
+        return Tokens(self.positions.at(query))
+
+
+class InputQueries:
+    """The input's own features with their positions, one query for each input."""
+
+    def __call__(self, tokens: Tokens, query: None) -> Tokens:
+        """The tokens themselves."""
+        del query
+        return tokens
+
+
+class TaskQueries(hk.Module):
+    """One learned vector a task (Perceiver IO, section 4.1, multitask query)."""
+
+    def __init__(self, num_tasks: int, dim: int, name: str = "task_queries"):
+        super().__init__(name=name)
+        self._shape = (num_tasks, dim)
+
+    def __call__(self, tokens: Tokens, query: Int[Array, " B"] | None) -> Tokens:
+        """A single query for the task of each example, [B, 1, C]; for all tasks, [1, T, C]."""
+        del tokens
+        embeddings = hk.get_parameter("embeddings", self._shape, init=EMBEDDING_INIT)
+        return Tokens(embeddings[None] if query is None else embeddings[query][:, None])
+
+
+@dataclass(frozen=True)
+class ConcatenatedQueries:
+    """Several sets of queries of one width in a row; `query` is one choice a set, or None."""
+
+    parts: Sequence[Any]
+
+    def __call__(self, tokens: Tokens, query: Sequence[Any] | None) -> Tokens:
+        """All queries, [B, O_1 + O_2 + ..., C]."""
+        choices = [None] * len(self.parts) if query is None else query
+        sets = [part(tokens, choice) for part, choice in zip(self.parts, choices, strict=True)]
+        features = [part.joined() for part in sets]
+        batch = max(x.shape[0] for x in features)
+        masks = [_mask_of(part, batch) for part in sets]
+        return Tokens(
+            jnp.concatenate([_repeat(x, batch) for x in features], axis=1),
+            mask=None if all(part.mask is None for part in sets) else jnp.concatenate(masks, 1),
+        )
+
+
+@dataclass(frozen=True)
+class ModalityQueries:
+    """A set of queries for each modality, padded with learned channels to one width.
+
+    parts: query modules by modality.
+    extra_channels: the common width is that of the widest modality plus this, so that each has
+        some learned channels to tell it by.
+    """
+
+    parts: Mapping[str, Any]
+    extra_channels: int
+
+    def __call__(self, tokens: Tokens, query: Mapping[str, Any] | None) -> dict[str, Tokens]:
+        """Queries by modality, for all modalities or for those that `query` names."""
+        chosen = dict.fromkeys(self.parts) if query is None else query
+        sets = {name: part(tokens, chosen.get(name)) for name, part in self.parts.items()}
+        width = max(part.width for part in sets.values()) + self.extra_channels
+        return {
+            name: PaddedChannels(width, name=f"{name}_query_padding")(sets[name])
+            for name in sorted(chosen)
+        }
+
+
+class PaddedChannels(hk.Module):
+    """Fills tokens up to `width` with learned channels, the same for every token."""
+
+    def __init__(self, width: int, name: str):
+        super().__init__(name=name)
+        self._width = width
+
+    def __call__(self, tokens: Tokens) -> Tokens:
+        """Tokens [B, M, width] without separate positions."""
+        features = tokens.joined()
+        missing = self._width - features.shape[-1]
+        padding = hk.get_parameter("embeddings", [missing], init=EMBEDDING_INIT)
+        padding = jnp.broadcast_to(padding.astype(features.dtype), (*features.shape[:2], missing))
+        return Tokens(jnp.concatenate([features, padding], axis=-1), mask=tokens.mask)
+
+
+def _repeat(x: Float[Array, "b O C"], batch: int) -> Float[Array, "B O C"]:
+    return jnp.broadcast_to(x, (batch, *x.shape[1:]))
+
+
+def _mask_of(tokens: Tokens, batch: int) -> Array:
+    mask = tokens.mask
+    return _repeat(jnp.ones((1, tokens.features.shape[1]), bool) if mask is None else mask, batch)
