@@ -50,13 +50,17 @@ class ImageDataset(Dataset):
 
     def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
         """Normalised images and one-hot labels."""
-        scale = np.float32(1 / 255) / np.asarray(self.std, np.float32)
-        offset = -np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
-        image = np.empty((len(examples), *self.image_shape), np.float32)
-        # One image at a time stays in the processor's cache between the two operations.
-        for example, row in zip(examples, image, strict=True):
-            np.multiply(example["image"], scale, out=row)
-            row += offset
+        height, width, channels = self.image_shape
+        std = np.asarray(self.std, np.float32)
+        # Over whole rows of pixels, since NumPy is slow along an axis as short as the channels; and
+        # one image at a time, which then stays in the processor's cache.
+        scale = np.tile(1 / (255 * std), width)
+        offset = np.tile(-np.asarray(self.mean, np.float32) / std, width)
+        image = np.empty((len(examples), height, width * channels), np.float32)
+        for example, rows in zip(examples, image, strict=True):
+            np.multiply(example["image"].reshape(rows.shape), scale, out=rows)
+            rows += offset
+        image = image.reshape(-1, height, width, channels)
         label = np.zeros((len(examples), len(self.class_names)), np.float32)
         label[np.arange(len(examples)), [example["label"] for example in examples]] = 1
         return {"image": image, "label": label}

@@ -1,0 +1,142 @@
+"""Images per second of the ImageNet input pipeline: decode, crop, flip, RandAugment, CutMix, MixUp.
+
+    python -m scripts.benchmark_input
+
+The images are JPEGs of ImageNet's mean size (500 x 375 pixels, about 110 KB), cut at random from
+scikit-learn's two sample photographs and enlarged. "Per core" is by processor time where
+one process does the work (so that a busy machine does not matter), and by elapsed time with worker
+processes.
+"""
+
+import dataclasses
+import functools
+import io
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+from absl import app, flags
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from perceiver_io.data import crop
+from perceiver_io.data.images import EncodedImage, EncodedImageDataset
+
+_BATCHES = flags.DEFINE_integer("batches", 8, "Batches to time, after one to warm up.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch.")
+_WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Numbers of worker processes to time.")
+
+_WIDTH, _HEIGHT = 500, 375
+_NUM_IMAGES = 256
+
+
+@functools.cache
+def photographs() -> tuple[EncodedImage, ...]:
+    """JPEGs of 500 x 375 pixels: random cuts, 60 to 100% wide, of the two sample photographs."""
+    rng = np.random.default_rng(0)
+    originals = [Image.fromarray(image) for image in load_sample_images().images]
+    encoded = []
+    for number in range(_NUM_IMAGES):
+        original = originals[number % len(originals)]
+        box = crop.random_box(*original.size, area=(0.36, 1), aspect=(4 / 3, 4 / 3), rng=rng)
+        photo = original.resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC, box=box)
+        file = io.BytesIO()
+        photo.save(file, "JPEG", quality=97)
+        encoded.append(EncodedImage(file.getvalue(), number % 1000, f"photo {number}"))
+    return tuple(encoded)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Photographs(EncodedImageDataset):
+    """The photographs as a dataset of 1000 classes."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    class_names: ClassVar[tuple[str, ...]] = tuple(map(str, range(1000)))
+
+    def source(self, split: str) -> Sequence[EncodedImage]:
+        """The same photographs for any split."""
+        del split
+        return photographs()
+
+
+def dataset(num_workers: int) -> Photographs:
+    """With the augmentation of Perceiver IO's ImageNet experiments."""
+    return Photographs(
+        num_workers=num_workers,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        image_size=(224, 224),
+        crop_area=(0.08, 1.0),
+        crop_aspect=(3 / 4, 4 / 3),
+        evaluation_crop=224 / 256,
+        flip=True,
+        randaugment_layers=4,
+        randaugment_magnitude=5,
+        mixup_alpha=0.2,
+        cutmix_alpha=0.2,
+    )
+
+
+def decode_full(raw: EncodedImage) -> None:
+    """The whole image, at its full resolution."""
+    Image.open(io.BytesIO(raw.data)).convert("RGB")
+
+
+def decode_cropped(raw: EncodedImage, rng: np.random.Generator) -> None:
+    """A random crop only, through the pipeline's scaled decoding."""
+    box = functools.partial(crop.random_box, area=(0.08, 1), aspect=(3 / 4, 4 / 3), rng=rng)
+    crop.decode_crop(raw.data, name=raw.name, choose_box=box, size=(224, 224))
+
+
+def per_image(function: Callable[[EncodedImage], object]) -> float:
+    """Images per second of processor time."""
+    count = _BATCHES.value * _BATCH_SIZE.value
+    images = list(itertools.islice(itertools.cycle(photographs()), count))
+    start = time.process_time()
+    for image in images:
+        function(image)
+    return count / (time.process_time() - start)
+
+
+def per_batch(num_workers: int, clock: Callable[[], float]) -> float:
+    """Images per second of the whole pipeline, by a clock."""
+    batches = iter(
+        dataset(num_workers).load(
+            "train", batch_size=_BATCH_SIZE.value, training=True, seed=0, shard=(0, 1)
+        )
+    )
+    # More than the buffers of the workers hold, so that the timed batches are made while timed.
+    for _ in range(1 + 3 * num_workers):
+        next(batches)
+    start = clock()
+    for _ in range(_BATCHES.value):
+        next(batches)
+    seconds = clock() - start
+    batches.close()
+    return _BATCHES.value * _BATCH_SIZE.value / seconds
+
+
+def main(argv: list[str]) -> None:
+    """Prints the table."""
+    del argv
+    rng = np.random.default_rng(0)
+    size = np.mean([len(photo.data) for photo in photographs()])
+    print(f"{_WIDTH} x {_HEIGHT} JPEGs of {size / 1e3:.0f} KB -> 224 x 224, images per second\n")
+    print(f"{'':44}{'total':>8}{'per core':>10}")
+
+    def row(name: str, total: float, cores: int) -> None:
+        print(f"{name:44}{total:8.0f}{total / cores:10.0f}", flush=True)
+
+    row("decode at full size, nothing else", per_image(decode_full), 1)
+    row("decode and crop", per_image(lambda raw: decode_cropped(raw, rng)), 1)
+    augment = dataset(0).training_example
+    row("decode, crop, RandAugment, flip", per_image(lambda raw: augment(raw, rng)), 1)
+    row("whole pipeline, in process", per_batch(0, time.process_time), 1)
+    for workers in map(int, _WORKERS.value):
+        row(f"whole pipeline, {workers} worker(s)", per_batch(workers, time.perf_counter), workers)
+
+
+if __name__ == "__main__":
+    app.run(main)
