@@ -191,7 +191,7 @@ def _num_keys(source) -> int:
 
 
 def _split_into_chunks(source, key_mask, most: int):
-    """Splits rows into (index, source, mask) chunks to scan over, [B, M, ...] -> [chunks, B, m, ...].
+    """Splits rows into chunks (index, source, mask) to scan over: [chunks, B, m, ...].
 
     Padded, with a mask, only where no m close to `most` divides M. Arrays with a batch of 1 lose
     that axis, which the second result gives back to a chunk: a scan would copy them otherwise.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from perceiver_io.construct import construct, lookup
 from perceiver_io.errors import UserError
 from perceiver_io.models.attention import AttentionForm, attention_form
+from perceiver_io.models.encoder import Encoder, InterleavedEncoder
 from perceiver_io.models.inputs import (
     ArrayTokens,
     ConvStem,
@@ -22,13 +23,7 @@ from perceiver_io.models.inputs import (
     RawValues,
 )
 from perceiver_io.models.outputs import AveragePooledLogits, ClassLogits
-from perceiver_io.models.perceiver import (
-    Decoder,
-    Encoder,
-    InterleavedEncoder,
-    Perceiver,
-    PerceiverIO,
-)
+from perceiver_io.models.perceiver import Decoder, Perceiver, PerceiverIO
 from perceiver_io.models.positions import FourierPositions, LearnedPositions, ProjectedPositions
 from perceiver_io.models.queries import LearnedQueries
 
