@@ -1,0 +1,69 @@
+"""From a config section to an object: the section is exactly the keyword arguments."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from perceiver_io.errors import UserError
+
+T = TypeVar("T")
+
+
+def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
+    """Calls `factory` with the entries of a config section, all but `name`, as keywords.
+
+    Args:
+        factory: a class or function whose signature spells out its keywords.
+        section: the config section.
+        where: the section's name in the config, for the error.
+
+    Raises UserError naming the section and the keywords that are missing or unexpected.
+    """
+    given = {key: value for key, value in section.items() if key != "name"}
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
+    }
+    for key in given:
+        if key not in parameters:
+            raise UserError(
+                f"{where}.{key} is not a setting of {factory.__name__}{nearest(key, parameters)}. "
+                f"Its settings are {listing(parameters)}."
+            )
+    missing = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty and name not in given
+    ]
+    if missing:
+        raise UserError(
+            f"{where} lacks {listing(missing)}, which {factory.__name__} needs: add it to the "
+            "config file."
+        )
+    return factory(**given)
+
+
+def lookup(table: Mapping[str, T], section: Mapping[str, Any], where: str) -> T:
+    """The entry of `table` that a section's `name` chooses. Raises UserError listing the names."""
+    if "name" not in section:
+        raise UserError(f"{where}.name is missing: set it to one of {listing(table)}.")
+    name = section["name"]
+    if name not in table:
+        raise UserError(
+            f"{where}.name is {name!r}, which does not exist{nearest(name, table)}. "
+            f"Choose one of {listing(table)}."
+        )
+    return table[name]
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """A question to append to an error: `; did you mean 'peak'?`, or nothing."""
+    matches = difflib.get_close_matches(str(word), list(candidates), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names for an error message, in their order."""
+    return ", ".join(map(str, names)) or "none"

@@ -1,0 +1,335 @@
+"""Checkpoints: the training state and the position in the data, by orbax.
+
+A checkpoint is a folder `checkpoints/STEP` of the run folder. Its arrays are kept flat, by name:
+`params/MODULE/NAME`, `ema_params/...`, `model_state/...`, `opt_state/...`, `step`. Hence it can be
+compared with any model by name and shape, read in part, and restored onto any number of devices.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import grain.checkpoint
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from perceiver_io.construct import listing
+from perceiver_io.errors import UserError
+from perceiver_io.training.state import Params, TrainState, names
+
+_NO_SPACE = ("No space left", "ENOSPC", "Disk quota", "RESOURCE_EXHAUSTED")
+
+
+class Checkpoints:
+    """The checkpoints of a run: the latest ones and the best one."""
+
+    def __init__(
+        self, workdir: Path, *, keep: int, best_metric: str | None, best_mode: str, every: int
+    ):
+        """Opens or creates `workdir/checkpoints`.
+
+        Args:
+            workdir: the run folder.
+            keep: how many of the latest checkpoints stay; the best one stays besides.
+            best_metric: what the best is judged by, as SPLIT/METRIC; None keeps no best one.
+            best_mode: "max" or "min".
+            every: steps between checkpoints.
+        """
+        if best_mode not in ("max", "min"):
+            raise UserError(
+                f"config.checkpoint.best_mode is {best_mode!r}; it must be 'max' or 'min'."
+            )
+        self.directory = workdir.absolute() / "checkpoints"
+        self._best_metric = best_metric
+        self._sign = 1 if best_mode == "max" else -1
+        self._every = every
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                best_fn=self._score if best_metric else None,
+                preservation_policy=self._policy(keep),
+                enable_async_checkpointing=True,
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """The step to resume from; None in a new run."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The best checkpoint's step; the latest while none has been evaluated."""
+        if self._best_metric is None or self._best_score() is None:
+            return self.latest_step()
+        return self._manager.best_step()
+
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints that are there."""
+        return sorted(self._manager.all_steps())
+
+    def due(self, step: int, metrics: Mapping[str, float] | None) -> bool:
+        """Whether to save: at the interval, and when an evaluation was the best so far."""
+        if step % self._every == 0:
+            return True
+        if metrics is None or self._best_metric is None:
+            return False
+        score, best = self._score(metrics), self._best_score()
+        return best is None or score > best
+
+    def save(
+        self,
+        state: TrainState,
+        iterator: grain.DatasetIterator,
+        metrics: Mapping[str, float] | None,
+    ) -> None:
+        """Starts to write a checkpoint, and returns when the state has been copied.
+
+        Args:
+            state: a strategy's snapshot.
+            iterator: the data iterator, just after this state's last batch.
+            metrics: what an evaluation of this state gave, by SPLIT/METRIC.
+
+        Raises UserError when the disk is full, also about the checkpoint before.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        arguments = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(names(state)),
+            data=grain.checkpoint.CheckpointSave(iterator),
+        )
+        with _disk_errors(self.directory):
+            self._manager.save(step, args=arguments, metrics=metrics and dict(metrics), force=True)
+
+    def restore(
+        self, step: int, template: TrainState, iterator: grain.DatasetIterator
+    ) -> TrainState:
+        """The state at a step, placed as the template says; sets the iterator to the same point.
+
+        Raises UserError naming the arrays if the checkpoint is not of this model and optimizer.
+        """
+        directory = self.directory / str(step)
+        wanted = names(template)
+        _check_same(directory, _shapes(directory), wanted, "Use a new --workdir for a new model.")
+        restored = _read(directory, {name: (name, leaf) for name, leaf in wanted.items()})
+        _restore_iterator(directory / "data", iterator)
+        return jax.tree.unflatten(jax.tree.structure(template), restored.values())
+
+    def close(self) -> None:
+        """Waits until everything is on the disk."""
+        with _disk_errors(self.directory):
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    def _score(self, metrics: Mapping[str, float]) -> float:
+        if self._best_metric not in metrics:
+            raise UserError(
+                f"config.checkpoint.best_metric is {self._best_metric!r}, but the evaluation gives "
+                f"{listing(sorted(metrics))}. Set it to one of these, or to None."
+            )
+        value = self._sign * metrics[self._best_metric]
+        return value if np.isfinite(value) else -np.inf
+
+    def _best_score(self) -> float | None:
+        step = self._manager.best_step()
+        metrics = None if step is None else self._manager.metrics(step)
+        return self._score(metrics) if metrics else None
+
+    def _policy(self, keep: int) -> preservation_policy.PreservationPolicy:
+        latest = preservation_policy.LatestN(keep)
+        if self._best_metric is None:
+            return latest
+        best = preservation_policy.BestN(
+            get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
+        )
+        return preservation_policy.AnyPreservationPolicy([latest, best])
+
+
+class WarmStart(NamedTuple):
+    """What became of the arrays of a warm start, by name.
+
+    Attributes:
+        params: the parameters, those of the checkpoint in place.
+        model_state: the model's state, likewise.
+        loaded: names that were taken from the checkpoint.
+        left: names of the model that keep their initial values.
+        unused: names of the checkpoint that were not taken.
+    """
+
+    params: Params
+    model_state: PyTree
+    loaded: tuple[str, ...]
+    left: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def load_weights(
+    path: str, params: Params, model_state: PyTree, prefixes: tuple[str, ...] = ()
+) -> WarmStart:
+    """Parameters and model state from a checkpoint, all of them or some.
+
+    The moving average of the parameters is taken where the checkpoint has one.
+
+    Args:
+        path: a run folder (its latest checkpoint is taken) or one checkpoint, `RUN/checkpoints/STEP`.
+        params: the model's parameters: arrays, or shapes with shardings if all are loaded.
+        model_state: the model's state, likewise.
+        prefixes: only names `MODULE/NAME` that start with one of these are loaded; () is all.
+
+    Raises UserError if there is no checkpoint, if a prefix fits nothing, or if names or shapes of
+    what is to be loaded are different.
+    """
+    directory = find_checkpoint(path)
+    model = {"params": params, "model_state": model_state}
+    wanted, found = names(model), _weights(_shapes(directory))
+
+    def chosen(name: str) -> bool:
+        return not prefixes or name.split("/", 1)[1].startswith(prefixes)
+
+    _check_prefixes(directory, prefixes, wanted)
+    taken = {name: leaf for name, leaf in wanted.items() if chosen(name)}
+    available = {name: shape for name, (_, shape) in found.items() if chosen(name)}
+    hint = "Set config.init_prefixes to the modules that both have, or change config.model."
+    _check_same(directory, available, taken, hint)
+    loaded = _read(directory, {name: (found[name][0], leaf) for name, leaf in taken.items()})
+    merged = jax.tree.unflatten(jax.tree.structure(model), (wanted | loaded).values())
+    return WarmStart(
+        params=merged["params"],
+        model_state=merged["model_state"],
+        loaded=tuple(taken),
+        left=tuple(name for name in wanted if name not in taken),
+        unused=tuple(name for name in found if name not in taken),
+    )
+
+
+def find_checkpoint(path: str) -> Path:
+    """The checkpoint folder meant by a run folder or a checkpoint folder.
+
+    Raises UserError if there is none.
+    """
+    given = Path(path).expanduser().absolute()
+    if (given / "state").is_dir():
+        return given
+    steps = [int(p.name) for p in (given / "checkpoints").glob("*") if p.name.isdecimal()]
+    if not steps:
+        raise UserError(
+            f"No checkpoint at {path}. Name a run folder that has a folder `checkpoints` with "
+            "at least one step in it, or one checkpoint: RUN/checkpoints/STEP."
+        )
+    return given / "checkpoints" / str(max(steps))
+
+
+def size_in_bytes(template: PyTree) -> int:
+    """The size of one checkpoint of a state."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
+
+
+def _shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        tree = checkpointer.metadata(directory / "state").item_metadata.tree
+    return {name: tuple(array.shape) for name, array in tree.items()}
+
+
+def _read(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dict[str, jax.Array]:
+    """Arrays by name, from {name: (name in the checkpoint, array or shape with sharding)}."""
+    wanted = {
+        source: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+        for source, leaf in template.values()
+    }
+    arguments = ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+        partial_restore=True,
+    )
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        arrays = checkpointer.restore(directory / "state", arguments)
+    return {name: arrays[source] for name, (source, _) in template.items()}
+
+
+def _weights(
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """{name: (name in the checkpoint, shape)}; the moving average stands in for the parameters."""
+    found = {}
+    for name, shape in shapes.items():
+        if name.startswith(("params/", "model_state/")):
+            source = f"ema_{name}" if f"ema_{name}" in shapes else name
+            found[name] = (source, shape)
+    return found
+
+
+def _check_same(
+    directory: Path, found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Any], hint: str
+) -> None:
+    other = [
+        f"{name} {found[name]} instead of {leaf.shape}"
+        for name, leaf in wanted.items()
+        if name in found and found[name] != leaf.shape
+    ]
+    problems = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "of other shape": other,
+    }
+    report = [f"{what}: {_shortened(where)}" for what, where in problems.items() if where]
+    if report:
+        raise UserError(
+            f"The checkpoint {directory} is of another model or optimizer; {'; '.join(report)}. "
+            + hint
+        )
+
+
+def _check_prefixes(directory: Path, prefixes: tuple[str, ...], wanted: Mapping[str, Any]) -> None:
+    model_names = [name.split("/", 1)[1] for name in wanted]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in model_names):
+            modules = sorted({name.split("/", 1)[0] for name in model_names})
+            raise UserError(
+                f"config.init_prefixes has {prefix!r}, with which no name of the model starts, so "
+                f"nothing of {directory} would be loaded for it. The names start with "
+                f"{listing(modules)}."
+            )
+
+
+def _shortened(items: list[str], limit: int = 6) -> str:
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
+
+
+def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
+    """Sets the iterator to the saved position.
+
+    All processes are at the same position of the same stream, so that on another number of
+    processes the state of process 0 serves for all.
+    """
+    own = directory / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
+    path = own if own.exists() else next(directory.glob("process_0-of-*.json"))
+    try:
+        iterator.set_state(json.loads(path.read_text()))
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"The position in the data saved in {path} does not fit this input pipeline ({error!r})"
+            ". Resume with the data section that the run was started with, config.data.num_workers "
+            "included: it is in config.json of the run folder."
+        ) from error
+
+
+class _disk_errors:  # noqa: N801
+    """Turns what orbax raises when it cannot write into a UserError."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if error is not None and any(sign in str(error) for sign in _NO_SPACE):
+            raise UserError(
+                f"The disk of {self._directory} is full: the checkpoint could not be written. The "
+                "checkpoints before it are intact. Free some space and start the same command again."
+            ) from error

@@ -1,0 +1,84 @@
+"""Evaluation of a whole split, exact for any batch size and any number of devices."""
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from matplotlib.figure import Figure
+
+from perceiver_io.errors import UserError
+from perceiver_io.training.parallel import Strategy
+from perceiver_io.training.state import Params
+from perceiver_io.training.step import EvaluationStep
+
+
+class Result(NamedTuple):
+    """Metrics and figures of a split, by name."""
+
+    metrics: dict[str, float]
+    figures: dict[str, Figure]
+
+
+class Evaluator:
+    """Applies a model to all examples of a split and collects the task's metrics and figures."""
+
+    def __init__(self, step: EvaluationStep, strategy: Strategy, dataset: Any, batch_size: int):
+        """Compiles on the first call.
+
+        Args:
+            step: the evaluation of one batch.
+            strategy: how batches are spread over devices.
+            dataset: has `load`, as `perceiver_io.data.dataset.Dataset`.
+            batch_size: global; rounded up to a multiple of the number of devices.
+        """
+        self._task = step.task
+        self._strategy = strategy
+        self._dataset = dataset
+        per_device = -(-batch_size // jax.device_count())
+        self._local_batch_size = per_device * jax.local_device_count()
+        self._step = strategy.compile_evaluation(step)
+
+    def __call__(self, params: Params, model_state: PyTree, split: str) -> Result:
+        """Metrics and figures of one split; on all processes the same, but for `examples`.
+
+        The figure `examples` shows examples of the first batch of this process. Raises UserError
+        if the split is empty.
+        """
+        totals = defaultdict(lambda: np.zeros(2))
+        predictions = defaultdict(list)
+        pictures = {}
+        for batch in self._batches(split):
+            one = self._step(params, model_state, self._strategy.place(batch))
+            if not pictures:
+                outputs = self._strategy.fetch_rows(one.outputs)
+                pictures["examples"] = self._task.figure(outputs, batch, self._dataset)
+            for name, sum_and_count in self._strategy.fetch(one.metrics).items():
+                totals[name] += np.array(sum_and_count, np.float64)
+            rows = dict(self._strategy.fetch(one.predictions))
+            valid = rows.pop("valid")
+            for name, values in rows.items():
+                predictions[name].append(values[valid])
+        _check_not_empty(totals, split)
+        metrics = {name: float(total / count) for name, (total, count) in totals.items()}
+        arrays = {name: np.concatenate(values) for name, values in predictions.items()}
+        more_metrics, figures = self._task.report(arrays, self._dataset)
+        return Result(metrics | more_metrics, figures | pictures)
+
+    def _batches(self, split: str):
+        return self._dataset.load(
+            split,
+            batch_size=self._local_batch_size,
+            training=False,
+            seed=0,
+            shard=(jax.process_index(), jax.process_count()),
+        )
+
+
+def _check_not_empty(totals: dict[str, np.ndarray], split: str) -> None:
+    if not totals or any(count == 0 for _, count in totals.values()):
+        raise UserError(
+            f"The split {split!r} has nothing to evaluate: its metrics cover no example. Choose "
+            "another split, or look whether the dataset is complete."
+        )

@@ -1,0 +1,246 @@
+"""The run folder and the terminal: what a run leaves behind, and what it says meanwhile.
+
+    config.json        the resolved config
+    environment.json   command line, machine, devices and package versions
+    metrics.jsonl      one object a line: step, split, metrics
+    curves.png         every metric over the steps
+    figures/STEP/      pictures of each evaluation, SPLIT_NAME.png
+    tensorboard/       the same, as events
+    checkpoints/STEP/  see checkpoint.py
+"""
+
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from matplotlib.figure import Figure
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from perceiver_io.errors import UserError
+from perceiver_io.training.state import names
+
+_PACKAGES = (
+    "jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "grain", "numpy", "ml_collections"
+)  # fmt: skip
+
+
+class RunFolder:
+    """Writes the metrics and figures of a run. Of several processes, the first one writes."""
+
+    def __init__(self, workdir: Path, config_json: str, resumed_step: int | None):
+        """Opens the folder; records of steps after `resumed_step` are dropped.
+
+        Hence the records read as if the run had never been interrupted.
+        """
+        self._workdir = workdir
+        self._records = workdir / "metrics.jsonl"
+        _drop_records_after(self._records, resumed_step or 0)
+        self._write("config.json", config_json)
+        self._write("environment.json", json.dumps(_environment(), indent=2))
+        self._events = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=(resumed_step or 0) + 1, write_to_disk=True
+        )
+
+    def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Records metrics; `split` is `train` or the split that was evaluated."""
+        record = {"step": step, "split": split, "metrics": dict(metrics)}
+        with self._records.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        for name, value in metrics.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def figures(self, step: int, split: str, figures: Mapping[str, Figure]) -> None:
+        """Writes figures as PNG and as events."""
+        for name, figure in figures.items():
+            save_figure(figure, self._workdir / "figures" / str(step), f"{split}_{name}")
+            self._events.add_figure(f"{split}/{name}", figure, step)
+
+    def curves(self) -> None:
+        """Draws all metrics so far, and hands the events to the disk."""
+        save_figure(draw_curves(self._records), self._workdir, "curves")
+        self._events.flush()
+
+    def histograms(self, step: int, params: PyTree) -> None:
+        """Records the distribution of each parameter."""
+        for name, value in names(params).items():
+            self._events.add_histogram(f"params/{name}", np.asarray(value), step)
+
+    def json(self, name: str, content: Mapping) -> None:
+        """Writes an object into the folder."""
+        self._write(name, json.dumps(content, indent=2))
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._events.close()
+
+    def _write(self, name: str, text: str) -> None:
+        (self._workdir / name).write_text(text + "\n")
+
+
+class NoRunFolder(RunFolder):
+    """What the other processes have in place of a run folder: it does nothing."""
+
+    def __init__(self):
+        pass
+
+    def metrics(self, step, split, metrics): ...
+    def figures(self, step, split, figures): ...
+    def curves(self): ...
+    def histograms(self, step, params): ...
+    def json(self, name, content): ...
+    def close(self): ...
+
+
+def open_run_folder(workdir: Path, config_json: str, resumed_step: int | None) -> RunFolder:
+    """The run folder for the first process; for others one that writes nothing."""
+    if jax.process_index() != 0:
+        return NoRunFolder()
+    return RunFolder(workdir, config_json, resumed_step)
+
+
+def check_workdir(workdir: Path, needed_bytes: int, free_bytes: int) -> None:
+    """Raises UserError unless the checkpoints that a run keeps fit on the disk."""
+    if needed_bytes > free_bytes:
+        raise UserError(
+            f"The disk of {workdir} has {free_bytes / 1e9:.3g} GB free, but the checkpoints of "
+            f"this run need {needed_bytes / 1e9:.3g} GB. Free some space, set "
+            "config.checkpoint.keep to fewer, or choose another --workdir."
+        )
+
+
+def make_workdir(workdir: Path) -> None:
+    """Makes the folder. Raises UserError if it cannot be written to."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".writable_{jax.process_index()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"The folder --workdir={workdir} cannot be written to: {error.strerror}. Choose one "
+            "that can, or mend its permissions."
+        ) from error
+
+
+def say(message: str) -> None:
+    """Prints a message, above a progress bar if there is one; the first process speaks for all."""
+    if jax.process_index() == 0:
+        tqdm.write(message)
+        sys.stdout.flush()
+
+
+class Progress:
+    """How far training is and how fast: a bar on a terminal, else lines."""
+
+    def __init__(self, start: int, total: int, batch_size: int):
+        self._total = total
+        self._batch_size = batch_size
+        self._step = self._since = start
+        self._clock = time.perf_counter()
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            initial=start,
+            total=total,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not self._terminal or jax.process_index() != 0,
+        )
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._step += 1
+        self._bar.update()
+
+    def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Shows the metrics; returns the speed since the last report or pause."""
+        steps = self._step - self._since
+        rate = steps / max(time.perf_counter() - self._clock, 1e-9)
+        speed = {"steps_per_second": rate, "examples_per_second": rate * self._batch_size}
+        self._bar.set_postfix_str(
+            f"loss {metrics['loss']:.4g}, {speed['examples_per_second']:.3g} examples/s"
+        )
+        if not self._terminal:
+            left = (self._total - self._step) / rate
+            say(
+                f"step {self._step}/{self._total}  loss {metrics['loss']:.4g}  {rate:.3g} steps/s  "
+                f"{speed['examples_per_second']:.3g} examples/s  {_duration(left)} left"
+            )
+        self.resume()
+        return speed
+
+    def resume(self) -> None:
+        """Restarts the clock: what happened since the last report counts for no speed."""
+        self._since, self._clock = self._step, time.perf_counter()
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        self._bar.close()
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Writes `folder/name.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name.replace('/', '_')}.png", dpi=100, bbox_inches="tight")
+
+
+def draw_curves(records: Path) -> Figure:
+    """One panel a metric over the steps, with a line for each split."""
+    curves = defaultdict(lambda: defaultdict(list))
+    for line in records.read_text().splitlines():
+        record = json.loads(line)
+        for name, value in record["metrics"].items():
+            # Per-class and the like: too many for one picture.
+            if "/" not in name:
+                curves[name][record["split"]].append((record["step"], value))
+    rows = -(-max(len(curves), 1) // 3)
+    figure = Figure(figsize=(12, 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, 3, squeeze=False).flat
+    for panel, (name, splits) in zip(panels, curves.items(), strict=False):
+        for split, points in splits.items():
+            panel.plot(*zip(*points, strict=True), label=split, marker="." * (len(points) < 20))
+        panel.set_title(name.replace("_", " "))
+        panel.set_xlabel("step")
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False)
+    for panel in list(panels)[len(curves) :]:
+        panel.set_axis_off()
+    return figure
+
+
+def _drop_records_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        # A kill in the middle of a line leaves one without its end.
+        if line.endswith("\n") and json.loads(line)["step"] <= step:
+            kept.append(line)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+def _environment() -> dict:
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"

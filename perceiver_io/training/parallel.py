@@ -1,0 +1,210 @@
+"""How a training step is spread over devices: `Mesh` or `Pmap`, chosen by `config.parallel`.
+
+Both have the same interface, and both run the same `TrainStep`; with batch norm they differ as
+documented at `Pmap`. A batch is split over all devices of all processes. Every process brings its
+own rows of it, and runs the same program.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from perceiver_io.errors import UserError
+from perceiver_io.training.state import TrainState, map_names, num_stacked
+from perceiver_io.training.step import Evaluation, EvaluationStep, Gradients, TrainStep
+
+# Smaller parameters stay whole on every device: gathering them would cost more than it saves.
+_MIN_SHARDED_SIZE = 1024
+
+
+class Mesh:
+    """One program for all devices, by `jit` over a named mesh. The default.
+
+    The state is replicated, or, with `fsdp` > 1, cut into that many pieces, each parameter along
+    its longest suitable axis (fully sharded data parallelism). The loss is the mean over the global
+    batch, and so are the statistics of batch norm; the compiler puts in the communication.
+    """
+
+    def __init__(self, *, fsdp: int):
+        """`fsdp` is the number of devices that the parameters are cut over; 1 replicates them.
+
+        Raises UserError if the number of devices is not a multiple of it.
+        """
+        num_devices = jax.device_count()
+        if fsdp < 1 or num_devices % fsdp:
+            raise UserError(
+                f"config.parallel.fsdp is {fsdp}, but there are {num_devices} devices, which is "
+                "not a positive multiple of it. Set --config.parallel.fsdp to a divisor of "
+                f"{num_devices} (1 keeps the parameters whole), or start on more devices."
+            )
+        shape = (num_devices // fsdp, fsdp)
+        self._fsdp = fsdp
+        self._mesh = jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+        self._replicated = self._sharding()
+        self._rows = self._sharding(("data", "fsdp"))
+
+    def template(self, shapes: PyTree) -> PyTree:
+        """Shapes (`ShapeDtypeStruct`s) completed by where each array of a state is to live."""
+
+        def place(name, x):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._cut(name, x.shape))
+
+        return map_names(place, shapes)
+
+    def adopt(self, state: TrainState) -> TrainState:
+        """A state as the compiled steps take it, from arrays placed as `template` says."""
+        return state
+
+    def snapshot(self, state: TrainState) -> TrainState:
+        """A state as the checkpoint keeps it."""
+        return state
+
+    def place(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """This process's rows of a batch, put on its devices as part of the global batch."""
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(self._rows, x), batch
+        )
+
+    def compile_train(self, step: TrainStep, state: TrainState) -> Callable:
+        """`(state, batch) -> (state, metrics)`, for states like the one given; it is consumed."""
+
+        def train(state, batch):
+            return step.update(state, step.gradients(state, batch))
+
+        shardings = jax.tree.map(lambda x: x.sharding, state)
+        return jax.jit(train, donate_argnums=0, out_shardings=(shardings, self._replicated))
+
+    def compile_evaluation(self, step: EvaluationStep) -> Callable:
+        """`(params, model_state, batch) -> Evaluation`."""
+        shardings = Evaluation(self._replicated, self._replicated, self._rows)
+        return jax.jit(step, out_shardings=shardings)
+
+    def fetch(self, tree: PyTree) -> PyTree:
+        """Metrics or predictions of a step, on every host."""
+        return jax.device_get(tree)
+
+    def fetch_rows(self, tree: PyTree) -> PyTree:
+        """This process's rows of arrays [B, ...]."""
+        return jax.tree.map(lambda x: np.concatenate(_local_shards(x)), tree)
+
+    def _sharding(self, *axes: Any) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec(*axes))
+
+    def _cut(self, name: str, shape: tuple[int, ...]) -> NamedSharding:
+        """The longest axis that divides evenly is cut; never the layers of a stack."""
+        if math.prod(shape) < _MIN_SHARDED_SIZE:
+            return self._replicated
+        axes = [i for i in range(num_stacked(name), len(shape)) if shape[i] % self._fsdp == 0]
+        if not axes:
+            return self._replicated
+        axis = max(axes, key=lambda i: shape[i])
+        return self._sharding(*(None,) * axis, "fsdp")
+
+
+class Pmap:
+    """A replica of the state on each device, by `pmap`, as the published experiments ran.
+
+    Gradients are averaged over the devices, which gives what `Mesh` gives, with one difference:
+    batch norm normalises by the statistics of each device's own examples, where `Mesh` uses those
+    of the global batch. The running statistics are averaged, so that replicas never differ.
+    Dropout draws other masks than under `Mesh`.
+    """
+
+    _AXIS = "replicas"
+
+    def __init__(self):
+        self._whole = Mesh(fsdp=1)
+        self._num_local = jax.local_device_count()
+
+    def template(self, shapes: PyTree) -> PyTree:
+        """As `Mesh.template`: every array whole on every device."""
+        return self._whole.template(shapes)
+
+    def adopt(self, state: TrainState) -> TrainState:
+        """The state with an axis of replicas in front."""
+        state = jax.tree.map(lambda x: x.addressable_data(0), state)
+        return jax.pmap(lambda x: x, in_axes=None, axis_size=self._num_local)(state)
+
+    def snapshot(self, state: TrainState) -> TrainState:
+        """The first replica, on the host."""
+        return self.fetch(state)
+
+    def place(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch with an axis of local devices in front."""
+        return jax.tree.map(lambda x: x.reshape(self._num_local, -1, *x.shape[1:]), batch)
+
+    def compile_train(self, step: TrainStep, state: TrainState) -> Callable:
+        """As `Mesh.compile_train`."""
+
+        def train(state, batch):
+            gradients = step.gradients(state, batch, replica=jax.lax.axis_index(self._AXIS))
+            return step.update(state, self._average(gradients))
+
+        return jax.pmap(train, axis_name=self._AXIS, donate_argnums=0)
+
+    def compile_evaluation(self, step: EvaluationStep) -> Callable:
+        """As `Mesh.compile_evaluation`."""
+
+        def evaluate(params, model_state, batch):
+            one = step(params, model_state, batch)
+            metrics = jax.lax.psum(one.metrics, self._AXIS)
+            predictions = jax.lax.all_gather(one.predictions, self._AXIS, tiled=True)
+            return Evaluation(metrics, predictions, one.outputs)
+
+        return jax.pmap(evaluate, axis_name=self._AXIS)
+
+    def fetch(self, tree: PyTree) -> PyTree:
+        """As `Mesh.fetch`: the first replica's, since all are the same."""
+        return jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], tree)
+
+    def fetch_rows(self, tree: PyTree) -> PyTree:
+        """As `Mesh.fetch_rows`."""
+        return jax.tree.map(
+            lambda x: np.concatenate([shard[0] for shard in _local_shards(x)]), tree
+        )
+
+    def _average(self, gradients: Gradients) -> Gradients:
+        def mean(x):
+            # Counters of the model's state are integers, and the same everywhere.
+            return jax.lax.pmean(x, self._AXIS) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
+        return jax.tree.map(mean, gradients)
+
+
+Strategy = Mesh | Pmap
+STRATEGIES = {"mesh": Mesh, "pmap": Pmap}
+
+
+def start(strategy: Strategy, initialise: Callable[[], TrainState]) -> TrainState:
+    """A new state, made where it is to live: no device ever holds more than its part."""
+    template = strategy.template(jax.eval_shape(initialise))
+    shardings = jax.tree.map(lambda x: x.sharding, template)
+    return strategy.adopt(jax.jit(initialise, out_shardings=shardings)())
+
+
+def local_batch_size(batch_size: int, accumulate: int) -> int:
+    """This process's share of a training batch.
+
+    Raises UserError unless every device gets equally many examples of every microbatch.
+    """
+    devices = jax.device_count()
+    if batch_size % (devices * accumulate) or batch_size < 1:
+        step = devices * accumulate
+        lower = batch_size // step * step
+        raise UserError(
+            f"config.training.batch_size is {batch_size}, which does not divide evenly over "
+            f"{devices} devices times config.training.accumulate={accumulate} microbatches. Use a "
+            f"multiple of {step}, such as {lower or step} or {lower + step}."
+        )
+    return batch_size // jax.process_count()
+
+
+def _local_shards(x: jax.Array) -> list[np.ndarray]:
+    shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [np.asarray(shard.data) for shard in shards]
