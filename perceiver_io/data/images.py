@@ -40,6 +40,15 @@ class ImageDataset(Dataset):
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
 
+    def __post_init__(self) -> None:
+        channels = self.image_shape[-1]
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != channels:
+                raise UserError(
+                    f"{name}={tuple(values)} must have one number for each of {channels} channels."
+                )
+
     def batch_spec(self, batch_size: int) -> BatchSpec:
         """Specification of `image`, `label` and `valid`."""
         return {
@@ -107,6 +116,7 @@ class EncodedImageDataset(ImageDataset):
     cutmix_alpha: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_range("image_size", self.image_size, lower=1, upper=float("inf"), ordered=False)
         _check_range("crop_area", self.crop_area, lower=0, upper=1, ordered=True)
         _check_range("crop_aspect", self.crop_aspect, lower=0, upper=float("inf"), ordered=True)
