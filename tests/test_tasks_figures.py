@@ -57,7 +57,7 @@ def test_confused_pairs_without_mistakes(answers):
     assert "300 of 300 right" in figure.axes[0].get_title()
 
 
-@pytest.mark.parametrize("count", [1, 6, 7])
+@pytest.mark.parametrize("count", [0, 1, 6, 7])
 def test_classified_images_are_drawn(count):
     images = [np.full((4, 4, 3), (255, 0, 20 * i), np.uint8) for i in range(count)]
     labels = np.arange(count) % 5

@@ -90,7 +90,7 @@ def classified_images(
         class_names: the names of the classes.
         columns: images side by side.
     """
-    rows = -(-len(images) // columns)
+    rows = max(-(-len(images) // columns), 1)
     figure = Figure(figsize=(1.6 * columns, 1.95 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
