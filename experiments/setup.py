@@ -3,27 +3,55 @@
 import ast
 import contextlib
 import importlib.util
-import inspect
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from jaxtyping import PyTree
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
 from perceiver_io.construct import construct, listing, lookup, nearest
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.errors import UserError
+from perceiver_io.models.builders import Model, build
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.task import Task
+from perceiver_io.training import distributed
+from perceiver_io.training.parallel import STRATEGIES, Strategy, local_batch_size
 
 _OVERRIDE = "--config."
+_DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
+
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "Several processes: HOST:PORT of process 0, or `auto` to ask the cluster.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_DEFAULT_CACHE)),
+    "Folder where compiled programs are kept for the next start; empty for none.",
+)
+
+
+class Parts(NamedTuple):
+    """What the sections of a config stand for."""
+
+    task: Task
+    dataset: Dataset
+    model: Model
+    strategy: Strategy
 
 
 def run(main: Callable[[], None]) -> None:
@@ -33,10 +61,11 @@ def run(main: Callable[[], None]) -> None:
         try:
             main()
         except UserError as error:
-            # Not sys.exit: with several processes, the others may never come to the end.
             print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
 
+    # Orbax tells every step of every save.
+    flags.FLAGS.set_default("verbosity", -1)
     app.run(guarded, flags_parser=_parse)
 
 
@@ -54,6 +83,12 @@ def _parse(argv: list[str]) -> list[str]:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     return rest
+
+
+def start_jax() -> None:
+    """Connects the processes and sets the compilation cache; before anything else uses JAX."""
+    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
 
 
 def config_from_flags(path: str) -> ConfigDict:
@@ -105,12 +140,31 @@ def build_dataset(config: ConfigDict, task: Task) -> Dataset:
     return construct(factory, config.data, "config.data")
 
 
-def load(
-    dataset: Dataset, split: str, *, batch_size: int, seed: int
-) -> grain.DatasetIterator:
-    """This process's endless training batches; `batch_size` is its share."""
-    shard = (jax.process_index(), jax.process_count())
-    batches = dataset.load(split, batch_size=batch_size, training=True, seed=seed, shard=shard)
+def build_parts(config: ConfigDict) -> Parts:
+    """The objects of a config's sections. Raises UserError naming the section that is wrong."""
+    task = build_task(config)
+    factory = lookup(STRATEGIES, config.parallel, "config.parallel")
+    strategy = construct(factory, config.parallel, "config.parallel")
+    return Parts(task, build_dataset(config, task), build(config.model), strategy)
+
+
+def initialise(parts: Parts, seed: int) -> tuple[PyTree, PyTree]:
+    """New parameters and model state, to be called under `jit` or `eval_shape`."""
+    spec = parts.dataset.batch_spec(1)
+    batch = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in spec.items()}
+    return parts.model.init(jax.random.key(seed), **parts.task.model_inputs(batch))
+
+
+def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIterator:
+    """This process's endless training batches."""
+    training = config.training
+    batches = dataset.load(
+        training.split,
+        batch_size=local_batch_size(training.batch_size, training.accumulate),
+        training=True,
+        seed=config.seed,
+        shard=(jax.process_index(), jax.process_count()),
+    )
     return iter(batches)
 
 

@@ -1,14 +1,12 @@
 """Checkpoints: the training state and the position in the data, by orbax.
 
-A checkpoint is a folder `checkpoints/STEP` of the run folder. Its arrays are kept flat, by name:
-`params/MODULE/NAME`, `ema_params/...`, `model_state/...`, `opt_state/...`, `step`. Hence it can be
-compared with any model by name and shape, read in part, and restored onto any number of devices.
+A checkpoint is a folder `checkpoints/STEP` of the run folder: the arrays of the state in `state`
+(see archive.py), the position of each process in the data in `data`, and the metrics of the step.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import grain
 import grain.checkpoint
@@ -20,7 +18,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
-from perceiver_io.training.state import Params, TrainState, names
+from perceiver_io.training.archive import check_same, read_arrays, read_shapes
+from perceiver_io.training.state import TrainState, names
 
 _NO_SPACE = ("No space left", "ENOSPC", "Disk quota", "RESOURCE_EXHAUSTED")
 
@@ -114,8 +113,10 @@ class Checkpoints:
         """
         directory = self.directory / str(step)
         wanted = names(template)
-        _check_same(directory, _shapes(directory), wanted, "Use a new --workdir for a new model.")
-        restored = _read(directory, {name: (name, leaf) for name, leaf in wanted.items()})
+        check_same(
+            directory, read_shapes(directory), wanted, "Use a new --workdir for a new model."
+        )
+        restored = read_arrays(directory, {name: (name, leaf) for name, leaf in wanted.items()})
         _restore_iterator(directory / "data", iterator)
         return jax.tree.unflatten(jax.tree.structure(template), restored.values())
 
@@ -149,155 +150,9 @@ class Checkpoints:
         return preservation_policy.AnyPreservationPolicy([latest, best])
 
 
-class WarmStart(NamedTuple):
-    """What became of the arrays of a warm start, by name.
-
-    Attributes:
-        params: the parameters, those of the checkpoint in place.
-        model_state: the model's state, likewise.
-        loaded: names that were taken from the checkpoint.
-        left: names of the model that keep their initial values.
-        unused: names of the checkpoint that were not taken.
-    """
-
-    params: Params
-    model_state: PyTree
-    loaded: tuple[str, ...]
-    left: tuple[str, ...]
-    unused: tuple[str, ...]
-
-
-def load_weights(
-    path: str, params: Params, model_state: PyTree, prefixes: tuple[str, ...] = ()
-) -> WarmStart:
-    """Parameters and model state from a checkpoint, all of them or some.
-
-    The moving average of the parameters is taken where the checkpoint has one.
-
-    Args:
-        path: a run folder (its latest checkpoint is taken) or one checkpoint, `RUN/checkpoints/STEP`.
-        params: the model's parameters: arrays, or shapes with shardings if all are loaded.
-        model_state: the model's state, likewise.
-        prefixes: only names `MODULE/NAME` that start with one of these are loaded; () is all.
-
-    Raises UserError if there is no checkpoint, if a prefix fits nothing, or if names or shapes of
-    what is to be loaded are different.
-    """
-    directory = find_checkpoint(path)
-    model = {"params": params, "model_state": model_state}
-    wanted, found = names(model), _weights(_shapes(directory))
-
-    def chosen(name: str) -> bool:
-        return not prefixes or name.split("/", 1)[1].startswith(prefixes)
-
-    _check_prefixes(directory, prefixes, wanted)
-    taken = {name: leaf for name, leaf in wanted.items() if chosen(name)}
-    available = {name: shape for name, (_, shape) in found.items() if chosen(name)}
-    hint = "Set config.init_prefixes to the modules that both have, or change config.model."
-    _check_same(directory, available, taken, hint)
-    loaded = _read(directory, {name: (found[name][0], leaf) for name, leaf in taken.items()})
-    merged = jax.tree.unflatten(jax.tree.structure(model), (wanted | loaded).values())
-    return WarmStart(
-        params=merged["params"],
-        model_state=merged["model_state"],
-        loaded=tuple(taken),
-        left=tuple(name for name in wanted if name not in taken),
-        unused=tuple(name for name in found if name not in taken),
-    )
-
-
-def find_checkpoint(path: str) -> Path:
-    """The checkpoint folder meant by a run folder or a checkpoint folder.
-
-    Raises UserError if there is none.
-    """
-    given = Path(path).expanduser().absolute()
-    if (given / "state").is_dir():
-        return given
-    steps = [int(p.name) for p in (given / "checkpoints").glob("*") if p.name.isdecimal()]
-    if not steps:
-        raise UserError(
-            f"No checkpoint at {path}. Name a run folder that has a folder `checkpoints` with "
-            "at least one step in it, or one checkpoint: RUN/checkpoints/STEP."
-        )
-    return given / "checkpoints" / str(max(steps))
-
-
 def size_in_bytes(template: PyTree) -> int:
     """The size of one checkpoint of a state."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
-
-
-def _shapes(directory: Path) -> dict[str, tuple[int, ...]]:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        tree = checkpointer.metadata(directory / "state").item_metadata.tree
-    return {name: tuple(array.shape) for name, array in tree.items()}
-
-
-def _read(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dict[str, jax.Array]:
-    """Arrays by name, from {name: (name in the checkpoint, array or shape with sharding)}."""
-    wanted = {
-        source: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-        for source, leaf in template.values()
-    }
-    arguments = ocp.args.PyTreeRestore(
-        item=wanted,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-        partial_restore=True,
-    )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        arrays = checkpointer.restore(directory / "state", arguments)
-    return {name: arrays[source] for name, (source, _) in template.items()}
-
-
-def _weights(
-    shapes: Mapping[str, tuple[int, ...]],
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """{name: (name in the checkpoint, shape)}; the moving average stands in for the parameters."""
-    found = {}
-    for name, shape in shapes.items():
-        if name.startswith(("params/", "model_state/")):
-            source = f"ema_{name}" if f"ema_{name}" in shapes else name
-            found[name] = (source, shape)
-    return found
-
-
-def _check_same(
-    directory: Path, found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Any], hint: str
-) -> None:
-    other = [
-        f"{name} {found[name]} instead of {leaf.shape}"
-        for name, leaf in wanted.items()
-        if name in found and found[name] != leaf.shape
-    ]
-    problems = {
-        "missing": [name for name in wanted if name not in found],
-        "unexpected": [name for name in found if name not in wanted],
-        "of other shape": other,
-    }
-    report = [f"{what}: {_shortened(where)}" for what, where in problems.items() if where]
-    if report:
-        raise UserError(
-            f"The checkpoint {directory} is of another model or optimizer; {'; '.join(report)}. "
-            + hint
-        )
-
-
-def _check_prefixes(directory: Path, prefixes: tuple[str, ...], wanted: Mapping[str, Any]) -> None:
-    model_names = [name.split("/", 1)[1] for name in wanted]
-    for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in model_names):
-            modules = sorted({name.split("/", 1)[0] for name in model_names})
-            raise UserError(
-                f"config.init_prefixes has {prefix!r}, with which no name of the model starts, so "
-                f"nothing of {directory} would be loaded for it. The names start with "
-                f"{listing(modules)}."
-            )
-
-
-def _shortened(items: list[str], limit: int = 6) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
 
 
 def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
@@ -331,5 +186,5 @@ class _disk_errors:  # noqa: N801
         if error is not None and any(sign in str(error) for sign in _NO_SPACE):
             raise UserError(
                 f"The disk of {self._directory} is full: the checkpoint could not be written. The "
-                "checkpoints before it are intact. Free some space and start the same command again."
+                "ones before it are intact. Free some space and start the same command again."
             ) from error

@@ -1,12 +1,12 @@
 """The run folder and the terminal: what a run leaves behind, and what it says meanwhile.
 
-    config.json        the resolved config
-    environment.json   command line, machine, devices and package versions
-    metrics.jsonl      one object a line: step, split, metrics
-    curves.png         every metric over the steps
-    figures/STEP/      pictures of each evaluation, SPLIT_NAME.png
-    tensorboard/       the same, as events
-    checkpoints/STEP/  see checkpoint.py
+config.json        the resolved config
+environment.json   command line, machine, devices and package versions
+metrics.jsonl      one object a line: step, split, metrics
+curves.png         every metric over the steps
+figures/STEP/      pictures of each evaluation, SPLIT_NAME.png
+tensorboard/       the same, as events
+checkpoints/STEP/  see checkpoint.py
 """
 
 import importlib.metadata
@@ -74,10 +74,6 @@ class RunFolder:
         for name, value in names(params).items():
             self._events.add_histogram(f"params/{name}", np.asarray(value), step)
 
-    def json(self, name: str, content: Mapping) -> None:
-        """Writes an object into the folder."""
-        self._write(name, json.dumps(content, indent=2))
-
     def close(self) -> None:
         """Closes the event file."""
         self._events.close()
@@ -92,12 +88,10 @@ class NoRunFolder(RunFolder):
     def __init__(self):
         pass
 
-    def metrics(self, step, split, metrics): ...
-    def figures(self, step, split, figures): ...
-    def curves(self): ...
-    def histograms(self, step, params): ...
-    def json(self, name, content): ...
-    def close(self): ...
+    def _nothing(self, *arguments) -> None:
+        """Does nothing."""
+
+    metrics = figures = curves = histograms = close = _nothing
 
 
 def open_run_folder(workdir: Path, config_json: str, resumed_step: int | None) -> RunFolder:
@@ -107,7 +101,7 @@ def open_run_folder(workdir: Path, config_json: str, resumed_step: int | None) -
     return RunFolder(workdir, config_json, resumed_step)
 
 
-def check_workdir(workdir: Path, needed_bytes: int, free_bytes: int) -> None:
+def check_space(workdir: Path, needed_bytes: int, free_bytes: int) -> None:
     """Raises UserError unless the checkpoints that a run keeps fit on the disk."""
     if needed_bytes > free_bytes:
         raise UserError(
@@ -238,6 +232,11 @@ def _environment() -> dict:
         "processes": jax.process_count(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
+
+
+def summary(metrics: Mapping[str, float]) -> str:
+    """Metrics on one line; those of single classes and the like are left out."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
 
 
 def _duration(seconds: float) -> str:

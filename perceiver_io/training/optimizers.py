@@ -104,9 +104,7 @@ def constant(*, peak: float, warmup_steps: int) -> optax.Schedule:
     return _warm_up(peak, warmup_steps, optax.constant_schedule(peak))
 
 
-def cosine(
-    *, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0
-) -> optax.Schedule:
+def cosine(*, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0) -> optax.Schedule:
     """Half a cosine from `peak` at the end of the warm-up down to `end` at `total_steps`."""
     return flat_then_cosine(
         peak=peak,
@@ -127,9 +125,7 @@ def flat_then_cosine(
     return _warm_up(peak, warmup_steps, _after(flat_steps - warmup_steps, flat, decay))
 
 
-def linear(
-    *, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0
-) -> optax.Schedule:
+def linear(*, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0) -> optax.Schedule:
     """A straight line from `peak` at the end of the warm-up down to `end` at `total_steps`."""
     _check_order(warmup_steps=warmup_steps, total_steps=total_steps)
     line = optax.linear_schedule(peak, end, max(total_steps - warmup_steps, 1))

@@ -67,9 +67,7 @@ class Mesh:
 
     def place(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's rows of a batch, put on its devices as part of the global batch."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self._rows, x), batch
-        )
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._rows, x), batch)
 
     def compile_train(self, step: TrainStep, state: TrainState) -> Callable:
         """`(state, batch) -> (state, metrics)`, for states like the one given; it is consumed."""
@@ -181,11 +179,10 @@ Strategy = Mesh | Pmap
 STRATEGIES = {"mesh": Mesh, "pmap": Pmap}
 
 
-def start(strategy: Strategy, initialise: Callable[[], TrainState]) -> TrainState:
-    """A new state, made where it is to live: no device ever holds more than its part."""
-    template = strategy.template(jax.eval_shape(initialise))
+def make(initialise: Callable[[], TrainState], template: TrainState) -> TrainState:
+    """A new state, made where the template says: no device ever holds more than its part."""
     shardings = jax.tree.map(lambda x: x.sharding, template)
-    return strategy.adopt(jax.jit(initialise, out_shardings=shardings)())
+    return jax.jit(initialise, out_shardings=shardings)()
 
 
 def local_batch_size(batch_size: int, accumulate: int) -> int:

@@ -1,0 +1,190 @@
+"""Trains a model.
+
+    python -m experiments.train --config=configs/NAME.py[:PRESET] --workdir=DIR \
+        [--config.any.key=VALUE]
+
+An interrupted run goes on where it was, if the same command is given again. On several hosts, start
+it on each one with --coordinator_address, --num_processes and --process_id, or with
+--coordinator_address=auto where the cluster tells.
+"""
+
+import shutil
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import setup
+from perceiver_io.construct import construct
+from perceiver_io.errors import UserError
+from perceiver_io.training import logging, parallel
+from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
+from perceiver_io.training.evaluation import Evaluator
+from perceiver_io.training.interruption import Interruption
+from perceiver_io.training.logging import say
+from perceiver_io.training.monitor import Monitor, NotFiniteError
+from perceiver_io.training.optimizers import build_optimizer, build_schedule
+from perceiver_io.training.profiling import Profiler
+from perceiver_io.training.state import TrainState, initial_state
+from perceiver_io.training.step import EvaluationStep, TrainStep
+from perceiver_io.training.warm_start import load_weights
+
+CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+PROFILE = flags.DEFINE_list(
+    "profile_steps", ["0", "0"], "FIRST,LAST: steps to profile into the run folder's `profile`."
+)
+
+
+def main() -> None:
+    """Trains until the last step, a SIGTERM or a loss that is not finite."""
+    config = setup.config_from_flags(CONFIG.value)
+    setup.start_jax()
+    run = Run(config, Path(WORKDIR.value).expanduser().absolute())
+    try:
+        run.train()
+    except NotFiniteError as error:
+        raise UserError(run.explain(error)) from error
+    finally:
+        run.close()
+
+
+class Run:
+    """A training run: its parts, its state and what is done at each step."""
+
+    def __init__(self, config: ConfigDict, workdir: Path):
+        """Builds every part from its config section; restores the state or starts a new one."""
+        logging.make_workdir(workdir)
+        self.config = config
+        self.parts = parts = setup.build_parts(config)
+        schedule = build_schedule(config.schedule)
+        self.optimizer = build_optimizer(config.optimizer, schedule)
+        self.checkpoints = construct(
+            Checkpoints, {"workdir": workdir, **config.checkpoint}, "config.checkpoint"
+        )
+        self.iterator = setup.training_iterator(config, parts.dataset)
+        self.start = self.checkpoints.latest_step() or 0
+        self.folder = logging.open_run_folder(workdir, config.to_json(indent=2), self.start)
+        self.state = self.initial_state(workdir)
+        step = TrainStep(
+            parts.model,
+            parts.task,
+            self.optimizer,
+            schedule,
+            seed=config.seed,
+            accumulate=config.training.accumulate,
+            ema_decay=config.training.ema_decay,
+        )
+        self.step = parts.strategy.compile_train(step, self.state)
+        self.evaluator = Evaluator(
+            EvaluationStep(parts.model, parts.task),
+            parts.strategy,
+            parts.dataset,
+            config.evaluation.batch_size,
+        )
+        self.monitor = Monitor(parts.strategy.fetch)
+        self.profiler = Profiler(workdir / "profile", *map(int, PROFILE.value))
+
+    def initial_state(self, workdir: Path) -> TrainState:
+        """The latest checkpoint's state, or a new one, or a new one with another run's weights."""
+        strategy, config = self.parts.strategy, self.config
+
+        def initialise() -> TrainState:
+            params, model_state = setup.initialise(self.parts, config.seed)
+            ema = config.training.ema_decay is not None
+            return initial_state(params, model_state, self.optimizer, ema=ema)
+
+        template = strategy.template(jax.eval_shape(initialise))
+        needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
+        logging.check_space(workdir, needed, shutil.disk_usage(workdir).free)
+        if self.start:
+            say(f"going on from the checkpoint of step {self.start}")
+            return strategy.adopt(self.checkpoints.restore(self.start, template, self.iterator))
+        state = parallel.make(initialise, template)
+        if config.init_from is not None:
+            state = self.warm_started(state)
+        return strategy.adopt(state)
+
+    def warm_started(self, state: TrainState) -> TrainState:
+        """The state with the weights of `config.init_from`; says which were loaded and left."""
+        config = self.config
+        warm = load_weights(config.init_from, state.params, state.model_state, config.init_prefixes)
+        for what in ("loaded", "left", "unused"):
+            say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
+        ema = state.ema_params is not None
+        return initial_state(warm.params, warm.model_state, self.optimizer, ema=ema)
+
+    def train(self) -> None:
+        """The loop."""
+        config, parts = self.config, self.parts
+        last = config.training.steps
+        interruption = Interruption()
+        progress = logging.Progress(self.start, last, config.training.batch_size)
+        for step in range(self.start + 1, last + 1):
+            self.profiler.before(step)
+            batch = setup.checked(next(self.iterator), parts.dataset)
+            self.state, metrics = self.step(self.state, parts.strategy.place(batch))
+            self.monitor.add(step, metrics)
+            self.profiler.after(step, metrics)
+            progress.advance()
+            if step % config.logging.every == 0 or step == last:
+                self.log(step, progress)
+            evaluated = None
+            if step % config.evaluation.every == 0 or step == last:
+                evaluated = self.evaluate(step)
+                progress.resume()
+            stop = interruption.reached(step)
+            if stop or step == last or self.checkpoints.due(step, evaluated):
+                self.save(evaluated)
+            if stop:
+                say(f"stopped by SIGTERM after step {step}; the same command goes on from there")
+                break
+        progress.close()
+
+    def log(self, step: int, progress: logging.Progress) -> None:
+        """Records what the steps since the last time gave, on average."""
+        metrics = self.monitor.average()
+        self.folder.metrics(step, "train", metrics | progress.report(metrics))
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Evaluates the splits of the config; metrics by SPLIT/NAME."""
+        self.monitor.check()
+        metrics = {}
+        for split in self.config.evaluation.splits:
+            result = self.evaluator(self.state.evaluated_params, self.state.model_state, split)
+            self.folder.metrics(step, split, result.metrics)
+            self.folder.figures(step, split, result.figures)
+            say(f"step {step} {split}: {logging.summary(result.metrics)}")
+            metrics |= {f"{split}/{name}": value for name, value in result.metrics.items()}
+        if self.config.logging.histograms:
+            self.folder.histograms(step, self.parts.strategy.snapshot(self.state).params)
+        self.folder.curves()
+        return metrics
+
+    def save(self, evaluated: dict[str, float] | None) -> None:
+        """Saves a checkpoint, of a state that is known to be finite."""
+        self.monitor.check()
+        self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
+
+    def explain(self, error: NotFiniteError) -> str:
+        """What became of a run whose loss was not finite, and how to get there again."""
+        training, latest = self.config.training, self.checkpoints.latest_step()
+        good = f"{self.checkpoints.directory}/{latest}" if latest else "none was saved yet"
+        return (
+            f"Step {error.step} gave {error.metrics}, which is not finite, and training stopped. "
+            f"Its batch is number {error.step - 1} (from 0) of split {training.split!r} with "
+            f"config.seed={self.config.seed} and batch size {training.batch_size}. The last good "
+            f"checkpoint: {good}. The same command goes on from there, and meets the same batch; "
+            "lower config.schedule.peak or config.optimizer.clip_norm to train past it."
+        )
+
+    def close(self) -> None:
+        """Waits for what is still being written."""
+        self.profiler.close()
+        self.checkpoints.close()
+        self.folder.close()
+
+
+if __name__ == "__main__":
+    setup.run(main)

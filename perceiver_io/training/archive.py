@@ -1,0 +1,82 @@
+"""The arrays of a checkpoint, read by their names.
+
+A checkpoint is a folder whose sub-folder `state` keeps arrays flat, by name: `params/MODULE/NAME`,
+`ema_params/...`, `model_state/...`, `opt_state/...`, `step`. Hence it can be compared with any
+model by name and shape, read in part, and placed on any number of devices.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from perceiver_io.errors import UserError
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def find_checkpoint(path: str) -> Path:
+    """The checkpoint folder meant by a run folder or a checkpoint folder.
+
+    Raises UserError if there is none.
+    """
+    given = Path(path).expanduser().absolute()
+    if (given / "state").is_dir():
+        return given
+    steps = [int(p.name) for p in (given / "checkpoints").glob("*") if p.name.isdecimal()]
+    if not steps:
+        raise UserError(
+            f"No checkpoint at {path}. Name a run folder that has a folder `checkpoints` with "
+            "at least one step in it, or one checkpoint: RUN/checkpoints/STEP."
+        )
+    return given / "checkpoints" / str(max(steps))
+
+
+def read_shapes(directory: Path) -> Shapes:
+    """The shapes of all arrays of a checkpoint, by name."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        tree = checkpointer.metadata(directory / "state").item_metadata.tree
+    return {name: tuple(array.shape) for name, array in tree.items()}
+
+
+def read_arrays(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dict[str, jax.Array]:
+    """Arrays by name, from {name: (name in the checkpoint, array or shape with sharding)}."""
+    wanted = {
+        source: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+        for source, leaf in template.values()
+    }
+    arguments = ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+        partial_restore=True,
+    )
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        arrays = checkpointer.restore(directory / "state", arguments)
+    return {name: arrays[source] for name, (source, _) in template.items()}
+
+
+def check_same(directory: Path, found: Shapes, wanted: Mapping[str, Any], hint: str) -> None:
+    """Raises UserError listing by name where the arrays found and wanted differ."""
+    other = [
+        f"{name} {found[name]} instead of {leaf.shape}"
+        for name, leaf in wanted.items()
+        if name in found and found[name] != leaf.shape
+    ]
+    problems = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "of other shape": other,
+    }
+    report = [f"{what}: {_shortened(where)}" for what, where in problems.items() if where]
+    if report:
+        raise UserError(
+            f"The checkpoint {directory} is of another model or optimizer; {'; '.join(report)}. "
+            + hint
+        )
+
+
+def _shortened(items: list[str], limit: int = 6) -> str:
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
