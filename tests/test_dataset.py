@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+import json
 import subprocess
 import sys
 from typing import ClassVar
 
+import grain
 import numpy as np
 import pytest
 from absl import flags
@@ -115,23 +117,55 @@ def test_shards_side_by_side_are_the_single_process_batches(num_shards):
     assert_same(whole, together)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("step", [0, 1, 4])
-def test_a_saved_iterator_continues_exactly(num_workers, step):
-    stream = Numbers(num_workers=num_workers).load(
-        "train", batch_size=4, training=True, seed=0, shard=(0, 1)
-    )
-    iterator = iter(stream)
-    for _ in range(step):
+def iterate(num_workers, shard=(0, 1)):
+    dataset = Numbers(num_workers=num_workers)
+    batch_size = 4 // shard[1]
+    return iter(dataset.load("train", batch_size=batch_size, training=True, seed=0, shard=shard))
+
+
+@pytest.mark.parametrize("before, after", [(0, 0), (2, 2), (0, 2), (2, 0)])
+def test_a_saved_iterator_continues_exactly_with_any_number_of_workers(before, after):
+    iterator = iterate(before)
+    for _ in range(4):  # into the second epoch
         next(iterator)
     state = iterator.get_state()
     expected = [next(iterator) for _ in range(5)]
+    assert iterator.get_state() != state
     iterator.close()
 
-    resumed = iter(stream)
-    resumed.set_state(state)
+    resumed = iterate(after)
+    resumed.set_state(json.loads(json.dumps(state)))
+    assert resumed.get_state() == state
     assert_same(expected, [next(resumed) for _ in range(5)])
     resumed.close()
+
+
+def test_a_running_iterator_can_be_set_back_and_forth():
+    iterator = iterate(0)
+    batches = [next(iterator) for _ in range(6)]
+    for position in (0, 5, 2):
+        iterator.set_state({"position": position})
+        assert_same([batches[position]], [next(iterator)])
+
+
+def test_a_saved_iterator_continues_on_another_number_of_processes():
+    whole = training_batches(8)
+    halves = [iterate(0, shard=(index, 2)) for index in range(2)]
+    for half in halves:
+        half.set_state({"position": 4})
+    for expected in whole[4:]:
+        parts = [next(half) for half in halves]
+        assert_same([expected], [{name: joined(parts, name) for name in expected}])
+
+
+def test_grain_checkpoints_the_iterator(tmp_path):
+    iterator = iterate(0)
+    batches = [next(iterator) for _ in range(6)]
+    iterator.set_state({"position": 3})
+    handler = grain.checkpoint.CheckpointHandler()
+    handler.save(tmp_path, iterator)
+    resumed = handler.restore(tmp_path, iterate(0))
+    assert_same(batches[3:], [next(resumed) for _ in range(3)])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 16])
@@ -151,6 +185,16 @@ def test_evaluation_sees_each_example_once_on_equally_many_batches(batch_size, n
     np.testing.assert_array_equal(np.sort(seen), np.arange(SIZE))
     if num_shards == 1:
         np.testing.assert_array_equal(seen, np.arange(SIZE))
+
+
+def test_an_empty_split():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Empty(Numbers):
+        def source(self, split):
+            return ()
+
+    with pytest.raises(UserError, match="split 'test' of Empty has no examples"):
+        Empty(num_workers=0).load("test", batch_size=2, training=False, seed=0, shard=(0, 1))
 
 
 def test_num_examples():

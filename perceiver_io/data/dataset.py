@@ -7,7 +7,9 @@ The stream of a training run depends on the seed and nothing else: the example a
 counted over epochs, is augmented by a generator keyed by (seed, p); batch j holds the positions
 from j * batch_size on; shard i of n takes the batches i, i + n, i + 2n ... Hence the order and the
 content are the same for any number of workers, and the batches of all shards at one step, put one
-behind the other, are the batch that a single process would have seen.
+behind the other, are the batch that a single process would have seen. A position in the stream is
+one number, so that a run resumes with any number of workers, or of processes at the same global
+batch size.
 """
 
 import abc
@@ -83,7 +85,7 @@ class Dataset(abc.ABC):
             seed: of the order and the augmentation; evaluation does not depend on it.
             shard: (index of this process, number of processes).
 
-        The iterators' `get_state` and `set_state` resume exactly, for an unchanged `num_workers`.
+        The iterators' `get_state` gives {"position": batches served}; `set_state` resumes there.
         Raises UserError on an unknown split, and on a training batch larger than the split.
         """
         index, count = shard
@@ -93,11 +95,7 @@ class Dataset(abc.ABC):
             batches = self._training_batches(source, batch_size, seed)
         else:
             batches = self._evaluation_batches(source, batch_size, count)
-        stream = batches[index::count].to_iter_dataset(_READ_OPTIONS)
-        if self.num_workers == 0:
-            return stream
-        options = grain.MultiprocessingOptions(self.num_workers, per_worker_buffer_size=2)
-        return stream.mp_prefetch(options)
+        return BatchStream(batches[index::count], self.num_workers)
 
     def _checked_source(self, split: str) -> Sequence[Any]:
         if split not in self.splits:
@@ -105,7 +103,10 @@ class Dataset(abc.ABC):
                 f"{type(self).__name__} has no split {split!r}; choose one of "
                 f"{', '.join(map(repr, self.splits))}."
             )
-        return self.source(split)
+        source = self.source(split)
+        if len(source) == 0:
+            raise UserError(f"The split {split!r} of {type(self).__name__} has no examples.")
+        return source
 
     def _training_batches(
         self, source: Sequence[Any], batch_size: int, seed: int
@@ -135,6 +136,59 @@ class Dataset(abc.ABC):
             lambda _: {name: np.zeros(*array) for name, array in spec.items()}
         )
         return grain.MapDataset.concatenate([batches, padding])
+
+
+class BatchStream(grain.IterDataset[Batch]):
+    """Batches by index, prepared ahead in order, by worker processes or by a thread."""
+
+    def __init__(self, batches: grain.MapDataset[Batch], num_workers: int) -> None:
+        super().__init__()
+        self._batches = batches
+        self._num_workers = num_workers
+
+    def __iter__(self) -> "BatchIterator":
+        return BatchIterator(self)
+
+    def start(self, position: int) -> grain.DatasetIterator[Batch]:
+        """A new iterator over the batches from `position` on."""
+        stream = self._batches[position:].to_iter_dataset(_READ_OPTIONS)
+        if self._num_workers > 0:
+            stream = stream.mp_prefetch(
+                grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2)
+            )
+        return iter(stream)
+
+
+class BatchIterator(grain.DatasetIterator[Batch]):
+    """Serves a stream. Unlike Grain's own, its state does not depend on the number of workers."""
+
+    def __init__(self, stream: BatchStream) -> None:
+        super().__init__()
+        self._stream = stream
+        self._running: grain.DatasetIterator[Batch] | None = None
+        self._position = 0
+
+    def __next__(self) -> Batch:
+        if self._running is None:
+            self._running = self._stream.start(self._position)
+        batch = next(self._running)
+        self._position += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Number of batches served so far, as a dictionary."""
+        return {"position": self._position}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues as if that many batches had been served."""
+        self.close()
+        self._position = state["position"]
+
+    def close(self) -> None:
+        """Stops the workers; the next batch would start them again."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
 
 
 def _check_batch_fits(split: str, batch_size: int, num_shards: int, num_examples: int) -> None:
