@@ -66,7 +66,9 @@ class ImageFolder(EncodedImageDataset):
                 for name, files in _list_images(self._path).items()
             }
         labels = {name: label for label, name in enumerate(self.class_names)}
-        return _Files([(path, labels[name]) for name, paths in folders.items() for path in paths])
+        files = [(path, labels[name]) for name, paths in folders.items() for path in paths]
+        # In mixed order, so that a few images in a row are of several classes.
+        return _Files(sorted(files, key=lambda file: _digest(file[0])))
 
     @property
     def _path(self) -> pathlib.Path:
@@ -123,13 +125,16 @@ def _list_images(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
     return images
 
 
+def _digest(path: str) -> bytes:
+    """An arbitrary sorting key that depends on the class and the file's name alone."""
+    return hashlib.sha256("/".join(pathlib.PurePath(path).parts[-2:]).encode()).digest()
+
+
 def _select(
     paths: Sequence[str], split: str, fractions: tuple[float, float, float]
 ) -> Sequence[str]:
-    """The split's part of a class, in an order that depends on each file's name alone."""
-    ordered = sorted(
-        paths, key=lambda path: hashlib.sha256(pathlib.Path(path).name.encode()).digest()
-    )
+    """The split's part of a class, always the same."""
+    ordered = sorted(paths, key=_digest)
     position = _SPLITS.index(split)
     start = round(sum(fractions[:position]) * len(paths))
     stop = round(sum(fractions[: position + 1]) * len(paths))
