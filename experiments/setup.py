@@ -14,7 +14,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
@@ -58,14 +58,14 @@ def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2."""
 
     def guarded(_) -> None:
+        # Orbax tells every step of every save.
+        logging.set_verbosity(logging.ERROR)
         try:
             main()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
 
-    # Orbax tells every step of every save.
-    flags.FLAGS.set_default("verbosity", -1)
     app.run(guarded, flags_parser=_parse)
 
 
@@ -92,8 +92,15 @@ def start_jax() -> None:
 
 
 def config_from_flags(path: str) -> ConfigDict:
-    """The config file `FILE.py[:PRESET]`, or a run's `config.json`, with the overrides applied."""
-    config = read_config(path)
+    """The config file with the overrides of the command line. Raises UserError as they do."""
+    return overridden(read_config(path))
+
+
+def overridden(config: ConfigDict) -> ConfigDict:
+    """The config with the `--config.any.key=VALUE` of the command line, references resolved.
+
+    Raises UserError about a key that does not exist or a value of the wrong type.
+    """
     for override in _overrides:
         key, equals, value = override.removeprefix(_OVERRIDE).partition("=")
         if not equals:

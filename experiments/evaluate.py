@@ -1,0 +1,111 @@
+"""Evaluates a checkpoint of a run on whole splits of a dataset.
+
+    python -m experiments.evaluate --workdir=DIR [--checkpoint=best|latest|STEP] \
+        [--split=test,...] [--config=configs/OTHER.py] [--config.data.key=VALUE] [--json]
+
+The config is that of the run. With --config, the dataset is that of another config.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import setup
+from perceiver_io.construct import construct, listing
+from perceiver_io.errors import UserError
+from perceiver_io.training.checkpoint import Checkpoints
+from perceiver_io.training.evaluation import Evaluator
+from perceiver_io.training.logging import save_figure, say
+from perceiver_io.training.step import EvaluationStep
+from perceiver_io.training.warm_start import load_weights
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
+SPLIT = flags.DEFINE_list("split", None, "Splits; those of config.evaluation by default.")
+CONFIG = flags.DEFINE_string("config", None, "A config whose data section is used in place.")
+JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
+
+
+def main() -> None:
+    """Prints the metrics of the splits and writes their figures."""
+    workdir = Path(WORKDIR.value).expanduser().absolute()
+    config = read_config(workdir)
+    setup.start_jax()
+    checkpoint = choose_checkpoint(workdir, config, CHECKPOINT.value)
+    results = evaluate(config, checkpoint, SPLIT.value or config.evaluation.splits)
+    folder = workdir / "evaluation" / f"{config.data.name}_{checkpoint.name}"
+    if jax.process_index() == 0:
+        for split, result in results.items():
+            for name, figure in result.figures.items():
+                save_figure(figure, folder, f"{split}_{name}")
+    metrics = {split: result.metrics for split, result in results.items()}
+    if JSON.value:
+        summary = {"step": int(checkpoint.name), "metrics": metrics, "figures": str(folder)}
+        say(json.dumps(summary))
+    else:
+        say(f"checkpoint {checkpoint}\n\n{table(metrics)}\n\nfigures in {folder}")
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The run's config with what the flags replace. Raises UserError if there is no run."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"--workdir={workdir} is no run folder: it has no config.json. Train first: "
+            "python -m experiments.train --config=FILE --workdir=DIR."
+        )
+    config = setup.read_config(str(path))
+    if CONFIG.value:
+        config.data = setup.read_config(CONFIG.value).data
+    return setup.overridden(config)
+
+
+def choose_checkpoint(workdir: Path, config: ConfigDict, which: str) -> Path:
+    """The folder of the checkpoint. Raises UserError listing those there are."""
+    checkpoints = construct(
+        Checkpoints, {"workdir": workdir, **config.checkpoint}, "config.checkpoint"
+    )
+    named = {"best": checkpoints.best_step(), "latest": checkpoints.latest_step()}
+    step = named.get(which, which)
+    if str(step) not in map(str, checkpoints.steps()):
+        raise UserError(
+            f"--checkpoint={which}: there is no such checkpoint in {checkpoints.directory}; the "
+            f"steps there are {listing(checkpoints.steps())}."
+        )
+    return checkpoints.directory / str(step)
+
+
+def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict:
+    """The result of each split, with the checkpoint's weights."""
+    parts = setup.build_parts(config)
+    evaluator = Evaluator(
+        EvaluationStep(parts.model, parts.task),
+        parts.strategy,
+        parts.dataset,
+        config.evaluation.batch_size,
+    )
+    shapes = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
+    params, model_state = parts.strategy.template(shapes)
+    weights = load_weights(str(checkpoint), params, model_state)
+    params, model_state = parts.strategy.adopt((weights.params, weights.model_state))
+    return {split: evaluator(params, model_state, split) for split in splits}
+
+
+def table(metrics: dict[str, dict[str, float]]) -> str:
+    """A line for each metric, a column for each split."""
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    width = max(map(len, names))
+    lines = [" " * width + "".join(f"{split:>12}" for split in metrics)]
+    for name in names:
+        values = (
+            f"{values[name]:12.4f}" if name in values else " " * 12 for values in metrics.values()
+        )
+        lines.append(f"{name:{width}}" + "".join(values))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    setup.run(main)

@@ -1,0 +1,128 @@
+"""A model, a task and a dataset small enough to test training with, and nothing else."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import grain
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+WIDTH, CLASSES, EXAMPLES = 6, 3, 64
+
+
+class Model(NamedTuple):
+    init: Any
+    apply: Any
+
+
+def _model(function):
+    init, apply = hk.transform_with_state(function)
+    return Model(lambda rng, **inputs: init(rng, **inputs, is_training=True), apply)
+
+
+@_model
+def mlp(inputs, is_training):
+    del is_training
+    return hk.nets.MLP([16, CLASSES])(inputs)
+
+
+@_model
+def wide_mlp(inputs, is_training):
+    """With arrays large enough to be cut over devices."""
+    del is_training
+    return hk.nets.MLP([64, 64, CLASSES])(inputs)
+
+
+@_model
+def stacked(inputs, is_training):
+    """Two scanned layers, dropout in each."""
+
+    def layer(x):
+        x = x + hk.Linear(16)(jax.nn.relu(x))
+        return hk.dropout(hk.next_rng_key(), 0.3, x) if is_training else x
+
+    x = hk.experimental.layer_stack(2)(layer)(hk.Linear(16)(inputs))
+    return hk.Linear(CLASSES)(x)
+
+
+@_model
+def batch_norm(inputs, is_training):
+    """A convolution with batch norm."""
+    x = hk.Conv1D(8, 3)(inputs[..., None])
+    x = hk.BatchNorm(True, True, decay_rate=0.9)(x, is_training)
+    return hk.Linear(CLASSES)(jax.nn.relu(x).mean(1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    def model_inputs(self, batch):
+        return {"inputs": batch["x"]}
+
+    def _losses(self, outputs, batch):
+        log_p = jax.nn.log_softmax(outputs)
+        return -jnp.take_along_axis(log_p, batch["y"][:, None], axis=1)[:, 0]
+
+    def loss(self, outputs, batch):
+        valid = batch["valid"]
+        return jnp.where(valid, self._losses(outputs, batch), 0).sum() / valid.sum()
+
+    def metrics(self, outputs, batch):
+        valid = batch["valid"]
+        right = outputs.argmax(-1) == batch["y"]
+        values = {"loss": self._losses(outputs, batch), "top_1": right.astype(jnp.float32)}
+        return {
+            name: (jnp.where(valid, value, 0).sum(), valid.sum()) for name, value in values.items()
+        }
+
+    def predictions(self, outputs, batch):
+        return {"index": batch["index"], "logits": outputs}
+
+    def report(self, predictions, dataset):
+        return {"highest_index": float(predictions["index"].max())}, {"empty": Figure()}
+
+    def figure(self, outputs, batch, dataset):
+        assert len(outputs) == len(batch["x"])
+        return Figure()
+
+
+def examples(split):
+    """Points around one centre a class."""
+    rng = np.random.default_rng({"train": 0, "validation": 1}[split])
+    centres = np.random.default_rng(2).normal(size=(CLASSES, WIDTH))
+    y = rng.integers(0, CLASSES, EXAMPLES)
+    x = centres[y] + rng.normal(scale=0.5, size=(EXAMPLES, WIDTH))
+    return {"x": x.astype(np.float32), "y": y.astype(np.int32), "index": np.arange(EXAMPLES)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    num_validation: int = EXAMPLES
+
+    def load(self, split, *, batch_size, training, seed, shard):
+        arrays = examples(split)
+        index, count = shard
+        if training:
+            source = grain.MapDataset.range(EXAMPLES).seed(seed).shuffle().repeat()
+            starts = source.batch(batch_size)
+            rows = starts.map(lambda rows: take(arrays, rows, batch_size))
+            return rows[index::count].to_iter_dataset()
+        batches = [
+            np.arange(start, min(start + batch_size, self.num_validation))
+            for start in range(0, self.num_validation, batch_size)
+        ]
+        batches += [np.arange(0)] * (-len(batches) % count)
+        rows = grain.MapDataset.source(batches).map(lambda rows: take(arrays, rows, batch_size))
+        return rows[index::count].to_iter_dataset()
+
+
+def take(arrays, rows, batch_size):
+    """The rows of a split, filled up with zeros."""
+    padding = batch_size - len(rows)
+    batch = {
+        name: np.concatenate([a[rows], np.zeros((padding, *a.shape[1:]), a.dtype)])
+        for name, a in arrays.items()
+    }
+    return batch | {"valid": np.arange(batch_size) < len(rows)}
