@@ -1,0 +1,130 @@
+"""NumPy references of the models' arithmetic, and what several tests do to parameters and trees."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def attention(queries, keys, values, scale, key_mask=None, query_mask=None, key_bias=None):
+    """Attention one head of one example at a time, in float64: [B, O, H, V]."""
+    weights = attention_weights(queries, keys, scale, key_mask, key_bias)
+    batch, num_queries, num_heads, _ = queries.shape
+    result = np.zeros((len(weights), num_queries, num_heads, values.shape[-1]))
+    for b, h in np.ndindex(len(weights), num_heads):
+        result[b, :, h] = weights[b, h] @ example(values, b)[:, h]
+        if query_mask is not None:
+            result[b, ~example(query_mask, b), h] = 0
+    return result
+
+
+def attention_weights(queries, keys, scale, key_mask=None, key_bias=None):
+    """Softmax over the keys that are not masked, zeros where all are: [B, H, O, M], float64."""
+    batch = max(len(x) for x in (queries, keys, key_mask) if x is not None)
+    _, num_queries, num_heads, _ = queries.shape
+    weights = np.zeros((batch, num_heads, num_queries, keys.shape[1]))
+    for b, h, o in np.ndindex(batch, num_heads, num_queries):
+        logits = example(keys, b)[:, h].astype(np.float64) @ example(queries, b)[o, h]
+        if key_bias is not None:
+            logits = logits + example(key_bias, b)
+        seen = np.ones(len(logits), bool) if key_mask is None else example(key_mask, b)
+        if seen.any():
+            exponentials = np.exp(scale * (logits[seen] - logits[seen].max()))
+            weights[b, h, o, seen] = exponentials / exponentials.sum()
+    return weights
+
+
+def attention_gradients(queries, keys, values, scale, cotangent, key_mask=None):
+    """Gradients of sum(attention * cotangent) with respect to queries, keys and values."""
+    weights = attention_weights(queries, keys, scale, key_mask)
+    gradients = [np.zeros((len(weights), *x.shape[1:])) for x in (queries, keys, values)]
+    for b, h in np.ndindex(*weights.shape[:2]):
+        a, g = weights[b, h], cotangent[b, :, h]
+        of_weights = g @ example(values, b)[:, h].T
+        of_logits = scale * a * (of_weights - (a * of_weights).sum(-1, keepdims=True))
+        gradients[0][b, :, h] = of_logits @ example(keys, b)[:, h]
+        gradients[1][b, :, h] = of_logits.T @ example(queries, b)[:, h]
+        gradients[2][b, :, h] = a.T @ g
+    return [
+        gradient.sum(0, keepdims=True) if len(x) == 1 else gradient
+        for gradient, x in zip(gradients, (queries, keys, values), strict=True)
+    ]
+
+
+def example(x, index):
+    """The row of an example; a batch of one stands for every example."""
+    return x[index if len(x) > 1 else 0]
+
+
+def layer_norm(x, params):
+    centred = x - x.mean(-1, keepdims=True)
+    deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    return centred / deviation * params["scale"] + params["offset"]
+
+
+def linear(x, params):
+    return x @ params["w"] + params["b"]
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def mlp(x, params, name):
+    hidden = linear(layer_norm(x, params[f"{name}/norm"]), params[f"{name}/hidden"])
+    return linear(gelu(hidden), params[f"{name}/output"])
+
+
+def multi_head(queries, inputs, params, name, num_heads, key_mask=None, query_mask=None):
+    """Multi-head attention with its projections, which are those of the module called `name`."""
+
+    def project(x, which):
+        x = linear(x, params[f"{name}/{which}"])
+        return x.reshape(*x.shape[:2], num_heads, -1)
+
+    q, k, v = project(queries, "query"), project(inputs, "key"), project(inputs, "value")
+    attended = attention(q, k, v, q.shape[-1] ** -0.5, key_mask, query_mask)
+    return linear(attended.reshape(*attended.shape[:2], -1), params[f"{name}/output"])
+
+
+def cross_attend(queries, inputs, params, name, num_heads, residual, **masks):
+    normal_queries = layer_norm(queries, params[f"{name}/norm_queries"])
+    normal_inputs = layer_norm(inputs, params[f"{name}/norm_inputs"])
+    x = multi_head(normal_queries, normal_inputs, params, f"{name}/attention", num_heads, **masks)
+    x = queries + x if residual else x
+    return x + mlp(x, params, f"{name}/mlp")
+
+
+def self_attend(x, params, name, num_heads, key_mask=None):
+    normal = layer_norm(x, params[f"{name}/norm"])
+    x = x + multi_head(normal, normal, params, f"{name}/attention", num_heads, key_mask)
+    return x + mlp(x, params, f"{name}/mlp")
+
+
+def randomised(params, seed=0):
+    """Parameters of the same shapes with no zeros or ones left, so that every term counts."""
+    rng = np.random.default_rng(seed)
+
+    def draw(module, name, value):
+        width = value.shape[0] if name == "w" else 4.0
+        return jnp.asarray(
+            (name == "scale") + rng.normal(size=value.shape) / np.sqrt(width), value.dtype
+        )
+
+    return hk.data_structures.map(draw, params)
+
+
+def as_float64(params):
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """Leaf by leaf: no difference above `tolerance` times the largest expected magnitude."""
+    actual, expected = jax.tree.map(np.asarray, (actual, expected))
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    paths = jax.tree_util.tree_leaves_with_path(actual)
+    for (path, x), y in zip(paths, jax.tree.leaves(expected), strict=True):
+        assert x.shape == y.shape, f"{jax.tree_util.keystr(path)}: {x.shape} for {y.shape}"
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        limit = tolerance * max(1.0, np.abs(y).max(initial=0.0))
+        np.testing.assert_allclose(x, y, rtol=0, atol=limit, err_msg=jax.tree_util.keystr(path))
