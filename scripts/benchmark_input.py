@@ -2,7 +2,7 @@
 
     python -m scripts.benchmark_input
 
-The images are JPEGs of ImageNet's mean size (500 x 375 pixels, about 110 KB), cut at random from
+The images are JPEGs of the typical size in ImageNet (500 x 375 pixels, about 95 KB), cut at random from
 scikit-learn's two sample photographs and enlarged. "Per core" is by processor time where
 one process does the work (so that a busy machine does not matter), and by elapsed time with worker
 processes.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from perceiver_io.data import dataset as dataset_module
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.errors import UserError
 
@@ -103,6 +104,28 @@ def test_workers_change_nothing(num_workers):
     assert_same(
         evaluation_batches(batch_size=4),
         evaluation_batches(batch_size=4, num_workers=num_workers),
+    )
+
+
+@pytest.mark.parametrize(
+    "batch_size, piece", [(1, 1), (2, 2), (64, 64), (100, 50), (202, 2), (1024, 64), (675, 45)]
+)
+def test_pieces_divide_the_batch_and_keep_pairs(batch_size, piece):
+    assert dataset_module._piece_size(batch_size) == piece
+
+
+def test_large_batches_are_put_together_from_pieces(monkeypatch):
+    whole = training_batches(3, batch_size=10)
+    monkeypatch.setattr(dataset_module, "_MAX_PIECE", 3)
+    assert_same(whole, training_batches(3, batch_size=10, num_workers=2))
+    for shard in ((0, 2), (1, 2)):
+        assert_same(
+            evaluation_batches(batch_size=4, shard=shard),
+            evaluation_batches(batch_size=4, shard=shard, num_workers=1),
+        )
+    assert_same(
+        training_batches(3, batch_size=4, shard=(1, 2)),
+        training_batches(3, batch_size=4, shard=(1, 2), num_workers=1),
     )
 
 

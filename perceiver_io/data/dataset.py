@@ -26,8 +26,12 @@ Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 BatchSpec = dict[str, tuple[tuple[int, ...], np.dtype]]
 
-# Elements are whole batches, so that a deep buffer would only cost memory.
+# Elements are many examples each, so that a deep buffer would only cost memory.
 _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+
+# Examples that a worker process prepares at once. Large batches are put together from several such
+# pieces: they come sooner, and the buffers of many workers remain small.
+_MAX_PIECE = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class Dataset(abc.ABC):
 
     def load(
         self, split: str, *, batch_size: int, training: bool, seed: int, shard: tuple[int, int]
-    ) -> grain.IterDataset:
+    ) -> grain.IterDataset[Batch]:
         """Batches of one shard of a split, each with a boolean array `valid` [batch_size].
 
         Args:
@@ -88,14 +92,14 @@ class Dataset(abc.ABC):
         The iterators' `get_state` gives {"position": batches served}; `set_state` resumes there.
         Raises UserError on an unknown split, and on a training batch larger than the split.
         """
-        index, count = shard
         source = self._checked_source(split)
+        piece = batch_size if self.num_workers == 0 else _piece_size(batch_size)
         if training:
-            _check_batch_fits(split, batch_size, count, len(source))
-            batches = self._training_batches(source, batch_size, seed)
+            _check_batch_fits(split, batch_size, shard[1], len(source))
+            pieces = self._training_batches(source, piece, seed)
         else:
-            batches = self._evaluation_batches(source, batch_size, count)
-        return BatchStream(batches[index::count], self.num_workers)
+            pieces = self._evaluation_batches(source, piece, batch_size // piece * shard[1])
+        return BatchStream(pieces, batch_size // piece, shard, self.num_workers)
 
     def _checked_source(self, split: str) -> Sequence[Any]:
         if split not in self.splits:
@@ -120,15 +124,17 @@ class Dataset(abc.ABC):
         return examples.random_map(self.training_example).batch(batch_size, batch_fn=collate)
 
     def _evaluation_batches(
-        self, source: Sequence[Any], batch_size: int, num_shards: int
+        self, source: Sequence[Any], batch_size: int, multiple: int
     ) -> grain.MapDataset[Batch]:
+        """Padded batches, their number a multiple of `multiple`."""
+
         def collate(examples: Sequence[Example]) -> Batch:
             batch = self.collate(examples, training=False)
             return _pad(batch | {"valid": np.ones(len(examples), bool)}, batch_size)
 
         examples = grain.MapDataset.source(source).map(self.evaluation_example)
         batches = examples.batch(batch_size, batch_fn=collate)
-        missing = -len(batches) % num_shards
+        missing = -len(batches) % multiple
         if missing == 0:
             return batches
         spec = self.batch_spec(batch_size)
@@ -139,19 +145,34 @@ class Dataset(abc.ABC):
 
 
 class BatchStream(grain.IterDataset[Batch]):
-    """Batches by index, prepared ahead in order, by worker processes or by a thread."""
+    """One shard's batches, prepared ahead in order, by worker processes or by a thread.
 
-    def __init__(self, batches: grain.MapDataset[Batch], num_workers: int) -> None:
+    Args:
+        pieces: parts of equal size of the batches of all shards.
+        pieces_per_batch: how many of them make a batch of one shard.
+        shard: (index of the shard, number of shards).
+        num_workers: number of worker processes; 0 uses a thread.
+    """
+
+    def __init__(
+        self,
+        pieces: grain.MapDataset[Batch],
+        pieces_per_batch: int,
+        shard: tuple[int, int],
+        num_workers: int,
+    ) -> None:
         super().__init__()
-        self._batches = batches
+        self._pieces = grain.MapDataset.source(_ShardPieces(pieces, pieces_per_batch, shard))
         self._num_workers = num_workers
+        self.pieces_per_batch = pieces_per_batch
 
     def __iter__(self) -> "BatchIterator":
         return BatchIterator(self)
 
     def start(self, position: int) -> grain.DatasetIterator[Batch]:
-        """A new iterator over the batches from `position` on."""
-        stream = self._batches[position:].to_iter_dataset(_READ_OPTIONS)
+        """A new iterator over the pieces of the batches from `position` on."""
+        first = position * self.pieces_per_batch
+        stream = self._pieces[first:].to_iter_dataset(_READ_OPTIONS)
         if self._num_workers > 0:
             stream = stream.mp_prefetch(
                 grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2)
@@ -171,9 +192,11 @@ class BatchIterator(grain.DatasetIterator[Batch]):
     def __next__(self) -> Batch:
         if self._running is None:
             self._running = self._stream.start(self._position)
-        batch = next(self._running)
+        pieces = [next(self._running) for _ in range(self._stream.pieces_per_batch)]
         self._position += 1
-        return batch
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def get_state(self) -> dict[str, int]:
         """Number of batches served so far, as a dictionary."""
@@ -189,6 +212,31 @@ class BatchIterator(grain.DatasetIterator[Batch]):
         if self._running is not None:
             self._running.close()
             self._running = None
+
+
+class _ShardPieces(Sequence[Batch]):
+    """The pieces of every batch of one shard, out of those of all shards."""
+
+    def __init__(
+        self, pieces: grain.MapDataset[Batch], pieces_per_batch: int, shard: tuple[int, int]
+    ) -> None:
+        self._pieces = pieces
+        self._pieces_per_batch = pieces_per_batch
+        self._shard = shard
+
+    def __len__(self) -> int:
+        return len(self._pieces) // self._shard[1]
+
+    def __getitem__(self, index: int) -> Batch:
+        step, piece = divmod(index, self._pieces_per_batch)
+        batch = step * self._shard[1] + self._shard[0]
+        return self._pieces[batch * self._pieces_per_batch + piece]
+
+
+def _piece_size(batch_size: int) -> int:
+    """The largest divisor of the batch size up to a limit; even if that is, to keep pairs whole."""
+    step = 1 if batch_size % 2 else 2
+    return max(size for size in range(step, _MAX_PIECE + 1, step) if batch_size % size == 0)
 
 
 def _check_batch_fits(split: str, batch_size: int, num_shards: int, num_examples: int) -> None:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import grain
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -157,16 +158,26 @@ class EncodedImageDataset(ImageDataset):
         image = crop.decode_crop(raw.data, name=raw.name, choose_box=box, size=self.image_size)
         return {"image": np.asarray(image), "label": raw.label}
 
+    def load(
+        self, split: str, *, batch_size: int, training: bool, seed: int, shard: tuple[int, int]
+    ) -> grain.IterDataset[Batch]:
+        """As of every dataset. Raises UserError also when mixing finds no pairs in a batch."""
+        if training and self._mixes and batch_size % 2:
+            raise UserError(
+                f"A batch of {batch_size} examples on each process cannot be mixed, since MixUp "
+                "and CutMix take two at a time; choose config.training.batch_size so that it is "
+                "even, or set config.data.mixup_alpha and cutmix_alpha to 0."
+            )
+        return super().load(split, batch_size=batch_size, training=training, seed=seed, shard=shard)
+
+    @property
+    def _mixes(self) -> bool:
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+
     def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
         """Normalised images and labels; in training, neighbours mixed by MixUp or CutMix."""
         batch = super().collate(examples, training=training)
-        if training and (self.mixup_alpha > 0 or self.cutmix_alpha > 0):
-            if len(examples) % 2:
-                raise UserError(
-                    f"A batch of {len(examples)} examples on each process cannot be mixed, since "
-                    "MixUp and CutMix take two at a time; choose config.training.batch_size so "
-                    "that it is even, or set config.data.mixup_alpha and cutmix_alpha to 0."
-                )
+        if training and self._mixes:
             mixing.mix_pairs(
                 batch["image"],
                 batch["label"],
