@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -115,8 +116,9 @@ def _list_images(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
     """Sorted paths of the images of each class below `folder`."""
     images = {}
     for name in _class_names(folder):
-        paths = (folder / name).iterdir()
-        images[name] = tuple(sorted(str(p) for p in paths if p.suffix.lower() in _SUFFIXES))
+        with os.scandir(folder / name) as entries:
+            paths = [entry.path for entry in entries if _is_image(entry.name)]
+        images[name] = tuple(sorted(paths))
         if not images[name]:
             raise UserError(
                 f"The class folder {folder / name} has no image; add some ("
@@ -125,9 +127,13 @@ def _list_images(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
     return images
 
 
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _SUFFIXES
+
+
 def _digest(path: str) -> bytes:
     """An arbitrary sorting key that depends on the class and the file's name alone."""
-    return hashlib.sha256("/".join(pathlib.PurePath(path).parts[-2:]).encode()).digest()
+    return hashlib.sha256("/".join(path.split(os.sep)[-2:]).encode()).digest()
 
 
 def _select(
