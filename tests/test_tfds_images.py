@@ -67,6 +67,7 @@ class MiniatureImages(TfdsImageDataset):
         "train_reduced": "train[:-4]",
         "held_out": "train[-4:]",
     }
+    num_classes: ClassVar[int] = 3
     preparation: ClassVar[str] = "Nothing to download."
 
 
@@ -146,6 +147,13 @@ def test_a_missing_dataset(tmp_path, kind, name, needed):
         dataset.num_examples("train")
     with pytest.raises(UserError, match="no split 'valid'"):
         dataset.num_examples("valid")
+
+
+@pytest.mark.parametrize("kind, num_classes", [(ImageNet, 1000), (Cifar10, 10)])
+def test_batches_are_specified_without_the_files(tmp_path, kind, num_classes):
+    spec = kind(**FIELDS, root=str(tmp_path)).batch_spec(2)
+    assert spec["image"] == ((2, 8, 8, 3), np.float32)
+    assert spec["label"] == ((2, num_classes), np.float32)
 
 
 def test_another_format(root, tmp_path):

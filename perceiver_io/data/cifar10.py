@@ -22,4 +22,5 @@ class Cifar10(TfdsImageDataset):
         "train_reduced": "train[:-5000]",
         "held_out": "train[-5000:]",
     }
+    num_classes: ClassVar[int] = 10
     preparation: ClassVar[str] = "TFDS downloads CIFAR-10 (170 MB) itself."

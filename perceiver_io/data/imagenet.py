@@ -22,6 +22,7 @@ class ImageNet(TfdsImageDataset):
         "train_reduced": "train[:-10000]",
         "held_out": "train[-10000:]",
     }
+    num_classes: ClassVar[int] = 1000
     preparation: ClassVar[str] = (
         "Download ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB) from "
         "https://image-net.org, which asks for registration, into ROOT/downloads/manual/, where "

@@ -37,6 +37,11 @@ class ImageDataset(Dataset):
         """Name of each class, by label."""
 
     @property
+    def num_classes(self) -> int:
+        """Width of a label."""
+        return len(self.class_names)
+
+    @property
     @abc.abstractmethod
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
@@ -54,7 +59,7 @@ class ImageDataset(Dataset):
         """Specification of `image`, `label` and `valid`."""
         return {
             "image": ((batch_size, *self.image_shape), np.dtype(np.float32)),
-            "label": ((batch_size, len(self.class_names)), np.dtype(np.float32)),
+            "label": ((batch_size, self.num_classes), np.dtype(np.float32)),
             "valid": ((batch_size,), np.dtype(bool)),
         }
 
@@ -71,7 +76,7 @@ class ImageDataset(Dataset):
             np.multiply(example["image"].reshape(rows.shape), scale, out=rows)
             rows += offset
         image = image.reshape(-1, height, width, channels)
-        label = np.zeros((len(examples), len(self.class_names)), np.float32)
+        label = np.zeros((len(examples), self.num_classes), np.float32)
         label[np.arange(len(examples)), [example["label"] for example in examples]] = 1
         return {"image": image, "label": label}
 

@@ -21,6 +21,7 @@ class TfdsImageDataset(EncodedImageDataset, abc.ABC):
         root: TFDS's data_dir, the folder that has a sub-folder for each dataset.
         tfds_name: name of the dataset in TFDS.
         tfds_splits: for each of `splits` its name in TFDS, or a slice of it.
+        num_classes: number of classes, known without the files.
         preparation: what to download by hand, for the error when the dataset is missing.
     """
 
@@ -28,6 +29,7 @@ class TfdsImageDataset(EncodedImageDataset, abc.ABC):
 
     tfds_name: ClassVar[str]
     tfds_splits: ClassVar[Mapping[str, str]]
+    num_classes: ClassVar[int]
     preparation: ClassVar[str]
 
     @property
