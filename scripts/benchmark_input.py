@@ -2,10 +2,10 @@
 
     python -m scripts.benchmark_input
 
-The images are JPEGs of the typical size in ImageNet (500 x 375 pixels, about 95 KB), cut at random from
-scikit-learn's two sample photographs and enlarged. "Per core" is by processor time where
-one process does the work (so that a busy machine does not matter), and by elapsed time with worker
-processes.
+The images are JPEGs of the typical size in ImageNet (500 x 375 pixels, about 95 KB), cut at random
+from scikit-learn's two sample photographs and enlarged. "Per core" is by processor time where one
+process does the work, so that a busy machine matters little, and by elapsed time with worker
+processes, for which the machine must be idle.
 """
 
 import dataclasses
