@@ -110,7 +110,7 @@ def _score_options(weights: AttentionWeights, num_queries: int, num_inputs: int)
             project_keys + num_inputs * qk_dim * query_dim + pairs * query_dim,
             _identity,
             lambda x: key(x) @ query.weight.T,
-            lambda x: key(x) @ query.bias,
+            lambda x: x @ (key.weight @ query.bias),
         ),
     ]
 
