@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Environment, then trains Perceiver IO on handwritten digits and measures it on the test split.
 #   scripts/quickstart.sh [RUN_FOLDER]         the default is runs/quickstart
-# An interrupted training goes on where it stopped; a finished one is only evaluated again.
+# An interrupted training goes on where it stopped; a finished one is measured again.
 set -euo pipefail
 workdir=${1:-runs/quickstart}
 if [[ $# -gt 0 && "$workdir" != /* ]]; then
@@ -10,8 +10,15 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup_env.sh
 
-run() {
-    .venv/bin/python -m "$@" --config=configs/quickstart.py --workdir="$workdir"
-}
-run experiments.train
-result=$(run experiments.evaluate --split=test --json)
+if [[ -d "$workdir/checkpoints" ]]; then
+    echo "Going on with the run in $workdir (delete the folder to train from the start)"
+fi
+.venv/bin/python -m experiments.train --config=configs/quickstart.py --workdir="$workdir"
+result=$(.venv/bin/python -m experiments.evaluate --workdir="$workdir" --split=test --json)
+.venv/bin/python - "$result" <<'EOF'
+import json, sys
+
+result = json.loads(sys.argv[1])
+print(f"pictures: {result['figures']}")
+print(f"test accuracy: {result['metrics']['test']['top_1']:.1%}")
+EOF

@@ -152,3 +152,35 @@ def test_the_ranges_admit_the_next_jax():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     jax = next(r for r in map(Requirement, project["dependencies"]) if r.name == "jax")
     assert jax.specifier.contains("0.11.2")
+
+
+@pytest.mark.parametrize("folder", [None, "my runs"])
+def test_quickstart_trains_evaluates_and_ends_with_the_accuracy(checkout, folder):
+    answer = '{"step": 3, "figures": "/some/where", "metrics": {"test": {"top_1": 0.97222}}}'
+    body = f"""case "$*" in
+      *evaluate*) echo '{answer}' ;;
+      -\\ *) exec "{sys.executable}" "$@" ;;
+    esac"""
+    log = pretend_environment(checkout, body)
+    arguments = [] if folder is None else [folder]
+    result = run(checkout / "scripts/quickstart.sh", *arguments, cwd=checkout.parent)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-2:] == ["pictures: /some/where", "test accuracy: 97.2%"]
+    workdir = "runs/quickstart" if folder is None else checkout.parent / folder
+    assert log.read_text().splitlines()[:2] == [
+        f"python -m experiments.train --config=configs/quickstart.py --workdir={workdir}",
+        f"python -m experiments.evaluate --workdir={workdir} --split=test --json",
+    ]
+
+
+def test_quickstart_stops_when_training_fails(checkout):
+    log = pretend_environment(checkout, body="exit 2")
+    result = run(checkout / "scripts/quickstart.sh")
+    assert result.returncode == 2
+    assert "evaluate" not in log.read_text()
+
+
+def test_quickstart_says_that_it_goes_on(checkout):
+    pretend_environment(checkout, body="exit 2")
+    (checkout / "runs/quickstart/checkpoints").mkdir(parents=True)
+    assert "Going on" in run(checkout / "scripts/quickstart.sh").stdout
