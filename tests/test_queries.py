@@ -1,0 +1,118 @@
+"""Query modules: what each asks the decoder for."""
+
+import haiku as hk
+import jax
+import numpy as np
+
+from perceiver_io.models.positions import FourierPositions
+from perceiver_io.models.queries import (
+    ConcatenatedQueries,
+    InputQueries,
+    LearnedQueries,
+    ModalityQueries,
+    PositionQueries,
+    TaskQueries,
+)
+from perceiver_io.models.tokens import Tokens
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+TOKENS = Tokens(random(2, 6, 3), random(1, 6, 2, seed=1), np.arange(12).reshape(2, 6) % 5 > 0)
+GRID = FourierPositions(num_bands=2, resolution=(4, 3))
+
+
+def run(make, query=None):
+    """(params, what the query module gives for TOKENS)."""
+    transformed = hk.without_apply_rng(hk.transform(lambda: make()(TOKENS, query)))
+    params = transformed.init(jax.random.key(0))
+    return params, transformed.apply(params)
+
+
+def test_learned_queries_are_shared_by_all_examples():
+    params, queries = run(lambda: LearnedQueries(5, 4))
+    np.testing.assert_array_equal(queries.features, params["queries"]["embeddings"][None])
+    assert queries.features.shape == (1, 5, 4) and queries.mask is None
+
+
+def test_position_queries_of_a_grid_or_of_points():
+    _, queries = run(lambda: PositionQueries(GRID, (8, 3)))
+    np.testing.assert_array_equal(queries.features, GRID.grid((8, 3)))
+    points = np.random.default_rng(0).uniform(-1, 1, (2, 5, 2)).astype(np.float32)
+    _, queries = run(lambda: PositionQueries(GRID, (8, 3)), points)
+    np.testing.assert_array_equal(queries.features, GRID.at(points))
+
+
+def test_input_queries_are_the_inputs_with_their_mask():
+    _, queries = run(InputQueries)
+    np.testing.assert_array_equal(queries.joined(), TOKENS.joined())
+    np.testing.assert_array_equal(queries.mask, TOKENS.mask)
+
+
+def test_task_queries():
+    params, every = run(lambda: TaskQueries(3, 4))
+    embeddings = params["task_queries"]["embeddings"]
+    np.testing.assert_array_equal(every.features, embeddings[None])
+    _, chosen = run(lambda: TaskQueries(3, 4), np.array([2, 0]))
+    np.testing.assert_array_equal(chosen.features, embeddings[np.array([2, 0])][:, None])
+
+
+def test_concatenated_queries():
+    params, queries = run(
+        lambda: ConcatenatedQueries([LearnedQueries(2, 5), InputQueries(), TaskQueries(3, 5)]),
+        [None, None, np.array([1, 2])],
+    )
+    features = queries.features
+    assert features.shape == (2, 2 + 6 + 1, 5) and queries.positions is None
+    for example in range(2):
+        np.testing.assert_array_equal(features[example, :2], params["queries"]["embeddings"])
+    np.testing.assert_array_equal(features[:, 2:8], TOKENS.joined())
+    np.testing.assert_array_equal(
+        features[:, 8], params["task_queries"]["embeddings"][np.array([1, 2])]
+    )
+    # Parts without a mask count as present.
+    np.testing.assert_array_equal(queries.mask[:, 2:8], TOKENS.mask)
+    assert queries.mask[:, :2].all() and queries.mask[:, 8:].all()
+
+
+def test_concatenated_queries_without_masks_have_none():
+    _, queries = run(
+        lambda: ConcatenatedQueries([LearnedQueries(2, GRID.width), PositionQueries(GRID, (2, 2))])
+    )
+    assert queries.mask is None and queries.features.shape == (1, 6, GRID.width)
+
+
+def modalities():
+    parts = {"pixels": PositionQueries(GRID, (4, 3)), "label": TaskQueries(1, 4)}
+    return ModalityQueries({**parts, "tokens": InputQueries()}, extra_channels=2)
+
+
+def test_modality_queries_are_padded_to_one_width():
+    params, queries = run(modalities)
+    assert list(queries) == ["label", "pixels", "tokens"]
+    # The widest: 2 axes x (2 bands x 2 + the coordinate) = 10 channels.
+    assert {part.width for part in queries.values()} == {12}
+    for name, content in (
+        ("label", params["task_queries"]["embeddings"][None]),
+        ("pixels", GRID.grid((4, 3))),
+        ("tokens", TOKENS.joined()),
+    ):
+        width = content.shape[-1]
+        features = np.asarray(queries[name].features)
+        np.testing.assert_array_equal(features[..., :width], content)
+        padding = params[f"{name}_query_padding"]["embeddings"]
+        assert padding.shape == (12 - width,)
+        assert (features[..., width:] == padding).all()
+    np.testing.assert_array_equal(queries["tokens"].mask, TOKENS.mask)
+    assert queries["pixels"].mask is None
+
+
+def test_some_modalities_only_at_the_width_of_all():
+    points = np.zeros((2, 5, 2), np.float32)
+    _, queries = run(modalities, {"pixels": points, "label": None})
+    assert list(queries) == ["label", "pixels"]
+    assert queries["pixels"].features.shape == (2, 5, 12)
+    np.testing.assert_array_equal(queries["pixels"].features[..., :10], GRID.at(points))
+    assert queries["label"].width == 12
