@@ -198,13 +198,15 @@ def _set(config: ConfigDict, key: str, text: str) -> None:
         if not isinstance(section, ConfigDict):
             raise UserError(f"{_OVERRIDE}{key}: {path} is a value, not a section.")
     old = _entry(section, last, path)
+    if isinstance(old, ConfigDict):
+        raise UserError(f"{_OVERRIDE}{key} is a section; set one of its keys: {listing(old)}.")
     wanted = section.get_type(last)
     try:
         section[last] = _parsed(text, wanted)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{_OVERRIDE}{key}={text} is of the wrong type: {path}.{last} is a {wanted.__name__}, "
-            f"such as {old!r}."
+            f"{_OVERRIDE}{key}={text} is of the wrong type: {path}.{last} must be a value of type "
+            f"{wanted.__name__}, like {old!r}."
         ) from error
 
 

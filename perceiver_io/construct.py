@@ -59,9 +59,9 @@ def lookup(table: Mapping[str, T], section: Mapping[str, Any], where: str) -> T:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """A question to append to an error: `; did you mean 'peak'?`, or nothing."""
+    """A question to put into an error: ` (did you mean 'peak'?)`, or nothing."""
     matches = difflib.get_close_matches(str(word), list(candidates), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def listing(names: Iterable[str]) -> str:

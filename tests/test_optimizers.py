@@ -7,13 +7,16 @@ import numpy as np
 import optax
 import pytest
 
+from experiments import setup
 from perceiver_io.errors import UserError
+from perceiver_io.models.builders import build
 from perceiver_io.training.optimizers import (
     build_optimizer,
     build_schedule,
     decayed,
     scale_by_layer_trust_ratio,
 )
+from perceiver_io.training.state import names
 
 STEPS = np.arange(60)
 
@@ -78,6 +81,18 @@ def test_decay_by_name(name, expected, without_positions):
     assert decayed(name, positions=False) is without_positions
 
 
+def test_positions_of_a_real_model():
+    """What a Perceiver IO with learned positions has under `decay_positions`."""
+    config = setup.config_from_flags("configs/imagenet.py:learned")
+    inputs = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    params, _ = jax.eval_shape(build(config.model).init, jax.random.key(0), inputs=inputs)
+    positions = {name for name in names(params) if decayed(name, positions=True)} - {
+        name for name in names(params) if decayed(name, positions=False)
+    }
+    assert {name.split("/")[-1] for name in positions} == {"latents", "embeddings"}
+    assert len(positions) == 3, "latents, positions of the pixels, the query"
+
+
 def test_weight_decay_leaves_biases_and_norms_alone():
     params = {"linear": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "norm": {"scale": jnp.ones(2)}}
     section = dict(name="sgd", weight_decay=0.1, clip_norm=None, decay_positions=True)
@@ -95,7 +110,7 @@ def _network(depth, stacked):
 
     def forward(x):
         if stacked:
-            return hk.experimental.layer_stack(depth, name="stack")(layer)(x)
+            return hk.experimental.layer_stack(depth)(layer)(x)
         for i in range(depth):
             x = x + hk.Linear(5, name=f"linear_{i}")(x)
         return x
@@ -153,12 +168,10 @@ def test_clipping(name):
     optimizer = build_optimizer(section, optax.constant_schedule(0.1))
     params = {"linear": {"w": jnp.ones((3,))}}
     gradient = {"linear": {"w": jnp.array([3.0, -4.0, 0.0])}}
-    steps = [
-        optimizer.update(
-            jax.tree.map(lambda g, s=s: s * g, gradient), optimizer.init(params), params
-        )
-        for s in (1.0, 100.0)
-    ]
+    steps = []
+    for scale in (1.0, 100.0):
+        longer = jax.tree.map(lambda g, s=scale: s * g, gradient)
+        steps.append(optimizer.update(longer, optimizer.init(params), params))
     np.testing.assert_allclose(
         steps[0][0]["linear"]["w"], steps[1][0]["linear"]["w"], rtol=1e-5, atol=1e-7
     )

@@ -59,6 +59,8 @@ def read_arrays(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dic
 
 def check_same(directory: Path, found: Shapes, wanted: Mapping[str, Any], hint: str) -> None:
     """Raises UserError listing by name where the arrays found and wanted differ."""
+    # The parameters first: the rest follows from them.
+    found, wanted = (dict(sorted(x.items(), key=_parameters_first)) for x in (found, wanted))
     other = [
         f"{name} {found[name]} instead of {leaf.shape}"
         for name, leaf in wanted.items()
@@ -75,6 +77,10 @@ def check_same(directory: Path, found: Shapes, wanted: Mapping[str, Any], hint: 
             f"The checkpoint {directory} is of another model or optimizer; {'; '.join(report)}. "
             + hint
         )
+
+
+def _parameters_first(item: tuple[str, Any]) -> bool:
+    return not item[0].startswith("params/")
 
 
 def _shortened(items: list[str], limit: int = 6) -> str:

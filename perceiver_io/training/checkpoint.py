@@ -55,6 +55,9 @@ class Checkpoints:
                 enable_async_checkpointing=True,
             ),
         )
+        step = self._manager.best_step()
+        metrics = None if step is None else self._manager.metrics(step)
+        self._best = self._score(metrics) if metrics and best_metric else None
 
     def latest_step(self) -> int | None:
         """The step to resume from; None in a new run."""
@@ -62,9 +65,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The best checkpoint's step; the latest while none has been evaluated."""
-        if self._best_metric is None or self._best_score() is None:
-            return self.latest_step()
-        return self._manager.best_step()
+        return self._manager.best_step() if self._best is not None else self.latest_step()
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints that are there."""
@@ -76,8 +77,8 @@ class Checkpoints:
             return True
         if metrics is None or self._best_metric is None:
             return False
-        score, best = self._score(metrics), self._best_score()
-        return best is None or score > best
+        score = self._score(metrics)
+        return self._best is None or score > self._best
 
     def save(
         self,
@@ -103,6 +104,9 @@ class Checkpoints:
         )
         with _disk_errors(self.directory):
             self._manager.save(step, args=arguments, metrics=metrics and dict(metrics), force=True)
+        if metrics and self._best_metric:
+            score = self._score(metrics)
+            self._best = score if self._best is None else max(score, self._best)
 
     def restore(
         self, step: int, template: TrainState, iterator: grain.DatasetIterator
@@ -134,11 +138,6 @@ class Checkpoints:
             )
         value = self._sign * metrics[self._best_metric]
         return value if np.isfinite(value) else -np.inf
-
-    def _best_score(self) -> float | None:
-        step = self._manager.best_step()
-        metrics = None if step is None else self._manager.metrics(step)
-        return self._score(metrics) if metrics else None
 
     def _policy(self, keep: int) -> preservation_policy.PreservationPolicy:
         latest = preservation_policy.LatestN(keep)

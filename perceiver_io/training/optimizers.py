@@ -18,7 +18,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.training.state import map_names, num_stacked
 
 _NOT_DECAYED = re.compile(r"(^|/)(b|scale|offset)$")
-_POSITIONS = re.compile(r"(^|/)(latents|queries|[^/]*position[^/]*)(/|$)")
+_POSITIONS = re.compile(r"(^|/)latents$|(positions|quer(y|ies)[^/]*)/embeddings$")
 
 
 def build_optimizer(

@@ -127,7 +127,8 @@ class Pmap:
     def adopt(self, state: TrainState) -> TrainState:
         """The state with an axis of replicas in front."""
         state = jax.tree.map(lambda x: x.addressable_data(0), state)
-        return jax.pmap(lambda x: x, in_axes=None, axis_size=self._num_local)(state)
+        copy = jax.pmap(lambda _, state: state, in_axes=(0, None))
+        return copy(np.arange(self._num_local), state)
 
     def snapshot(self, state: TrainState) -> TrainState:
         """The first replica, on the host."""

@@ -50,7 +50,8 @@ def map_names(fn, tree: PyTree, *rest: PyTree) -> PyTree:
 def num_stacked(name: str) -> int:
     """How many leading axes of a parameter run over the layers of a `layer_stack`.
 
-    Haiku keeps the parameters of all L layers of a stack in one array with a leading axis [L].
+    Haiku keeps the parameters of all L layers of a stack in one array with a leading axis [L],
+    under a module name by which it is known here: a `layer_stack` must not be given another name.
     """
     return name.count("__layer_stack")
 

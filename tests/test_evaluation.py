@@ -1,0 +1,53 @@
+"""Evaluation is exact for ragged sizes, any batch size and any strategy."""
+
+import jax
+import numpy as np
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.training.evaluation import Evaluator
+from perceiver_io.training.parallel import Mesh, Pmap, make
+from perceiver_io.training.step import EvaluationStep
+from tests import tiny
+
+
+def evaluate(strategy, num_examples, batch_size):
+    def initialise():
+        return tiny.batch_norm.init(jax.random.key(0), inputs=np.zeros((1, tiny.WIDTH)))
+
+    template = strategy.template(jax.eval_shape(initialise))
+    params, state = strategy.adopt(make(initialise, template))
+    step = EvaluationStep(tiny.batch_norm, tiny.Task())
+    dataset = tiny.Dataset(num_validation=num_examples)
+    return Evaluator(step, strategy, dataset, batch_size)(params, state, "validation")
+
+
+def expected(num_examples):
+    arrays = tiny.examples("validation")
+    batch = tiny.take(arrays, np.arange(num_examples), num_examples)
+    params, state = tiny.batch_norm.init(jax.random.key(0), inputs=np.zeros((1, tiny.WIDTH)))
+    one = EvaluationStep(tiny.batch_norm, tiny.Task())(params, state, batch)
+    return {name: float(total / count) for name, (total, count) in one.metrics.items()}
+
+
+@pytest.mark.parametrize(
+    ("make_strategy", "num_examples", "batch_size"),
+    [
+        (lambda: Mesh(fsdp=1), 37, 16),
+        (lambda: Mesh(fsdp=2), 37, 7),
+        (lambda: Mesh(fsdp=1), 1, 64),
+        (Pmap, 37, 10),
+    ],
+)
+def test_exact(make_strategy, num_examples, batch_size):
+    result = evaluate(make_strategy(), num_examples, batch_size)
+    for name, value in expected(num_examples).items():
+        np.testing.assert_allclose(result.metrics[name], value, rtol=1e-5)
+    # From `report`: every example was collected, and no padding.
+    assert result.metrics["highest_index"] == num_examples - 1
+    assert result.figures.keys() == {"empty", "examples"}
+
+
+def test_an_empty_split():
+    with pytest.raises(UserError, match="'validation' has nothing to evaluate"):
+        evaluate(Mesh(fsdp=1), 0, 8)

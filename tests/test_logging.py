@@ -1,0 +1,90 @@
+"""The run folder."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from perceiver_io.errors import UserError
+from perceiver_io.training import logging
+from perceiver_io.training.logging import RunFolder, check_space, make_workdir
+
+
+def records(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def write(folder, steps):
+    for step in steps:
+        folder.metrics(step, "train", {"loss": 1.0 / step})
+    folder.close()
+
+
+def test_what_a_run_leaves(tmp_path):
+    folder = RunFolder(tmp_path, '{"seed": 0}', None)
+    folder.metrics(10, "train", {"loss": 2.0})
+    folder.metrics(10, "validation", {"loss": 1.5, "class_accuracy/a": 0.5})
+    folder.figures(10, "validation", {"confusion": Figure()})
+    folder.histograms(10, {"linear": {"w": np.ones(3)}})
+    folder.curves()
+    folder.close()
+    assert records(tmp_path)[1] == {
+        "step": 10,
+        "split": "validation",
+        "metrics": {"loss": 1.5, "class_accuracy/a": 0.5},
+    }
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
+    assert "jax" in json.loads((tmp_path / "environment.json").read_text())["packages"]
+    for picture in ("figures/10/validation_confusion.png", "curves.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    events = next((tmp_path / "tensorboard").iterdir()).read_bytes()
+    for tag in (b"validation/loss", b"validation/confusion", b"params/linear/w"):
+        assert tag in events
+
+
+def test_curves_have_a_panel_a_metric_and_a_line_a_split(tmp_path):
+    folder = RunFolder(tmp_path, "{}", None)
+    for step in (1, 2):
+        folder.metrics(step, "train", {"loss": 2.0 / step})
+        folder.metrics(step, "test", {"loss": 1.0 / step, "top_1": 0.5, "class_accuracy/a": 0.5})
+    panels = [p for p in logging.draw_curves(tmp_path / "metrics.jsonl").axes if p.lines]
+    assert [panel.get_title() for panel in panels] == ["loss", "top 1"]
+    train, test = panels[0].lines
+    np.testing.assert_allclose(train.get_xydata(), [[1, 2.0], [2, 1.0]])
+    np.testing.assert_allclose(test.get_xydata(), [[1, 1.0], [2, 0.5]])
+
+
+def test_records_read_like_one_uninterrupted_run(tmp_path):
+    write(RunFolder(tmp_path, "{}", None), [10, 20, 30])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "spl')  # Killed while writing.
+    write(RunFolder(tmp_path, "{}", 20), [30, 40])
+    assert [record["step"] for record in records(tmp_path)] == [10, 20, 30, 40]
+
+
+def test_records_of_a_run_without_a_checkpoint_are_dropped(tmp_path):
+    write(RunFolder(tmp_path, "{}", None), [10, 20])
+    write(RunFolder(tmp_path, "{}", 0), [10])
+    assert [record["step"] for record in records(tmp_path)] == [10]
+
+
+def test_unwritable_workdir(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/run cannot be written to: Not a directory"):
+        make_workdir(tmp_path / "file" / "run")
+
+
+def test_disk_too_small_for_the_checkpoints(tmp_path):
+    check_space(tmp_path, needed_bytes=10, free_bytes=10)
+    with pytest.raises(UserError, match="has 1 GB free, but .* need 2.5 GB"):
+        check_space(tmp_path, needed_bytes=2_500_000_000, free_bytes=1_000_000_000)
+
+
+def test_progress_prints_lines_where_there_is_no_terminal(capsys):
+    progress = logging.Progress(0, 100, batch_size=8)
+    for _ in range(10):
+        progress.advance()
+    speed = progress.report({"loss": 0.25})
+    assert speed["examples_per_second"] == 8 * speed["steps_per_second"] > 0
+    assert "step 10/100  loss 0.25" in capsys.readouterr().out

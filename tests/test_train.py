@@ -1,0 +1,241 @@
+"""Training from the command line, on the quickstart shrunk to a few steps."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from perceiver_io.training.archive import read_arrays, read_shapes
+
+ROOT = Path(__file__).parent.parent
+SHRUNK = (
+    "--config.data.num_workers=0",
+    "--config.model.encoder.num_latents=8",
+    "--config.model.encoder.latent_dim=16",
+    "--config.model.encoder.latent_stack.num_layers=2",
+    "--config.training.batch_size=32",
+    "--config.training.steps=200",
+    "--config.training.ema_decay=0.9",
+    "--config.evaluation.every=100",
+    "--config.checkpoint.every=20",
+    "--config.logging.every=20",
+)
+
+
+def command(program, workdir, *flags):
+    return [sys.executable, "-m", f"experiments.{program}", f"--workdir={workdir}", *flags]
+
+
+def training(workdir, *flags):
+    return command("train", workdir, "--config=configs/quickstart.py", *SHRUNK, *flags)
+
+
+def environment(cache, num_devices):
+    return os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "NPROC": str(4 * num_devices),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+    }
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def start(cache):
+    """Starts a program; kills what is left of it after the test."""
+    started = []
+
+    def call(arguments, num_devices=1):
+        process = subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env=environment(cache, num_devices),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def finish(process):
+    """Waits for a program that is to succeed; returns what it printed."""
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+def wait_for_checkpoint(workdir, step, process):
+    deadline = time.monotonic() + 300
+    while not any(int(p.name) >= step for p in (workdir / "checkpoints").glob("[0-9]*[0-9]")):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def arrays(workdir, step):
+    directory = workdir / "checkpoints" / str(step)
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    template = {
+        name: (name, jax.ShapeDtypeStruct(shape, _dtype(name), sharding=one))
+        for name, shape in read_shapes(directory).items()
+    }
+    return {name: np.asarray(a) for name, a in read_arrays(directory, template).items()}
+
+
+def _dtype(name):
+    return np.int32 if name.endswith(("step", "count")) else np.float32
+
+
+def records(workdir):
+    """The records without what depends on the clock."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [
+        (line["step"], line["split"], name, value)
+        for line in lines
+        for name, value in line["metrics"].items()
+        if not name.endswith("per_second")
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, cache):
+    """A run of 200 steps that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    done = subprocess.run(
+        training(workdir), cwd=ROOT, env=environment(cache, 1), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return workdir
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_bit(tmp_path, start, uninterrupted):
+    process = start(training(tmp_path))
+    wait_for_checkpoint(tmp_path, 100, process)
+    time.sleep(np.random.default_rng().uniform(0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert "going on from the checkpoint of step" in finish(start(training(tmp_path)))
+    expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
+    assert expected.keys() == resumed.keys() and len(expected) > 100
+    for name in expected:
+        np.testing.assert_array_equal(resumed[name], expected[name], name)
+    assert records(tmp_path) == records(uninterrupted)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_rest_follows_to_the_bit(tmp_path, start, uninterrupted):
+    process = start(training(tmp_path, "--config.checkpoint.every=1000"))
+    wait_for_checkpoint(tmp_path, 100, process)  # That of the evaluation, the best so far.
+    process.terminate()
+    out = finish(process)
+    assert "stopped by SIGTERM after step" in out
+    finish(start(training(tmp_path)))
+    expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
+    for name in expected:
+        np.testing.assert_array_equal(resumed[name], expected[name], name)
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves_and_how_it_is_evaluated(start, uninterrupted):
+    for name in ("config.json", "environment.json", "curves.png"):
+        assert (uninterrupted / name).stat().st_size > 0
+    figures = {path.name for path in (uninterrupted / "figures" / "200").iterdir()}
+    assert figures == {"validation_confusion.png", "validation_examples.png"}
+    recorded = {
+        name: value
+        for step, split, name, value in records(uninterrupted)
+        if (step, split) == (200, "validation")
+    }
+    evaluate = command("evaluate", uninterrupted, "--checkpoint=latest", "--json")
+    # Another number of devices and another batch size give the same metrics.
+    other = start([*evaluate, "--config.evaluation.batch_size=70"], num_devices=4)
+    result = json.loads(finish(other))
+    assert result["step"] == 200
+    assert result["metrics"]["validation"] == pytest.approx(recorded, rel=1e-4)
+    table = finish(start(command("evaluate", uninterrupted, "--split=test,validation")))
+    assert "top_1" in table and "test" in table
+    assert (uninterrupted / "evaluation").is_dir()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
+    flags = ("--config.schedule.peak=1e30", "--config.schedule.warmup_steps=30")
+    process = start(training(tmp_path, *flags, "--config.checkpoint.every=1"))
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 2
+    assert err.startswith("error: Step ") and "Traceback" not in err
+    assert "config.seed=0" in err and "The last good checkpoint: " in err
+    latest = max(int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*[0-9]"))
+    assert f"checkpoints/{latest}" in err
+    assert all(np.isfinite(value).all() for value in arrays(tmp_path, latest).values())
+
+
+@pytest.mark.slow
+def test_warm_start_and_profile(tmp_path, start, uninterrupted):
+    flags = (
+        f"--config.init_from={uninterrupted}",
+        "--config.init_prefixes=encoder",
+        "--config.training.steps=4",
+        "--profile_steps=2,3",
+    )
+    out = finish(start(training(tmp_path, *flags)))
+    loaded, left = (
+        next(line for line in out.splitlines() if line.startswith(f"warm start, {what}: "))
+        for what in ("loaded", "left")
+    )
+    assert "params/encoder/latents" in loaded and "params/decoder" not in loaded
+    assert "params/decoder/logits/w" in left and "params/encoder" not in left
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "num_devices", "message"),
+    [
+        (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
+        (["--config.training.steps=x"], 1, "must be a value of type int"),
+        (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
+        (["--config.task.name=detection"], 1, "config.task.name is 'detection'"),
+        (["--config.data.name=digit"], 1, "did you mean 'digits'"),
+        (["--config.model.name=perceiver"], 1, "model.name is 'perceiver'"),
+        (["--config.training.batch_size=30"], 4, "config.training.batch_size is 30"),
+        (["--config.parallel.fsdp=8"], 4, "config.parallel.fsdp is 8"),
+        (["--workdir=/dev/null/run"], 1, "/dev/null/run cannot be written to"),
+        (["--config=configs/no.py"], 1, "There is no config file configs/no.py"),
+        (["--config=configs/imagenet.py:forier"], 1, "did you mean 'fourier'"),
+        (["--no_such_flag"], 1, "no_such_flag"),
+        (["--num_processes=2"], 1, "--coordinator_address=HOST:PORT"),
+    ],
+)
+def test_bad_input_is_one_paragraph(tmp_path, start, flags, num_devices, message):
+    process = start(training(tmp_path, *flags), num_devices)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert message in err
+
+
+@pytest.mark.slow
+def test_a_workdir_of_another_model(start, uninterrupted):
+    process = start(training(uninterrupted, "--config.model.encoder.latent_dim=32"))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2 and err.startswith("error: The checkpoint ")
+    assert "of other shape: " in err and err.count("\n") == 1
