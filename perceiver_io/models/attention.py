@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from perceiver_io.models.chunks import choose_chunk_size, num_rows, split_rows
+
 # Finite, so that a row whose keys are all masked has no NaN on its way to being zeroed.
 _MASKED_LOGIT = -1e30
 
@@ -91,8 +93,7 @@ def attend(
         The weighted values; zeros for a query that is masked or sees no key.
     """
     form = current_form()
-    num_keys = _num_keys(source)
-    if form.key_chunk_size is None or num_keys <= form.key_chunk_size:
+    if form.key_chunk_size is None or num_rows(source) <= form.key_chunk_size:
         result = plain_attention(
             queries, keys_values(source), scale=scale, key_mask=key_mask, dropout=dropout
         )
@@ -137,17 +138,22 @@ def chunked_attention(
     key_mask: Bool[Array, "B M"] | None = None,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B O H V"]:
-    """The same function in chunks of keys: memory linear in the keys, forward and gradient.
+    """The same function in chunks of keys: memory linear in their number, gradient included.
 
     Keeps a running maximum, denominator and numerator of the softmax (Rabe and Staats,
     arXiv 2112.05682). The gradient recomputes each chunk's logits instead of storing them.
     """
-    chunks, restore_batch = _split_into_chunks(source, key_mask, chunk_size)
+    rows = num_rows(source)
+    size = choose_chunk_size(rows, chunk_size)
+    if rows % size and key_mask is None:
+        key_mask = jnp.ones((1, rows), bool)
+    chunks, restore = split_rows((source, key_mask), size)
 
     @jax.checkpoint
-    def add_chunk(sums, chunk):
-        index, rows, mask = restore_batch(chunk)
-        part = keys_values(rows)
+    def add_chunk(sums, numbered_chunk):
+        index, chunk = numbered_chunk
+        part_source, mask = restore(chunk)
+        part = keys_values(part_source)
         logits = _logits(queries, part, scale, mask)
         maximum = jnp.maximum(sums.maximum, jax.lax.stop_gradient(logits.max(axis=-1)))
         weights = jnp.exp(logits - maximum[..., None])
@@ -161,8 +167,9 @@ def chunked_attention(
         denominator = sums.denominator * decay + weights.sum(axis=-1)
         return _RunningSums(maximum, denominator, numerator), None
 
-    first = jax.eval_shape(lambda: restore_batch(jax.tree.map(lambda x: x[0], chunks)))
-    sums, _ = jax.lax.scan(add_chunk, _initial_sums(queries, first, keys_values), chunks)
+    first = jax.eval_shape(lambda: restore(jax.tree.map(lambda x: x[0], chunks)))
+    sums = _initial_sums(queries, first, keys_values)
+    sums, _ = jax.lax.scan(add_chunk, sums, (jnp.arange(-(-rows // size)), chunks))
     denominator = jnp.where(sums.denominator == 0, 1, sums.denominator)
     return (sums.numerator / jnp.moveaxis(denominator, 1, 2)[..., None]).astype(queries.dtype)
 
@@ -174,8 +181,8 @@ class _RunningSums(NamedTuple):
 
 
 def _initial_sums(queries, chunk, keys_values) -> _RunningSums:
-    _, rows, mask = chunk
-    part = jax.eval_shape(keys_values, rows)
+    source, mask = chunk
+    part = jax.eval_shape(keys_values, source)
     batch = max(queries.shape[0], part.keys.shape[0], 1 if mask is None else mask.shape[0])
     _, num_queries, num_heads, _ = queries.shape
     row = (batch, num_heads, num_queries)
@@ -184,44 +191,6 @@ def _initial_sums(queries, chunk, keys_values) -> _RunningSums:
         denominator=jnp.zeros(row, jnp.float32),
         numerator=jnp.zeros((batch, num_queries, num_heads, part.values.shape[-1]), jnp.float32),
     )
-
-
-def _num_keys(source) -> int:
-    return jax.tree.leaves(source)[0].shape[1]
-
-
-def _split_into_chunks(source, key_mask, most: int):
-    """Splits rows into chunks (index, source, mask) to scan over: [chunks, B, m, ...].
-
-    Padded, with a mask, only where no m close to `most` divides M. Arrays with a batch of 1 lose
-    that axis, which the second result gives back to a chunk: a scan would copy them otherwise.
-    """
-    num_keys = _num_keys(source)
-    divisors = (size for size in range(most, most // 2, -1) if num_keys % size == 0)
-    chunk_size = next(divisors, most)
-    num_chunks = -(-num_keys // chunk_size)
-    padding = num_chunks * chunk_size - num_keys
-    if padding and key_mask is None:
-        key_mask = jnp.ones((1, num_keys), bool)
-
-    def split(x):
-        if padding:
-            x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
-        batch, _, *rest = x.shape
-        if batch == 1:
-            return x.reshape(num_chunks, chunk_size, *rest)
-        return jnp.moveaxis(x.reshape(batch, num_chunks, chunk_size, *rest), 1, 0)
-
-    rows = (source, key_mask)
-
-    def restore_batch(chunk):
-        index, *parts = chunk
-        parts = jax.tree.map(
-            lambda x, part: part[None] if len(x) == 1 else part, rows, tuple(parts)
-        )
-        return index, *parts
-
-    return (jnp.arange(num_chunks), *jax.tree.map(split, rows)), restore_batch
 
 
 def _logits(queries, keys_values: KeysValues, scale, key_mask) -> Float[Array, "B H O M"]:

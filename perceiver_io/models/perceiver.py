@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from perceiver_io.construct import construct
 from perceiver_io.models.blocks import CrossAttend
+from perceiver_io.models.chunks import choose_chunk_size, num_rows, split_rows
 from perceiver_io.models.tokens import Tokens
 
 
@@ -40,7 +41,7 @@ class Decoder(hk.Module):
         is_training: bool,
     ) -> Float[Array, "B O E"]:
         """Decodes `queries`; `project` is applied to each piece of the result."""
-        num_queries = queries.features.shape[1]
+        num_queries = num_rows(queries)
         block = construct(CrossAttend, self._cross_attend, "decoder.cross_attend").over(
             Tokens(latents),
             query_dim=queries.width,
@@ -53,22 +54,15 @@ class Decoder(hk.Module):
 
         if self._query_chunk_size is None or num_queries <= self._query_chunk_size:
             return decode(queries)
-        return _map_chunks(decode, queries, self._query_chunk_size)
+        return _map_chunks(decode, queries, choose_chunk_size(num_queries, self._query_chunk_size))
 
 
 def _map_chunks(decode: Callable[[Tokens], Array], queries: Tokens, size: int) -> Array:
     """`decode` over chunks of queries one after the other; its gradient recomputes each chunk."""
-    num_queries = queries.features.shape[1]
-    num_chunks = -(-num_queries // size)
-
-    def split(x):
-        padding = num_chunks * size - num_queries
-        x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2)) if padding else x
-        return jnp.moveaxis(x.reshape(x.shape[0], num_chunks, size, *x.shape[2:]), 1, 0)
-
-    decoded = hk.map(hk.remat(decode), jax.tree.map(split, queries))
+    chunks, restore = split_rows(queries, size)
+    decoded = hk.map(hk.remat(lambda chunk: decode(restore(chunk))), chunks)
     decoded = jnp.moveaxis(decoded, 0, 1)
-    return decoded.reshape(decoded.shape[0], -1, decoded.shape[-1])[:, :num_queries]
+    return decoded.reshape(decoded.shape[0], -1, decoded.shape[-1])[:, : num_rows(queries)]
 
 
 class Encoded(NamedTuple):

@@ -1,0 +1,145 @@
+"""Describes a model without training it: modules, parameters, FLOPs, memory of a training step.
+
+    python -m experiments.describe --config=configs/NAME.py[:PRESET] [--config.any.key=VALUE] [--json]
+
+The training step is compiled for the devices at hand, at the batch size of the config, but not run;
+`--nomemory` leaves that out.
+"""
+
+import json
+from collections import defaultdict
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import setup
+from perceiver_io.models.builders import build
+from perceiver_io.training import parallel
+from perceiver_io.training.flops import count_flops
+from perceiver_io.training.optimizers import build_optimizer, build_schedule
+from perceiver_io.training.state import TrainState, initial_state
+from perceiver_io.training.step import TrainStep
+
+CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
+JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+MEMORY = flags.DEFINE_bool("memory", True, "Compile the training step and report its memory.")
+
+FLOPS_LABELS = {
+    "flops_forward": "forward, as papers count them",
+    "flops_forward_as_run": "forward, with folded projections",
+    "flops_training_step_as_run": "training step, recomputation included",
+}
+
+# The form in which papers count FLOPs: every projection where it is written, no chunks.
+TEXTBOOK_FORM = dict(key_chunk_size=None, fold_projections=False)
+
+
+def main() -> None:
+    """Prints the description."""
+    config = setup.config_from_flags(CONFIG.value)
+    setup.start_jax()
+    parts = setup.build_parts(config)
+    params, _ = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
+    description = {
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "modules": _modules(params),
+        **_flops(config, parts),
+    }
+    if MEMORY.value:
+        description |= _memory(config, parts)
+    print(json.dumps(description) if JSON.value else _table(description))
+
+
+def _modules(params) -> dict[str, int]:
+    """Parameters by module, by the first two parts of their names."""
+    totals = defaultdict(int)
+    for name, module in params.items():
+        totals["/".join(name.split("/")[:2])] += sum(x.size for x in jax.tree.leaves(module))
+    return dict(totals)
+
+
+def _flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
+    """FLOPs of one example: forward as papers count and as computed here, and a training step."""
+    textbook = build(ConfigDict(dict(config.model, attention=TEXTBOOK_FORM)))
+    step, state = _training(config, parts)
+    batch = _batch(parts, config.training.accumulate)
+
+    def forward(model):
+        def apply(state, batch):
+            inputs = parts.task.model_inputs(batch)
+            return model.apply(state.params, state.model_state, None, **inputs, is_training=False)
+
+        return count_flops(apply, state, _batch(parts, 1))
+
+    return {
+        "flops_forward": forward(textbook),
+        "flops_forward_as_run": forward(parts.model),
+        "flops_training_step_as_run": count_flops(step.gradients, state, batch)
+        // config.training.accumulate,
+    }
+
+
+def _memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
+    """Bytes on each device of the compiled training step, at the config's batch size."""
+    batch_size = config.training.batch_size
+    parallel.local_batch_size(batch_size, config.training.accumulate)
+    step, state = _training(config, parts)
+    state = parts.strategy.template(state)
+    batch = parts.strategy.batch_template(_batch(parts, batch_size))
+    compiled = parts.strategy.compile_train(step, state).lower(state, batch).compile()
+    memory = compiled.memory_analysis()
+    return {
+        "batch_size": batch_size,
+        "devices": jax.device_count(),
+        "memory_arguments": memory.argument_size_in_bytes,
+        "memory_temporary": memory.temp_size_in_bytes,
+    }
+
+
+def _training(config: ConfigDict, parts: setup.Parts) -> tuple[TrainStep, TrainState]:
+    """The training step and the shapes of its state."""
+    schedule = build_schedule(config.schedule)
+    optimizer = build_optimizer(config.optimizer, schedule)
+    step = TrainStep(
+        parts.model,
+        parts.task,
+        optimizer,
+        schedule,
+        seed=config.seed,
+        accumulate=config.training.accumulate,
+        ema_decay=config.training.ema_decay,
+    )
+
+    def initialise() -> TrainState:
+        ema = config.training.ema_decay is not None
+        return initial_state(*setup.initialise(parts, config.seed), optimizer, ema=ema)
+
+    return step, jax.eval_shape(initialise)
+
+
+def _batch(parts: setup.Parts, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    spec = parts.dataset.batch_spec(batch_size)
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in spec.items()}
+
+
+def _table(description: dict) -> str:
+    """The description in lines for people."""
+    modules = description["modules"]
+    width = max(map(len, modules))
+    lines = [f"{name:{width}}  {size:>13,}" for name, size in modules.items()]
+    lines.append(f"{'parameters':{width}}  {description['parameters']:>13,}\n")
+    for name, label in FLOPS_LABELS.items():
+        lines.append(f"{description[name] / 1e9:10.2f} GFLOPs an example, {label}")
+    if "memory_arguments" in description:
+        lines.append(
+            f"{description['memory_arguments'] / 2**30:10.2f} GiB state and batch, and\n"
+            f"{description['memory_temporary'] / 2**30:10.2f} GiB temporary, on each of "
+            f"{description['devices']} devices, for a training step of batch size "
+            f"{description['batch_size']}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    setup.run(main)
