@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from perceiver_io.construct import construct, lookup
 from perceiver_io.errors import UserError
-from perceiver_io.models.attention import AttentionForm, attention_form
+from perceiver_io.models.attention import AttentionForm
+from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.encoder import Encoder, InterleavedEncoder
 from perceiver_io.models.inputs import (
     ArrayTokens,
@@ -23,7 +24,7 @@ from perceiver_io.models.inputs import (
     RawValues,
 )
 from perceiver_io.models.outputs import AveragePooledLogits, ClassLogits
-from perceiver_io.models.perceiver import Decoder, Perceiver, PerceiverIO
+from perceiver_io.models.perceiver import Computation, Decoder, Perceiver, PerceiverIO
 from perceiver_io.models.positions import FourierPositions, LearnedPositions, ProjectedPositions
 from perceiver_io.models.queries import LearnedQueries
 
@@ -45,44 +46,28 @@ class Model(NamedTuple):
 
 
 def build(config: Section) -> Model:
-    """The model of `config.model`.
+    """The model of `config.model`: `name` picks the builder, the rest are its arguments.
 
-    `config.name` picks the builder, `config.attention` holds the keyword arguments of
-    `AttentionForm`, the rest are the builder's arguments. A wrong key is a UserError at `init`.
+    Raises UserError for a wrong name here, and for a wrong argument at `init`, since modules are
+    constructed when they are traced.
     """
     builder = lookup(BUILDERS, config, "model")
-    form = construct(AttentionForm, config["attention"], "model.attention")
-    settings = {key: config[key] for key in config if key != "attention"}
 
     def transformed():
-        model = construct(builder, settings, "model")
-
-        def in_context(function):
-            def traced(*args, **kwargs):
-                with attention_form(form), hk.custom_getter(_read_as(model.compute_dtype)):
-                    return function(*args, **kwargs)
-
-            return traced
-
-        functions = tuple(map(in_context, (model, model.encode, model.decode)))
-        return functions[0], functions
+        model = construct(builder, config, "model")
+        return model, (model, model.encode, model.decode)
 
     init, functions = hk.multi_transform_with_state(transformed)
     return Model(lambda rng, **inputs: init(rng, **inputs, is_training=True), *functions)
 
 
-def _read_as(dtype: jnp.dtype) -> Callable:
-    """A getter that reads float32 parameters in `dtype`; batch norm stays in float32."""
-
-    def getter(next_getter, value, context):
-        value = next_getter(value)
-        return value if isinstance(context.module, hk.BatchNorm) else value.astype(dtype)
-
-    return getter
-
-
 def perceiver_io_classifier(
-    num_classes: int, inputs: Section, encoder: Section, decoder: Section, compute_dtype: str
+    num_classes: int,
+    inputs: Section,
+    encoder: Section,
+    decoder: Section,
+    attention: Section,
+    compute_dtype: str,
 ) -> PerceiverIO:
     """Perceiver IO that classifies images with one learned query as wide as the latents."""
     return PerceiverIO(
@@ -91,19 +76,19 @@ def perceiver_io_classifier(
         queries=LearnedQueries(1, encoder["latent_dim"]),
         decoder=construct(Decoder, decoder, "model.decoder"),
         outputs=ClassLogits(num_classes),
-        compute_dtype=_dtype(compute_dtype),
+        computation=_computation(attention, compute_dtype),
     )
 
 
 def perceiver_classifier(
-    num_classes: int, inputs: Section, encoder: Section, compute_dtype: str
+    num_classes: int, inputs: Section, encoder: Section, attention: Section, compute_dtype: str
 ) -> Perceiver:
     """The original Perceiver: interleaved cross-attends, then averaged latents."""
     return Perceiver(
         inputs=_image_inputs(inputs),
         encoder=construct(InterleavedEncoder, encoder, "model.encoder"),
         head=AveragePooledLogits(num_classes),
-        compute_dtype=_dtype(compute_dtype),
+        computation=_computation(attention, compute_dtype),
     )
 
 
@@ -155,8 +140,11 @@ def _image_inputs(section: Section) -> Callable:
     return construct(lookup(IMAGE_INPUTS, section, "model.inputs"), section, "model.inputs")
 
 
-def _dtype(name: str) -> jnp.dtype:
-    return lookup(DTYPES, {"name": name}, "model.compute_dtype")
+def _computation(attention: Section, compute_dtype: str) -> Computation:
+    return Computation(
+        construct(AttentionForm, attention, "model.attention"),
+        lookup(DTYPES, {"name": compute_dtype}, "model.compute_dtype"),
+    )
 
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -172,4 +160,5 @@ IMAGE_INPUTS = {
 BUILDERS = {
     "perceiver_io_classifier": perceiver_io_classifier,
     "perceiver_classifier": perceiver_classifier,
+    "convnet_classifier": ConvNet,
 }

@@ -1,6 +1,7 @@
 """Perceiver IO (2107.14795) and the original Perceiver (2103.03206), from the same parts."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perceiver_io.construct import construct
+from perceiver_io.models.attention import AttentionForm, attention_form
 from perceiver_io.models.blocks import CrossAttend
 from perceiver_io.models.chunks import choose_chunk_size, num_rows, split_rows
 from perceiver_io.models.tokens import Tokens
@@ -65,6 +67,28 @@ def _map_chunks(decode: Callable[[Tokens], Array], queries: Tokens, size: int) -
     return decoded.reshape(decoded.shape[0], -1, decoded.shape[-1])[:, : num_rows(queries)]
 
 
+class Computation(NamedTuple):
+    """In which form and precision a model is computed.
+
+    attention: the form of every attention.
+    dtype: precision of everything between inputs and outputs. Parameters are kept in float32 and
+        read in this precision; softmax, statistics of norms and the results are float32.
+    """
+
+    attention: AttentionForm = AttentionForm()
+    dtype: jnp.dtype = jnp.float32
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Traces what is inside the context in this way."""
+        with attention_form(self.attention), hk.custom_getter(self._read):
+            yield
+
+    def _read(self, next_getter, value, context):
+        value = next_getter(value)
+        return value if isinstance(context.module, hk.BatchNorm) else value.astype(self.dtype)
+
+
 class Encoded(NamedTuple):
     """What decoding needs: the latents, and the tokens for queries that are made from them."""
 
@@ -81,8 +105,7 @@ class PerceiverIO:
     queries: query module, see `queries.py`.
     decoder: `Decoder`.
     outputs: output adapter, or a dict of them by modality where the queries are one.
-    compute_dtype: precision of everything between inputs and outputs; softmax, normalisation
-        statistics and the result are float32.
+    computation: form and precision.
     """
 
     inputs: Callable[..., Tokens]
@@ -90,7 +113,7 @@ class PerceiverIO:
     queries: Callable[[Tokens, Any], Tokens | dict[str, Tokens]]
     decoder: Decoder
     outputs: Any
-    compute_dtype: jnp.dtype = jnp.float32
+    computation: Computation = Computation()
 
     def __call__(
         self,
@@ -116,26 +139,29 @@ class PerceiverIO:
 
     def encode(self, inputs: Any, *, input_mask: Any = None, is_training: bool) -> Encoded:
         """The latents of `inputs`, computed once for any number of `decode`s."""
-        tokens = encode_inputs(self.inputs, inputs, input_mask, self.compute_dtype, is_training)
-        return Encoded(self.encoder(tokens, is_training), tokens)
+        with self.computation.in_force():
+            dtype = self.computation.dtype
+            tokens = encode_inputs(self.inputs, inputs, input_mask, dtype, is_training)
+            return Encoded(self.encoder(tokens, is_training), tokens)
 
     def decode(
         self, encoded: Encoded, *, query: Any = None, query_mask: Any = None, is_training: bool
     ) -> Any:
         """Outputs for any part of the queries."""
-        queries = self.queries(encoded.tokens, query)
-        if isinstance(queries, Tokens):
-            return self._decode(encoded, queries, query_mask, self.outputs, is_training)
-        masks = dict.fromkeys(queries) if query_mask is None else query_mask
-        return {
-            name: self._decode(encoded, part, masks[name], self.outputs[name], is_training)
-            for name, part in queries.items()
-        }
+        with self.computation.in_force():
+            queries = self.queries(encoded.tokens, query)
+            if isinstance(queries, Tokens):
+                return self._decode(encoded, queries, query_mask, self.outputs, is_training)
+            masks = dict.fromkeys(queries) if query_mask is None else query_mask
+            return {
+                name: self._decode(encoded, part, masks[name], self.outputs[name], is_training)
+                for name, part in queries.items()
+            }
 
     def _decode(self, encoded, queries, query_mask, output, is_training) -> Array:
         if query_mask is not None:
             queries = queries._replace(mask=query_mask)
-        queries = queries.astype(self.compute_dtype)
+        queries = queries.astype(self.computation.dtype)
         decoded = self.decoder(queries, encoded.latents, output.project, is_training)
         return output.arrange(decoded).astype(jnp.float32)
 
@@ -147,7 +173,7 @@ class Perceiver:
     inputs: Callable[..., Tokens]
     encoder: Callable[[Tokens, bool], Array]
     head: Callable[[Array], Array]
-    compute_dtype: jnp.dtype = jnp.float32
+    computation: Computation = Computation()
 
     def __call__(self, inputs: Any, *, input_mask: Any = None, is_training: bool) -> Array:
         """The head's outputs for `inputs`; arguments as in `PerceiverIO`."""
@@ -156,13 +182,16 @@ class Perceiver:
 
     def encode(self, inputs: Any, *, input_mask: Any = None, is_training: bool) -> Encoded:
         """The latents of `inputs`."""
-        tokens = encode_inputs(self.inputs, inputs, input_mask, self.compute_dtype, is_training)
-        return Encoded(self.encoder(tokens, is_training), tokens)
+        with self.computation.in_force():
+            dtype = self.computation.dtype
+            tokens = encode_inputs(self.inputs, inputs, input_mask, dtype, is_training)
+            return Encoded(self.encoder(tokens, is_training), tokens)
 
     def decode(self, encoded: Encoded, *, is_training: bool) -> Array:
         """The head on the latents."""
         del is_training
-        return self.head(encoded.latents).astype(jnp.float32)
+        with self.computation.in_force():
+            return self.head(encoded.latents).astype(jnp.float32)
 
 
 def encode_inputs(

@@ -1,0 +1,41 @@
+"""A plain convolutional network, as a baseline to hold Perceivers against on small image sets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import haiku as hk
+import jax
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True)
+class ConvNet:
+    """3x3 convolutions, each with batch norm, ReLU and a max pool of stride 2; then the mean.
+
+    num_classes: width of the logits.
+    widths: channels of each convolution.
+    """
+
+    num_classes: int
+    widths: Sequence[int]
+
+    def __call__(self, inputs: Float[Array, "B H W C"], *, is_training: bool) -> Array:
+        """Logits [B, num_classes]."""
+        return self.decode(self.encode(inputs, is_training=is_training), is_training=is_training)
+
+    def encode(self, inputs: Float[Array, "B H W C"], *, is_training: bool) -> Array:
+        """Features [B, F], averaged over the image."""
+        x = inputs
+        for i, width in enumerate(self.widths):
+            x = hk.Conv2D(width, 3, with_bias=False, name=f"conv_{i}")(x)
+            norm = hk.BatchNorm(
+                create_scale=True, create_offset=True, decay_rate=0.9, name=f"batch_norm_{i}"
+            )
+            x = jax.nn.relu(norm(x, is_training))
+            x = hk.max_pool(x, (1, 2, 2, 1), (1, 2, 2, 1), "SAME")
+        return x.mean(axis=(1, 2))
+
+    def decode(self, encoded: Float[Array, "B F"], *, is_training: bool) -> Array:
+        """Logits of the features."""
+        del is_training
+        return hk.Linear(self.num_classes, name="logits")(encoded)
