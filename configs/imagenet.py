@@ -58,10 +58,12 @@ def get_config(preset: str = "fourier") -> ConfigDict:
         compute_dtype="float32",
     )
     config.task = dict(name="image_classification", num_classes=num_classes, label_smoothing=0.1)
+    inputs = config.model.inputs
+    pixels = inputs.inputs if inputs.name == "permuted" else inputs
     config.data = dict(
         name="imagenet",
         root="~/tensorflow_datasets",
-        image_size=IMAGE_SIZE,
+        image_size=pixels.get_ref("image_size"),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         crop_area=(0.08, 1.0),

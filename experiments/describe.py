@@ -1,9 +1,9 @@
 """Describes a model without training it: modules, parameters, FLOPs, memory of a training step.
 
-    python -m experiments.describe --config=configs/NAME.py[:PRESET] [--config.any.key=VALUE] [--json]
+    python -m experiments.describe --config=configs/NAME.py[:PRESET] [--config.any.key=VALUE]
 
 The training step is compiled for the devices at hand, at the batch size of the config, but not run;
-`--nomemory` leaves that out.
+`--nomemory` leaves that out. `--json` prints one JSON object.
 """
 
 import json
@@ -61,7 +61,8 @@ def _modules(params) -> dict[str, int]:
 
 def _flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     """FLOPs of one example: forward as papers count and as computed here, and a training step."""
-    textbook = build(ConfigDict(dict(config.model, attention=TEXTBOOK_FORM)))
+    settings = dict(config.model, attention=TEXTBOOK_FORM)
+    textbook = build(settings) if "attention" in config.model else parts.model
     step, state = _training(config, parts)
     batch = _batch(parts, config.training.accumulate)
 
