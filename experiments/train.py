@@ -169,6 +169,7 @@ class Run:
 
     def explain(self, error: NotFiniteError) -> str:
         """What became of a run whose loss was not finite, and how to get there again."""
+        self.checkpoints.wait()
         training, latest = self.config.training, self.checkpoints.latest_step()
         good = f"{self.checkpoints.directory}/{latest}" if latest else "none was saved yet"
         return (

@@ -57,12 +57,6 @@ def test_schedules(section, expected, warmup):
     np.testing.assert_allclose(rates, warm_up(expected(warmup), 2.0, warmup), rtol=1e-5, atol=1e-7)
 
 
-def test_a_schedule_whose_parts_overlap_is_refused():
-    section = dict(name="cosine", peak=1.0, warmup_steps=100, total_steps=50)
-    with pytest.raises(UserError, match="warmup_steps=100, flat_steps=100, total_steps=50"):
-        build_schedule(section)
-
-
 @pytest.mark.parametrize(
     ("name", "expected", "without_positions"),
     [

@@ -80,9 +80,14 @@ def finish(process):
     return out
 
 
+def saved_steps(workdir):
+    folders = (workdir / "checkpoints").glob("*")
+    return [int(folder.name) for folder in folders if folder.name.isdecimal()]
+
+
 def wait_for_checkpoint(workdir, step, process):
     deadline = time.monotonic() + 300
-    while not any(int(p.name) >= step for p in (workdir / "checkpoints").glob("[0-9]*[0-9]")):
+    while max(saved_steps(workdir), default=0) < step:
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -183,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
     assert process.returncode == 2
     assert err.startswith("error: Step ") and "Traceback" not in err
     assert "config.seed=0" in err and "The last good checkpoint: " in err
-    latest = max(int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*[0-9]"))
+    latest = max(saved_steps(tmp_path))
     assert f"checkpoints/{latest}" in err
     assert all(np.isfinite(value).all() for value in arrays(tmp_path, latest).values())
 

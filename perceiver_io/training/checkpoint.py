@@ -124,11 +124,15 @@ class Checkpoints:
         _restore_iterator(directory / "data", iterator)
         return jax.tree.unflatten(jax.tree.structure(template), restored.values())
 
-    def close(self) -> None:
-        """Waits until everything is on the disk."""
+    def wait(self) -> None:
+        """Waits until everything is on the disk. Raises UserError when it is full."""
         with _disk_errors(self.directory):
             self._manager.wait_until_finished()
-            self._manager.close()
+
+    def close(self) -> None:
+        """Waits as `wait` does; nothing can be saved after it."""
+        self.wait()
+        self._manager.close()
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         if self._best_metric not in metrics:

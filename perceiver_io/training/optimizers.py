@@ -14,7 +14,6 @@ import optax
 from jaxtyping import PyTree
 
 from perceiver_io.construct import construct, lookup
-from perceiver_io.errors import UserError
 from perceiver_io.training.state import map_names, num_stacked
 
 _NOT_DECAYED = re.compile(r"(^|/)(b|scale|offset)$")
@@ -119,7 +118,6 @@ def flat_then_cosine(
     *, peak: float, warmup_steps: int, flat_steps: int, total_steps: int, end: float = 0.0
 ) -> optax.Schedule:
     """`peak` until step `flat_steps`, then half a cosine down to `end` at `total_steps`."""
-    _check_order(warmup_steps=warmup_steps, flat_steps=flat_steps, total_steps=total_steps)
     decay = optax.cosine_decay_schedule(peak, max(total_steps - flat_steps, 1), alpha=end / peak)
     flat = optax.constant_schedule(peak)
     return _warm_up(peak, warmup_steps, _after(flat_steps - warmup_steps, flat, decay))
@@ -127,7 +125,6 @@ def flat_then_cosine(
 
 def linear(*, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0) -> optax.Schedule:
     """A straight line from `peak` at the end of the warm-up down to `end` at `total_steps`."""
-    _check_order(warmup_steps=warmup_steps, total_steps=total_steps)
     line = optax.linear_schedule(peak, end, max(total_steps - warmup_steps, 1))
     return _warm_up(peak, warmup_steps, line)
 
@@ -202,16 +199,3 @@ def _warm_up(peak: float, warmup_steps: int, after: optax.Schedule) -> optax.Sch
 
 def _after(num_steps: int, first: Callable, then: Callable) -> optax.Schedule:
     return optax.join_schedules([first, then], [num_steps])
-
-
-def _check_order(**lengths: int) -> None:
-    """Raises UserError unless the named steps come in this order."""
-    values = list(lengths.values())
-    if values != sorted(values):
-        raise UserError(
-            "config.schedule needs "
-            + " <= ".join(lengths)
-            + ", but has "
-            + ", ".join(f"{name}={value}" for name, value in lengths.items())
-            + "; shorten the former or train longer (config.training.steps)."
-        )
