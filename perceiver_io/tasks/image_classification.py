@@ -51,7 +51,7 @@ class ImageClassification(Task):
         "photos": Photos,
     }
 
-    def model_inputs(self, batch: Batch) -> dict[str, Array]:
+    def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The images, as the model's `inputs`."""
         return {"inputs": batch["image"]}
 
@@ -72,14 +72,15 @@ class ImageClassification(Task):
         values = {"loss": optax.softmax_cross_entropy(outputs, targets)}
         for k in (1, 5):
             if k == 1 or k < self.num_classes:
-                values[f"top_{k}"] = _in_top_k(outputs, batch["label"].argmax(-1), k)
-        return {name: _sum_and_count(value, batch["valid"]) for name, value in values.items()}
+                values[f"top_{k}"] = _in_top_k(outputs, jnp.argmax(batch["label"], -1), k)
+        valid = jnp.asarray(batch["valid"])
+        return {name: _sum_and_count(value, valid) for name, value in values.items()}
 
     def predictions(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Array]:
         """The true class, the most probable class and its probability, each [B]."""
         return {
-            "label": batch["label"].argmax(-1),
-            "prediction": outputs.argmax(-1),
+            "label": jnp.argmax(batch["label"], -1),
+            "prediction": jnp.argmax(outputs, -1),
             "probability": jax.nn.softmax(outputs).max(-1),
         }
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from perceiver_io.data.dataset import Dataset
 
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Array | np.ndarray]
 
 
 class Task(abc.ABC):
@@ -26,7 +26,7 @@ class Task(abc.ABC):
     """The classes that `config.data.name` chooses from."""
 
     @abc.abstractmethod
-    def model_inputs(self, batch: Batch) -> dict[str, Array]:
+    def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The keyword arguments of the model's `init` and `apply`."""
 
     @abc.abstractmethod
