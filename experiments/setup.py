@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
+from experiments import schema
 from perceiver_io.construct import construct, listing, lookup, nearest
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.errors import UserError
@@ -149,6 +150,7 @@ def build_dataset(config: ConfigDict, task: Task) -> Dataset:
 
 def build_parts(config: ConfigDict) -> Parts:
     """The objects of a config's sections. Raises UserError naming the section that is wrong."""
+    schema.check(config)
     task = build_task(config)
     factory = lookup(STRATEGIES, config.parallel, "config.parallel")
     strategy = construct(factory, config.parallel, "config.parallel")

@@ -35,6 +35,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
 PROFILE = flags.DEFINE_list(
     "profile_steps", ["0", "0"], "FIRST,LAST: steps to profile into the run folder's `profile`."
 )
+flags.register_validator(
+    PROFILE, lambda steps: [step.isdecimal() for step in steps] == [True] * 2, "must be FIRST,LAST"
+)
 
 
 def main() -> None:
@@ -158,7 +161,7 @@ class Run:
             say(f"step {step} {split}: {logging.summary(result.metrics)}")
             metrics |= {f"{split}/{name}": value for name, value in result.metrics.items()}
         if self.config.logging.histograms:
-            self.folder.histograms(step, self.parts.strategy.snapshot(self.state).params)
+            self.folder.histograms(step, self.parts.strategy.fetch(self.state.params))
         self.folder.curves()
         return metrics
 

@@ -123,3 +123,23 @@ def test_a_batch_must_be_as_its_dataset_promises():
     ):
         with pytest.raises(UserError, match="_Images is .*but its batch_spec promises"):
             setup.checked(good | wrong, _Images())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.training.update(epochs=3), "config.training.epochs is not a setting"),
+        (lambda c: c.logging.update(evry=3), r"config.logging.evry is not .*did you mean 'every'"),
+        (lambda c: c.training.__delitem__("accumulate"), "config.training lacks accumulate"),
+        (lambda c: c.__delitem__("init_from"), "config lacks init_from"),
+        (lambda c: c.task.update(smoothing=0.1), "config.task.smoothing is not a setting"),
+        (lambda c: c.data.update(colour=True), "config.data.colour is not a setting of Digits"),
+        (lambda c: c.parallel.update(fdsp=1), "config.parallel.fdsp .*did you mean 'fsdp'"),
+    ],
+)
+def test_sections_with_missing_or_unexpected_keys(change, message):
+    config = setup.config_from_flags("configs/quickstart.py")
+    with config.unlocked():
+        change(config)
+    with pytest.raises(UserError, match=message):
+        setup.build_parts(config)

@@ -136,6 +136,7 @@ class Progress:
     """How far training is and how fast: a bar on a terminal, else lines."""
 
     def __init__(self, start: int, total: int, batch_size: int):
+        self._first = start + 1
         self._total = total
         self._batch_size = batch_size
         self._step = self._since = start
@@ -153,21 +154,27 @@ class Progress:
         """One step is done."""
         self._step += 1
         self._bar.update()
+        if self._step == self._first:
+            # It was compiled, which says nothing of the speed.
+            self.resume()
 
     def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Shows the metrics; returns the speed since the last report or pause."""
+        """Shows the metrics; returns the speed since the last report or pause, if there is one."""
         steps = self._step - self._since
-        rate = steps / max(time.perf_counter() - self._clock, 1e-9)
-        speed = {"steps_per_second": rate, "examples_per_second": rate * self._batch_size}
-        self._bar.set_postfix_str(
-            f"loss {metrics['loss']:.4g}, {speed['examples_per_second']:.3g} examples/s"
-        )
+        loss = f"loss {metrics['loss']:.4g}"
+        if steps == 0:
+            speed = {}
+        else:
+            rate = steps / max(time.perf_counter() - self._clock, 1e-9)
+            speed = {"steps_per_second": rate, "examples_per_second": rate * self._batch_size}
+            loss += f"  {speed['examples_per_second']:.3g} examples/s"
+        self._bar.set_postfix_str(loss)
         if not self._terminal:
-            left = (self._total - self._step) / rate
-            say(
-                f"step {self._step}/{self._total}  loss {metrics['loss']:.4g}  {rate:.3g} steps/s  "
-                f"{speed['examples_per_second']:.3g} examples/s  {_duration(left)} left"
-            )
+            left = ""
+            if speed:
+                seconds = (self._total - self._step) / rate
+                left = f"  {rate:.3g} steps/s  {_duration(seconds)} left"
+            say(f"step {self._step}/{self._total}  {loss}{left}")
         self.resume()
         return speed
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -84,8 +85,8 @@ class Mesh:
         return jax.jit(step, out_shardings=shardings)
 
     def fetch(self, tree: PyTree) -> PyTree:
-        """Metrics or predictions of a step, on every host."""
-        return jax.device_get(tree)
+        """Whole arrays on every host; all processes call it."""
+        return jax.tree.map(_whole, tree)
 
     def fetch_rows(self, tree: PyTree) -> PyTree:
         """This process's rows of arrays [B, ...]."""
@@ -201,6 +202,12 @@ def local_batch_size(batch_size: int, accumulate: int) -> int:
             f"multiple of {step}, such as {lower or step} or {lower + step}."
         )
     return batch_size // jax.process_count()
+
+
+def _whole(x: jax.Array) -> np.ndarray:
+    if x.is_fully_replicated or x.is_fully_addressable:
+        return np.asarray(x)
+    return multihost_utils.process_allgather(x, tiled=True)
 
 
 def _local_shards(x: jax.Array) -> list[np.ndarray]:
