@@ -52,11 +52,16 @@ class Decoder(hk.Module):
         )
 
         def decode(part: Tokens) -> Array:
-            return project(block(part.joined(), part.mask))
+            return self._project(project, block(part.joined(), part.mask))
 
         if self._query_chunk_size is None or num_queries <= self._query_chunk_size:
             return decode(queries)
         return _map_chunks(decode, queries, choose_chunk_size(num_queries, self._query_chunk_size))
+
+    @hk.name_like("__call__")
+    def _project(self, project: Callable[[Array], Array], x: Array) -> Array:
+        # A call of its own, in which layers get the same names for every chunk that is traced.
+        return project(x)
 
 
 def _map_chunks(decode: Callable[[Tokens], Array], queries: Tokens, size: int) -> Array:
