@@ -86,12 +86,22 @@ class Computation(NamedTuple):
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
         """Traces what is inside the context in this way."""
-        with attention_form(self.attention), hk.custom_getter(self._read):
+        with (
+            attention_form(self.attention),
+            hk.custom_creator(_create_in_float32),
+            hk.custom_getter(self._read),
+        ):
             yield
 
     def _read(self, next_getter, value, context):
         value = next_getter(value)
         return value if isinstance(context.module, hk.BatchNorm) else value.astype(self.dtype)
+
+
+def _create_in_float32(next_creator, shape, dtype, init, context):
+    # Layers ask for parameters in the precision of their inputs.
+    del dtype, context
+    return next_creator(shape, jnp.float32, init)
 
 
 class Encoded(NamedTuple):
