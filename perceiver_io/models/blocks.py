@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from perceiver_io.errors import UserError
 from perceiver_io.models.attention import Dropout, attend, current_form
 from perceiver_io.models.folding import (
     Affine,
@@ -99,7 +100,7 @@ class Attention(hk.Module):
         super().__init__(name=name)
         for argument, width in (("qk_dim", qk_dim), ("v_dim", v_dim)):
             if width % num_heads:
-                raise ValueError(
+                raise UserError(
                     f"{self.module_name}: {argument}={width} does not divide into {num_heads} "
                     f"heads: choose a multiple of num_heads={num_heads}."
                 )

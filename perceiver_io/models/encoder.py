@@ -90,9 +90,9 @@ class Encoder(hk.Module):
     def __call__(self, tokens: Tokens, is_training: bool) -> Float[Array, "B N D"]:
         """Encodes the tokens."""
         latents = initial_latents(self._num_latents, self._latent_dim, tokens)
-        cross_attend = construct(CrossAttend, self._cross_attend, "encoder.cross_attend")
+        cross_attend = construct(CrossAttend, self._cross_attend, "model.encoder.cross_attend")
         latents = cross_attend.read(tokens, latents, is_training)
-        stack = construct(LatentStack, self._latent_stack, "encoder.latent_stack")
+        stack = construct(LatentStack, self._latent_stack, "model.encoder.latent_stack")
         if self._num_blocks == 1:
             return stack(latents, is_training)
         # A scan over the blocks compiles the stack once, however many blocks there are.
@@ -132,11 +132,11 @@ class InterleavedEncoder(hk.Module):
         """Encodes the tokens."""
         latents = initial_latents(self._num_latents, self._latent_dim, tokens)
         cross_attends = {
-            number: construct(CrossAttend, self._cross_attend, "encoder.cross_attend")
+            number: construct(CrossAttend, self._cross_attend, "model.encoder.cross_attend")
             for number in sorted({number for number, _ in self._stages if number is not None})
         }
         stacks = {
-            number: construct(LatentStack, self._latent_stack, "encoder.latent_stack")
+            number: construct(LatentStack, self._latent_stack, "model.encoder.latent_stack")
             for number in sorted({number for _, number in self._stages})
         }
         for cross_attend, stack in self._stages:

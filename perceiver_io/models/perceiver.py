@@ -44,7 +44,7 @@ class Decoder(hk.Module):
     ) -> Float[Array, "B O E"]:
         """Decodes `queries`; `project` is applied to each piece of the result."""
         num_queries = num_rows(queries)
-        block = construct(CrossAttend, self._cross_attend, "decoder.cross_attend").over(
+        block = construct(CrossAttend, self._cross_attend, "model.decoder.cross_attend").over(
             Tokens(latents),
             query_dim=queries.width,
             num_queries=num_queries,
