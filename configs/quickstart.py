@@ -10,10 +10,10 @@ from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
-    """A small Perceiver IO: each pixel is one input, 32 latents, one query for the class."""
+    """A small Perceiver IO: 16 patches of 2x2 pixels as inputs, 32 latents, one query."""
     batch_size = FieldReference(64)
     num_classes = FieldReference(10)
-    steps = FieldReference(2000)
+    steps = FieldReference(2400)
 
     config = ConfigDict()
     config.seed = 0
@@ -22,13 +22,19 @@ def get_config() -> ConfigDict:
     config.model = dict(
         name="perceiver_io_classifier",
         num_classes=num_classes,
-        inputs=dict(name="fourier_pixels", image_size=(8, 8), num_bands=4),
+        inputs=dict(
+            name="linear_patches",
+            image_size=(8, 8),
+            patch_size=(2, 2),
+            channels=32,
+            num_bands=4,
+        ),
         encoder=dict(
             num_latents=32,
             latent_dim=64,
             num_blocks=1,
             cross_attend=dict(num_heads=1, use_query_residual=True),
-            latent_stack=dict(num_layers=4, num_heads=4),
+            latent_stack=dict(num_layers=3, num_heads=4, dropout=0.1),
         ),
         decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True)),
         attention=dict(key_chunk_size=1024, fold_projections=True),
@@ -39,9 +45,9 @@ def get_config() -> ConfigDict:
         name="digits",
         mean=(0.3,),
         std=(0.38,),
-        max_shift=1.0,
-        max_rotation=10.0,
-        max_zoom=0.1,
+        max_shift=0.4,
+        max_rotation=8.0,
+        max_zoom=0.08,
         num_workers=0,
     )
     config.optimizer = dict(name="adamw", weight_decay=0.05, decay_positions=False, clip_norm=1.0)
@@ -53,8 +59,8 @@ def get_config() -> ConfigDict:
         accumulate=1,
         ema_decay=placeholder(float),
     )
-    config.evaluation = dict(splits=("validation",), batch_size=120, every=500)
-    config.checkpoint = dict(every=500, keep=2, best_metric="validation/top_1", best_mode="max")
+    config.evaluation = dict(splits=("validation",), batch_size=120, every=600)
+    config.checkpoint = dict(every=600, keep=2, best_metric="validation/top_1", best_mode="max")
     config.logging = dict(every=50, histograms=False)
     config.parallel = dict(name="mesh", fsdp=1)
     return config
