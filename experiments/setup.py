@@ -4,6 +4,7 @@ import ast
 import contextlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -65,7 +66,11 @@ def run(main: Callable[[], None]) -> None:
             main()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(2)
+            # Exit handlers of libraries would wait for processes that go on, or write to the disk
+            # that is full; they are left out, but for worker processes.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            os._exit(2)
 
     app.run(guarded, flags_parser=_parse)
 

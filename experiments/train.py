@@ -8,6 +8,7 @@ it on each one with --coordinator_address, --num_processes and --process_id, or 
 --coordinator_address=auto where the cluster tells.
 """
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from perceiver_io.construct import construct
 from perceiver_io.errors import UserError
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
+from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator
 from perceiver_io.training.interruption import Interruption
 from perceiver_io.training.logging import say
@@ -44,13 +46,13 @@ def main() -> None:
     """Trains until the last step, a SIGTERM or a loss that is not finite."""
     config = setup.config_from_flags(CONFIG.value)
     setup.start_jax()
-    run = Run(config, Path(WORKDIR.value).expanduser().absolute())
-    try:
-        run.train()
-    except NotFiniteError as error:
-        raise UserError(run.explain(error)) from error
-    finally:
-        run.close()
+    workdir = Path(WORKDIR.value).expanduser().absolute()
+    make_workdir(workdir)
+    with full_disk_explained(workdir), contextlib.closing(Run(config, workdir)) as run:
+        try:
+            run.train()
+        except NotFiniteError as error:
+            raise UserError(run.explain(error)) from error
 
 
 class Run:
@@ -58,7 +60,6 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         """Builds every part from its config section; restores the state or starts a new one."""
-        logging.make_workdir(workdir)
         self.config = config
         self.parts = parts = setup.build_parts(config)
         schedule = build_schedule(config.schedule)
@@ -68,8 +69,8 @@ class Run:
         )
         self.iterator = setup.training_iterator(config, parts.dataset)
         self.start = self.checkpoints.latest_step() or 0
-        self.folder = logging.open_run_folder(workdir, config.to_json(indent=2), self.start)
         self.state = self.initial_state(workdir)
+        self.folder = logging.open_run_folder(workdir, config.to_json(indent=2), self.start)
         step = TrainStep(
             parts.model,
             parts.task,
@@ -100,7 +101,7 @@ class Run:
 
         template = strategy.template(jax.eval_shape(initialise))
         needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
-        logging.check_space(workdir, needed, shutil.disk_usage(workdir).free)
+        check_space(workdir, needed, shutil.disk_usage(workdir).free)
         if self.start:
             say(f"going on from the checkpoint of step {self.start}")
             return strategy.adopt(self.checkpoints.restore(self.start, template, self.iterator))
@@ -186,6 +187,7 @@ class Run:
     def close(self) -> None:
         """Waits for what is still being written."""
         self.profiler.close()
+        self.iterator.close()
         self.checkpoints.close()
         self.folder.close()
 

@@ -130,7 +130,7 @@ def test_position_in_the_data_on_another_number_of_processes(tmp_path):
     opened(tmp_path).restore(2, template, fresh)
     np.testing.assert_array_equal(next(fresh)["index"], next(data)["index"])
     (folder / "process_0-of-8.json").write_text(json.dumps({"workers": 3}))
-    with pytest.raises(UserError, match="does not fit this input pipeline.*num_workers"):
+    with pytest.raises(UserError, match="does not fit this input pipeline"):
         opened(tmp_path).restore(2, template, iterator())
 
 
@@ -158,17 +158,6 @@ def test_another_optimizer_is_named(tmp_path):
     template, _ = new_state(Mesh(fsdp=1), tiny.mlp, optax.sgd(1e-3, momentum=0.9))
     with pytest.raises(UserError, match="missing: opt_state/0/trace/mlp"):
         opened(tmp_path).restore(0, template, iterator())
-
-
-def test_full_disk(tmp_path, monkeypatch):
-    checkpoints = opened(tmp_path)
-
-    def full(*_, **__):
-        raise ValueError("RESOURCE_EXHAUSTED: write: [OS error 28: No space left on device]")
-
-    monkeypatch.setattr(checkpoints._manager, "save", full)
-    with pytest.raises(UserError, match="The disk of .* is full"):
-        checkpoints.save(small_state(1), iterator(), None)
 
 
 def saved_run(tmp_path, model, ema):

@@ -3,12 +3,10 @@
 import json
 
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 
-from perceiver_io.errors import UserError
 from perceiver_io.training import logging
-from perceiver_io.training.logging import RunFolder, check_space, make_workdir
+from perceiver_io.training.logging import RunFolder
 
 
 def records(workdir):
@@ -67,18 +65,6 @@ def test_records_of_a_run_without_a_checkpoint_are_dropped(tmp_path):
     write(RunFolder(tmp_path, "{}", None), [10, 20])
     write(RunFolder(tmp_path, "{}", 0), [10])
     assert [record["step"] for record in records(tmp_path)] == [10]
-
-
-def test_unwritable_workdir(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file/run cannot be written to: Not a directory"):
-        make_workdir(tmp_path / "file" / "run")
-
-
-def test_disk_too_small_for_the_checkpoints(tmp_path):
-    check_space(tmp_path, needed_bytes=10, free_bytes=10)
-    with pytest.raises(UserError, match="has 1 GB free, but .* need 2.5 GB"):
-        check_space(tmp_path, needed_bytes=2_500_000_000, free_bytes=1_000_000_000)
 
 
 def test_progress_prints_lines_where_there_is_no_terminal(capsys):

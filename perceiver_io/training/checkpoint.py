@@ -21,8 +21,6 @@ from perceiver_io.errors import UserError
 from perceiver_io.training.archive import check_same, read_arrays, read_shapes
 from perceiver_io.training.state import TrainState, names
 
-_NO_SPACE = ("No space left", "ENOSPC", "Disk quota", "RESOURCE_EXHAUSTED")
-
 
 class Checkpoints:
     """The checkpoints of a run: the latest ones and the best one."""
@@ -93,7 +91,7 @@ class Checkpoints:
             iterator: the data iterator, just after this state's last batch.
             metrics: what an evaluation of this state gave, by SPLIT/METRIC.
 
-        Raises UserError when the disk is full, also about the checkpoint before.
+        Raises what went wrong with writing the checkpoint before.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -102,8 +100,7 @@ class Checkpoints:
             state=ocp.args.PyTreeSave(names(state)),
             data=grain.checkpoint.CheckpointSave(iterator),
         )
-        with _disk_errors(self.directory):
-            self._manager.save(step, args=arguments, metrics=metrics and dict(metrics), force=True)
+        self._manager.save(step, args=arguments, metrics=metrics and dict(metrics), force=True)
         if metrics and self._best_metric:
             score = self._score(metrics)
             self._best = score if self._best is None else max(score, self._best)
@@ -125,9 +122,8 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(template), restored.values())
 
     def wait(self) -> None:
-        """Waits until everything is on the disk. Raises UserError when it is full."""
-        with _disk_errors(self.directory):
-            self._manager.wait_until_finished()
+        """Waits until everything is on the disk."""
+        self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits as `wait` does; nothing can be saved after it."""
@@ -171,23 +167,6 @@ def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise UserError(
             f"The position in the data saved in {path} does not fit this input pipeline ({error!r})"
-            ". Resume with the data section that the run was started with, config.data.num_workers "
-            "included: it is in config.json of the run folder."
+            ". Resume with the data section that the run was started with; it is in config.json of "
+            "the run folder."
         ) from error
-
-
-class _disk_errors:  # noqa: N801
-    """Turns what orbax raises when it cannot write into a UserError."""
-
-    def __init__(self, directory: Path):
-        self._directory = directory
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if error is not None and any(sign in str(error) for sign in _NO_SPACE):
-            raise UserError(
-                f"The disk of {self._directory} is full: the checkpoint could not be written. The "
-                "ones before it are intact. Free some space and start the same command again."
-            ) from error

@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from perceiver_io.errors import UserError
 from perceiver_io.training.state import names
 
 _PACKAGES = (
@@ -99,30 +98,6 @@ def open_run_folder(workdir: Path, config_json: str, resumed_step: int | None) -
     if jax.process_index() != 0:
         return NoRunFolder()
     return RunFolder(workdir, config_json, resumed_step)
-
-
-def check_space(workdir: Path, needed_bytes: int, free_bytes: int) -> None:
-    """Raises UserError unless the checkpoints that a run keeps fit on the disk."""
-    if needed_bytes > free_bytes:
-        raise UserError(
-            f"The disk of {workdir} has {free_bytes / 1e9:.3g} GB free, but the checkpoints of "
-            f"this run need {needed_bytes / 1e9:.3g} GB. Free some space, set "
-            "config.checkpoint.keep to fewer, or choose another --workdir."
-        )
-
-
-def make_workdir(workdir: Path) -> None:
-    """Makes the folder. Raises UserError if it cannot be written to."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".writable_{jax.process_index()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"The folder --workdir={workdir} cannot be written to: {error.strerror}. Choose one "
-            "that can, or mend its permissions."
-        ) from error
 
 
 def say(message: str) -> None:
