@@ -101,6 +101,18 @@ def self_attend(x, params, name, num_heads, key_mask=None):
     return x + mlp(x, params, f"{name}/mlp")
 
 
+def random_params(init, *arguments, **keywords):
+    """Random parameters of the shapes that a Haiku `init` gives, which is traced and not run."""
+    init_here = lambda key: init(key, *arguments, **keywords)  # noqa: E731
+    return randomised(jax.eval_shape(init_here, jax.random.key(0)))
+
+
+def random_params_and_state(init, **inputs):
+    """The same with Haiku's state, all zeros, as batch norm starts."""
+    params, state = jax.eval_shape(lambda key: init(key, **inputs), jax.random.key(0))
+    return randomised(params), jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+
+
 def randomised(params, seed=0):
     """Parameters of the same shapes with no zeros or ones left, so that every term counts."""
     rng = np.random.default_rng(seed)

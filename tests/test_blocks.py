@@ -36,9 +36,8 @@ def made(function, *arguments, form=FORMS["plain"]):
             return function(*arguments)
 
     transformed = hk.transform(in_form)
-    params = jax.jit(transformed.init)(jax.random.key(0), *arguments)
     apply = jax.jit(lambda params, *x: transformed.apply(params, jax.random.key(1), *x))
-    return oracles.randomised(params), apply
+    return oracles.random_params(transformed.init, *arguments), apply
 
 
 def test_layer_norm():
@@ -225,7 +224,7 @@ def test_dropout_is_for_training_only(rates):
         return hk.transform(run)
 
     without = function(True, (0.0, 0.0))
-    params = oracles.randomised(jax.jit(without.init)(jax.random.key(0), latents, inputs))
+    params = oracles.random_params(without.init, latents, inputs)
     expected = jax.jit(without.apply)(params, None, latents, inputs)
     evaluated = jax.jit(function(False, rates).apply)(params, None, latents, inputs)
     np.testing.assert_array_equal(evaluated, expected)
