@@ -83,6 +83,6 @@ def _parameters_first(item: tuple[str, Any]) -> bool:
     return not item[0].startswith("params/")
 
 
-def _shortened(items: list[str], limit: int = 6) -> str:
+def _shortened(items: list[str], limit: int = 4) -> str:
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

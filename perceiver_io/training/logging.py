@@ -177,6 +177,8 @@ def draw_curves(records: Path) -> Figure:
             # Per-class and the like: too many for one picture.
             if "/" not in name:
                 curves[name][record["split"]].append((record["step"], value))
+    # What is evaluated first: the loss, then the task's metrics.
+    curves = dict(sorted(curves.items(), key=lambda item: item[1].keys() == {"train"}))
     rows = -(-max(len(curves), 1) // 3)
     figure = Figure(figsize=(12, 3 * rows), layout="constrained")
     panels = figure.subplots(rows, 3, squeeze=False).flat
