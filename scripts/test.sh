@@ -2,7 +2,8 @@
 # Environment, lint, format, then the tests.
 #   scripts/test.sh                    everything
 #   scripts/test.sh --fast             without the tests marked slow
-#   scripts/test.sh [--fast] ARGS      ARGS go to pytest: -k attention, tests/test_errors.py, -x
+#   scripts/test.sh [--fast] ARGS      ARGS go to pytest: -k attention, tests/test_setup.py, -x,
+#                                      -n 0 (one process, as a debugger needs)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup_env.sh
@@ -14,4 +15,4 @@ fi
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest -n 2 "$@"

@@ -110,7 +110,7 @@ def test_without_a_usable_python_the_message_says_what_to_install(checkout, tmp_
         ([], ""),
         (["--fast"], " -m not slow"),
         (["--fast", "-k", "tasks"], " -m not slow -k tasks"),
-        (["tests/test_errors.py"], " tests/test_errors.py"),
+        (["tests/test_setup.py"], " tests/test_setup.py"),
     ],
 )
 def test_test_script_passes_arguments_on(checkout, arguments, pytest_arguments):
@@ -120,7 +120,7 @@ def test_test_script_passes_arguments_on(checkout, arguments, pytest_arguments):
     assert log.read_text().splitlines() == [
         "ruff check .",
         "ruff format --check .",
-        f"python -m pytest{pytest_arguments}",
+        f"python -m pytest -n 2{pytest_arguments}",
     ]
 
 
