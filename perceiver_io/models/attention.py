@@ -73,8 +73,8 @@ def attend(
     keys_values: Callable[[Any], KeysValues],
     *,
     scale: float,
-    key_mask: Bool[Array, "B M"] | None = None,
-    query_mask: Bool[Array, "B O"] | None = None,
+    key_mask: Bool[Array, "#B M"] | None = None,
+    query_mask: Bool[Array, "#B O"] | None = None,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B O H V"]:
     """softmax(scale * Q K^T) V, in the form that is current.
@@ -117,7 +117,7 @@ def plain_attention(
     keys_values: KeysValues,
     *,
     scale: float,
-    key_mask: Bool[Array, "B M"] | None = None,
+    key_mask: Bool[Array, "#B M"] | None = None,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B O H V"]:
     """The textbook form: all logits at once, softmax in float32."""
@@ -135,7 +135,7 @@ def chunked_attention(
     *,
     chunk_size: int,
     scale: float,
-    key_mask: Bool[Array, "B M"] | None = None,
+    key_mask: Bool[Array, "#B M"] | None = None,
     dropout: Dropout | None = None,
 ) -> Float[Array, "B O H V"]:
     """The same function in chunks of keys: memory linear in their number, gradient included.

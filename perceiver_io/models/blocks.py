@@ -116,7 +116,7 @@ class Attention(hk.Module):
         *,
         query_dim: int,
         num_queries: int,
-        key_mask: Bool[Array, "B M"] | None = None,
+        key_mask: Bool[Array, "#B M"] | None = None,
         is_training: bool,
     ) -> Callable[[Array, Array | None], Array]:
         """Attention over `source`, as a function of queries [b, o, C] and their mask [B, o].

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from perceiver_io.construct import construct
@@ -81,7 +82,7 @@ class Computation(NamedTuple):
     """
 
     attention: AttentionForm = AttentionForm()
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
@@ -210,11 +211,12 @@ class Perceiver:
 
 
 def encode_inputs(
-    adapter: Callable[..., Tokens], inputs: Any, mask: Any, dtype: jnp.dtype, is_training: bool
+    adapter: Callable[..., Tokens], inputs: Any, mask: Any, dtype: DTypeLike, is_training: bool
 ) -> Tokens:
     """The adapter's tokens, with floating-point inputs and all features in `dtype`."""
 
     def cast(x):
+        x = jnp.asarray(x)
         return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     return adapter(jax.tree.map(cast, inputs), mask, is_training).astype(dtype)

@@ -6,7 +6,7 @@ order, and for chosen points, `at(points)`.
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import haiku as hk
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from perceiver_io.models.blocks import WEIGHT_INIT
 EMBEDDING_INIT = hk.initializers.TruncatedNormal(0.02)
 
 
+@runtime_checkable
 class Positions(Protocol):
     """What every position encoding can do."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import haiku as hk
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from perceiver_io.models.positions import EMBEDDING_INIT, Positions
 from perceiver_io.models.tokens import Tokens
@@ -126,7 +126,7 @@ class PaddedChannels(hk.Module):
         return Tokens(jnp.concatenate([features, padding], axis=-1), mask=tokens.mask)
 
 
-def _repeat(x: Float[Array, "b O C"], batch: int) -> Float[Array, "B O C"]:
+def _repeat(x: Array, batch: int) -> Array:
     return jnp.broadcast_to(x, (batch, *x.shape[1:]))
 
 

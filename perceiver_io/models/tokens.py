@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 
@@ -36,7 +37,7 @@ class Tokens(NamedTuple):
         ]
         return jnp.concatenate(parts, axis=-1)
 
-    def astype(self, dtype: jnp.dtype) -> "Tokens":
+    def astype(self, dtype: DTypeLike) -> "Tokens":
         """The same tokens with features and positions in `dtype`."""
         positions = None if self.positions is None else self.positions.astype(dtype)
         return self._replace(features=self.features.astype(dtype), positions=positions)
