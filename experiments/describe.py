@@ -86,10 +86,11 @@ def _memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     batch_size = config.training.batch_size
     parallel.local_batch_size(batch_size, config.training.accumulate)
     step, state = _training(config, parts)
-    state = parts.strategy.template(state)
-    batch = parts.strategy.batch_template(_batch(parts, batch_size))
-    compiled = parts.strategy.compile_train(step, state).lower(state, batch).compile()
-    memory = compiled.memory_analysis()
+    # A replica of `pmap` takes as much memory as a device of a mesh with whole parameters.
+    mesh = parts.strategy if isinstance(parts.strategy, parallel.Mesh) else parallel.Mesh(fsdp=1)
+    state = mesh.template(state)
+    batch = mesh.batch_template(_batch(parts, batch_size))
+    memory = mesh.compile_train(step, state).lower(state, batch).compile().memory_analysis()
     return {
         "batch_size": batch_size,
         "devices": jax.device_count(),
@@ -131,11 +132,11 @@ def _table(description: dict) -> str:
     lines = [f"{name:{width}}  {size:>13,}" for name, size in modules.items()]
     lines.append(f"{'parameters':{width}}  {description['parameters']:>13,}\n")
     for name, label in FLOPS_LABELS.items():
-        lines.append(f"{description[name] / 1e9:10.2f} GFLOPs an example, {label}")
+        lines.append(f"{description[name] / 1e9:12.4g} GFLOPs an example, {label}")
     if "memory_arguments" in description:
         lines.append(
-            f"{description['memory_arguments'] / 2**30:10.2f} GiB state and batch, and\n"
-            f"{description['memory_temporary'] / 2**30:10.2f} GiB temporary, on each of "
+            f"{description['memory_arguments'] / 2**20:12,.0f} MiB state and batch, and\n"
+            f"{description['memory_temporary'] / 2**20:12,.0f} MiB temporary, on each of "
             f"{description['devices']} devices, for a training step of batch size "
             f"{description['batch_size']}"
         )

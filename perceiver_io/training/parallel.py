@@ -58,6 +58,14 @@ class Mesh:
 
         return map_names(place, shapes)
 
+    def batch_template(self, shapes: PyTree) -> PyTree:
+        """Shapes of a global batch completed as `template` does; to compile without data."""
+
+        def place(x):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._rows)
+
+        return jax.tree.map(place, shapes)
+
     def adopt(self, state: TrainState) -> TrainState:
         """A state as the compiled steps take it, from arrays placed as `template` says."""
         return state

@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from perceiver_io.training.flops import count_flops
+
+X = jnp.zeros((5, 7))
+W = jnp.zeros((7, 7))
+
+
+def test_a_product_counts_two_for_each_multiply_add():
+    assert count_flops(lambda x, w: x @ w, X, W) == 2 * 5 * 7 * 7
+
+
+def test_batched_products():
+    product = lambda x, y: jnp.einsum("bij,bjk->bik", x, y)  # noqa: E731
+    assert count_flops(product, jnp.zeros((3, 4, 5)), jnp.zeros((3, 5, 6))) == 2 * 3 * 4 * 5 * 6
+
+
+def test_scans_multiply_also_where_they_nest():
+    def inner(x, _):
+        return x @ W, None
+
+    def outer(x, _):
+        return jax.lax.scan(inner, x, None, length=3)[0], None
+
+    twice = lambda x: jax.lax.scan(outer, x, None, length=4)[0]  # noqa: E731
+    assert count_flops(twice, X) == 12 * 2 * 5 * 7 * 7
+
+
+def test_the_gradient_of_a_product_is_two_more_products_and_remat_one_again():
+    def layer(w1, w2):
+        return (jnp.sin(X @ w1) @ w2).sum()
+
+    one = 2 * 5 * 7 * 7
+    plain = count_flops(jax.grad(layer, argnums=(0, 1)), W, W)
+    again = count_flops(jax.grad(jax.checkpoint(layer), argnums=(0, 1)), W, W)
+    assert plain == 5 * one  # two forward, and back: one for each weight, one between the layers
+    assert again == plain + one
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_convolutions(groups):
+    image, kernel = jnp.zeros((2, 8, 8, 6)), jnp.zeros((3, 3, 6 // groups, 12))
+
+    def convolve(image, kernel):
+        return jax.lax.conv_general_dilated(
+            image,
+            kernel,
+            (2, 2),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    assert count_flops(convolve, image, kernel) == 2 * (2 * 4 * 4 * 12) * 9 * 6 // groups
+
+
+def test_of_a_branch_the_dearer_side_counts_and_calls_are_entered():
+    branch = jax.jit(lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ W, lambda x: x, x))
+    assert count_flops(branch, X) == 2 * 5 * 7 * 7
+
+
+def test_an_unknown_length_is_an_error():
+    loop = lambda x: jax.lax.while_loop(lambda x: x[0, 0] < 3, lambda x: x @ W, x)  # noqa: E731
+    with pytest.raises(NotImplementedError, match="length"):
+        count_flops(loop, X)
