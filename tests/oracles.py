@@ -52,8 +52,8 @@ def attention_gradients(queries, keys, values, scale, cotangent, key_mask=None):
 
 
 def example(x, index):
-    """The row of an example; a batch of one stands for every example."""
-    return x[index if len(x) > 1 else 0]
+    """The row of an example, as a NumPy array; a batch of one stands for every example."""
+    return np.asarray(x[index if len(x) > 1 else 0])
 
 
 def layer_norm(x, params):
@@ -103,13 +103,13 @@ def self_attend(x, params, name, num_heads, key_mask=None):
 
 def random_params(init, *arguments, **keywords):
     """Random parameters of the shapes that a Haiku `init` gives, which is traced and not run."""
-    init_here = lambda key: init(key, *arguments, **keywords)  # noqa: E731
-    return randomised(jax.eval_shape(init_here, jax.random.key(0)))
+    init_here = lambda key, x: init(key, *x, **keywords)  # noqa: E731
+    return randomised(jax.eval_shape(init_here, jax.random.key(0), arguments))
 
 
 def random_params_and_state(init, **inputs):
     """The same with Haiku's state, all zeros, as batch norm starts."""
-    params, state = jax.eval_shape(lambda key: init(key, **inputs), jax.random.key(0))
+    params, state = jax.eval_shape(lambda key, x: init(key, **x), jax.random.key(0), inputs)
     return randomised(params), jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
 
 

@@ -31,7 +31,7 @@ def random_arrays(shape, seed=0):
     query_batch, key_batch, num_queries, num_keys, heads, k, v = shape
     rng = np.random.default_rng(seed)
     return tuple(
-        rng.normal(size=size).astype(np.float32)
+        jnp.asarray(rng.normal(size=size), jnp.float32)
         for size in (
             (query_batch, num_queries, heads, k),
             (key_batch, num_keys, heads, k),
@@ -46,7 +46,7 @@ def random_mask(batch, length, seed=1):
     mask[:, 0] = True
     if batch > 1:
         mask[-1] = False
-    return mask
+    return jnp.asarray(mask)
 
 
 def value_and_gradients(function, cotangent, *arguments):
@@ -109,7 +109,7 @@ def test_masked_queries_and_queries_without_keys_give_zeros(chunk_size):
 
 def test_key_bias_adds_to_a_keys_logits():
     queries, keys, values = random_arrays((2, 2, 3, 6, 1, 4, 5))
-    bias = np.random.default_rng(4).normal(size=(2, 6)).astype(np.float32)
+    bias = jnp.asarray(np.random.default_rng(4).normal(size=(2, 6)), jnp.float32)
     rows = KeysValues(keys, values, bias)
     expected = oracles.attention(queries, keys, values, SCALE, key_bias=bias)
     oracles.assert_close(plain_attention(queries, rows, scale=SCALE), expected)
@@ -150,7 +150,7 @@ def test_chunked_equals_plain(chunk_size, batches):
     queries = draw(query_batch, 4, 2, 3)
     source = (draw(source_batch, 12, 3), draw(1, 12, 2))
     weights = (draw(5, 2, 3), draw(5, 2, 6))
-    mask = None if mask_batch is None else jnp.asarray(random_mask(mask_batch, 12))
+    mask = None if mask_batch is None else random_mask(mask_batch, 12)
     batch = max(query_batch, source_batch, mask_batch or 1)
     cotangent = rng.normal(size=(batch, 4, 2, 6))
 
@@ -187,7 +187,7 @@ def test_dropout_thins_weights_and_keeps_their_mean(chunk_size):
     num_keys, num_queries, rate = 240, 200, 0.3
     queries, keys, _ = random_arrays((1, 1, num_queries, num_keys, 1, 4, 1))
     # Values that are the unit vectors, so that the result is the weights themselves.
-    rows = KeysValues(keys, np.eye(num_keys, dtype=np.float32)[None, :, None])
+    rows = KeysValues(keys, jnp.eye(num_keys)[None, :, None])
     weights = oracles.attention_weights(queries, keys, SCALE)[0, 0]
     with attention_form(AttentionForm(key_chunk_size=chunk_size)):
         dropped = attend(

@@ -77,8 +77,8 @@ def test_cross_attend(num_heads, form):
     def run(queries, inputs):
         block = CrossAttend(num_heads, use_query_residual=True, qk_dim=6, v_dim=8, widening=2)
         return block.over(
-            Tokens(inputs, mask=key_mask), query_dim=7, num_queries=5, is_training=True
-        )(queries, query_mask)
+            Tokens(inputs, mask=jnp.asarray(key_mask)), query_dim=7, num_queries=5, is_training=True
+        )(queries, jnp.asarray(query_mask))
 
     params, apply = made(run, queries, inputs, form=FORMS[form])
     expected = oracles.cross_attend(
@@ -113,7 +113,7 @@ def test_cross_attend_without_residual_and_with_the_inputs_widths():
 @pytest.mark.parametrize("masked", [False, True])
 def test_self_attend(masked):
     x = random(2, 5, 6)
-    mask = random_mask(2, 5) if masked else None
+    mask = jnp.asarray(random_mask(2, 5)) if masked else None
     params, apply = made(lambda x: SelfAttend(3, 9, 12, 2, 0.0, 0.0)(x, mask, True), x)
     expected = oracles.self_attend(x, oracles.as_float64(params), "self_attend", 3, mask)
     oracles.assert_close(apply(params, x), expected)
@@ -135,7 +135,7 @@ def gradients_of(apply, params, *arguments):
 @pytest.mark.parametrize("num_queries", [3, 20], ids=["few queries", "many queries"])
 def test_forms_agree_in_values_and_gradients(num_queries, num_heads, form):
     queries, features, positions = random(1, num_queries, 6), random(2, 10, 3), random(1, 10, 5)
-    mask = random_mask(2, 10)
+    mask = jnp.asarray(random_mask(2, 10))
 
     def run(queries, features, positions):
         tokens = Tokens(features, positions, mask)
@@ -179,7 +179,7 @@ def test_shared_latents_are_projected_once():
 
 def test_pieces_of_the_queries_give_what_all_of_them_give():
     queries, inputs = random(2, 8, 6), random(2, 3, 4, seed=1)
-    mask = random_mask(2, 8)
+    mask = jnp.asarray(random_mask(2, 8))
 
     def run(queries, inputs, sizes):
         block = CrossAttend(1, True).over(

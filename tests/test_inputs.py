@@ -24,7 +24,7 @@ from perceiver_io.models.tokens import Tokens
 
 
 def random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def made(function, *arguments):
@@ -47,7 +47,7 @@ def test_raw_values_of_any_number_of_axes(shape):
 
 
 def test_tokens_in_another_precision():
-    tokens = Tokens(random(2, 3, 4), random(1, 3, 2), np.ones((2, 3), bool)).astype(jnp.bfloat16)
+    tokens = Tokens(random(2, 3, 4), random(1, 3, 2), jnp.ones((2, 3), bool)).astype(jnp.bfloat16)
     assert tokens.joined().dtype == jnp.bfloat16
     assert tokens.mask.dtype == bool
     assert Tokens(random(2, 3, 4)).astype(jnp.bfloat16).positions is None
@@ -103,7 +103,7 @@ def windows(x, size, stride, fill):
 def stem(image, params, mean, variance):
     """The stem in NumPy, with the statistics given: (activations, convolution's output)."""
     weight = np.asarray(params["conv_stem/conv"]["w"])
-    convolved = np.einsum("bhwijc,ijcf->bhwf", windows(image, 7, 2, 0), weight)
+    convolved = np.einsum("bhwijc,ijcf->bhwf", windows(np.asarray(image), 7, 2, 0), weight)
     if mean is None:
         mean, variance = convolved.mean((0, 1, 2)), convolved.var((0, 1, 2))
     norm = params["conv_stem/batch_norm"]
@@ -175,13 +175,13 @@ def test_positions_are_those_of_the_grid_that_the_stem_leaves():
 
 
 def test_ready_tokens():
-    features, mask = random(2, 5, 3), np.ones((2, 5), bool)
+    features, mask = random(2, 5, 3), jnp.ones((2, 5), bool)
     tokens = ReadyTokens()(features, mask, True)
     assert tokens.features is features and tokens.mask is mask and tokens.positions is None
 
 
 def test_permuted_tokens_keep_their_positions_and_mask():
-    image, mask = random(2, 4, 5, 3), np.random.default_rng(1).random((2, 20)) < 0.5
+    image, mask = random(2, 4, 5, 3), random(2, 20, seed=1) < 0
     adapter = ArrayTokens(RawValues(), FourierPositions(num_bands=2, resolution=(4, 5)))
     tokens = adapter(image, mask, True)
     permuted = PermutedTokens(adapter, seed=3)(image, mask, True)

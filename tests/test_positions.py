@@ -54,7 +54,7 @@ def test_fourier_grid(shape, resolution, coordinates, cosines):
 
 def test_fourier_points_are_those_of_the_grid():
     positions = FourierPositions(num_bands=5, resolution=(6, 8))
-    points = np.array(list(points_of((6, 8))), np.float32)
+    points = jnp.array(list(points_of((6, 8))))
     np.testing.assert_allclose(positions.at(points), positions.grid((6, 8))[0], atol=1e-5)
     batch = points.reshape(2, 24, 2)
     np.testing.assert_allclose(
@@ -65,7 +65,7 @@ def test_fourier_points_are_those_of_the_grid():
 def test_fourier_frequencies_end_at_half_the_resolution():
     """At the Nyquist frequency, samples a resolution apart are half a period apart."""
     positions = FourierPositions(num_bands=3, resolution=(16,), concatenate_coordinates=False)
-    features = positions.at(np.array([[0.0], [2 / 16], [2.0]]))
+    features = positions.at(jnp.array([[0.0], [2 / 16], [2.0]]))
     np.testing.assert_allclose(features[:, 5], [1, -1, 1], atol=1e-5)
     np.testing.assert_allclose(features[:, 3], np.cos(np.pi * np.array([0, 2 / 16, 2])), atol=1e-5)
 
@@ -80,15 +80,15 @@ def test_fourier_of_other_axes(shape):
     with pytest.raises(UserError, match=f"2 axes.*points of {len(shape)} axes"):
         positions.grid(shape)
     with pytest.raises(UserError, match="one number an axis"):
-        positions.at(np.zeros((3, len(shape))))
+        positions.at(jnp.zeros((3, len(shape))))
 
 
 def test_subsampled_coordinates():
     shape = (3, 4, 5)
-    indices = np.random.default_rng(0).integers(0, 60, size=(2, 7))
+    indices = jnp.array(np.random.default_rng(0).integers(0, 60, size=(2, 7)))
     expected = [
         [[-1 + 2 * (i // 20) / 3, -1 + 2 * (i // 5 % 4) / 4, -1 + 2 * (i % 5) / 5] for i in row]
-        for row in indices
+        for row in indices.tolist()
     ]
     np.testing.assert_allclose(subsampled_coordinates(indices, shape), expected, atol=1e-6)
 
@@ -125,7 +125,7 @@ def test_projected_positions():
 
     def both():
         positions = ProjectedPositions(fourier_positions, 5)
-        return positions.grid((3, 4)), positions.at(np.zeros((1, 2, 2), np.float32))
+        return positions.grid((3, 4)), positions.at(jnp.zeros((1, 2, 2)))
 
     params, (grid, chosen) = run(both)
     layer = params["project_positions"]

@@ -2,6 +2,7 @@
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from perceiver_io.models.positions import FourierPositions
@@ -17,10 +18,10 @@ from perceiver_io.models.tokens import Tokens
 
 
 def random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-TOKENS = Tokens(random(2, 6, 3), random(1, 6, 2, seed=1), np.arange(12).reshape(2, 6) % 5 > 0)
+TOKENS = Tokens(random(2, 6, 3), random(1, 6, 2, seed=1), jnp.arange(12).reshape(2, 6) % 5 > 0)
 GRID = FourierPositions(num_bands=2, resolution=(4, 3))
 
 
@@ -40,7 +41,7 @@ def test_learned_queries_are_shared_by_all_examples():
 def test_position_queries_of_a_grid_or_of_points():
     _, queries = run(lambda: PositionQueries(GRID, (8, 3)))
     np.testing.assert_array_equal(queries.features, GRID.grid((8, 3)))
-    points = np.random.default_rng(0).uniform(-1, 1, (2, 5, 2)).astype(np.float32)
+    points = random(2, 5, 2, seed=2)
     _, queries = run(lambda: PositionQueries(GRID, (8, 3)), points)
     np.testing.assert_array_equal(queries.features, GRID.at(points))
 
@@ -55,14 +56,14 @@ def test_task_queries():
     params, every = run(lambda: TaskQueries(3, 4))
     embeddings = params["task_queries"]["embeddings"]
     np.testing.assert_array_equal(every.features, embeddings[None])
-    _, chosen = run(lambda: TaskQueries(3, 4), np.array([2, 0]))
+    _, chosen = run(lambda: TaskQueries(3, 4), jnp.array([2, 0]))
     np.testing.assert_array_equal(chosen.features, embeddings[np.array([2, 0])][:, None])
 
 
 def test_concatenated_queries():
     params, queries = run(
         lambda: ConcatenatedQueries([LearnedQueries(2, 5), InputQueries(), TaskQueries(3, 5)]),
-        [None, None, np.array([1, 2])],
+        [None, None, jnp.array([1, 2])],
     )
     features = queries.features
     assert features.shape == (2, 2 + 6 + 1, 5) and queries.positions is None
@@ -110,7 +111,7 @@ def test_modality_queries_are_padded_to_one_width():
 
 
 def test_some_modalities_only_at_the_width_of_all():
-    points = np.zeros((2, 5, 2), np.float32)
+    points = jnp.zeros((2, 5, 2))
     _, queries = run(modalities, {"pixels": points, "label": None})
     assert list(queries) == ["label", "pixels"]
     assert queries["pixels"].features.shape == (2, 5, 12)
