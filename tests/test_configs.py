@@ -41,8 +41,8 @@ def abstract_batch(dataset, batch_size):
 
 
 @every_experiment
-def test_builds_at_full_size(name, preset):
-    config = experiments.load(name, preset)
+def test_builds_at_full_size(name, preset, tmp_path):
+    config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     task, dataset = experiments.task_and_dataset(config)
     batch = abstract_batch(dataset, 2)
     model = build(config.model)
@@ -71,8 +71,9 @@ def check_parameters(preset, count):
 
 
 @every_experiment
-def test_takes_a_shrunk_training_step(name, preset):
-    config = experiments.shrink(experiments.load(name, preset))
+def test_takes_a_shrunk_training_step(name, preset, tmp_path):
+    config = experiments.give_classes(experiments.load(name, preset), tmp_path)
+    experiments.shrink(config)
     task, dataset = experiments.task_and_dataset(config)
     batch = experiments.random_batch(dataset, 4)
     model, key = build(config.model), jax.random.key(0)
