@@ -1,6 +1,7 @@
 """Every preset of every config: it builds at full size, and a shrunk one takes a training step."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -31,8 +32,21 @@ PAPER_PARAMETERS = {
     "permuted": 44.9,
 }
 
-ids = [f"{name}:{preset}" if preset else name for name, preset in experiments.all_experiments()]
-every_experiment = pytest.mark.parametrize("name,preset", experiments.all_experiments(), ids=ids)
+
+def every_experiment(slow=()):
+    """Parametrises a test by (name, preset); those of the configs in `slow` are marked as slow."""
+    return pytest.mark.parametrize(
+        "name,preset",
+        [
+            pytest.param(
+                name,
+                preset,
+                id=f"{name}:{preset}" if preset else name,
+                marks=[pytest.mark.slow] if name in slow else [],
+            )
+            for name, preset in experiments.all_experiments()
+        ],
+    )
 
 
 def abstract_batch(dataset, batch_size):
@@ -40,7 +54,7 @@ def abstract_batch(dataset, batch_size):
     return {name: jax.ShapeDtypeStruct(*entry) for name, entry in spec.items()}
 
 
-@every_experiment
+@every_experiment()
 def test_builds_at_full_size(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     task, dataset = experiments.task_and_dataset(config)
@@ -70,12 +84,12 @@ def check_parameters(preset, count):
         assert round(count / 1e6, digits) == printed
 
 
-@every_experiment
+@every_experiment(slow=("imagenet",))
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     experiments.shrink(config)
     task, dataset = experiments.task_and_dataset(config)
-    batch = experiments.random_batch(dataset, 4)
+    batch = jax.tree.map(jnp.asarray, experiments.random_batch(dataset, 4))
     model, key = build(config.model), jax.random.key(0)
     inputs = task.model_inputs(batch)
     params, state = oracles.random_params_and_state(model.init, **inputs)

@@ -251,8 +251,9 @@ def test_perceiver_averages_its_latents():
     def run(inputs):
         encoder = Encoder(4, 6, 1, CROSS_ATTEND, dict(num_layers=1, num_heads=2))
         model = Perceiver(ReadyTokens(), encoder, AveragePooledLogits(3))
-        encoded = model.encode(inputs, input_mask=INPUT_MASK, is_training=False)
-        return model(inputs, input_mask=INPUT_MASK, is_training=False), encoded.latents
+        mask = jnp.asarray(INPUT_MASK)
+        encoded = model.encode(inputs, input_mask=mask, is_training=False)
+        return model(inputs, input_mask=mask, is_training=False), encoded.latents
 
     function = hk.transform(run)
     params = oracles.random_params(function.init, INPUTS)
