@@ -12,8 +12,8 @@ os.environ["XLA_FLAGS"] = (
 # Threads of the CPU client: with as many as devices, or fewer, their collectives can deadlock.
 os.environ["NPROC"] = str(4 * NUM_DEVICES)
 
-# Imported after the environment is set. Wherever a test runs a model or a task, the shapes and types
-# in its annotations are checked; a ConfigDict is a mapping in all but name.
+# Imported after the environment is set. Wherever a test runs a model or a task, shapes and types in
+# its annotations are checked; a ConfigDict is a mapping in all but name.
 import collections.abc  # noqa: E402
 
 import jaxtyping  # noqa: E402
