@@ -1,0 +1,35 @@
+"""Rows in chunks and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_io.models.chunks import choose_chunk_size, num_rows, split_rows
+
+
+@pytest.mark.parametrize(
+    "rows,most,size", [(50176, 1024, 1024), (182_528, 1000, 992), (12, 5, 4), (13, 5, 5), (9, 1, 1)]
+)
+def test_chunk_size_divides_where_a_near_one_does(rows, most, size):
+    assert choose_chunk_size(rows, most) == size
+
+
+@pytest.mark.parametrize("rows,size", [(12, 4), (13, 5)])
+def test_chunks_hold_the_rows_in_order(rows, size):
+    rng = np.random.default_rng(0)
+    tree = {
+        "own": jnp.asarray(rng.normal(size=(3, rows, 2))),
+        "shared": jnp.asarray(rng.normal(size=(1, rows))),
+        "none": None,
+    }
+    assert num_rows(tree) == rows
+    chunks, restore = split_rows(tree, size)
+    count = -(-rows // size)
+    restored = [restore(jax.tree.map(lambda x, i=i: x[i], chunks)) for i in range(count)]
+    assert {len(x) for x in jax.tree.leaves(chunks)} == {count}
+    for name in ("own", "shared"):
+        joined = np.concatenate([chunk[name] for chunk in restored], axis=1)
+        np.testing.assert_array_equal(joined[:, :rows], tree[name])
+        assert joined.shape[1] == count * size and not joined[:, rows:].any()
+    assert restored[0]["none"] is None
