@@ -39,6 +39,7 @@ def evaluate(model, params, state, inputs, **settings):
     return apply(params, state, inputs)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["conv", "perceiver_2_cross_attends"])
 def test_forms_of_attention_agree(preset):
     def outcome(**attention):
@@ -119,6 +120,7 @@ def test_learned_positions_take_one_size():
         evaluate(model, params, state, images(24, 20))
 
 
+@pytest.mark.slow
 def test_permuted_pixels_give_the_same():
     model, params, state = initialised(config_of("permuted"), images())
     plain = build(config_of("perceiver_8_cross_attends"))

@@ -114,6 +114,7 @@ def test_pieces_divide_the_batch_and_keep_pairs(batch_size, piece):
     assert dataset_module._piece_size(batch_size) == piece
 
 
+@pytest.mark.slow
 def test_large_batches_are_put_together_from_pieces(monkeypatch):
     whole = training_batches(3, batch_size=10)
     monkeypatch.setattr(dataset_module, "_MAX_PIECE", 3)

@@ -17,6 +17,7 @@ def test_flops_of_imagenet_are_those_of_the_papers():
         assert flops["flops_forward_as_run"] < flops["flops_forward"]
 
 
+@pytest.mark.slow
 def test_accumulation_changes_neither_flops_nor_state_but_memory():
     def described(accumulate):
         config = experiments.load("quickstart", None)
@@ -31,6 +32,7 @@ def test_accumulation_changes_neither_flops_nor_state_but_memory():
     assert parts["memory_temporary"] < whole["memory_temporary"]
 
 
+@pytest.mark.slow
 def test_sharded_state_takes_less_of_each_device():
     def arguments(settings):
         config = experiments.load("quickstart", None)

@@ -204,6 +204,7 @@ def test_interleaved_stages_against_numpy():
     oracles.assert_close(transformed(function).apply(params, None, INPUTS), x, 1e-5)
 
 
+@pytest.mark.slow
 def test_a_single_cross_attend_equals_the_encoder():
     single = interleave((0, None, None), (0, 0, 0))
     params = random_params(single, INPUTS)

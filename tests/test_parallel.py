@@ -59,6 +59,7 @@ def assert_same(a, b, rtol=1e-4, atol=1e-5):
         np.testing.assert_allclose(left[name], right[name], rtol=rtol, atol=atol, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_strategies_agree_after_20_steps(monkeypatch, accumulate):
     alone = one_device(monkeypatch, tiny.wide_mlp, accumulate=accumulate)
@@ -71,6 +72,7 @@ def test_dropout_does_not_depend_on_the_number_of_devices(monkeypatch):
     assert_same(one_device(monkeypatch, tiny.stacked), train(Mesh(fsdp=2), tiny.stacked))
 
 
+@pytest.mark.slow
 def test_batch_norm_is_global_under_mesh_and_per_device_under_pmap(monkeypatch):
     """The one documented difference, and where it comes from."""
     alone = one_device(monkeypatch, tiny.batch_norm, num_steps=1)
