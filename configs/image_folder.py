@@ -40,7 +40,7 @@ def get_config(preset: str = "small") -> ConfigDict:
     config.task = dict(name="image_classification", num_classes=num_classes, label_smoothing=0.1)
     config.data = dict(
         name="image_folder",
-        root="",
+        root="path/to/images",
         split_fractions=(0.8, 0.1, 0.1),
         image_size=config.model.inputs.get_ref("image_size"),
         mean=(0.485, 0.456, 0.406),

@@ -181,7 +181,7 @@ def draw_curves(records: Path) -> Figure:
     curves = dict(sorted(curves.items(), key=lambda item: item[1].keys() == {"train"}))
     rows = -(-max(len(curves), 1) // 3)
     figure = Figure(figsize=(12, 3 * rows), layout="constrained")
-    panels = figure.subplots(rows, 3, squeeze=False).flat
+    panels = list(figure.subplots(rows, 3, squeeze=False).flat)
     for panel, (name, splits) in zip(panels, curves.items(), strict=False):
         for split, points in splits.items():
             panel.plot(*zip(*points, strict=True), label=split, marker="." * (len(points) < 20))
@@ -189,7 +189,7 @@ def draw_curves(records: Path) -> Figure:
         panel.set_xlabel("step")
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
-    for panel in list(panels)[len(curves) :]:
+    for panel in panels[len(curves) :]:
         panel.set_axis_off()
     return figure
 
