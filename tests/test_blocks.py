@@ -130,6 +130,7 @@ def gradients_of(apply, params, *arguments):
     return both(params, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["folded", "chunked"])
 @pytest.mark.parametrize("num_heads", [1, 2])
 @pytest.mark.parametrize("num_queries", [3, 20], ids=["few queries", "many queries"])

@@ -73,6 +73,7 @@ def matrix_products(jaxpr):
                 yield from matrix_products(inner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["learned", "conv", "perceiver_2_cross_attends"])
 def test_bfloat16(preset):
     model, params, state = initialised(config_of(preset, compute_dtype="bfloat16"), images())
@@ -97,6 +98,7 @@ def test_bfloat16(preset):
     oracles.assert_close(new_state, exact_state, 0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["fourier", "conv"])
 def test_fourier_positions_take_any_size(preset):
     model, params, state = initialised(config_of(preset), images())
@@ -129,6 +131,7 @@ def test_permuted_pixels_give_the_same():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["conv", "perceiver_conv"])
 def test_encode_and_decode_make_apply(preset):
     model, params, state = initialised(config_of(preset), images())

@@ -93,6 +93,7 @@ def test_a_best_metric_that_does_not_exist(tmp_path):
 STRATEGIES = {"mesh": lambda: Mesh(fsdp=1), "fsdp": lambda: Mesh(fsdp=4), "pmap": Pmap}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "target"), [("fsdp", "pmap"), ("pmap", "fsdp"), ("mesh", "fsdp")]
 )

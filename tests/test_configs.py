@@ -84,6 +84,7 @@ def check_parameters(preset, count):
         assert round(count / 1e6, digits) == printed
 
 
+@pytest.mark.slow
 @every_experiment(slow=("imagenet",))
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)

@@ -98,6 +98,7 @@ def test_the_seed_decides():
     assert not set(third) & set(fourth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_workers_change_nothing(num_workers):
     assert_same(training_batches(7), training_batches(7, num_workers=num_workers))
@@ -147,6 +148,7 @@ def iterate(num_workers, shard=(0, 1)):
     return iter(dataset.load("train", batch_size=batch_size, training=True, seed=0, shard=shard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before, after", [(0, 0), (2, 2), (0, 2), (2, 0)])
 def test_a_saved_iterator_continues_exactly_with_any_number_of_workers(before, after):
     iterator = iterate(before)

@@ -134,6 +134,7 @@ def test_encoder_against_numpy():
     oracles.assert_close(result, x, 1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_apply_the_same_stack_again():
     def by_hand(inputs):
         class Repeated(hk.Module):

@@ -112,6 +112,7 @@ def _network(depth, stacked):
     return hk.without_apply_rng(hk.transform(forward))
 
 
+@pytest.mark.slow
 def test_lamb_treats_scanned_layers_as_layers_written_out():
     """Ten steps on the same function, parameters stacked and not, stay the same."""
     depth = 3

@@ -126,6 +126,7 @@ def test_masked_inputs_as_queries_are_masked_too():
     assert np.abs(result - unmasked)[~INPUT_MASK].max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chunk_size,masked", [(1, False), (4, True), (5, False), (7, True), (100, True)]
 )
