@@ -33,20 +33,13 @@ PAPER_PARAMETERS = {
 }
 
 
-def every_experiment(slow=()):
-    """Parametrises a test by (name, preset); those of the configs in `slow` are marked as slow."""
-    return pytest.mark.parametrize(
-        "name,preset",
-        [
-            pytest.param(
-                name,
-                preset,
-                id=f"{name}:{preset}" if preset else name,
-                marks=[pytest.mark.slow] if name in slow else [],
-            )
-            for name, preset in experiments.all_experiments()
-        ],
-    )
+every_experiment = pytest.mark.parametrize(
+    "name,preset",
+    [
+        pytest.param(name, preset, id=f"{name}:{preset}" if preset else name)
+        for name, preset in experiments.all_experiments()
+    ],
+)
 
 
 def abstract_batch(dataset, batch_size):
@@ -54,7 +47,7 @@ def abstract_batch(dataset, batch_size):
     return {name: jax.ShapeDtypeStruct(*entry) for name, entry in spec.items()}
 
 
-@every_experiment()
+@every_experiment
 def test_builds_at_full_size(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     task, dataset = experiments.task_and_dataset(config)
@@ -85,7 +78,7 @@ def check_parameters(preset, count):
 
 
 @pytest.mark.slow
-@every_experiment(slow=("imagenet",))
+@every_experiment
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     experiments.shrink(config)
