@@ -80,10 +80,19 @@ def alone(tmp_path_factory, cache):
 
 
 def assert_close(workdir, expected, step=60):
+    """Equal to float tolerance: one part in a thousand of the largest number of each array.
+
+    Key biases are left out. Softmax does not depend on them: their gradient is rounding noise, which
+    Adam scales up to full steps.
+    """
     found, wanted = arrays(workdir, step), arrays(expected, step)
     assert found.keys() == wanted.keys()
     for name in wanted:
-        np.testing.assert_allclose(found[name], wanted[name], rtol=0.02, atol=2e-3, err_msg=name)
+        if not name.endswith("attention/key/b"):
+            # The moments of the optimizer follow the gradients, which differ more.
+            share = 1e-2 if name.startswith("opt_state/") else 1e-3
+            atol = share * np.abs(wanted[name]).max()
+            np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=atol, err_msg=name)
 
 
 @pytest.mark.slow
@@ -101,7 +110,7 @@ def test_two_processes_killed_and_resumed_equal_one(tmp_path, start, alone, para
         records(tmp_path), records(alone), strict=True
     ):
         assert where == expected_where
-        assert value == pytest.approx(expected, rel=0.05, abs=0.02), where
+        assert value == pytest.approx(expected, rel=1e-3, abs=1e-3), where
 
 
 @pytest.mark.slow
