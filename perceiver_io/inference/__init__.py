@@ -1,0 +1,1 @@
+"""Inference: plain functions around a model's `apply`, `encode` and `decode`."""

@@ -1,0 +1,43 @@
+"""Any number of rows in batches of one size, so that one program is compiled for all of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from perceiver_io.errors import UserError
+
+Advance = Callable[[int], Any]
+"""Told, after each step, how much more is done; `update` of a progress bar is one."""
+
+
+def ignore(done: int) -> None:
+    """The `Advance` that shows nothing."""
+
+
+def in_batches(
+    function: Callable[[np.ndarray], PyTree], rows: np.ndarray, size: int, advance: Advance
+) -> PyTree[np.ndarray]:
+    """`function` of rows [N, ...], `size` at a time: its results [size, ...] joined to [N, ...].
+
+    The last batch is filled up with copies of the last row, whose results are dropped. There must
+    be a row.
+    """
+    results = []
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        count = len(batch)
+        filled = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])
+        result = function(filled)
+        results.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], result))
+        advance(count)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+def check_positive(**numbers: int) -> None:
+    """Raises UserError naming a number that is below 1."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise UserError(f"{name}={value} must be at least 1.")
