@@ -1,0 +1,163 @@
+"""Optical flow of images of any size, from a model of one size, tile by tile.
+
+As the published Sintel and KITTI figures were measured: overlapping tiles, blended by the distance
+to the tile's edge, where the model sees least of its surroundings.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree, UInt8
+
+from perceiver_io.errors import UserError
+from perceiver_io.inference.batches import Advance, check_positive, ignore, in_batches
+from perceiver_io.models.builders import Model
+
+Size = tuple[int, int]
+Frame = UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W 3"]
+
+
+def tiles(height: int, width: int, tile_size: Size, overlap: int) -> list[tuple[int, int]]:
+    """(top, left) of the fewest tiles of `tile_size` = (height, width) that cover an image.
+
+    Neighbours overlap by `overlap` pixels, the last ones of a row or column by as much as it takes
+    to end with the image. An image smaller than a tile has one, at 0.
+    """
+    tops, lefts = (
+        [*range(0, whole - side, side - overlap), max(whole - side, 0)]
+        for whole, side in zip((height, width), tile_size, strict=True)
+    )
+    return [(top, left) for top in tops for left in lefts]
+
+
+def blending_weights(tile_size: Size) -> Float[np.ndarray, "H W"]:
+    """The distance in pixels of each pixel of a tile to just outside of the nearest edge."""
+    rows, columns = (np.minimum(np.arange(side) + 1, side - np.arange(side)) for side in tile_size)
+    return np.minimum(rows[:, None], columns).astype(np.float32)
+
+
+class TiledFlow:
+    """Flow between frames of any size; one program is compiled for all of them."""
+
+    def __init__(
+        self,
+        model: Model,
+        params: PyTree,
+        state: PyTree,
+        *,
+        tile_size: Size,
+        batch_size: int,
+        overlap: int = 20,
+    ):
+        """Compiles on the first call.
+
+        Args:
+            model: gives flow [B, h, w, 2] in pixels of `inputs` [B, 2, h, w, 3] in -1 to 1.
+            params: its parameters.
+            state: its state.
+            tile_size: (h, w), the size of the model's frames.
+            batch_size: tiles at a time; the last batch is filled up.
+            overlap: least number of pixels that neighbouring tiles have in common; the published
+                evaluations have 20.
+
+        Raises UserError for an overlap that is negative or as large as a tile.
+        """
+        check_positive(batch_size=batch_size)
+        if not 0 <= overlap < min(tile_size):
+            raise UserError(
+                f"overlap={overlap} pixels must be at least 0 and less than the smaller side of a "
+                f"tile of {tile_size[0]}x{tile_size[1]}."
+            )
+        self._model, self._params, self._state = model, params, state
+        self._tile_size, self._batch_size, self._overlap = tuple(tile_size), batch_size, overlap
+        self._weights = blending_weights(tile_size)
+
+    def __call__(
+        self, first: Frame, second: Frame, advance: Advance = ignore
+    ) -> Float[np.ndarray, "H W 2"]:
+        """The flow in pixels (channels as the model has them) from `first` to `second`.
+
+        Args:
+            first: uint8 from 0 to 255, or floating point from -1 to 1.
+            second: a frame of the same size.
+            advance: told of each batch how many tiles it had.
+
+        Raises UserError for frames of different sizes, of other types or values.
+        """
+        height, width = _common_size(first, second)
+        # Images smaller than a tile go on beyond their edge with the pixels of the edge.
+        beyond = [
+            (0, max(side - whole, 0))
+            for whole, side in zip((height, width), self._tile_size, strict=True)
+        ]
+        pair = np.stack([np.pad(_scaled(x), [*beyond, (0, 0)], "edge") for x in (first, second)])
+        corners = tiles(height, width, self._tile_size, self._overlap)
+        flows = in_batches(
+            lambda corners: self._flow_of_tiles(pair, corners),
+            np.array(corners),
+            self._batch_size,
+            advance,
+        )
+        return self._blended(flows, corners, pair.shape[1:3])[:height, :width]
+
+    def over_video(self, frames: Iterable[Frame]) -> Iterator[Float[np.ndarray, "H W 2"]]:
+        """The flow from each frame to the next, while only these two are in memory."""
+        previous = None
+        for frame in frames:
+            if previous is not None:
+                yield self(previous, frame)
+            previous = frame
+
+    def _cut(self, top: int, left: int) -> tuple[slice, slice]:
+        height, width = self._tile_size
+        return slice(top, top + height), slice(left, left + width)
+
+    def _flow_of_tiles(self, pair: np.ndarray, corners: np.ndarray) -> Array:
+        inputs = np.stack([pair[:, *self._cut(top, left)] for top, left in corners])
+        return _flow(self._model, self._params, self._state, inputs)
+
+    def _blended(self, flows: np.ndarray, corners: list, size: Size) -> np.ndarray:
+        """The mean over the tiles at each pixel, by their weights."""
+        total = np.zeros((*size, 2), np.float32)
+        weight = np.zeros((*size, 1), np.float32)
+        for flow, corner in zip(flows, corners, strict=True):
+            total[self._cut(*corner)] += flow * self._weights[..., None]
+            weight[self._cut(*corner)] += self._weights[..., None]
+        return total / weight
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _flow(model: Model, params: PyTree, state: PyTree, inputs: Array) -> Float[Array, "B h w 2"]:
+    return model.apply(params, state, None, inputs=inputs, is_training=False)[0]
+
+
+def _common_size(first: Frame, second: Frame) -> Size:
+    for frame in (first, second):
+        if frame.ndim != 3 or frame.shape[-1] != 3 or not frame.size:
+            raise UserError(f"A frame of shape {frame.shape} is none: give (height, width, 3).")
+    if first.shape != second.shape:
+        raise UserError(
+            f"There is no flow between frames of different sizes: {first.shape[0]}x"
+            f"{first.shape[1]} and {second.shape[0]}x{second.shape[1]} pixels. Resize or crop one "
+            "of them."
+        )
+    return first.shape[:2]
+
+
+def _scaled(frame: Frame) -> Float[np.ndarray, "H W 3"]:
+    """From -1 to 1."""
+    if frame.dtype == np.uint8:
+        return frame.astype(np.float32) / 127.5 - 1
+    if not np.issubdtype(frame.dtype, np.floating):
+        raise UserError(
+            f"A frame of type {frame.dtype} cannot be read: give uint8 from 0 to 255, or floating "
+            "point from -1 to 1."
+        )
+    if not np.abs(frame).max() <= 1:
+        raise UserError(
+            f"A floating-point frame has values from {frame.min()} to {frame.max()}, but they "
+            "must lie between -1 and 1: scale it, or give it as uint8 from 0 to 255."
+        )
+    return frame.astype(np.float32)
