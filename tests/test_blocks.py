@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from perceiver_io.models.attention import AttentionForm, attention_form
-from perceiver_io.models.blocks import MLP, Attention, CrossAttend, LayerNorm, SelfAttend
+from perceiver_io.models.blocks import Attention, CrossAttend, SelfAttend
+from perceiver_io.models.layers import MLP, LayerNorm
 from perceiver_io.models.tokens import Tokens
 from tests import oracles
 
@@ -114,7 +115,7 @@ def test_cross_attend_without_residual_and_with_the_inputs_widths():
 def test_self_attend(masked):
     x = random(2, 5, 6)
     mask = jnp.asarray(random_mask(2, 5)) if masked else None
-    params, apply = made(lambda x: SelfAttend(3, 9, 12, 2, 0.0, 0.0)(x, mask, True), x)
+    params, apply = made(lambda x: SelfAttend(3, 9, 12, 2)(x, mask, True), x)
     expected = oracles.self_attend(x, oracles.as_float64(params), "self_attend", 3, mask)
     oracles.assert_close(apply(params, x), expected)
 
@@ -220,7 +221,7 @@ def test_dropout_is_for_training_only(rates):
         def run(latents, inputs):
             dropout = dict(zip(("dropout", "attention_dropout"), rates, strict=True))
             x = CrossAttend(1, True, **dropout).read(Tokens(inputs), latents, is_training)
-            return SelfAttend(2, 6, 6, 1, **dropout)(x, None, is_training)
+            return SelfAttend(2, 6, 6, **dropout)(x, None, is_training)
 
         return hk.transform(run)
 

@@ -52,7 +52,7 @@ def stack(latents, **settings):
 
 def looped(params, name, latents):
     """The stack as a Python loop over `SelfAttend`, with the weights of the scanned one."""
-    layer = hk.transform(lambda x: SelfAttend(2, 6, 6, 1, 0.0, 0.0)(x, None, True))
+    layer = hk.transform(lambda x: SelfAttend(2, 6, 6)(x, None, True))
     stacked = {
         key.removeprefix(f"{name.removesuffix('self_attend')}"): value
         for key, value in params.items()

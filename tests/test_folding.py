@@ -9,9 +9,12 @@ from perceiver_io.models.attention import AttentionForm, Dropout, attend, attent
 from perceiver_io.models.folding import (
     Affine,
     AttentionWeights,
+    Perceptron,
     attended_queries,
     folded_maps,
+    merged,
     plain_maps,
+    project_residual,
 )
 from tests import oracles
 
@@ -165,3 +168,58 @@ def test_folding_saves_flops(queries, inputs, width, most):
     sizes = dict(num_queries=queries, num_inputs=inputs, dropout=False)
     folded = flops(lambda weights: folded_maps(weights, **sizes))
     assert folded <= most * flops(lambda weights: plain_maps(weights, 1))
+
+
+def random_affine(rows, columns, seed):
+    rng = np.random.default_rng(seed)
+    shapes = (rows, columns), (columns,)
+    return Affine(*(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("widths", "num_rows", "shapes"),
+    [
+        ((6, 9, 2), 100, [(6, 2)]),
+        ((6, 9, 2), 1, [(6, 9), (9, 2)]),
+        ((6, 2, 9), 100, [(6, 2), (2, 9)]),
+        ((6, 9, 8, 2), 100, [(6, 2)]),
+    ],
+    ids=["many rows", "one row", "a waist", "three maps"],
+)
+def test_adjacent_maps_merge_where_that_saves_flops(widths, num_rows, shapes):
+    pairs = enumerate(zip(widths, widths[1:], strict=False))
+    maps = [random_affine(*pair, seed) for seed, pair in pairs]
+    x = jnp.asarray(np.random.default_rng(9).normal(size=(3, widths[0])), jnp.float32)
+
+    def through(maps):
+        y = x
+        for layer in maps:
+            y = layer(y)
+        return y
+
+    assert [m.weight.shape for m in merged(maps, num_rows)] == shapes
+    oracles.assert_close(
+        values_and_gradients(lambda maps: through(merged(maps, num_rows)), maps),
+        values_and_gradients(through, maps),
+    )
+
+
+@pytest.mark.parametrize(("outputs", "direct"), [(2, True), (9, False)])
+def test_an_mlp_goes_straight_to_narrow_outputs(outputs, direct):
+    mlp = Perceptron(lambda x: x, random_affine(6, 12, 0), jnp.tanh, random_affine(12, 6, 1))
+    project = random_affine(6, outputs, 2)
+    x = jnp.asarray(np.random.default_rng(9).normal(size=(3, 6)), jnp.float32)
+
+    def folded(x, hidden, output, project):
+        parts = mlp._replace(hidden=hidden, output=output)
+        return project_residual(parts, project, num_rows=100)(x)
+
+    def plain(x, hidden, output, project):
+        return project(x + mlp._replace(hidden=hidden, output=output)(x))
+
+    arguments = (x, mlp.hidden, mlp.output, project)
+    oracles.assert_close(
+        values_and_gradients(folded, *arguments), values_and_gradients(plain, *arguments)
+    )
+    products = str(jax.make_jaxpr(lambda x: folded(x, *arguments[1:]))(x)).count("f32[3,6] = dot")
+    assert products == (0 if direct else 1)

@@ -10,6 +10,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.inputs import (
     ArrayTokens,
     ConvStem,
+    FramePairs,
     LinearPatches,
     Patches,
     PermutedTokens,
@@ -64,7 +65,7 @@ def test_patches_are_in_the_order_rows_columns_channels():
 
 @pytest.mark.parametrize("size", [(5, 9), (4, 10)])
 def test_patches_that_do_not_fit(size):
-    with pytest.raises(UserError, match=f"{size[0]}x{size[1]} pixels.*2x3.*multiple"):
+    with pytest.raises(UserError, match=f"{size[0]}x{size[1]} does.*2x3.*multiple"):
         Patches((2, 3))(random(1, *size, 3), True)
 
 
@@ -201,3 +202,25 @@ def test_permuted_tokens_keep_their_positions_and_mask():
     # The same order for every example.
     order = [int(np.argmax((tokens.features[0] == row).all(-1))) for row in permuted.features[0]]
     np.testing.assert_array_equal(permuted.features[1], tokens.features[1][np.array(order)])
+
+
+def test_patches_of_a_video_and_of_sound():
+    video = random(1, 2, 4, 6, 3)
+    patches = Patches((1, 2, 3))(video, True)
+    assert patches.shape == (1, 2, 2, 2, 18)
+    expected = video[0, 1, 2:4, 3:6].ravel()
+    np.testing.assert_array_equal(patches[0, 1, 1, 1], expected)
+    sound = random(2, 12, 1)
+    np.testing.assert_array_equal(Patches((4,))(sound, True), sound.reshape(2, 3, 4))
+
+
+def test_frame_pairs_are_a_linear_layer_over_both_neighbourhoods():
+    frames = random(2, 2, 4, 5, 3)
+    params, state, apply = made(lambda x, training: FramePairs(3, 7)(x, training), frames, True)
+    padded = np.pad(np.asarray(frames), [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
+    weights, bias = np.asarray(params["frame_pairs/conv"]["w"]), params["frame_pairs/conv"]["b"]
+    result, _ = apply(params, state, frames, True)
+    for b, i, j in np.ndindex(2, 4, 5):
+        pair = padded[b, :, i : i + 3, j : j + 3]
+        expected = sum(np.tensordot(pair[f], weights[:, :, 3 * f : 3 * f + 3], 3) for f in range(2))
+        np.testing.assert_allclose(result[b, i, j], expected + bias, rtol=1e-4, atol=1e-5)

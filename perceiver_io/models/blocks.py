@@ -1,14 +1,13 @@
-"""Haiku modules that attention models are built from: normalisation, MLP, cross- and self-attend.
+"""Haiku modules that attention models are built from: attention, cross-attend, self-attend.
 
 Every attention and MLP normalises its own input (pre-norm). Shape letters as in `attention.py`,
 with C the width of queries, D of inputs, E of outputs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from perceiver_io.errors import UserError
@@ -19,62 +18,12 @@ from perceiver_io.models.folding import (
     AttentionWeights,
     attended_queries,
     folded_maps,
+    merged,
     plain_maps,
+    project_residual,
 )
+from perceiver_io.models.layers import MLP, LayerNorm, Projection
 from perceiver_io.models.tokens import Tokens
-
-WEIGHT_INIT = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
-
-
-class LayerNorm(hk.Module):
-    """Normalises the last axis to mean 0, variance 1, then scales and offsets it."""
-
-    def function(self, width: int) -> Callable[[Array], Array]:
-        """The layer as a function without parameters of its own, to be used inside loops."""
-        scale = hk.get_parameter("scale", [width], init=jnp.ones)
-        offset = hk.get_parameter("offset", [width], init=jnp.zeros)
-
-        def normalise(x):
-            x32 = x.astype(jnp.float32)
-            centred = x32 - x32.mean(axis=-1, keepdims=True)
-            variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-            return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype) * scale + offset
-
-        return normalise
-
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        """Normalises `x`."""
-        return self.function(x.shape[-1])(x)
-
-
-class Projection(hk.Module):
-    """The weights of a linear layer, for code that multiplies them in an order of its own."""
-
-    def __init__(self, output_dim: int, name: str):
-        super().__init__(name=name)
-        self._output_dim = output_dim
-
-    def __call__(self, input_dim: int) -> Affine:
-        """The map from width `input_dim`."""
-        return Affine(
-            hk.get_parameter("w", [input_dim, self._output_dim], init=WEIGHT_INIT),
-            hk.get_parameter("b", [self._output_dim], init=jnp.zeros),
-        )
-
-
-class MLP(hk.Module):
-    """LayerNorm, linear to `widening` times the width, GELU (tanh form), linear back."""
-
-    def __init__(self, widening: int, name: str = "mlp"):
-        super().__init__(name=name)
-        self._widening = widening
-
-    def __call__(self, x: Float[Array, "B O C"]) -> Float[Array, "B O C"]:
-        """The residual branch: `x` itself is not added."""
-        width = x.shape[-1]
-        hidden = hk.Linear(self._widening * width, w_init=WEIGHT_INIT, name="hidden")
-        output = hk.Linear(width, w_init=WEIGHT_INIT, name="output")
-        return output(jax.nn.gelu(hidden(LayerNorm(name="norm")(x)), approximate=True))
 
 
 class Attention(hk.Module):
@@ -176,6 +125,7 @@ class CrossAttend(hk.Module):
         qk_dim: total width of queries and keys; None for that of the inputs.
         v_dim: total width of values; None for that of the inputs.
         widening: width of the MLP's hidden layer over that of the queries.
+        exact_gelu: as in `MLP`.
         dropout: rate on the two residual branches.
         attention_dropout: rate on attention weights.
     """
@@ -187,33 +137,56 @@ class CrossAttend(hk.Module):
         qk_dim: int | None = None,
         v_dim: int | None = None,
         widening: int = 1,
+        exact_gelu: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         name: str = "cross_attend",
     ):
         super().__init__(name=name)
         self._num_heads, self._qk_dim, self._v_dim = num_heads, qk_dim, v_dim
-        self._widening, self._use_query_residual = widening, use_query_residual
+        self._widening, self._exact_gelu = widening, exact_gelu
+        self._use_query_residual = use_query_residual
         self._dropout, self._attention_dropout = dropout, attention_dropout
 
     @hk.name_like("__call__")
     def over(
-        self, inputs: Tokens, *, query_dim: int, num_queries: int, is_training: bool
+        self,
+        inputs: Tokens,
+        *,
+        query_dim: int,
+        num_queries: int,
+        is_training: bool,
+        outputs: Sequence[Affine] = (),
     ) -> Callable[[Array, Array | None], Array]:
         """The block over `inputs`, as a function of queries [b, o, C] and their mask [B, o].
 
-        Inputs are normalised and projected once, however often the result is called.
+        Inputs are normalised and projected once, however often the result is called. `outputs` are
+        linear maps that the block ends with, so that its own last layer can fold into them.
         """
+        normalise_queries = LayerNorm(name="norm_queries").function(query_dim)
+        attention = self._attention(inputs, query_dim, num_queries, is_training)
+        rate = self._dropout if is_training else 0.0
+        add_mlp = self._add_mlp(query_dim, num_queries, rate, outputs)
+
+        def block(queries, query_mask=None):
+            x = _drop(attention(normalise_queries(queries), query_mask), rate)
+            if self._use_query_residual:
+                x = queries + x
+            return add_mlp(x)
+
+        return block
+
+    @hk.name_like("__call__")
+    def _attention(self, inputs, query_dim, num_queries, is_training) -> Callable:
         normalise_inputs = LayerNorm(name="norm_inputs").function(inputs.width)
-        normalise_queries = LayerNorm(name="norm_queries")
-        mlp = MLP(self._widening)
         attention = Attention(
             self._num_heads,
             self._qk_dim or inputs.width,
             self._v_dim or inputs.width,
             query_dim,
             self._attention_dropout,
-        ).over(
+        )
+        return attention.over(
             inputs._replace(mask=None),
             lambda part: normalise_inputs(part.joined()),
             query_dim=query_dim,
@@ -221,15 +194,26 @@ class CrossAttend(hk.Module):
             key_mask=inputs.mask,
             is_training=is_training,
         )
-        rate = self._dropout if is_training else 0.0
 
-        def block(queries, query_mask=None):
-            x = _drop(attention(normalise_queries(queries), query_mask), rate)
-            if self._use_query_residual:
-                x = queries + x
-            return x + _drop(mlp(x), rate)
+    @hk.name_like("__call__")
+    def _add_mlp(self, width, num_rows, rate, outputs) -> Callable:
+        """X -> x + MLP(x), through the output maps."""
+        mlp = MLP(self._widening, self._exact_gelu).function(width)
+        add_mlp = lambda x: x + _drop(mlp(x), rate)  # noqa: E731
+        if outputs and current_form().fold_projections:
+            first, *outputs = merged(outputs, num_rows)
+            if rate:
+                outputs = [first, *outputs]
+            else:
+                add_mlp = project_residual(mlp, first, num_rows)
 
-        return block
+        def apply(x):
+            x = add_mlp(x)
+            for output in outputs:
+                x = output(x)
+            return x
+
+        return apply
 
     def read(self, inputs: Tokens, latents: Float[Array, "b N C"], is_training: bool) -> Array:
         """Latents after they have read `inputs`: [B, N, C]."""
@@ -250,14 +234,15 @@ class SelfAttend(hk.Module):
         num_heads: int,
         qk_dim: int,
         v_dim: int,
-        widening: int,
-        dropout: float,
-        attention_dropout: float,
+        widening: int = 1,
+        exact_gelu: bool = False,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
         name: str = "self_attend",
     ):
         super().__init__(name=name)
         self._num_heads, self._qk_dim, self._v_dim = num_heads, qk_dim, v_dim
-        self._widening = widening
+        self._widening, self._exact_gelu = widening, exact_gelu
         self._dropout, self._attention_dropout = dropout, attention_dropout
 
     def __call__(
@@ -278,7 +263,7 @@ class SelfAttend(hk.Module):
             is_training=is_training,
         )
         x = x + _drop(attention(normalised), rate)
-        return x + _drop(MLP(self._widening)(x), rate)
+        return x + _drop(MLP(self._widening, self._exact_gelu)(x), rate)
 
 
 def _drop(x: Array, rate: float) -> Array:

@@ -4,32 +4,42 @@ A builder is a short function whose arguments are the keys of `config.model`; th
 names them all. `build` turns the one that `config.model.name` picks into pure functions.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import haiku as hk
 import jax.numpy as jnp
 
 from perceiver_io.construct import construct, lookup
-from perceiver_io.errors import UserError
 from perceiver_io.models.attention import AttentionForm
+from perceiver_io.models.builder_parts import (
+    Section,
+    Size,
+    audio_part,
+    image_inputs,
+    label_part,
+    video_part,
+)
 from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.encoder import Encoder, InterleavedEncoder
-from perceiver_io.models.inputs import (
-    ArrayTokens,
-    ConvStem,
-    LinearPatches,
-    PermutedTokens,
-    PointwiseConv,
-    RawValues,
+from perceiver_io.models.inputs import ArrayTokens, FramePairs
+from perceiver_io.models.modalities import ModalityTokens
+from perceiver_io.models.outputs import (
+    AveragePooledLogits,
+    ClassLogits,
+    FlowField,
+    PositionProjection,
+    SharedProjection,
+    TiedLogits,
 )
-from perceiver_io.models.outputs import AveragePooledLogits, ClassLogits
 from perceiver_io.models.perceiver import Computation, Decoder, Perceiver, PerceiverIO
-from perceiver_io.models.positions import FourierPositions, LearnedPositions, ProjectedPositions
-from perceiver_io.models.queries import LearnedQueries
-
-Section = Mapping[str, Any]
-Size = tuple[int, int]
+from perceiver_io.models.positions import FourierPositions, LearnedPositions
+from perceiver_io.models.queries import (
+    InputQueries,
+    LearnedQueries,
+    ModalityQueries,
+)
+from perceiver_io.models.text import Embeddings, TextTokens, TokenQueries
 
 
 class Model(NamedTuple):
@@ -71,7 +81,7 @@ def perceiver_io_classifier(
 ) -> PerceiverIO:
     """Perceiver IO that classifies images with one learned query as wide as the latents."""
     return PerceiverIO(
-        inputs=_image_inputs(inputs),
+        inputs=image_inputs(inputs),
         encoder=construct(Encoder, encoder, "model.encoder"),
         queries=LearnedQueries(1, encoder["latent_dim"]),
         decoder=construct(Decoder, decoder, "model.decoder"),
@@ -85,59 +95,114 @@ def perceiver_classifier(
 ) -> Perceiver:
     """The original Perceiver: interleaved cross-attends, then averaged latents."""
     return Perceiver(
-        inputs=_image_inputs(inputs),
+        inputs=image_inputs(inputs),
         encoder=construct(InterleavedEncoder, encoder, "model.encoder"),
         head=AveragePooledLogits(num_classes),
         computation=_computation(attention, compute_dtype),
     )
 
 
-def fourier_pixels(image_size: Size, num_bands: int) -> ArrayTokens:
-    """Each pixel with its Fourier position."""
-    return ArrayTokens(RawValues(), FourierPositions(num_bands, image_size))
+def perceiver_io_masked_lm(
+    vocab_size: int,
+    max_length: int,
+    embedding_dim: int,
+    encoder: Section,
+    decoder: Section,
+    attention: Section,
+    compute_dtype: str,
+) -> PerceiverIO:
+    """Perceiver IO for masked language modelling (Perceiver IO, section 4.1): logits per token.
 
-
-def learned_pixels(image_size: Size, channels: int) -> ArrayTokens:
-    """Each pixel through a 1x1 convolution, with a learned and projected position as wide."""
-    positions = LearnedPositions(image_size[0] * image_size[1], channels)
-    return ArrayTokens(PointwiseConv(channels), ProjectedPositions(positions, channels))
-
-
-def conv_features(image_size: Size, channels: int, num_bands: int) -> ArrayTokens:
-    """A convolutional stem at a quarter of the resolution, with Fourier positions.
-
-    Raises UserError for images under 4x4 pixels, of which the stem leaves a single position.
+    Input embeddings and output logits share one table.
     """
-    if min(image_size) < 4:
-        raise UserError(
-            f"image_size={image_size} is too small for the convolutional stem, which shrinks "
-            "images four times: use at least 4x4 pixels, or the inputs 'fourier_pixels'."
-        )
-    grid = (-(-image_size[0] // 4), -(-image_size[1] // 4))
-    return ArrayTokens(ConvStem(channels), FourierPositions(num_bands, grid))
+    embeddings = Embeddings(vocab_size, embedding_dim)
+    positions = LearnedPositions(max_length, embedding_dim, name="query_positions")
+    return PerceiverIO(
+        inputs=TextTokens(embeddings, LearnedPositions(max_length, embedding_dim)),
+        encoder=construct(Encoder, encoder, "model.encoder"),
+        queries=TokenQueries(positions),
+        decoder=construct(Decoder, decoder, "model.decoder"),
+        outputs=TiedLogits(embeddings.table),
+        computation=_computation(attention, compute_dtype),
+    )
 
 
-def linear_patches(
-    image_size: Size, patch_size: Size, channels: int, num_bands: int
-) -> ArrayTokens:
-    """Patches through a linear layer, with Fourier positions. UserError where they do not fit."""
-    for pixels, patch in zip(image_size, patch_size, strict=True):
-        if pixels % patch:
-            raise UserError(
-                f"image_size={image_size} does not divide into patches of {patch_size} pixels: "
-                "set inputs.patch_size to divisors of both sides, or change the image size."
-            )
-    grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
-    return ArrayTokens(LinearPatches(patch_size, channels), FourierPositions(num_bands, grid))
+def perceiver_io_text_classifier(
+    num_classes: int,
+    vocab_size: int,
+    max_length: int,
+    embedding_dim: int,
+    encoder: Section,
+    decoder: Section,
+    attention: Section,
+    compute_dtype: str,
+) -> PerceiverIO:
+    """Perceiver IO that classifies texts with one learned query as wide as the latents."""
+    positions = LearnedPositions(max_length, embedding_dim)
+    return PerceiverIO(
+        inputs=TextTokens(Embeddings(vocab_size, embedding_dim), positions),
+        encoder=construct(Encoder, encoder, "model.encoder"),
+        queries=LearnedQueries(1, encoder["latent_dim"]),
+        decoder=construct(Decoder, decoder, "model.decoder"),
+        outputs=ClassLogits(num_classes),
+        computation=_computation(attention, compute_dtype),
+    )
 
 
-def permuted(inputs: Section, seed: int) -> PermutedTokens:
-    """Other inputs with their tokens in one fixed random order."""
-    return PermutedTokens(_image_inputs(inputs), seed)
+def perceiver_io_flow(
+    image_size: Size,
+    neighbourhood: int,
+    channels: int,
+    num_bands: int,
+    encoder: Section,
+    decoder: Section,
+    attention: Section,
+    compute_dtype: str,
+) -> PerceiverIO:
+    """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames concatenated.
+
+    Every pixel is one input, and the same features are its query.
+    """
+    positions = FourierPositions(num_bands, image_size)
+    return PerceiverIO(
+        inputs=ArrayTokens(FramePairs(neighbourhood, channels), positions),
+        encoder=construct(Encoder, encoder, "model.encoder"),
+        queries=InputQueries(),
+        decoder=construct(Decoder, decoder, "model.decoder"),
+        outputs=FlowField(image_size),
+        computation=_computation(attention, compute_dtype),
+    )
 
 
-def _image_inputs(section: Section) -> Callable:
-    return construct(lookup(IMAGE_INPUTS, section, "model.inputs"), section, "model.inputs")
+def perceiver_io_autoencoder(
+    image: Section,
+    audio: Section,
+    label: Section,
+    output_dim: int,
+    encoder: Section,
+    decoder: Section,
+    attention: Section,
+    compute_dtype: str,
+) -> PerceiverIO:
+    """Perceiver IO that compresses video, sound and a class label (Perceiver IO, section 4.3).
+
+    Any of the three may be missing from the input; all can be asked for. `output_dim` is the width
+    that decoded vectors of all modalities are projected to before a layer of their own.
+    """
+    parts = {
+        "audio": construct(audio_part, audio, "model.audio"),
+        "image": construct(video_part, image, "model.image"),
+        "label": construct(label_part, label, "model.label"),
+    }
+    shared = PositionProjection(output_dim)
+    return PerceiverIO(
+        inputs=ModalityTokens({name: part.tokens for name, part in parts.items()}, 4),
+        encoder=construct(Encoder, encoder, "model.encoder"),
+        queries=ModalityQueries({name: part.queries for name, part in parts.items()}, 2),
+        decoder=construct(Decoder, decoder, "model.decoder"),
+        outputs={name: SharedProjection(shared, part.output) for name, part in parts.items()},
+        computation=_computation(attention, compute_dtype),
+    )
 
 
 def _computation(attention: Section, compute_dtype: str) -> Computation:
@@ -149,16 +214,12 @@ def _computation(attention: Section, compute_dtype: str) -> Computation:
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-IMAGE_INPUTS = {
-    "fourier_pixels": fourier_pixels,
-    "learned_pixels": learned_pixels,
-    "conv_features": conv_features,
-    "linear_patches": linear_patches,
-    "permuted": permuted,
-}
-
 BUILDERS = {
     "perceiver_io_classifier": perceiver_io_classifier,
     "perceiver_classifier": perceiver_classifier,
+    "perceiver_io_masked_lm": perceiver_io_masked_lm,
+    "perceiver_io_text_classifier": perceiver_io_text_classifier,
+    "perceiver_io_flow": perceiver_io_flow,
+    "perceiver_io_autoencoder": perceiver_io_autoencoder,
     "convnet_classifier": ConvNet,
 }

@@ -21,6 +21,7 @@ class LatentStack(hk.Module):
         qk_dim: total width of queries and keys; None for that of the latents.
         v_dim: total width of values; None for that of the latents.
         widening: width of the MLP's hidden layer over that of the latents.
+        exact_gelu: as in `MLP`.
         dropout: rate on the residual branches.
         attention_dropout: rate on attention weights.
         remat: whether the gradient recomputes each layer instead of storing what is inside it.
@@ -33,6 +34,7 @@ class LatentStack(hk.Module):
         qk_dim: int | None = None,
         v_dim: int | None = None,
         widening: int = 1,
+        exact_gelu: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         remat: bool = False,
@@ -41,7 +43,7 @@ class LatentStack(hk.Module):
         super().__init__(name=name)
         self._num_layers, self._remat = num_layers, remat
         self._num_heads, self._qk_dim, self._v_dim = num_heads, qk_dim, v_dim
-        self._widening = widening
+        self._widening, self._exact_gelu = widening, exact_gelu
         self._dropout, self._attention_dropout = dropout, attention_dropout
 
     def __call__(self, latents: Float[Array, "B N D"], is_training: bool) -> Array:
@@ -53,6 +55,7 @@ class LatentStack(hk.Module):
                 qk_dim=self._qk_dim or x.shape[-1],
                 v_dim=self._v_dim or x.shape[-1],
                 widening=self._widening,
+                exact_gelu=self._exact_gelu,
                 dropout=self._dropout,
                 attention_dropout=self._attention_dropout,
             )

@@ -1,4 +1,4 @@
-"""The linear maps around attention, and how those of one-head attention fold into each other.
+"""The linear maps around attention, and how they fold into each other.
 
 With one head, (x Wk) . q = x . (q Wk^T) and A (x Wv) = (A x) Wv: the projection of the many can
 move to the side of the few, and adjacent maps multiply into one. The function stays the same:
@@ -6,9 +6,12 @@ move to the side of the few, and adjacent maps multiply into one. The function s
 - a key bias adds the same number to every logit of a query, which softmax ignores;
 - a query bias adds one number per key;
 - a value bias passes through the weights, which sum to one (unless dropout thins them).
+
+Maps with nothing between them multiply into one: a decoder's MLP ends in a linear layer, and its
+outputs begin with another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -26,6 +29,23 @@ class Affine(NamedTuple):
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... J"]:
         """Applies the map to the last axis."""
         return x @ self.weight + self.bias
+
+    def then(self, other: "Affine") -> "Affine":
+        """This map followed by another, as one."""
+        return Affine(self.weight @ other.weight, other(self.bias))
+
+
+class Perceptron(NamedTuple):
+    """The weights of an MLP block: a norm, a map, an activation, a map back to the same width."""
+
+    normalise: Callable[[Array], Array]
+    hidden: Affine
+    activation: Callable[[Array], Array]
+    output: Affine
+
+    def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... J"]:
+        """The residual branch: `x` itself is not added."""
+        return self.output(self.activation(self.hidden(self.normalise(x))))
 
 
 class AttentionWeights(NamedTuple):
@@ -137,6 +157,40 @@ def _value_options(weights: AttentionWeights, num_queries: int, num_inputs: int,
     ]
     late = num_queries * input_dim * v_dim + pairs * input_dim + project_outputs
     return options if dropout else [*options, (late, _identity, project_attended)]
+
+
+def merged(maps: Sequence[Affine], num_rows: int) -> list[Affine]:
+    """Maps to be applied in turn, adjacent ones multiplied where that takes fewer FLOPs.
+
+    Args:
+        maps: the maps, first one first.
+        num_rows: rows that they are applied to.
+    """
+    *others, last = maps
+    result = [last]
+    for first in reversed(others):
+        second = result[0]
+        (inputs, inner), (_, outputs) = first.weight.shape, second.weight.shape
+        together = inputs * inner * outputs + num_rows * inputs * outputs
+        if together < num_rows * (inputs * inner + inner * outputs):
+            result[0] = first.then(second)
+        else:
+            result.insert(0, first)
+    return result
+
+
+def project_residual(mlp: Perceptron, project: Affine, num_rows: int) -> Callable[[Array], Array]:
+    """The function project(x + mlp(x)) of `num_rows` rows, with the fewest FLOPs.
+
+    (x + h W) P = x P + h (W P): the MLP's last map goes straight to a narrower output.
+    """
+    width, outputs = project.weight.shape
+    if outputs * (num_rows + width) >= width * num_rows:
+        return lambda x: project(x + mlp(x))
+    direct = mlp._replace(
+        output=mlp.output.then(Affine(project.weight, jnp.zeros_like(project.bias)))
+    )
+    return lambda x: project(x) + direct(x)
 
 
 def attended_queries(

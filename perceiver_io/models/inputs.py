@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.blocks import WEIGHT_INIT
+from perceiver_io.models.layers import WEIGHT_INIT
 from perceiver_io.models.positions import Positions
 from perceiver_io.models.tokens import Tokens
 
@@ -60,24 +60,31 @@ class ConvStem(hk.Module):
 
 @dataclass(frozen=True)
 class Patches:
-    """Non-overlapping patches, each flattened in the order rows, columns, channels."""
+    """Non-overlapping patches, each flattened in the order of the axes, channels last.
 
-    patch_size: tuple[int, int]
+    patch_size: side along each axis.
+    """
 
-    def __call__(self, x: Float[Array, "B H W C"], is_training: bool) -> Float[Array, "B h w F"]:
-        """[B, H, W, C] -> [B, H/p, W/q, p q C]; raises UserError where patches do not fit."""
+    patch_size: tuple[int, ...]
+
+    def __call__(self, x: Float[Array, "B *axes C"], is_training: bool) -> Array:
+        """[B, H, W, C] -> [B, H/p, W/q, p q C], likewise for any number of axes.
+
+        Raises UserError where patches do not fit.
+        """
         del is_training
         batch, *size, channels = x.shape
-        (rows, row_rest), (columns, column_rest) = map(divmod, size, self.patch_size)
-        if row_rest or column_rest:
+        if any(side % patch for side, patch in zip(size, self.patch_size, strict=True)):
             raise UserError(
-                f"An image of {size[0]}x{size[1]} pixels does not divide into patches of "
-                f"{self.patch_size[0]}x{self.patch_size[1]}: resize or pad it to a multiple, "
-                "or change patch_size."
+                f"An input of {_by(size)} does not divide into patches of "
+                f"{_by(self.patch_size)}: resize or pad it to a multiple, or change patch_size."
             )
-        height, width = self.patch_size
-        x = x.reshape(batch, rows, height, columns, width, channels)
-        return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows, columns, -1)
+        counts = [side // patch for side, patch in zip(size, self.patch_size, strict=True)]
+        sides = [side for pair in zip(counts, self.patch_size, strict=True) for side in pair]
+        axes = len(size)
+        places, insides = range(1, 2 * axes, 2), range(2, 2 * axes + 1, 2)
+        x = x.reshape(batch, *sides, channels).transpose(0, *places, *insides, 2 * axes + 1)
+        return x.reshape(batch, *counts, -1)
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,30 @@ class LinearPatches:
         """[B, H, W, C] -> [B, H/p, W/q, channels]."""
         patches = Patches(self.patch_size)(x, is_training)
         return PointwiseConv(self.channels, name="patch_embedding")(patches, is_training)
+
+
+class FramePairs(hk.Module):
+    """Each pixel of two frames with its neighbours, through one linear layer (Perceiver IO, 4.2).
+
+    As a linear layer over the neighbourhoods of both frames, side by side, is a convolution of the
+    frames' stacked channels, no neighbourhood is ever copied out.
+
+    Args:
+        neighbourhood: side of the square around each pixel, zeros beyond the borders.
+        channels: width of the result.
+    """
+
+    def __init__(self, neighbourhood: int, channels: int, name: str = "frame_pairs"):
+        super().__init__(name=name)
+        self._neighbourhood, self._channels = neighbourhood, channels
+
+    def __call__(self, x: Float[Array, "B 2 H W C"], is_training: bool) -> Float[Array, "B H W F"]:
+        """[B, 2, H, W, C] -> [B, H, W, channels]."""
+        del is_training
+        stacked = jnp.concatenate([x[:, 0], x[:, 1]], axis=-1)
+        return hk.Conv2D(self._channels, self._neighbourhood, w_init=WEIGHT_INIT, name="conv")(
+            stacked
+        )
 
 
 def concatenate_positions(features: Array, positions: Array) -> Tokens:
@@ -153,3 +184,7 @@ class PermutedTokens:
         tokens = self.adapter(inputs, mask, is_training)
         order = np.random.default_rng(self.seed).permutation(tokens.features.shape[1])
         return jax.tree.map(lambda x: x[:, order], tokens)
+
+
+def _by(size) -> str:
+    return "x".join(map(str, size))

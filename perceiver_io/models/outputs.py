@@ -1,15 +1,18 @@
 """Output adapters: the decoded array -> class logits, values at each position.
 
-An adapter has two halves: `project`, position by position, so that a decoder may run it on any
-piece of the queries, and `arrange`, on all the projected positions together.
+An adapter has two halves. `maps(width)` are linear maps from the decoded width, applied at each
+position one after the other; they are given as weights, so that the decoder can fold them into each
+other and into its own last layer. `arrange` puts all the results together in their final shape.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import haiku as hk
 from jaxtyping import Array, Float
 
-from perceiver_io.models.blocks import WEIGHT_INIT
+from perceiver_io.models.folding import Affine
+from perceiver_io.models.layers import WEIGHT_INIT, Projection
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,14 @@ class PositionProjection:
     init_scale: float = 1.0
     name: str = "output"
 
-    def project(self, x: Float[Array, "B O C"]) -> Float[Array, "B O E"]:
+    def maps(self, width: int) -> list[Affine]:
         """The layer."""
         init = (
             hk.initializers.VarianceScaling(self.init_scale, "fan_in", "truncated_normal")
             if self.init_scale
             else hk.initializers.Constant(0)
         )
-        return hk.Linear(self.dim, w_init=init, name=self.name)(x)
+        return [Projection(self.dim, self.name, init)(width)]
 
     def arrange(self, x: Float[Array, "B O E"]) -> Float[Array, "B O E"]:
         """Positions stay as they are."""
@@ -43,14 +46,75 @@ class ClassLogits:
     """Logits of one query."""
 
     num_classes: int
+    name: str = "logits"
 
-    def project(self, x: Float[Array, "B O C"]) -> Float[Array, "B O E"]:
+    def maps(self, width: int) -> list[Affine]:
         """A linear layer to the classes."""
-        return PositionProjection(self.num_classes, name="logits").project(x)
+        return PositionProjection(self.num_classes, name=self.name).maps(width)
 
     def arrange(self, x: Float[Array, "B 1 E"]) -> Float[Array, "B E"]:
         """Drops the axis of the single query."""
         return x[:, 0]
+
+
+@dataclass(frozen=True)
+class SharedProjection:
+    """A linear layer that several modalities share, before a modality's own adapter."""
+
+    shared: PositionProjection
+    own: PositionProjection | ClassLogits
+
+    def maps(self, width: int) -> list[Affine]:
+        """Both layers."""
+        return [*self.shared.maps(width), *self.own.maps(self.shared.dim)]
+
+    def arrange(self, x: Float[Array, "B O E"]) -> Array:
+        """As the modality's own adapter."""
+        return self.own.arrange(x)
+
+
+class TiedLogits(hk.Module):
+    """Logits of tokens by their own input embeddings, with a learned bias each.
+
+    Args:
+        embeddings: gives the table of embeddings [V, C].
+    """
+
+    def __init__(self, embeddings: Callable[[], Array], name: str = "logits"):
+        super().__init__(name=name)
+        self._embeddings = embeddings
+
+    def maps(self, width: int) -> list[Affine]:
+        """The transposed table; `width` must be that of the embeddings."""
+        del width
+        table = self._embeddings()
+        bias = hk.get_parameter("b", [table.shape[0]], init=hk.initializers.Constant(0))
+        return [Affine(table.T, bias)]
+
+    def arrange(self, x: Float[Array, "B O V"]) -> Float[Array, "B O V"]:
+        """Positions stay as they are."""
+        return x
+
+
+@dataclass(frozen=True)
+class FlowField:
+    """Optical flow at each pixel, in pixels (Perceiver IO, section 4.2).
+
+    image_size: height and width.
+    scale: pixels that one unit of the linear layer's output stands for. The published models divide
+        by 100 and learn flow in units of 20 pixels.
+    """
+
+    image_size: tuple[int, int]
+    scale: float = 20 / 100
+
+    def maps(self, width: int) -> list[Affine]:
+        """A linear layer to the two coordinates, which starts from zero flow."""
+        return PositionProjection(2, init_scale=0.0).maps(width)
+
+    def arrange(self, x: Float[Array, "B O 2"]) -> Float[Array, "B H W 2"]:
+        """The field, scaled: displacement to the right and down."""
+        return (x * self.scale).reshape(-1, *self.image_size, 2)
 
 
 @dataclass(frozen=True)

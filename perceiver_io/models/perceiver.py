@@ -1,7 +1,7 @@
 """Perceiver IO (2107.14795) and the original Perceiver (2103.03206), from the same parts."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,11 +15,12 @@ from perceiver_io.construct import construct
 from perceiver_io.models.attention import AttentionForm, attention_form
 from perceiver_io.models.blocks import CrossAttend
 from perceiver_io.models.chunks import choose_chunk_size, num_rows, split_rows
+from perceiver_io.models.folding import Affine
 from perceiver_io.models.tokens import Tokens
 
 
 class Decoder(hk.Module):
-    """Queries read the latents; a projection follows (Perceiver IO, section 3.1).
+    """Queries read the latents; linear maps follow (Perceiver IO, section 3.1).
 
     Args:
         cross_attend: keyword arguments of `CrossAttend`.
@@ -40,29 +41,25 @@ class Decoder(hk.Module):
         self,
         queries: Tokens,
         latents: Float[Array, "B N D"],
-        project: Callable[[Array], Array],
+        outputs: Callable[[int], Sequence[Affine]],
         is_training: bool,
     ) -> Float[Array, "B O E"]:
-        """Decodes `queries`; `project` is applied to each piece of the result."""
+        """Decodes `queries` and applies the linear maps that `outputs` gives for their width."""
         num_queries = num_rows(queries)
         block = construct(CrossAttend, self._cross_attend, "model.decoder.cross_attend").over(
             Tokens(latents),
             query_dim=queries.width,
             num_queries=num_queries,
             is_training=is_training,
+            outputs=outputs(queries.width),
         )
 
         def decode(part: Tokens) -> Array:
-            return self._project(project, block(part.joined(), part.mask))
+            return block(part.joined(), part.mask)
 
         if self._query_chunk_size is None or num_queries <= self._query_chunk_size:
             return decode(queries)
         return _map_chunks(decode, queries, choose_chunk_size(num_queries, self._query_chunk_size))
-
-    @hk.name_like("__call__")
-    def _project(self, project: Callable[[Array], Array], x: Array) -> Array:
-        # A call of its own, in which layers get the same names for every chunk that is traced.
-        return project(x)
 
 
 def _map_chunks(decode: Callable[[Tokens], Array], queries: Tokens, size: int) -> Array:
@@ -178,7 +175,7 @@ class PerceiverIO:
         if query_mask is not None:
             queries = queries._replace(mask=query_mask)
         queries = queries.astype(self.computation.dtype)
-        decoded = self.decoder(queries, encoded.latents, output.project, is_training)
+        decoded = self.decoder(queries, encoded.latents, output.maps, is_training)
         return output.arrange(decoded).astype(jnp.float32)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.blocks import WEIGHT_INIT
+from perceiver_io.models.layers import WEIGHT_INIT
 
 EMBEDDING_INIT = hk.initializers.TruncatedNormal(0.02)
 
@@ -111,16 +111,17 @@ class LearnedPositions(hk.Module):
 
     def __init__(self, num_positions: int, dim: int, name: str = "positions"):
         super().__init__(name=name)
-        self._shape = (num_positions, dim)
+        self.num_positions, self._dim = num_positions, dim
 
     def _embeddings(self) -> Float[Array, "M P"]:
-        return hk.get_parameter("embeddings", self._shape, init=EMBEDDING_INIT)
+        shape = (self.num_positions, self._dim)
+        return hk.get_parameter("embeddings", shape, init=EMBEDDING_INIT)
 
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
         """All embeddings, for a grid of just as many points."""
-        if math.prod(shape) != self._shape[0]:
+        if math.prod(shape) != self.num_positions:
             raise UserError(
-                f"The model has learned positions for {self._shape[0]} inputs, but a grid of "
+                f"The model has learned positions for {self.num_positions} inputs, but a grid of "
                 f"{shape} has {math.prod(shape)}: use the size the model was built for, or a "
                 "model with Fourier positions, which take any size."
             )

@@ -1,0 +1,128 @@
+"""From config sections to the parts of models: image inputs, and the modalities of autoencoders."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from perceiver_io.construct import construct, lookup
+from perceiver_io.errors import UserError
+from perceiver_io.models.inputs import (
+    ArrayTokens,
+    ConvStem,
+    LinearPatches,
+    Patches,
+    PermutedTokens,
+    PointwiseConv,
+    RawValues,
+    ReadyTokens,
+)
+from perceiver_io.models.modalities import Modality
+from perceiver_io.models.outputs import ClassLogits, PositionProjection
+from perceiver_io.models.positions import FourierPositions, LearnedPositions, ProjectedPositions
+from perceiver_io.models.queries import LearnedQueries, PositionQueries
+
+Section = Mapping[str, Any]
+Size = tuple[int, int]
+
+
+def image_inputs(section: Section) -> Callable:
+    """The input adapter of images that a section's `name` chooses."""
+    return construct(lookup(IMAGE_INPUTS, section, "model.inputs"), section, "model.inputs")
+
+
+def fourier_pixels(image_size: Size, num_bands: int) -> ArrayTokens:
+    """Each pixel with its Fourier position."""
+    return ArrayTokens(RawValues(), FourierPositions(num_bands, image_size))
+
+
+def learned_pixels(image_size: Size, channels: int) -> ArrayTokens:
+    """Each pixel through a 1x1 convolution, with a learned and projected position as wide."""
+    positions = LearnedPositions(image_size[0] * image_size[1], channels)
+    return ArrayTokens(PointwiseConv(channels), ProjectedPositions(positions, channels))
+
+
+def conv_features(image_size: Size, channels: int, num_bands: int) -> ArrayTokens:
+    """A convolutional stem at a quarter of the resolution, with Fourier positions.
+
+    Raises UserError for images under 4x4 pixels, of which the stem leaves a single position.
+    """
+    if min(image_size) < 4:
+        raise UserError(
+            f"image_size={image_size} is too small for the convolutional stem, which shrinks "
+            "images four times: use at least 4x4 pixels, or the inputs 'fourier_pixels'."
+        )
+    grid = (-(-image_size[0] // 4), -(-image_size[1] // 4))
+    return ArrayTokens(ConvStem(channels), FourierPositions(num_bands, grid))
+
+
+def linear_patches(
+    image_size: Size, patch_size: Size, channels: int, num_bands: int
+) -> ArrayTokens:
+    """Patches through a linear layer, with Fourier positions. UserError where they do not fit."""
+    for pixels, patch in zip(image_size, patch_size, strict=True):
+        if pixels % patch:
+            raise UserError(
+                f"image_size={image_size} does not divide into patches of {patch_size} pixels: "
+                "set inputs.patch_size to divisors of both sides, or change the image size."
+            )
+    grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
+    return ArrayTokens(LinearPatches(patch_size, channels), FourierPositions(num_bands, grid))
+
+
+def permuted(inputs: Section, seed: int) -> PermutedTokens:
+    """Other inputs with their tokens in one fixed random order."""
+    return PermutedTokens(image_inputs(inputs), seed)
+
+
+IMAGE_INPUTS = {
+    "fourier_pixels": fourier_pixels,
+    "learned_pixels": learned_pixels,
+    "conv_features": conv_features,
+    "linear_patches": linear_patches,
+    "permuted": permuted,
+}
+
+
+class Part(NamedTuple):
+    """What one modality of an autoencoder consists of."""
+
+    tokens: Modality
+    queries: Callable
+    output: PositionProjection | ClassLogits
+
+
+def video_part(shape: Sequence[int], patch_size: Size, resolution: Sequence[int], num_bands: int):
+    """Frames [B, *shape, 3] in patches, decoded pixel by pixel."""
+    positions = FourierPositions(num_bands, tuple(resolution))
+    patch = (1, *patch_size)
+    tokens = math.prod(side // p for side, p in zip(shape, patch, strict=True))
+    width = 3 * math.prod(patch) + positions.width
+    return Part(
+        Modality(ArrayTokens(Patches(patch), positions), tokens, width),
+        PositionQueries(positions, tuple(shape)),
+        PositionProjection(3, name="image_values"),
+    )
+
+
+def audio_part(num_samples: int, samples_per_patch: int, num_bands: int) -> Part:
+    """Sound [B, num_samples, 1] in patches, decoded patch by patch."""
+    num_patches = num_samples // samples_per_patch
+    positions = FourierPositions(num_bands, (num_samples,))
+    return Part(
+        Modality(
+            ArrayTokens(Patches((samples_per_patch,)), positions),
+            num_patches,
+            samples_per_patch + positions.width,
+        ),
+        PositionQueries(positions, (num_patches,)),
+        PositionProjection(samples_per_patch, name="audio_values"),
+    )
+
+
+def label_part(num_classes: int, query_dim: int) -> Part:
+    """A class as probabilities [B, 1, num_classes], decoded as logits [B, num_classes]."""
+    return Part(
+        Modality(ReadyTokens(), 1, num_classes),
+        LearnedQueries(1, query_dim, name="label_query"),
+        ClassLogits(num_classes, name="label_logits"),
+    )

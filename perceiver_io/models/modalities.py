@@ -1,0 +1,85 @@
+"""Several modalities in one model: their tokens padded to one width and put in a row.
+
+Modalities always come in alphabetical order, whatever the order of a dict.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.positions import EMBEDDING_INIT
+from perceiver_io.models.queries import PaddedChannels
+from perceiver_io.models.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One kind of input: its adapter, and how many tokens of which width that gives."""
+
+    adapter: Callable[[Array, Array | None, bool], Tokens]
+    num_tokens: int
+    width: int
+
+
+@dataclass(frozen=True)
+class ModalityTokens:
+    """Tokens of all modalities in a row (Perceiver IO, section 4.3).
+
+    Each is padded with learned channels, so that the model can tell which modality a token belongs
+    to. A modality that is not given stands as its learned mask token in every place.
+
+    parts: the modalities by name.
+    extra_channels: the common width is that of the widest modality plus this.
+    """
+
+    parts: Mapping[str, Modality]
+    extra_channels: int
+
+    def __call__(
+        self, inputs: Mapping[str, Any], mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> Tokens:
+        """The tokens of the modalities in `inputs`, and mask tokens for the others.
+
+        Raises UserError for a modality that the model does not have, or if none is given.
+        """
+        unknown = set(inputs) - set(self.parts)
+        if unknown or not inputs:
+            raise UserError(
+                f"The inputs are {sorted(inputs)}, but the model takes one or more of "
+                f"{sorted(self.parts)}."
+            )
+        batch = len(next(iter(inputs.values())))
+        rows = [
+            self._tokens(name, inputs.get(name), batch, is_training) for name in sorted(self.parts)
+        ]
+        return Tokens(jnp.concatenate(rows, axis=1), mask=mask)
+
+    def _tokens(
+        self, name: str, given: Array | None, batch: int, is_training: bool
+    ) -> Float[Array, "B M D"]:
+        part = self.parts[name]
+        width = max(part.width for part in self.parts.values()) + self.extra_channels
+        nothing = Tokens(jnp.zeros((1, part.num_tokens, part.width)))
+        tokens = nothing if given is None else part.adapter(given, None, is_training)
+        # Both are made in either case: which parameters there are does not depend on the input.
+        padded = PaddedChannels(width, name=f"{name}_padding")(tokens).features
+        hidden = MaskToken(width, name=f"{name}_mask_token")()
+        shape = (batch, part.num_tokens, width)
+        return jnp.broadcast_to(hidden, shape) if given is None else padded
+
+
+class MaskToken(hk.Module):
+    """A learned vector that stands for tokens that are not given."""
+
+    def __init__(self, width: int, name: str):
+        super().__init__(name=name)
+        self._width = width
+
+    def __call__(self) -> Float[Array, " D"]:
+        """The vector."""
+        return hk.get_parameter("embeddings", [self._width], init=EMBEDDING_INIT)

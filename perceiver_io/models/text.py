@@ -1,0 +1,69 @@
+"""Text: embedded token ids as inputs, a query at each token's place."""
+
+from dataclasses import dataclass
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.positions import EMBEDDING_INIT, LearnedPositions
+from perceiver_io.models.tokens import Tokens
+
+
+class Embeddings(hk.Module):
+    """A learned vector for each of `vocab_size` token ids."""
+
+    def __init__(self, vocab_size: int, dim: int, name: str = "embeddings"):
+        super().__init__(name=name)
+        self._shape = (vocab_size, dim)
+
+    @hk.name_like("__call__")
+    def table(self) -> Float[Array, "V C"]:
+        """All vectors."""
+        return hk.get_parameter("embeddings", self._shape, init=EMBEDDING_INIT)
+
+    def __call__(self, ids: Int[Array, "B M"]) -> Float[Array, "B M C"]:
+        """The vectors of `ids`."""
+        return self.table()[ids]
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Token ids, embedded, with a learned position added to each (Perceiver IO, section 4.1)."""
+
+    embeddings: Embeddings
+    positions: LearnedPositions
+
+    def __call__(
+        self, inputs: Int[Array, "B M"], mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> Tokens:
+        """The tokens of texts of any length up to the number of positions."""
+        del is_training
+        return Tokens(self.embeddings(inputs) + first(self.positions, inputs.shape[1]), mask=mask)
+
+
+@dataclass(frozen=True)
+class TokenQueries:
+    """A learned query for each place of the input, the same for every text.
+
+    Without it a shorter text would be asked for as many outputs as the longest one.
+    """
+
+    positions: LearnedPositions
+
+    def __call__(self, tokens: Tokens, query: Int[Array, "B O"] | None) -> Tokens:
+        """The queries of all input places, [1, M, C], or of the places `query`, [B, O, C]."""
+        if query is None:
+            return Tokens(first(self.positions, tokens.features.shape[1]))
+        return Tokens(self.positions.at(query))
+
+
+def first(positions: LearnedPositions, length: int) -> Float[Array, "1 M P"]:
+    """The positions of the first `length` places. Raises UserError where there are fewer."""
+    if length > positions.num_positions:
+        raise UserError(
+            f"A text of {length} tokens is longer than the {positions.num_positions} positions "
+            "that the model has: cut it, or set model.max_length to its length and train."
+        )
+    return positions.at(jnp.arange(length)[None])
