@@ -1,0 +1,1 @@
+"""Published weights in and out: their files, and their names in our models."""
