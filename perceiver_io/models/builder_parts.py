@@ -41,7 +41,9 @@ def learned_pixels(image_size: Size, channels: int) -> ArrayTokens:
     return ArrayTokens(PointwiseConv(channels), ProjectedPositions(positions, channels))
 
 
-def conv_features(image_size: Size, channels: int, num_bands: int) -> ArrayTokens:
+def conv_features(
+    image_size: Size, channels: int, num_bands: int, pytorch_padding: bool = False
+) -> ArrayTokens:
     """A convolutional stem at a quarter of the resolution, with Fourier positions.
 
     Raises UserError for images under 4x4 pixels, of which the stem leaves a single position.
@@ -52,7 +54,7 @@ def conv_features(image_size: Size, channels: int, num_bands: int) -> ArrayToken
             "images four times: use at least 4x4 pixels, or the inputs 'fourier_pixels'."
         )
     grid = (-(-image_size[0] // 4), -(-image_size[1] // 4))
-    return ArrayTokens(ConvStem(channels), FourierPositions(num_bands, grid))
+    return ArrayTokens(ConvStem(channels, pytorch_padding), FourierPositions(num_bands, grid))
 
 
 def linear_patches(

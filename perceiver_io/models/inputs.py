@@ -41,21 +41,33 @@ class PointwiseConv:
 
 
 class ConvStem(hk.Module):
-    """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max pool of stride 2: ResNet's start."""
+    """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max pool of stride 2: ResNet's start.
 
-    def __init__(self, channels: int, name: str = "conv_stem"):
+    Args:
+        channels: width of the result.
+        pytorch_padding: whether the image is padded alike on all sides and the pool drops what
+            does not fill it, as the published PyTorch models do. It shifts the features by a pixel
+            and leaves one row and column less.
+    """
+
+    def __init__(self, channels: int, pytorch_padding: bool = False, name: str = "conv_stem"):
         super().__init__(name=name)
         self._channels = channels
+        self._conv_padding = ((3, 3), (3, 3)) if pytorch_padding else "SAME"
+        self._pool_padding = "VALID" if pytorch_padding else "SAME"
 
     def __call__(self, x: Float[Array, "B H W C"], is_training: bool) -> Float[Array, "B h w F"]:
         """An image to a quarter of its height and width, rounded up."""
         dtype = x.dtype
-        x = hk.Conv2D(self._channels, 7, stride=2, with_bias=False, name="conv")(x)
+        conv = hk.Conv2D(
+            self._channels, 7, stride=2, padding=self._conv_padding, with_bias=False, name="conv"
+        )
+        x = conv(x)
         norm = hk.BatchNorm(
             create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, name="batch_norm"
         )
         x = jax.nn.relu(norm(x.astype(jnp.float32), is_training).astype(dtype))
-        return hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+        return hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), self._pool_padding)
 
 
 @dataclass(frozen=True)

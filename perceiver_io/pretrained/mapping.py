@@ -1,0 +1,171 @@
+"""Links between the arrays of this project's models and those of published files.
+
+A list of links says where every array of a model is found in a published file, and in which layout.
+It is read in both directions, so that what is written is the inverse of what is read.
+
+Arrays have flat names here: `params/MODULE/NAME` and `model_state/MODULE/NAME` for ours.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perceiver_io.construct import listing
+from perceiver_io.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+Tree = dict[str, dict[str, Any]]
+
+# More names than this in one error hide what is wrong instead of showing it.
+_MAX_LISTED = 12
+
+
+class Layout(NamedTuple):
+    """How one array of ours is laid out in a published file, in both directions."""
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_theirs: Callable[[np.ndarray], np.ndarray]
+
+
+SAME = Layout(lambda x: x, lambda x: x)
+TRANSPOSED = Layout(np.transpose, np.transpose)
+# PyTorch keeps convolution weights as [output, input, height, width].
+CONVOLUTION = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+
+
+def row(axes: int = 1) -> Layout:
+    """A vector [C] of ours that has `axes` leading axes of length 1 in the file."""
+    leading = (1,) * axes
+    return Layout(lambda x: x.reshape(-1), lambda x: x.reshape(*leading, -1))
+
+
+def frame_pair(neighbourhood: int) -> Layout:
+    """A linear layer [2 k k C, F] over the neighbourhoods of two frames, as a convolution of ours.
+
+    The rows of theirs go through frames, rows, columns, colours. A convolution over stacked frames
+    has them in the order rows, columns, frames, colours: [k, k, 2 C, F].
+    """
+    k = neighbourhood
+
+    def to_ours(x):
+        rows, outputs = x.shape
+        frames = x.reshape(2, k, k, rows // (2 * k * k), outputs)
+        return frames.transpose(1, 2, 0, 3, 4).reshape(k, k, -1, outputs)
+
+    def to_theirs(x):
+        outputs = x.shape[-1]
+        return x.reshape(k, k, 2, -1, outputs).transpose(2, 0, 1, 3, 4).reshape(-1, outputs)
+
+    return Layout(to_ours, to_theirs)
+
+
+def followed_by(first: Layout, second: Layout) -> Layout:
+    """`first` on the file's array, then `second`."""
+    return Layout(
+        lambda x: second.to_ours(first.to_ours(x)),
+        lambda x: first.to_theirs(second.to_theirs(x)),
+    )
+
+
+class Link(NamedTuple):
+    """One array of ours and the array of theirs that holds it.
+
+    ours: its flat name.
+    theirs: the name in the file; one for each layer where ours is a stack [L, ...].
+    layout: of each of theirs.
+    """
+
+    ours: str
+    theirs: str | tuple[str, ...]
+    layout: Layout = SAME
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All names in the file."""
+        return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+
+
+def renamed(links: Sequence[Link], published: Mapping[str, np.ndarray], where: str) -> Arrays:
+    """The arrays of a published file under our names and in our layout.
+
+    Raises UserError listing what is missing, what is unexpected and what does not stack.
+    """
+    known = {name for link in links for name in link.sources}
+    problems = _problems("missing", known - set(published))
+    problems += _problems("unexpected", set(published) - known)
+    if problems:
+        raise UserError(
+            f"{where} does not hold the model that it looks like: {'; '.join(problems)}."
+        )
+    arrays, misshapen = {}, []
+    for link in links:
+        try:
+            parts = [link.layout.to_ours(np.asarray(published[name])) for name in link.sources]
+            arrays[link.ours] = parts[0] if isinstance(link.theirs, str) else np.stack(parts)
+        except ValueError:
+            misshapen += [f"{name} {published[name].shape}" for name in link.sources]
+    if misshapen:
+        raise UserError(f"{where} has {_problems('of wrong shape', misshapen)[0]}.")
+    return arrays
+
+
+def restored(links: Sequence[Link], arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """The inverse of `renamed`: our arrays under the published names and in their layout."""
+    published = {}
+    for link in links:
+        value = np.asarray(arrays[link.ours])
+        parts = [value] if isinstance(link.theirs, str) else list(value)
+        for name, part in zip(link.sources, parts, strict=True):
+            published[name] = np.asarray(link.layout.to_theirs(part), order="C")
+    return published
+
+
+def check_shapes(
+    links: Sequence[Link], arrays: Arrays, wanted: Mapping[str, Any], where: str
+) -> None:
+    """Raises UserError unless renamed arrays are just those of a model, with its shapes.
+
+    Args:
+        links: as the arrays were renamed by, for their names in the file.
+        arrays: the renamed arrays.
+        wanted: the model's arrays or shapes by the same names.
+        where: the file, for the error.
+    """
+    sources = {link.ours: link.sources[0] for link in links}
+    wrong = [
+        f"{sources[name]} has {arrays[name].shape} where {wanted[name].shape} belongs"
+        for name in arrays
+        if name in wanted and arrays[name].shape != wanted[name].shape
+    ]
+    problems = _problems("of another shape", wrong)
+    problems += _problems("not in the model", {sources[n] for n in arrays if n not in wanted})
+    problems += _problems("missing", set(wanted) - set(arrays))
+    if problems:
+        raise UserError(
+            f"{where} does not fit the model of the sizes that it shows (in this project's axes): "
+            f"{'; '.join(problems)}. The file is damaged, or its settings are others than given."
+        )
+
+
+def flat(tree: Tree, collection: str) -> Arrays:
+    """A Haiku tree of modules as flat names `COLLECTION/MODULE/NAME`."""
+    return {f"{collection}/{module}/{n}": x for module, xs in tree.items() for n, x in xs.items()}
+
+
+def nested(arrays: Mapping[str, Any], collection: str) -> Tree:
+    """The inverse of `flat`, for the names of one collection."""
+    tree: Tree = {}
+    for name, value in arrays.items():
+        if name.startswith(f"{collection}/"):
+            module, _, leaf = name.removeprefix(f"{collection}/").rpartition("/")
+            tree.setdefault(module, {})[leaf] = value
+    return tree
+
+
+def _problems(what: str, names: Iterable[str]) -> list[str]:
+    names = sorted(names)
+    if not names:
+        return []
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return [f"{len(names)} {what}: {listing(names[:_MAX_LISTED])}{more}"]

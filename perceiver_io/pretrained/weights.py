@@ -1,0 +1,109 @@
+"""Published weights as a model section and its arrays, whichever family a file is of."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.builders import Model, build
+from perceiver_io.pretrained import deepmind, huggingface
+from perceiver_io.pretrained.mapping import (
+    Arrays,
+    Link,
+    Tree,
+    check_shapes,
+    flat,
+    nested,
+    renamed,
+)
+from perceiver_io.pretrained.pickles import read_pickle
+from perceiver_io.pretrained.safetensors_files import read_folder
+
+
+class Weights(NamedTuple):
+    """A model with its trained arrays.
+
+    model: the config section that `perceiver_io.models.builders.build` makes the model of.
+    params: its parameters.
+    model_state: its state, batch-norm statistics.
+    class_names: the names of its classes, where the file has them.
+    """
+
+    model: dict[str, Any]
+    params: Tree
+    model_state: Tree
+    class_names: tuple[str, ...] | None = None
+
+
+def load(path: str | Path, **settings: Any) -> Weights:
+    """Published weights: a folder of Hugging Face, or a pickle of the original family.
+
+    Sizes come from the file. `settings` are those that an original checkpoint does not show, where
+    they are not as published: `num_heads`, `num_blocks`, `image_size`, ..., see the functions
+    `_..._section` in `deepmind.py`.
+
+    Raises UserError for a file of neither kind, and one that lists by name what is missing,
+    unexpected or of another shape.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise UserError(f"There are no weights at {path}: give a published file or folder.")
+    if path.is_dir():
+        return load_huggingface(path)
+    if path.suffix in (".safetensors", ".bin", ".json"):
+        raise UserError(
+            f"{path} is one file of a Hugging Face checkpoint: give the folder that holds it "
+            "together with its config.json."
+        )
+    return load_deepmind(path, **settings)
+
+
+def load_deepmind(path: Path, **settings: Any) -> Weights:
+    """A pickle of a Haiku parameter tree, as the papers' authors publish them."""
+    published = deepmind.split_tree(read_pickle(path), str(path))
+    kind = deepmind.KINDS[deepmind.recognise(set(published), str(path))]
+    links = kind.links(set(published))
+    arrays = renamed(links, published, str(path))
+    return _weights(kind.section(arrays, **settings), arrays, links, str(path))
+
+
+def load_huggingface(path: Path) -> Weights:
+    """A folder with `config.json` and weights."""
+    config, published = read_folder(path)
+    published = huggingface.with_step_count(published)
+    architecture = huggingface.ARCHITECTURES[huggingface.architecture(config, str(path))]
+    links = architecture.links(set(published))
+    arrays = renamed(links, published, str(path))
+    config = huggingface.complete(config)
+    weights = _weights(architecture.section(arrays, config), arrays, links, str(path))
+    return weights._replace(class_names=huggingface.class_names(config))
+
+
+def shapes(model: Model, section: dict[str, Any]) -> Arrays:
+    """Shapes of a model's parameters and state by flat names."""
+    inputs = example_inputs(section)
+    params, state = jax.eval_shape(lambda key: model.init(key, inputs=inputs), jax.random.key(0))
+    return flat(params, "params") | flat(state, "model_state")
+
+
+def example_inputs(section: dict[str, Any]) -> Any:
+    """Zeros of the shapes that a model of this section takes, for one example."""
+    if section["name"] in ("perceiver_io_masked_lm", "perceiver_io_text_classifier"):
+        return np.zeros((1, section["max_length"]), np.int32)
+    if section["name"] == "perceiver_io_flow":
+        return np.zeros((1, 2, *section["image_size"], 3), np.float32)
+    if section["name"] == "perceiver_io_autoencoder":
+        return {
+            "image": np.zeros((1, *section["image"]["shape"], 3), np.float32),
+            "audio": np.zeros((1, section["audio"]["num_samples"], 1), np.float32),
+        }
+    return np.zeros((1, *section["inputs"]["image_size"], 3), np.float32)
+
+
+def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: str) -> Weights:
+    check_shapes(links, arrays, shapes(build(section), section), where)
+    arrays = {name: jnp.asarray(value) for name, value in arrays.items()}
+    return Weights(section, nested(arrays, "params"), nested(arrays, "model_state"))
