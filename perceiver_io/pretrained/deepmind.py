@@ -6,7 +6,7 @@ The published files are `language_perceiver_io_bytes.pickle`, `imagenet_learned_
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -47,16 +47,19 @@ DIALECT = Dialect(
 _POINTWISE = Layout(lambda x: x[0, 0], lambda x: x[None, None])
 
 
+_LAYER = re.compile(r"encoder/~/self_attention(_\d+)?/")
+
+
 class Kind(NamedTuple):
     """One published model.
 
     module: a module that no other kind has.
-    links: names of the file's modules -> links.
+    links: number of layers of the latent stack -> links.
     section: arrays under our names, and settings as keywords -> config section.
     """
 
     module: str
-    links: Callable[[set[str]], list[Link]]
+    links: Callable[[int], list[Link]]
     section: Callable[..., dict[str, Any]]
 
 
@@ -100,17 +103,19 @@ def recognise(names: set[str], where: str) -> str:
     )
 
 
+def count_layers(names: Iterable[str]) -> int:
+    """Layers of the latent stack of a file with these names."""
+    return len({match[0] for name in names if (match := _LAYER.search(name))})
+
+
 def _embeddings(ours: str, theirs: str, layout: Layout = SAME) -> Link:
     return Link(f"params/{ours}/embeddings", f"params/{theirs}/pos_embs", layout)
 
 
-def _core(names: set[str], encoder: str, decoder: str) -> list[Link]:
+def _core(num_layers: int, encoder: str, decoder: str) -> list[Link]:
     """Links of latents, encoder and decoder, whose modules have these prefixes."""
     prefix = f"params/{encoder}/~/self_attention"
-    found = {
-        match[1] for name in names if (match := re.match(rf"{re.escape(prefix)}(_\d+)?/", name))
-    }
-    layers = [prefix] + [f"{prefix}_{i}" for i in range(1, len(found))]
+    layers = [prefix] + [f"{prefix}_{i}" for i in range(1, num_layers)]
     latents = f"params/{encoder}/~/trainable_position_encoding/pos_embs"
     return [
         Link("params/encoder/latents", latents),
@@ -128,9 +133,9 @@ def _linear(ours: str, theirs: str) -> list[Link]:
     return DIALECT.linear_links(f"params/{ours}", f"params/{theirs}")
 
 
-def _language(names: set[str]) -> list[Link]:
+def _language(num_layers: int) -> list[Link]:
     return [
-        *_core(names, "perceiver_encoder", "basic_decoder"),
+        *_core(num_layers, "perceiver_encoder", "basic_decoder"),
         Link("params/embeddings/embeddings", "params/embed/embeddings"),
         _embeddings("positions", "trainable_position_encoding"),
         _embeddings("query_positions", "basic_decoder/~/trainable_position_encoding"),
@@ -138,19 +143,19 @@ def _language(names: set[str]) -> list[Link]:
     ]
 
 
-def _imagenet(names: set[str]) -> list[Link]:
+def _imagenet(num_layers: int) -> list[Link]:
     decoder = "classification_decoder/~/basic_decoder"
     return [
-        *_core(names, "perceiver_encoder", decoder),
+        *_core(num_layers, "perceiver_encoder", decoder),
         *_linear("decoder/logits", f"{decoder}/output"),
         _embeddings("queries", f"{decoder}/~/trainable_position_encoding"),
     ]
 
 
-def _imagenet_learned(names: set[str]) -> list[Link]:
+def _imagenet_learned(num_layers: int) -> list[Link]:
     inputs = "image_preprocessor/~_build_network_inputs"
     return [
-        *_imagenet(names),
+        *_imagenet(num_layers),
         Link("params/conv_1x1/w", "params/image_preprocessor/~/conv2_d/w", _POINTWISE),
         Link("params/conv_1x1/b", "params/image_preprocessor/~/conv2_d/b"),
         _embeddings("positions", f"{inputs}/trainable_position_encoding"),
@@ -158,11 +163,11 @@ def _imagenet_learned(names: set[str]) -> list[Link]:
     ]
 
 
-def _imagenet_conv(names: set[str]) -> list[Link]:
+def _imagenet_conv(num_layers: int) -> list[Link]:
     stem = "image_preprocessor/~/conv2_d_downsample/~"
     ours, theirs = "model_state/conv_stem/batch_norm/~", f"model_state/{stem}/batchnorm/~"
     return [
-        *_imagenet(names),
+        *_imagenet(num_layers),
         Link("params/conv_stem/conv/w", f"params/{stem}/conv/w"),
         *(
             Link(f"params/conv_stem/batch_norm/{leaf}", f"params/{stem}/batchnorm/{leaf}")
@@ -176,10 +181,10 @@ def _imagenet_conv(names: set[str]) -> list[Link]:
     ]
 
 
-def _flow(names: set[str]) -> list[Link]:
+def _flow(num_layers: int) -> list[Link]:
     decoder = "flow_decoder/~/basic_decoder"
     return [
-        *_core(names, "perceiver_encoder", decoder),
+        *_core(num_layers, "perceiver_encoder", decoder),
         *_linear("decoder/output", f"{decoder}/output"),
         Link(
             "params/frame_pairs/conv/w", "params/image_preprocessor/patches_linear/w", frame_pair(3)
@@ -188,10 +193,10 @@ def _flow(names: set[str]) -> list[Link]:
     ]
 
 
-def _video(names: set[str]) -> list[Link]:
+def _video(num_layers: int) -> list[Link]:
     decoder = "multimodal_decoder/~/basic_decoder"
     links = [
-        *_core(names, "encoder", decoder),
+        *_core(num_layers, "encoder", decoder),
         *_linear("decoder/output", f"{decoder}/output"),
         *_linear("decoder/audio_values", "audio_postprocessor/linear"),
         *_linear("decoder/image_values", "projection_postprocessor/linear"),

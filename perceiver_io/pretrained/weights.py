@@ -1,5 +1,7 @@
 """Published weights as a model section and its arrays, whichever family a file is of."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.builders import Model, build
-from perceiver_io.pretrained import deepmind, huggingface
+from perceiver_io.pretrained import deepmind, huggingface, huggingface_export, huggingface_links
 from perceiver_io.pretrained.mapping import (
     Arrays,
     Link,
@@ -18,9 +20,10 @@ from perceiver_io.pretrained.mapping import (
     flat,
     nested,
     renamed,
+    restored,
 )
 from perceiver_io.pretrained.pickles import read_pickle
-from perceiver_io.pretrained.safetensors_files import read_folder
+from perceiver_io.pretrained.safetensors_files import read_folder, write_folder
 
 
 class Weights(NamedTuple):
@@ -63,23 +66,56 @@ def load(path: str | Path, **settings: Any) -> Weights:
 
 def load_deepmind(path: Path, **settings: Any) -> Weights:
     """A pickle of a Haiku parameter tree, as the papers' authors publish them."""
-    published = deepmind.split_tree(read_pickle(path), str(path))
-    kind = deepmind.KINDS[deepmind.recognise(set(published), str(path))]
-    links = kind.links(set(published))
-    arrays = renamed(links, published, str(path))
-    return _weights(kind.section(arrays, **settings), arrays, links, str(path))
+    return from_tree(read_pickle(path), str(path), **settings)
+
+
+def from_tree(tree: Any, where: str, **settings: Any) -> Weights:
+    """A tree {module: {name: array}} of an original checkpoint; `where` it is from, for errors."""
+    published = deepmind.split_tree(tree, where)
+    kind = deepmind.KINDS[deepmind.recognise(set(published), where)]
+    links = kind.links(deepmind.count_layers(published))
+    arrays = renamed(links, published, where)
+    with _sizes_explained(where):
+        section = kind.section(arrays, **settings)
+    return _weights(section, arrays, links, where)
+
+
+def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
+    """The inverse of `from_tree`: a model of one of `deepmind.KINDS` as an original checkpoint."""
+    arrays = flat(weights.params, "params") | flat(weights.model_state, "model_state")
+    links = deepmind.KINDS[kind].links(weights.model["encoder"]["latent_stack"]["num_layers"])
+    return deepmind.merge_tree(restored(links, arrays))
 
 
 def load_huggingface(path: Path) -> Weights:
     """A folder with `config.json` and weights."""
     config, published = read_folder(path)
-    published = huggingface.with_step_count(published)
-    architecture = huggingface.ARCHITECTURES[huggingface.architecture(config, str(path))]
-    links = architecture.links(set(published))
-    arrays = renamed(links, published, str(path))
     config = huggingface.complete(config)
-    weights = _weights(architecture.section(arrays, config), arrays, links, str(path))
+    published = huggingface_links.with_step_count(published)
+    name = huggingface.architecture(config, str(path))
+    links = huggingface_links.LINKS[name](huggingface_links.count_layers(published))
+    arrays = renamed(links, published, str(path))
+    with _sizes_explained(str(path)):
+        section = huggingface.SECTIONS[name](arrays, config)
+    weights = _weights(section, arrays, links, str(path))
     return weights._replace(class_names=huggingface.class_names(config))
+
+
+def save_huggingface(path: str | Path, weights: Weights) -> None:
+    """Writes a model so that `transformers` and `load` read it; what `load` gives is the same.
+
+    Args:
+        path: a folder that does not exist yet or is empty.
+        weights: a model of one of the architectures in `huggingface.SECTIONS`.
+
+    Raises UserError where transformers has no such model, naming the settings that differ.
+    """
+    arrays = flat(weights.params, "params") | flat(weights.model_state, "model_state")
+    arrays = {name: np.asarray(value) for name, value in arrays.items()}
+    config = huggingface_export.to_config(weights.model, arrays, weights.class_names)
+    (name,) = config["architectures"]
+    links = huggingface_links.LINKS[name](config["num_self_attends_per_block"])
+    write_folder(path, config, restored(links, arrays))
 
 
 def shapes(model: Model, section: dict[str, Any]) -> Arrays:
@@ -101,6 +137,19 @@ def example_inputs(section: dict[str, Any]) -> Any:
             "audio": np.zeros((1, section["audio"]["num_samples"], 1), np.float32),
         }
     return np.zeros((1, *section["inputs"]["image_size"], 3), np.float32)
+
+
+@contextlib.contextmanager
+def _sizes_explained(where: str) -> Iterator[None]:
+    """Arrays of damaged files have shapes that no sizes can be read off."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The sizes of the model in {where} cannot be told ({error}): an array or a setting of "
+            "it has another form than in the published files. Download it again, or check the "
+            "settings that were given."
+        ) from error
 
 
 def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: str) -> Weights:

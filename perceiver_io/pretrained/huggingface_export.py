@@ -1,0 +1,214 @@
+"""From a model of ours to the `config.json` with which transformers runs it.
+
+Some sizes are fixed in the code of transformers; a model of other sizes cannot be written.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from perceiver_io.construct import listing
+from perceiver_io.errors import UserError
+from perceiver_io.pretrained.huggingface import GELUS, SECTIONS, Config
+from perceiver_io.pretrained.mapping import Arrays
+from perceiver_io.pretrained.sections import Section
+
+
+class Export(NamedTuple):
+    """What an architecture of transformers takes.
+
+    model: the builder and, for image classifiers, the inputs that it stands for.
+    config: config section -> what of `config.json` only this architecture has.
+    fixed: sizes that transformers has no setting for, by their place in the section.
+    """
+
+    model: tuple[str, str | None]
+    config: Callable[[Section], Config]
+    fixed: Config
+
+
+def to_config(model: Section, arrays: Arrays, class_names: tuple[str, ...] | None) -> Config:
+    """The `config.json` of a model of ours.
+
+    Args:
+        model: its config section.
+        arrays: its arrays by flat names.
+        class_names: of a classifier; None numbers the classes.
+
+    Raises UserError where transformers has no such model, naming the settings that differ.
+    """
+    name = _architecture_of(model)
+    config = _core_config(name, model) | dict(EXPORTS[name].config(model))
+    count = model.get("num_classes") or model.get("label", {}).get("num_classes")
+    if count:
+        labels = class_names or [f"LABEL_{i}" for i in range(count)]
+        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        config["label2id"] = {label: i for i, label in enumerate(labels)}
+    stated = SECTIONS[name](arrays, config)
+    input_dim = arrays["params/encoder/cross_attend/norm_inputs/scale"].shape[0]
+    config |= _attention_channels(stated, input_dim)
+    wrong = [
+        *_differences(stated, model, "model"),
+        *_unfit_widths(stated, config, input_dim),
+        *(
+            f"model.{key} is {found}, where it has {wanted}"
+            for key, wanted in EXPORTS[name].fixed.items()
+            if (found := _entry(stated, key)) != wanted
+        ),
+    ]
+    if wrong:
+        raise UserError(f"transformers' {name} cannot hold this model: {'; '.join(wrong)}.")
+    return config
+
+
+def _architecture_of(model: Section) -> str:
+    key = model["name"], model["inputs"]["name"] if "inputs" in model else None
+    names = {export.model: name for name, export in EXPORTS.items()}
+    if key not in names:
+        known = [f"{builder} with {inputs}" if inputs else builder for builder, inputs in names]
+        raise UserError(
+            f"transformers has no model like {key[0]}{f' with {key[1]}' if key[1] else ''}. "
+            f"It has {listing(known)}."
+        )
+    return names[key]
+
+
+def _core_config(name: str, model: Section) -> dict[str, Any]:
+    """The settings of latents, encoder and latent stack."""
+    encoder = model["encoder"]
+    stack, cross = encoder["latent_stack"], encoder["cross_attend"]
+    names_of_gelu = {exact: activation for activation, exact in reversed(GELUS.items())}
+    return dict(
+        architectures=[name],
+        model_type="perceiver",
+        attention_probs_dropout_prob=stack.get("attention_dropout", 0.0),
+        num_latents=encoder["num_latents"],
+        d_latents=encoder["latent_dim"],
+        num_blocks=encoder["num_blocks"],
+        num_self_attends_per_block=stack["num_layers"],
+        num_self_attention_heads=stack["num_heads"],
+        num_cross_attention_heads=cross["num_heads"],
+        self_attention_widening_factor=stack.get("widening", 1),
+        cross_attention_widening_factor=cross.get("widening", 1),
+        use_query_residual=cross["use_query_residual"],
+        hidden_act=names_of_gelu[stack.get("exact_gelu", False)],
+    )
+
+
+def _attention_channels(stated: Section, input_dim: int) -> Config:
+    """Widths of attention, None where they are those that transformers takes by itself."""
+    encoder = stated["encoder"]
+    stack, cross = encoder["latent_stack"], encoder["cross_attend"]
+    own_qk = (cross["qk_dim"], stack["qk_dim"]) == (input_dim, encoder["latent_dim"])
+    own_v = (cross["v_dim"], stack["v_dim"]) == (cross["qk_dim"], stack["qk_dim"])
+    return dict(
+        qk_channels=None if own_qk else stack["qk_dim"],
+        v_channels=None if own_v else stack["v_dim"],
+    )
+
+
+def _unfit_widths(stated: Section, config: Config, input_dim: int) -> Iterator[str]:
+    """Widths of attention that no setting of transformers gives."""
+    encoder = stated["encoder"]
+    for block, width in (("cross_attend", input_dim), ("latent_stack", encoder["latent_dim"])):
+        qk_dim = config["qk_channels"] or width
+        v_dim = config["v_channels"] or qk_dim
+        for key, wanted in (("qk_dim", qk_dim), ("v_dim", v_dim)):
+            if encoder[block][key] != wanted:
+                yield f"model.encoder.{block}.{key} is {encoder[block][key]}, where it has {wanted}"
+
+
+def _differences(stated: Section, model: Section, where: str) -> Iterator[str]:
+    """Settings of a model that a section read from its arrays and its config.json has otherwise."""
+    for key, value in stated.items():
+        found = model.get(key)
+        if isinstance(value, Mapping) and found is not None:
+            yield from _differences(value, found, f"{where}.{key}")
+        elif key in ("use_query_residual", "exact_gelu", "pytorch_padding"):
+            if bool(found) != value:
+                yield f"{where}.{key} is {bool(found)}, where it has {value}"
+        elif found is not None and key not in _COMPUTATION and found != value:
+            yield f"{where}.{key} is {found}, where it has {value}"
+
+
+def _entry(section: Section, key: str) -> Any:
+    for part in key.split("."):
+        section = section[part]
+    return section
+
+
+def _text_config(model: Section) -> Config:
+    return dict(
+        vocab_size=model["vocab_size"],
+        max_position_embeddings=model["max_length"],
+        d_model=model["embedding_dim"],
+    )
+
+
+def _image_config(model: Section) -> Config:
+    return dict(image_size=model["inputs"]["image_size"][0])
+
+
+def _flow_config(model: Section) -> Config:
+    return dict(train_size=list(model["image_size"]))
+
+
+def _autoencoder_config(model: Section) -> Config:
+    image, audio = model["image"], model["audio"]
+    frames = image["shape"][0]
+    return dict(
+        num_frames=frames,
+        image_size=image["resolution"][1],
+        output_shape=[1, *image["shape"]],
+        audio_samples_per_frame=audio["num_samples"] // frames,
+        samples_per_patch=audio["samples_per_patch"],
+        output_num_channels=model["output_dim"],
+        _label_trainable_num_channels=model["label"]["query_dim"],
+    )
+
+
+_DECODER = "decoder.cross_attend"
+_COMPUTATION = ("query_chunk_size", "remat", "attention", "compute_dtype")
+
+EXPORTS = {
+    "PerceiverForMaskedLM": Export(
+        ("perceiver_io_masked_lm", None),
+        _text_config,
+        {f"{_DECODER}.qk_dim": 256, f"{_DECODER}.widening": 1},
+    ),
+    "PerceiverForSequenceClassification": Export(
+        ("perceiver_io_text_classifier", None),
+        _text_config,
+        {f"{_DECODER}.widening": 1},
+    ),
+    "PerceiverForImageClassificationLearned": Export(
+        ("perceiver_io_classifier", "learned_pixels"),
+        _image_config,
+        {"inputs.channels": 256, f"{_DECODER}.widening": 1},
+    ),
+    "PerceiverForImageClassificationFourier": Export(
+        ("perceiver_io_classifier", "fourier_pixels"),
+        _image_config,
+        {"inputs.num_bands": 64, f"{_DECODER}.widening": 1},
+    ),
+    "PerceiverForImageClassificationConvProcessing": Export(
+        ("perceiver_io_classifier", "conv_features"),
+        _image_config,
+        {"inputs.channels": 64, "inputs.num_bands": 64, f"{_DECODER}.widening": 1},
+    ),
+    "PerceiverForOpticalFlow": Export(
+        ("perceiver_io_flow", None),
+        _flow_config,
+        {"neighbourhood": 3, "channels": 64, "num_bands": 64, f"{_DECODER}.widening": 1},
+    ),
+    "PerceiverForMultimodalAutoencoding": Export(
+        ("perceiver_io_autoencoder", None),
+        _autoencoder_config,
+        {
+            "image.patch_size": (4, 4),
+            "image.num_bands": 32,
+            "audio.num_bands": 192,
+            f"{_DECODER}.widening": 1,
+        },
+    ),
+}
+"""By the name of an architecture."""
