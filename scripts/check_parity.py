@@ -27,6 +27,7 @@ from experiments import setup
 from perceiver_io.errors import UserError
 from perceiver_io.models.builders import build
 from perceiver_io.models.positions import subsampled_coordinates
+from perceiver_io.pretrained import deepmind
 from perceiver_io.pretrained.mapping import frame_pair
 from perceiver_io.pretrained.weights import Weights, from_tree, load, to_tree
 
@@ -172,8 +173,8 @@ def same_tree(name: str, tree: dict[str, Any]) -> bool:
     `from_tree` fails unless our builder makes just the arrays that it is given; back in the
     published names, they must be the published ones.
     """
-    published = {part: _zeros(tree[part]) for part in ("params", "state")}
-    whole = published if tree["state"] else published["params"]
+    published = {part: zeros(tree[part]) for part in ("params", "state")}
+    whole = published if deepmind.KINDS[name].with_state else published["params"]
     back = to_tree(from_tree(whole, name), name)
     count = sum(x.size for x in jax.tree.leaves(published["params"]))
     return (
@@ -182,7 +183,8 @@ def same_tree(name: str, tree: dict[str, Any]) -> bool:
     )
 
 
-def _zeros(shapes: Mapping[str, Mapping[str, list[int]]]) -> dict[str, dict[str, np.ndarray]]:
+def zeros(shapes: Mapping[str, Mapping[str, list[int]]]) -> dict[str, dict[str, np.ndarray]]:
+    """A tree of zeros of these shapes, which take no memory."""
     return {
         module: {name: np.broadcast_to(np.float32(0), shape) for name, shape in arrays.items()}
         for module, arrays in shapes.items()

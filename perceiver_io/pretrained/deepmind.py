@@ -5,12 +5,13 @@ The published files are `language_perceiver_io_bytes.pickle`, `imagenet_learned_
 `video_autoencoding_checkpoint`; which one a tree is shows in its module names.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from perceiver_io.construct import listing
+from perceiver_io.construct import listing, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained import sections
 from perceiver_io.pretrained.blocks import Dialect
@@ -56,11 +57,23 @@ class Kind(NamedTuple):
     module: a module that no other kind has.
     links: number of layers of the latent stack -> links.
     section: arrays under our names, and settings as keywords -> config section.
+    with_state: whether the file has the model's state beside its parameters, be it empty.
     """
 
     module: str
     links: Callable[[int], list[Link]]
     section: Callable[..., dict[str, Any]]
+    with_state: bool = False
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raises UserError for a setting that `section` does not take."""
+        known = list(inspect.signature(self.section).parameters)[1:]
+        for name in settings:
+            if name not in known:
+                raise UserError(
+                    f"{name} is not a setting of this model{nearest(name, known)}. Its checkpoint "
+                    f"leaves open {listing(known)}; all other sizes are in the file."
+                )
 
 
 def split_tree(tree: Any, where: str) -> Arrays:
@@ -85,10 +98,10 @@ def split_tree(tree: Any, where: str) -> Arrays:
     return flat(params, "params") | flat(state, "model_state")
 
 
-def merge_tree(arrays: Arrays) -> dict[str, Any]:
+def merge_tree(arrays: Arrays, kind: Kind) -> dict[str, Any]:
     """The inverse of `split_tree`."""
     params, state = nested(arrays, "params"), nested(arrays, "model_state")
-    return {"params": params, "state": state} if state else params
+    return {"params": params, "state": state} if kind.with_state else params
 
 
 def recognise(names: set[str], where: str) -> str:
@@ -221,9 +234,9 @@ def _language_section(arrays: Arrays, *, num_heads: int = 8) -> dict[str, Any]:
 
 
 def _imagenet_section(
+    use_query_residual: bool,
     arrays: Arrays,
     *,
-    use_query_residual: bool,
     image_size: tuple[int, int] = (224, 224),
     num_heads: int = 8,
     num_blocks: int = 8,
@@ -261,19 +274,22 @@ KINDS = {
     "imagenet_learned": Kind(
         "image_preprocessor/~/conv2_d",
         _imagenet_learned,
-        partial(_imagenet_section, use_query_residual=False),
+        partial(_imagenet_section, False),
+        with_state=True,
     ),
     "imagenet_conv": Kind(
         "image_preprocessor/~/conv2_d_downsample/~/conv",
         _imagenet_conv,
-        partial(_imagenet_section, use_query_residual=True),
+        partial(_imagenet_section, True),
+        with_state=True,
     ),
     "optical_flow": Kind("image_preprocessor/patches_linear", _flow, _flow_section),
     "video_autoencoding": Kind("multimodal_decoder/~/basic_decoder/output", _video, _video_section),
     "imagenet_fourier": Kind(
         "classification_decoder/~/basic_decoder/output",
         _imagenet,
-        partial(_imagenet_section, use_query_residual=True),
+        partial(_imagenet_section, True),
+        with_state=True,
     ),
 }
 """The published models by name; the last one has no module that others lack, so it comes last."""

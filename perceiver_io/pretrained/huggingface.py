@@ -42,6 +42,9 @@ def class_names(config: Config) -> tuple[str, ...] | None:
 
 
 def _settings(config: Config, **fixed: Any) -> Settings:
+    for key in ("num_self_attention_heads", "num_cross_attention_heads", "num_blocks"):
+        if not isinstance(config[key], int) or config[key] < 1:
+            raise UserError(f"config.json has {key}={config[key]!r}, which is no positive number.")
     return Settings(
         num_heads=config["num_self_attention_heads"],
         num_cross_heads=config["num_cross_attention_heads"],

@@ -75,6 +75,7 @@ def from_tree(tree: Any, where: str, **settings: Any) -> Weights:
     kind = deepmind.KINDS[deepmind.recognise(set(published), where)]
     links = kind.links(deepmind.count_layers(published))
     arrays = renamed(links, published, where)
+    kind.check_settings(settings)
     with _sizes_explained(where):
         section = kind.section(arrays, **settings)
     return _weights(section, arrays, links, where)
@@ -83,8 +84,9 @@ def from_tree(tree: Any, where: str, **settings: Any) -> Weights:
 def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
     """The inverse of `from_tree`: a model of one of `deepmind.KINDS` as an original checkpoint."""
     arrays = flat(weights.params, "params") | flat(weights.model_state, "model_state")
-    links = deepmind.KINDS[kind].links(weights.model["encoder"]["latent_stack"]["num_layers"])
-    return deepmind.merge_tree(restored(links, arrays))
+    published = deepmind.KINDS[kind]
+    links = published.links(weights.model["encoder"]["latent_stack"]["num_layers"])
+    return deepmind.merge_tree(restored(links, arrays), published)
 
 
 def load_huggingface(path: Path) -> Weights:
