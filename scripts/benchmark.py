@@ -93,8 +93,8 @@ def decoder_case() -> None:
     def decode(query_chunk_size):
         def block(queries, latents):
             decoder = Decoder(dict(num_heads=1, use_query_residual=False), query_chunk_size)
-            project = PositionProjection(2).project
-            return decoder(Tokens(queries), latents, project, is_training=False)
+            outputs = PositionProjection(2).maps
+            return decoder(Tokens(queries), latents, outputs, is_training=False)
 
         return block
 
