@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax
 from absl import flags
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from experiments import setup
@@ -116,8 +117,12 @@ class Run:
         warm = load_weights(config.init_from, state.params, state.model_state, config.init_prefixes)
         for what in ("loaded", "left", "unused"):
             say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
-        ema = state.ema_params is not None
-        return initial_state(warm.params, warm.model_state, self.optimizer, ema=ema)
+
+        def initialise(params: PyTree, model_state: PyTree) -> TrainState:
+            ema = config.training.ema_decay is not None
+            return initial_state(params, model_state, self.optimizer, ema=ema)
+
+        return parallel.make(initialise, state, warm.params, warm.model_state)
 
     def train(self) -> None:
         """The loop."""

@@ -194,14 +194,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
 
 
 @pytest.mark.slow
-def test_warm_start_and_profile(tmp_path, start, uninterrupted):
+@pytest.mark.parametrize(("num_devices", "fsdp"), [(1, 1), (4, 2)])
+def test_warm_start_and_profile(tmp_path, start, uninterrupted, num_devices, fsdp):
     flags = (
+        f"--config.parallel.fsdp={fsdp}",
         f"--config.init_from={uninterrupted}",
         "--config.init_prefixes=encoder",
         "--config.training.steps=4",
         "--profile_steps=2,3",
     )
-    out = finish(start(training(tmp_path, *flags)))
+    out = finish(start(training(tmp_path, *flags), num_devices))
     loaded, left = (
         next(line for line in out.splitlines() if line.startswith(f"warm start, {what}: "))
         for what in ("loaded", "left")

@@ -189,10 +189,14 @@ Strategy = Mesh | Pmap
 STRATEGIES = {"mesh": Mesh, "pmap": Pmap}
 
 
-def make(initialise: Callable[[], TrainState], template: TrainState) -> TrainState:
-    """A new state, made where the template says: no device ever holds more than its part."""
+def make(initialise: Callable[..., PyTree], template: PyTree, *arguments: PyTree) -> PyTree:
+    """`initialise(*arguments)`, made where the template says.
+
+    No device ever holds more than its part. Arrays that go into the result are arguments: what a
+    compiled function closes over is a constant in it.
+    """
     shardings = jax.tree.map(lambda x: x.sharding, template)
-    return jax.jit(initialise, out_shardings=shardings)()
+    return jax.jit(initialise, out_shardings=shardings)(*arguments)
 
 
 def local_batch_size(batch_size: int, accumulate: int) -> int:
