@@ -63,6 +63,7 @@ def start(cache):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         started.append(process)
         return process
@@ -156,6 +157,26 @@ def test_sigterm_saves_and_the_rest_follows_to_the_bit(tmp_path, start, uninterr
     expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
     for name in expected:
         np.testing.assert_array_equal(resumed[name], expected[name], name)
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_whole_group_saves_although_workers_die(tmp_path, start):
+    # A step computes little, so that it mostly waits for the workers.
+    small = ("encoder.num_latents=1", "encoder.latent_stack.num_layers=1", "inputs.channels=1")
+    process = start(
+        training(
+            tmp_path,
+            *(f"--config.model.{setting}" for setting in small),
+            "--config.data.num_workers=1",
+            "--config.training.batch_size=512",
+            "--config.training.steps=100000",
+        )
+    )
+    wait_for_checkpoint(tmp_path, 20, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    out = finish(process)
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by SIGTERM after")]
+    assert int(line.split()[5].rstrip(";")) in saved_steps(tmp_path)
 
 
 @pytest.mark.slow
