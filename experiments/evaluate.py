@@ -13,7 +13,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import setup
+from experiments import configuration, setup
 from perceiver_io.construct import construct, listing
 from perceiver_io.errors import UserError
 from perceiver_io.training.checkpoint import Checkpoints
@@ -51,15 +51,9 @@ def main() -> None:
 
 def read_config(workdir: Path) -> ConfigDict:
     """The run's config with what the flags replace. Raises UserError if there is no run."""
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise UserError(
-            f"--workdir={workdir} is no run folder: it has no config.json. Train first: "
-            "python -m experiments.train --config=FILE --workdir=DIR."
-        )
-    config = setup.read_config(str(path))
+    config = configuration.read_run(workdir)
     if CONFIG.value:
-        config.data = setup.read_config(CONFIG.value).data
+        config.data = configuration.read(CONFIG.value).data
     return setup.overridden(config)
 
 

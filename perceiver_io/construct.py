@@ -30,7 +30,7 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
         if key not in parameters:
             raise UserError(
                 f"{where}.{key} is not a setting of {factory.__name__}{nearest(key, parameters)}. "
-                f"Its settings are {listing(parameters)}."
+                f"Its settings are {listing(parameters)}.{_replacement(section, where)}"
             )
     missing = [
         name
@@ -40,7 +40,7 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
     if missing:
         raise UserError(
             f"{where} lacks {listing(missing)}, which {factory.__name__} needs: add it to the "
-            "config file."
+            f"config file.{_replacement(section, where)}"
         )
     return factory(**given)
 
@@ -62,6 +62,14 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """A question to put into an error: ` (did you mean 'peak'?)`, or nothing."""
     matches = difflib.get_close_matches(str(word), list(candidates), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _replacement(section: Mapping[str, Any], where: str) -> str:
+    """How to choose another `name`, whose settings are others, from the command line."""
+    if "name" not in section:
+        return ""
+    path = where.removeprefix("config.")
+    return f""" Or replace the section: --config.{path}="{{'name': {section["name"]!r}, ...}}"."""
 
 
 def listing(names: Iterable[str]) -> str:

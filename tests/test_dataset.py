@@ -111,9 +111,7 @@ def test_workers_change_nothing(num_workers):
 
 @pytest.mark.slow
 def test_workers_that_are_told_to_end_are_started_again():
-    stream = Numbers(num_workers=2).load(
-        "train", batch_size=4, training=True, seed=0, shard=(0, 1)
-    )
+    stream = Numbers(num_workers=2).load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
     iterator = iter(stream)
     batches = [next(iterator)]
     for worker in multiprocessing.active_children():

@@ -82,8 +82,8 @@ def alone(tmp_path_factory, cache):
 def assert_close(workdir, expected, step=60):
     """Equal to float tolerance: one part in a thousand of the largest number of each array.
 
-    Key biases are left out. Softmax does not depend on them: their gradient is rounding noise, which
-    Adam scales up to full steps.
+    Key biases are left out. Softmax does not depend on them: their gradient is rounding noise,
+    which Adam scales up to full steps.
     """
     found, wanted = arrays(workdir, step), arrays(expected, step)
     assert found.keys() == wanted.keys()

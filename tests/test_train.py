@@ -235,12 +235,29 @@ def test_warm_start_and_profile(tmp_path, start, uninterrupted, num_devices, fsd
 
 
 @pytest.mark.slow
+def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
+    flags = (
+        "--config.parallel={'name': 'pmap'}",
+        "--config.optimizer={'name': 'sgd', 'weight_decay': 0.0, 'decay_positions': True, "
+        "'clip_norm': 1.0, 'momentum': 0.8}",
+        "--config.optimizer.clip_norm=None",
+        "--config.training.steps=2",
+    )
+    finish(start(training(tmp_path, *flags), num_devices=4))
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["parallel"] == {"name": "pmap"}
+    assert config["optimizer"]["momentum"] == 0.8 and config["optimizer"]["clip_norm"] is None
+    assert saved_steps(tmp_path) == [2]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "num_devices", "message"),
     [
         (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
         (["--config.training.steps=x"], 1, "must be a value of type int"),
         (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
+        (["--config.parallel.name=pmap"], 1, "--config.parallel=\"{'name': 'pmap', ...}\""),
         (["--config.task.name=detection"], 1, "config.task.name is 'detection'"),
         (["--config.data.name=digit"], 1, "did you mean 'digits'"),
         (["--config.model.name=perceiver"], 1, "model.name is 'perceiver'"),
