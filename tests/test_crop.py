@@ -1,6 +1,8 @@
 """Decoding and cropping."""
 
+import functools
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -79,6 +81,27 @@ def test_scaled_jpeg_decoding_shows_the_same_as_full_decoding(box):
     difference = np.asarray(image, int) - np.asarray(expected, int)
     assert abs(difference).max() <= 6
     assert abs(difference.mean()) < 1
+
+
+# Boxes as large as the image: their edges are quotients, which are rounded.
+TOUCHING = {
+    "square": functools.partial(crop.central_box, fraction=1.0, aspect=1.0),
+    "wide": functools.partial(crop.central_box, fraction=1.0, aspect=16 / 9),
+    "tall": functools.partial(crop.central_box, fraction=1.0, aspect=5 / 9),
+    "whole": functools.partial(
+        crop.random_box, area=(1, 1), aspect=(3 / 4, 4 / 3), rng=np.random.default_rng(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("choose_box", TOUCHING.values(), ids=TOUCHING)
+def test_boxes_that_touch_the_border_do_not_stick_out(choose_box, file_format):
+    sides = (3, 5, 15, 61, 119, 123, 200, 241, 248)
+    for width, height in itertools.product(sides, sides):
+        data = encode(np.zeros((height, width, 3), np.uint8), file_format)
+        image = crop.decode_crop(data, name="x", choose_box=choose_box, size=(9, 16))
+        assert image.size == (16, 9)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])

@@ -81,5 +81,11 @@ def decode_crop(
             "it from the dataset."
         ) from error
     scale_x, scale_y = image.width / full_width, image.height / full_height
-    box = left * scale_x, upper * scale_y, right * scale_x, lower * scale_y
+    # A box as large as the image is rounded to one that is larger, by 1e-14 of a pixel.
+    box = (
+        max(left * scale_x, 0),
+        max(upper * scale_y, 0),
+        min(right * scale_x, image.width),
+        min(lower * scale_y, image.height),
+    )
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
