@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from perceiver_io.data import crop
 from perceiver_io.errors import UserError
@@ -111,6 +111,32 @@ def test_every_mode_becomes_rgb(mode):
     image = crop.decode_crop(file.getvalue(), name="x", choose_box=whole, size=(10, 12))
     assert image.mode == "RGB"
     assert image.size == (12, 10)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
+def test_photographs_are_turned_upright(orientation, file_format):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = gradient(96, 64)
+    data = encode(stored, file_format, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    width, height = (64, 96) if orientation >= 5 else (96, 64)
+    assert upright.size == (width, height)
+
+    def left_half(*size):
+        assert size == (width, height)
+        return 0, 0, width / 2, height
+
+    size = (height // 4, width // 8)
+    image = crop.decode_crop(data, name="x", choose_box=left_half, size=size)
+    expected = upright.resize(size[::-1], Image.Resampling.BILINEAR, left_half(*upright.size))
+    assert abs(np.asarray(image, int) - np.asarray(expected, int)).max() <= 16
+
+
+def test_damaged_metadata_does_not_matter():
+    data = encode(gradient(20, 20), "JPEG", exif=b"Exif\0\0MM\0")
+    assert crop.decode_crop(data, name="x", choose_box=whole, size=(10, 12)).size == (12, 10)
 
 
 @pytest.mark.parametrize(

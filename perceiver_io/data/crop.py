@@ -2,10 +2,11 @@
 
 import io
 import math
+import struct
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from perceiver_io.errors import UserError
 
@@ -57,7 +58,8 @@ def decode_crop(
     """Decodes a box of an image, resized to size = (height, width) with anti-aliasing, as RGB.
 
     A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has no fewer pixels than
-    the result needs: the inverse cosine transform then does most of the down-scaling.
+    the result needs: the inverse cosine transform then does most of the down-scaling. Photographs
+    that a camera marks as lying on their side (EXIF) are turned upright first.
 
     Args:
         data: an encoded file, of any format that Pillow reads.
@@ -69,12 +71,17 @@ def decode_crop(
     """
     try:
         image = Image.open(io.BytesIO(data))
-        full_width, full_height = image.size
+        orientation = _orientation(image)
+        # From 5 on, rows of the file are columns of the picture.
+        turn = slice(None, None, -1 if orientation >= 5 else 1)
+        full_width, full_height = image.size[turn]
         left, upper, right, lower = choose_box(full_width, full_height)
         height, width = size
         wanted = full_width * width / (right - left), full_height * height / (lower - upper)
-        image.draft("RGB", (math.ceil(wanted[0]), math.ceil(wanted[1])))
+        image.draft("RGB", tuple(map(math.ceil, wanted[turn])))
         image = image.convert("RGB")
+        if orientation != 1:
+            ImageOps.exif_transpose(image, in_place=True)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(
             f"Cannot decode image {name} ({len(data)} bytes): {error}. Replace the file, or remove "
@@ -89,3 +96,14 @@ def decode_crop(
         min(lower * scale_y, image.height),
     )
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the picture lies in the file, from 1 to 8 as EXIF numbers it; 1 is upright."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself.
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, struct.error):
+        return 1  # Damaged metadata beside a picture that may be sound.
+    return orientation if orientation in range(1, 9) else 1
