@@ -113,7 +113,7 @@ def test_every_mode_becomes_rgb(mode):
     assert image.size == (12, 10)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
 def test_photographs_are_turned_upright(orientation, file_format):
     exif = Image.Exif()
@@ -121,7 +121,7 @@ def test_photographs_are_turned_upright(orientation, file_format):
     stored = gradient(96, 64)
     data = encode(stored, file_format, exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-    width, height = (64, 96) if orientation >= 5 else (96, 64)
+    width, height = (64, 96) if 5 <= orientation <= 8 else (96, 64)
     assert upright.size == (width, height)
 
     def left_half(*size):
@@ -132,11 +132,6 @@ def test_photographs_are_turned_upright(orientation, file_format):
     image = crop.decode_crop(data, name="x", choose_box=left_half, size=size)
     expected = upright.resize(size[::-1], Image.Resampling.BILINEAR, left_half(*upright.size))
     assert abs(np.asarray(image, int) - np.asarray(expected, int)).max() <= 16
-
-
-def test_damaged_metadata_does_not_matter():
-    data = encode(gradient(20, 20), "JPEG", exif=b"Exif\0\0MM\0")
-    assert crop.decode_crop(data, name="x", choose_box=whole, size=(10, 12)).size == (12, 10)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import io
 import math
-import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -102,8 +101,5 @@ def _orientation(image: Image.Image) -> int:
     """How the picture lies in the file, from 1 to 8 as EXIF numbers it; 1 is upright."""
     if image.format == "TIFF":
         return 1  # Pillow turns these itself.
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (SyntaxError, ValueError, struct.error):
-        return 1  # Damaged metadata beside a picture that may be sound.
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
     return orientation if orientation in range(1, 9) else 1
