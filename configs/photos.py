@@ -41,6 +41,8 @@ def get_config(preset: str = "conv") -> ConfigDict:
         cutmix_alpha=0.2,
         num_workers=0,
     )
+    if "inputs" in config.model:  # The plain network takes images of any size.
+        config.model.inputs.image_size = config.data.get_ref("image_size")
     config.optimizer = dict(name="adamw", weight_decay=0.1, decay_positions=False, clip_norm=1.0)
     config.schedule = dict(name="cosine", peak=1e-3, warmup_steps=200, total_steps=steps)
     config.training = dict(

@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from experiments import configuration, schema
-from perceiver_io.construct import construct, lookup
+from perceiver_io.construct import construct, listing, lookup, nearest
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.builders import Model, build
@@ -24,6 +24,7 @@ from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.task import Task
 from perceiver_io.training import distributed
 from perceiver_io.training.parallel import STRATEGIES, Strategy, local_batch_size
+from perceiver_io.training.step import Evaluation, EvaluationStep
 
 _DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
 
@@ -123,9 +124,41 @@ def build_parts(config: ConfigDict) -> Parts:
 
 def initialise(parts: Parts, seed: int) -> tuple[PyTree, PyTree]:
     """New parameters and model state, to be called under `jit` or `eval_shape`."""
-    spec = parts.dataset.batch_spec(1)
-    batch = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in spec.items()}
-    return parts.model.init(jax.random.key(seed), **parts.task.model_inputs(batch))
+    inputs = parts.task.model_inputs(_zeros(parts.dataset))
+    return parts.model.init(jax.random.key(seed), **inputs)
+
+
+def _zeros(dataset: Dataset) -> dict[str, jax.Array]:
+    """A batch of one example."""
+    return {name: jnp.zeros(*array) for name, array in dataset.batch_spec(1).items()}
+
+
+def check_training(config: ConfigDict, parts: Parts) -> None:
+    """Finds at the start what would stop the run or spoil it later.
+
+    Raises UserError about a model and data that do not agree, a split to evaluate that is unknown
+    or empty, and a best metric that no evaluation will give.
+    """
+    schema.check_agreement(config)
+    splits, best = config.evaluation.splits, config.checkpoint.best_metric
+    for split in splits:
+        parts.dataset.num_examples(split)
+    found = [f"{split}/{name}" for split in splits for name in _metric_names(parts, config.seed)]
+    if best is not None and best not in found:
+        raise UserError(
+            f"config.checkpoint.best_metric is {best!r}{nearest(best, found)}, but the evaluations "
+            f"of config.evaluation.splits give {listing(found)}. Set it to one of these or to None."
+        )
+
+
+def _metric_names(parts: Parts, seed: int) -> list[str]:
+    """The names of the metrics of an evaluation, from the shapes of a batch."""
+
+    def evaluate() -> Evaluation:
+        batch = _zeros(parts.dataset)
+        return EvaluationStep(parts.model, parts.task)(*initialise(parts, seed), batch)
+
+    return [*jax.eval_shape(evaluate).metrics, *parts.task.reported(parts.dataset)]
 
 
 def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIterator:

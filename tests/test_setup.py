@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments import setup
+from experiments import configuration, schema, setup
 from perceiver_io.errors import UserError
+from perceiver_io.training.optimizers import build_schedule
 
 
 class _Images:
@@ -46,3 +47,93 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         change(config)
     with pytest.raises(UserError, match=message):
         setup.build_parts(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=-1", "config.seed is -1, which must be from 0 to"),
+        ("logging.every=0", "config.logging.every is 0, which must be at least 1"),
+        ("evaluation.every=0", "config.evaluation.every is 0"),
+        ("evaluation.batch_size=0", "config.evaluation.batch_size is 0"),
+        ("checkpoint.every=0", "config.checkpoint.every is 0"),
+        ("checkpoint.keep=0", "config.checkpoint.keep is 0"),
+        ("training.accumulate=0", "config.training.accumulate is 0"),
+        ("training.steps=0", "config.training.steps is 0.*give another .*--config.training.steps="),
+        ("training.batch_size=0", "config.training.batch_size is 0"),
+        ("training.ema_decay=1", "config.training.ema_decay is 1.0, which must be .* below 1"),
+        ("schedule.peak=0", "config.schedule.peak is 0.0, which must be above 0"),
+        ("schedule.peak=1e999", "config.schedule.peak is inf"),
+        ("schedule.warmup_steps=-1", "config.schedule.warmup_steps is -1"),
+        ("optimizer.clip_norm=0", "config.optimizer.clip_norm is 0.0"),
+        ("task.label_smoothing=1.0", "config.task.label_smoothing is 1.0"),
+        ("task.label_smoothing=nan", "label_smoothing"),
+        ("data.num_workers=-1", "config.data.num_workers is -1"),
+        ("training.steps=None", "config.training.steps is None, but Training needs int"),
+        ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[float, ...\]"),
+        ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks warmup_steps"),
+        (
+            "schedule={'name': 'constant', 'peak': 'a', 'warmup_steps': 0}",
+            "config.schedule.peak is 'a', but constant needs float",
+        ),
+    ],
+)
+def test_values_out_of_range_or_of_the_wrong_type(override, message):
+    config = configuration.read("configs/quickstart.py")
+    with pytest.raises(UserError, match=message):
+        config = configuration.overridden(config, [f"--config.{override}"])
+        setup.build_parts(config)
+        build_schedule(config.schedule)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["data.image_size=8", "data.crop_area=('a','b')"],
+)
+def test_pairs_that_are_none(override):
+    config = configuration.read("configs/photos.py")
+    config = configuration.overridden(config, [f"--config.{override}"])
+    with pytest.raises(UserError, match=r"but Photos needs tuple\[(int, int|float, float)\]"):
+        setup.build_parts(config)
+
+
+def test_sizes_of_model_and_data_follow_each_other_and_must_agree():
+    config = configuration.read("configs/photos.py")
+    for override in ("data.image_size=(32,48)", "model.inputs.image_size=(32,48)"):
+        both = configuration.overridden(config, [f"--config.{override}"])
+        assert both.data.image_size == both.model.inputs.image_size == (32, 48)
+        schema.check_agreement(both)
+    both.model.inputs.image_size = (64, 64)
+    with pytest.raises(
+        UserError, match=r"model.inputs.image_size is \(64, 64\), but config.data.image_size is"
+    ):
+        schema.check_agreement(both)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["evaluation.splits=('validation','tset')"], "Digits has no split 'tset'"),
+        (
+            ["checkpoint.best_metric=validation/top1"],
+            "best_metric is 'validation/top1' .did you mean 'validation/top_1'.*validation/loss",
+        ),
+        (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
+        (["evaluation.splits=()"], "give none"),
+        (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
+    ],
+)
+def test_evaluations_that_cannot_be_made(overrides, message):
+    config = configuration.overridden(
+        configuration.read("configs/quickstart.py"), [f"--config.{o}" for o in overrides]
+    )
+    with pytest.raises(UserError, match=message):
+        setup.check_training(config, setup.build_parts(config))
+
+
+@pytest.mark.parametrize("metric", ["validation/top_1", "validation/class_accuracy/7", "None"])
+def test_evaluations_that_can_be_made(metric):
+    config = configuration.overridden(
+        configuration.read("configs/quickstart.py"), [f"--config.checkpoint.best_metric={metric}"]
+    )
+    setup.check_training(config, setup.build_parts(config))
