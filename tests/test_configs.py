@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import configuration
 from perceiver_io.models.builders import build
 from tests import experiments, oracles
 
@@ -66,6 +67,21 @@ def test_builds_at_full_size(name, preset, tmp_path):
     if name == "imagenet":
         assert outputs.shape == (2, 1000)
         check_parameters(preset, experiments.num_parameters(params))
+
+
+@every_experiment
+def test_peak_rate_follows_the_batch_size_unless_it_is_set(name, preset):
+    def peak(*overrides):
+        config = experiments.load(name, preset)
+        return configuration.overridden(config, overrides).schedule.peak
+
+    config = experiments.load(name, preset)
+    usual, batch_size = config.schedule.peak, config.training.batch_size
+    assert usual == float(f"{usual:.1g}"), "the rate of the recipe to the bit"
+    half = f"--config.training.batch_size={batch_size // 2}"
+    assert peak(half) == usual / 2
+    assert peak("--config.schedule.peak=0.5", half) == 0.5
+    assert peak(half, "--config.schedule.peak=0.5") == 0.5
 
 
 def check_parameters(preset, count):
