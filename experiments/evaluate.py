@@ -17,7 +17,8 @@ from experiments import configuration, setup
 from perceiver_io.construct import construct, listing
 from perceiver_io.errors import UserError
 from perceiver_io.training.checkpoint import Checkpoints
-from perceiver_io.training.evaluation import Evaluator
+from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.evaluation import Evaluator, Result
 from perceiver_io.training.logging import save_figure, say
 from perceiver_io.training.step import EvaluationStep
 from perceiver_io.training.warm_start import load_weights
@@ -35,18 +36,18 @@ def main() -> None:
     config = read_config(workdir)
     setup.start_jax()
     checkpoint = choose_checkpoint(workdir, config, CHECKPOINT.value)
-    results = evaluate(config, checkpoint, SPLIT.value or config.evaluation.splits)
     folder = workdir / "evaluation" / f"{config.data.name}_{checkpoint.name}"
-    if jax.process_index() == 0:
-        for split, result in results.items():
-            for name, figure in result.figures.items():
-                save_figure(figure, folder, f"{split}_{name}")
+    make_workdir(folder)
+    results = evaluate(config, checkpoint, SPLIT.value or config.evaluation.splits)
     metrics = {split: result.metrics for split, result in results.items()}
     if JSON.value:
         summary = {"step": int(checkpoint.name), "metrics": metrics, "figures": str(folder)}
         say(json.dumps(summary))
     else:
         say(f"checkpoint {checkpoint}\n\n{table(metrics)}\n\nfigures in {folder}")
+    if jax.process_index() == 0:
+        with full_disk_explained(folder):
+            draw(results, folder)
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -72,7 +73,7 @@ def choose_checkpoint(workdir: Path, config: ConfigDict, which: str) -> Path:
     return checkpoints.directory / str(step)
 
 
-def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict:
+def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict[str, Result]:
     """The result of each split, with the checkpoint's weights."""
     parts = setup.build_parts(config)
     evaluator = Evaluator(
@@ -86,6 +87,13 @@ def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict:
     weights = load_weights(str(checkpoint), params, model_state)
     params, model_state = parts.strategy.adopt((weights.params, weights.model_state))
     return {split: evaluator(params, model_state, split) for split in splits}
+
+
+def draw(results: dict[str, Result], folder: Path) -> None:
+    """Writes the figures of all splits."""
+    for split, result in results.items():
+        for name, figure in result.figures.items():
+            save_figure(figure, folder, f"{split}_{name}")
 
 
 def table(metrics: dict[str, dict[str, float]]) -> str:

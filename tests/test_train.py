@@ -202,6 +202,22 @@ def test_what_a_run_leaves_and_how_it_is_evaluated(start, uninterrupted):
 
 
 @pytest.mark.slow
+def test_a_run_in_a_folder_with_a_colon_that_has_no_room_for_pictures(
+    tmp_path, start, uninterrupted
+):
+    run = tmp_path / "run 10:30"
+    run.mkdir()
+    (run / "config.json").symlink_to(uninterrupted / "config.json")
+    (run / "checkpoints").symlink_to(uninterrupted / "checkpoints")
+    (run / "evaluation").write_text("")
+    process = start(command("evaluate", run))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err.startswith(f"error: The folder {run}/evaluation/digits_"), err
+    assert err.count("\n") == 1 and "cannot be written to: Not a directory" in err
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
     flags = ("--config.schedule.peak=1e30", "--config.schedule.warmup_steps=30")
     process = start(training(tmp_path, *flags, "--config.checkpoint.every=1"))
