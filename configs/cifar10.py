@@ -18,6 +18,7 @@ IMAGE_SIZE = (32, 32)
 def get_config(preset: str = "fourier") -> ConfigDict:
     """200 epochs with the papers' augmentation, made milder for small images."""
     batch_size = FieldReference(256)
+    peak = 4e-3 * batch_size.to_float() / 256  # Linear scaling.
     num_classes = FieldReference(10)
     steps = NUM_TRAIN * 200 // batch_size
 
@@ -60,7 +61,7 @@ def get_config(preset: str = "fourier") -> ConfigDict:
     config.optimizer = dict(name="lamb", weight_decay=0.1, decay_positions=True, clip_norm=10.0)
     config.schedule = dict(
         name="flat_then_cosine",
-        peak=4e-3,
+        peak=peak,
         warmup_steps=500,
         flat_steps=steps // 2,
         total_steps=steps,

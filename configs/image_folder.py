@@ -16,6 +16,7 @@ def get_config(preset: str = "small") -> ConfigDict:
     """Perceiver IO over a convolutional stem, of the size that `preset` names."""
     size = PRESETS[preset]
     batch_size = FieldReference(32)
+    peak = 1e-3 * batch_size.to_float() / 32  # Linear scaling.
     num_classes = FieldReference(10)
     steps = FieldReference(10_000)
 
@@ -56,7 +57,7 @@ def get_config(preset: str = "small") -> ConfigDict:
         num_workers=2,
     )
     config.optimizer = dict(name="adamw", weight_decay=0.1, decay_positions=False, clip_norm=1.0)
-    config.schedule = dict(name="cosine", peak=1e-3, warmup_steps=500, total_steps=steps)
+    config.schedule = dict(name="cosine", peak=peak, warmup_steps=500, total_steps=steps)
     config.training = dict(
         split="train",
         batch_size=batch_size,

@@ -87,7 +87,7 @@ def get_config(preset: str = "fourier") -> ConfigDict:
         b2=0.999,
         eps=1e-6,
     )
-    config.schedule = recipe["schedule"](steps)
+    config.schedule = recipe["schedule"](steps, batch_size)
     config.training = dict(
         split="train",
         batch_size=batch_size,
@@ -146,16 +146,31 @@ def _permuted(inputs: dict) -> dict:
     return dict(name="permuted", inputs=inputs, seed=0)
 
 
-def _flat_then_cosine(steps: FieldReference) -> dict:
+def _flat_then_cosine(steps: FieldReference, batch_size: FieldReference) -> dict:
     return dict(
-        name="flat_then_cosine", peak=2e-3, warmup_steps=0, flat_steps=steps // 2, total_steps=steps
+        name="flat_then_cosine",
+        peak=_scaled(2e-3, batch_size),
+        warmup_steps=0,
+        flat_steps=steps // 2,
+        total_steps=steps,
     )
 
 
-def _three_drops(steps: FieldReference) -> dict:
+def _three_drops(steps: FieldReference, batch_size: FieldReference) -> dict:
     """Divided by 10 after 84, 102 and 114 of 120 epochs."""
     boundaries = tuple(steps * epoch // 120 for epoch in (84, 102, 114))
-    return dict(name="steps", peak=4e-3, warmup_steps=0, boundaries=boundaries, factor=0.1)
+    return dict(
+        name="steps",
+        peak=_scaled(4e-3, batch_size),
+        warmup_steps=0,
+        boundaries=boundaries,
+        factor=0.1,
+    )
+
+
+def _scaled(rate: float, batch_size: FieldReference) -> FieldReference:
+    """The rate of the papers' batch size, 1024, scaled linearly to another one."""
+    return rate * batch_size.to_float() / 1024
 
 
 # Which cross-attend comes before each of the 8 stacks: the first has weights of its own, the

@@ -16,6 +16,7 @@ IMAGE_SIZE = (64, 64)
 def get_config(preset: str = "conv") -> ConfigDict:
     """The experiment with the model that `preset` names."""
     batch_size = FieldReference(32)
+    peak = 1e-3 * batch_size.to_float() / 32  # Linear scaling.
     num_classes = FieldReference(5)
     steps = FieldReference(3000)
 
@@ -41,8 +42,10 @@ def get_config(preset: str = "conv") -> ConfigDict:
         cutmix_alpha=0.2,
         num_workers=0,
     )
+    if "inputs" in config.model:  # The plain network takes images of any size.
+        config.model.inputs.image_size = config.data.get_ref("image_size")
     config.optimizer = dict(name="adamw", weight_decay=0.1, decay_positions=False, clip_norm=1.0)
-    config.schedule = dict(name="cosine", peak=1e-3, warmup_steps=200, total_steps=steps)
+    config.schedule = dict(name="cosine", peak=peak, warmup_steps=200, total_steps=steps)
     config.training = dict(
         split="train", batch_size=batch_size, steps=steps, accumulate=1, ema_decay=0.995
     )

@@ -12,6 +12,7 @@ from ml_collections.config_dict import placeholder
 def get_config() -> ConfigDict:
     """A small Perceiver IO: 16 patches of 2x2 pixels as inputs, 32 latents, one query."""
     batch_size = FieldReference(64)
+    peak = 3e-3 * batch_size.to_float() / 64  # Linear scaling.
     num_classes = FieldReference(10)
     steps = FieldReference(2400)
 
@@ -51,7 +52,7 @@ def get_config() -> ConfigDict:
         num_workers=0,
     )
     config.optimizer = dict(name="adamw", weight_decay=0.05, decay_positions=False, clip_norm=1.0)
-    config.schedule = dict(name="cosine", peak=3e-3, warmup_steps=100, total_steps=steps)
+    config.schedule = dict(name="cosine", peak=peak, warmup_steps=100, total_steps=steps)
     config.training = dict(
         split="train",
         batch_size=batch_size,

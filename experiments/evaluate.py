@@ -13,11 +13,12 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import setup
+from experiments import configuration, setup
 from perceiver_io.construct import construct, listing
 from perceiver_io.errors import UserError
 from perceiver_io.training.checkpoint import Checkpoints
-from perceiver_io.training.evaluation import Evaluator
+from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.evaluation import Evaluator, Result
 from perceiver_io.training.logging import save_figure, say
 from perceiver_io.training.step import EvaluationStep
 from perceiver_io.training.warm_start import load_weights
@@ -35,31 +36,25 @@ def main() -> None:
     config = read_config(workdir)
     setup.start_jax()
     checkpoint = choose_checkpoint(workdir, config, CHECKPOINT.value)
-    results = evaluate(config, checkpoint, SPLIT.value or config.evaluation.splits)
     folder = workdir / "evaluation" / f"{config.data.name}_{checkpoint.name}"
-    if jax.process_index() == 0:
-        for split, result in results.items():
-            for name, figure in result.figures.items():
-                save_figure(figure, folder, f"{split}_{name}")
+    make_workdir(folder)
+    results = evaluate(config, checkpoint, SPLIT.value or config.evaluation.splits)
     metrics = {split: result.metrics for split, result in results.items()}
     if JSON.value:
         summary = {"step": int(checkpoint.name), "metrics": metrics, "figures": str(folder)}
         say(json.dumps(summary))
     else:
         say(f"checkpoint {checkpoint}\n\n{table(metrics)}\n\nfigures in {folder}")
+    if jax.process_index() == 0:
+        with full_disk_explained(folder):
+            draw(results, folder)
 
 
 def read_config(workdir: Path) -> ConfigDict:
     """The run's config with what the flags replace. Raises UserError if there is no run."""
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise UserError(
-            f"--workdir={workdir} is no run folder: it has no config.json. Train first: "
-            "python -m experiments.train --config=FILE --workdir=DIR."
-        )
-    config = setup.read_config(str(path))
+    config = configuration.read_run(workdir)
     if CONFIG.value:
-        config.data = setup.read_config(CONFIG.value).data
+        config.data = configuration.read(CONFIG.value).data
     return setup.overridden(config)
 
 
@@ -78,7 +73,7 @@ def choose_checkpoint(workdir: Path, config: ConfigDict, which: str) -> Path:
     return checkpoints.directory / str(step)
 
 
-def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict:
+def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict[str, Result]:
     """The result of each split, with the checkpoint's weights."""
     parts = setup.build_parts(config)
     evaluator = Evaluator(
@@ -92,6 +87,13 @@ def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict:
     weights = load_weights(str(checkpoint), params, model_state)
     params, model_state = parts.strategy.adopt((weights.params, weights.model_state))
     return {split: evaluator(params, model_state, split) for split in splits}
+
+
+def draw(results: dict[str, Result], folder: Path) -> None:
+    """Writes the figures of all splits."""
+    for split, result in results.items():
+        for name, figure in result.figures.items():
+            save_figure(figure, folder, f"{split}_{name}")
 
 
 def table(metrics: dict[str, dict[str, float]]) -> str:

@@ -1,15 +1,11 @@
 """What the programs share: the config with its overrides, objects from its sections, errors."""
 
-import ast
-import contextlib
-import importlib.util
-import json
 import multiprocessing
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grain
 import jax
@@ -17,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 from jaxtyping import PyTree
-from ml_collections import ConfigDict, FieldReference
-from ml_collections.config_dict import placeholder
+from ml_collections import ConfigDict
 
-from experiments import schema
+from experiments import configuration, schema
 from perceiver_io.construct import construct, listing, lookup, nearest
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.errors import UserError
@@ -29,8 +24,8 @@ from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.task import Task
 from perceiver_io.training import distributed
 from perceiver_io.training.parallel import STRATEGIES, Strategy, local_batch_size
+from perceiver_io.training.step import Evaluation, EvaluationStep
 
-_OVERRIDE = "--config."
 _DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
 
 _COORDINATOR = flags.DEFINE_string(
@@ -80,7 +75,7 @@ _overrides: list[str] = []
 
 def _parse(argv: list[str]) -> list[str]:
     """Absl's flags, with the config's overrides set aside."""
-    _overrides[:] = [argument for argument in argv if argument.startswith(_OVERRIDE)]
+    _overrides[:] = [argument for argument in argv if argument.startswith(configuration.OVERRIDE)]
     try:
         rest = flags.FLAGS([argument for argument in argv if argument not in _overrides])
         if len(rest) > 1:
@@ -99,47 +94,12 @@ def start_jax() -> None:
 
 def config_from_flags(path: str) -> ConfigDict:
     """The config file with the overrides of the command line. Raises UserError as they do."""
-    return overridden(read_config(path))
+    return overridden(configuration.read(path))
 
 
 def overridden(config: ConfigDict) -> ConfigDict:
-    """The config with the `--config.any.key=VALUE` of the command line, references resolved.
-
-    Raises UserError about a key that does not exist or a value of the wrong type.
-    """
-    for override in _overrides:
-        key, equals, value = override.removeprefix(_OVERRIDE).partition("=")
-        if not equals:
-            raise UserError(f"{override} has no value; write {override}=VALUE.")
-        _set(config, key, value)
-    return _resolved(config)
-
-
-def read_config(path: str) -> ConfigDict:
-    """The config file `FILE.py[:PRESET]`, or a run's `config.json`.
-
-    Raises UserError if there is no such file or preset.
-    """
-    file, _, preset = path.partition(":")
-    if not Path(file).is_file():
-        raise UserError(
-            f"There is no config file {file}. The experiments of this repository are "
-            f"{listing(sorted(map(str, Path('configs').glob('*.py'))))}."
-        )
-    if file.endswith(".json"):
-        return _from_json(json.loads(Path(file).read_text()))
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not preset:
-        return module.get_config()
-    presets = getattr(module, "PRESETS", {})
-    if preset not in presets:
-        raise UserError(
-            f"{file} has no preset {preset!r}{nearest(preset, presets)}. "
-            f"Its presets are {listing(presets)}."
-        )
-    return module.get_config(preset)
+    """The config with the overrides of the command line; see `configuration.overridden`."""
+    return configuration.overridden(config, _overrides)
 
 
 def build_task(config: ConfigDict) -> Task:
@@ -164,9 +124,41 @@ def build_parts(config: ConfigDict) -> Parts:
 
 def initialise(parts: Parts, seed: int) -> tuple[PyTree, PyTree]:
     """New parameters and model state, to be called under `jit` or `eval_shape`."""
-    spec = parts.dataset.batch_spec(1)
-    batch = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in spec.items()}
-    return parts.model.init(jax.random.key(seed), **parts.task.model_inputs(batch))
+    inputs = parts.task.model_inputs(_zeros(parts.dataset))
+    return parts.model.init(jax.random.key(seed), **inputs)
+
+
+def _zeros(dataset: Dataset) -> dict[str, jax.Array]:
+    """A batch of one example."""
+    return {name: jnp.zeros(*array) for name, array in dataset.batch_spec(1).items()}
+
+
+def check_training(config: ConfigDict, parts: Parts) -> None:
+    """Finds at the start what would stop the run or spoil it later.
+
+    Raises UserError about a model and data that do not agree, a split to evaluate that is unknown
+    or empty, and a best metric that no evaluation will give.
+    """
+    schema.check_agreement(config)
+    splits, best = config.evaluation.splits, config.checkpoint.best_metric
+    for split in splits:
+        parts.dataset.num_examples(split)
+    found = [f"{split}/{name}" for split in splits for name in _metric_names(parts, config.seed)]
+    if best is not None and best not in found:
+        raise UserError(
+            f"config.checkpoint.best_metric is {best!r}{nearest(best, found)}, but the evaluations "
+            f"of config.evaluation.splits give {listing(found)}. Set it to one of these or to None."
+        )
+
+
+def _metric_names(parts: Parts, seed: int) -> list[str]:
+    """The names of the metrics of an evaluation, from the shapes of a batch."""
+
+    def evaluate() -> Evaluation:
+        batch = _zeros(parts.dataset)
+        return EvaluationStep(parts.model, parts.task)(*initialise(parts, seed), batch)
+
+    return [*jax.eval_shape(evaluate).metrics, *parts.task.reported(parts.dataset)]
 
 
 def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIterator:
@@ -193,67 +185,3 @@ def checked(batch: dict[str, np.ndarray], dataset: Dataset) -> dict[str, np.ndar
             f"{promised}; make the two agree."
         )
     return batch
-
-
-def _set(config: ConfigDict, key: str, text: str) -> None:
-    """Sets `a.b.c` of the config to a literal, keeping the type of the value that it replaces."""
-    *sections, last = key.split(".")
-    section, path = config, "config"
-    for name in sections:
-        section = _entry(section, name, path)
-        path = f"{path}.{name}"
-        if not isinstance(section, ConfigDict):
-            raise UserError(f"{_OVERRIDE}{key}: {path} is a value, not a section.")
-    old = _entry(section, last, path)
-    if isinstance(old, ConfigDict):
-        raise UserError(f"{_OVERRIDE}{key} is a section; set one of its keys: {listing(old)}.")
-    wanted = section.get_type(last)
-    try:
-        section[last] = _parsed(text, wanted)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{_OVERRIDE}{key}={text} is of the wrong type: {path}.{last} must be a value of type "
-            f"{wanted.__name__}, like {old!r}."
-        ) from error
-
-
-def _entry(section: ConfigDict, name: str, path: str) -> Any:
-    if name not in section:
-        raise UserError(
-            f"{path}.{name} is not a key of the config{nearest(name, section)}. "
-            f"{path} has {listing(section)}."
-        )
-    return section[name]
-
-
-def _parsed(text: str, wanted: type) -> Any:
-    if issubclass(wanted, str) and text != "None":
-        return text
-    value = text
-    with contextlib.suppress(SyntaxError, ValueError):
-        value = ast.literal_eval(text)
-    if isinstance(value, list) or (issubclass(wanted, tuple) and not isinstance(value, tuple)):
-        value = tuple(value) if isinstance(value, list) else (value,)
-    if issubclass(wanted, bool) != isinstance(value, bool) and wanted not in (object, type(None)):
-        raise TypeError
-    if wanted is int and not (value is None or isinstance(value, int)):
-        raise TypeError
-    return value
-
-
-def _from_json(value: Any) -> Any:
-    """JSON knows no tuples, and no types of what is not set."""
-    if isinstance(value, dict):
-        return ConfigDict({key: _from_json(entry) for key, entry in value.items()})
-    if isinstance(value, list):
-        return tuple(map(_from_json, value))
-    return placeholder(object) if value is None else value
-
-
-def _resolved(value: Any) -> Any:
-    """A copy with plain values for all references, those inside tuples included."""
-    if isinstance(value, ConfigDict):
-        return ConfigDict({key: _resolved(value[key]) for key in value})
-    if isinstance(value, tuple):
-        return tuple(map(_resolved, value))
-    return value.get() if isinstance(value, FieldReference) else value

@@ -9,6 +9,7 @@ it on each one with --coordinator_address, --num_processes and --process_id, or 
 """
 
 import contextlib
+import functools
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,7 @@ class Run:
         """Builds every part from its config section; restores the state or starts a new one."""
         self.config = config
         self.parts = parts = setup.build_parts(config)
+        setup.check_training(config, parts)
         schedule = build_schedule(config.schedule)
         self.optimizer = build_optimizer(config.optimizer, schedule)
         self.checkpoints = construct(
@@ -116,8 +118,9 @@ class Run:
         warm = load_weights(config.init_from, state.params, state.model_state, config.init_prefixes)
         for what in ("loaded", "left", "unused"):
             say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
-        ema = state.ema_params is not None
-        return initial_state(warm.params, warm.model_state, self.optimizer, ema=ema)
+        ema = config.training.ema_decay is not None
+        initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)
+        return parallel.make(initialise, state, warm.params, warm.model_state)
 
     def train(self) -> None:
         """The loop."""

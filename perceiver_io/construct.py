@@ -3,7 +3,8 @@
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from perceiver_io.errors import UserError
 
@@ -18,7 +19,8 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
         section: the config section.
         where: the section's name in the config, for the error.
 
-    Raises UserError naming the section and the keywords that are missing or unexpected.
+    Raises UserError naming the section and the keywords that are missing or unexpected, or the
+    value that is not of its annotated type.
     """
     given = {key: value for key, value in section.items() if key != "name"}
     parameters = {
@@ -30,7 +32,7 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
         if key not in parameters:
             raise UserError(
                 f"{where}.{key} is not a setting of {factory.__name__}{nearest(key, parameters)}. "
-                f"Its settings are {listing(parameters)}."
+                f"Its settings are {listing(parameters)}.{_replacement(section, where)}"
             )
     missing = [
         name
@@ -40,8 +42,15 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
     if missing:
         raise UserError(
             f"{where} lacks {listing(missing)}, which {factory.__name__} needs: add it to the "
-            "config file."
+            f"config file.{_replacement(section, where)}"
         )
+    for key, value in given.items():
+        annotation = parameters[key].annotation
+        if not _fits(value, annotation):
+            raise UserError(
+                f"{where}.{key} is {value!r}, but {factory.__name__} needs "
+                f"{inspect.formatannotation(annotation)}; give it a value of that type."
+            )
     return factory(**given)
 
 
@@ -62,6 +71,33 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """A question to put into an error: ` (did you mean 'peak'?)`, or nothing."""
     matches = difflib.get_close_matches(str(word), list(candidates), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is of an annotated type, as far as configs have them; others always fit."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1] is Ellipsis:
+            arguments = arguments[:1] * len(value)
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if annotation in (int, float):
+        number = int if annotation is int else (int, float)
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, annotation) if annotation in (bool, str, NoneType) else True
+
+
+def _replacement(section: Mapping[str, Any], where: str) -> str:
+    """How to choose another `name`, whose settings are others, from the command line."""
+    if "name" not in section:
+        return ""
+    path = where.removeprefix("config.")
+    return f""" Or replace the section: --config.{path}="{{'name': {section["name"]!r}, ...}}"."""
 
 
 def listing(names: Iterable[str]) -> str:

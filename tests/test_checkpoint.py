@@ -1,6 +1,8 @@
 """Checkpoints on their own: what is kept, what is restored and where, what is refused."""
 
 import json
+import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +135,28 @@ def test_position_in_the_data_on_another_number_of_processes(tmp_path):
     (folder / "process_0-of-8.json").write_text(json.dumps({"workers": 3}))
     with pytest.raises(UserError, match="does not fit this input pipeline"):
         opened(tmp_path).restore(2, template, iterator())
+
+
+def largest(folder):
+    return max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "state" / "_METADATA").unlink(), "list of its arrays cannot"),
+        (lambda folder: shutil.rmtree(folder / "state"), "list of its arrays cannot"),
+        (lambda folder: os.truncate(largest(folder), 9000), "error while reading array"),
+        (lambda folder: shutil.rmtree(folder / "data"), "position in the data is missing"),
+    ],
+)
+def test_a_damaged_checkpoint(tmp_path, damage, message):
+    saved_run(tmp_path, tiny.wide_mlp, ema=False)
+    folder = tmp_path / "checkpoints" / "0"
+    damage(folder)
+    template, _ = new_state(Mesh(fsdp=1), tiny.wide_mlp, ema=False)
+    with pytest.raises(UserError, match=f"{folder} is damaged: .*{message}.* Remove that folder"):
+        opened(tmp_path).restore(0, template, iterator())
 
 
 def test_a_checkpoint_of_another_model(tmp_path):

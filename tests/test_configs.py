@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import configuration
 from perceiver_io.models.builders import build
+from perceiver_io.training.optimizers import build_optimizer, build_schedule
+from perceiver_io.training.state import initial_state, names
+from perceiver_io.training.step import TrainStep
 from tests import experiments, oracles
 
 EXACT_PARAMETERS = {
@@ -68,6 +72,21 @@ def test_builds_at_full_size(name, preset, tmp_path):
         check_parameters(preset, experiments.num_parameters(params))
 
 
+@every_experiment
+def test_peak_rate_follows_the_batch_size_unless_it_is_set(name, preset):
+    def peak(*overrides):
+        config = experiments.load(name, preset)
+        return configuration.overridden(config, overrides).schedule.peak
+
+    config = experiments.load(name, preset)
+    usual, batch_size = config.schedule.peak, config.training.batch_size
+    assert usual == float(f"{usual:.1g}"), "the rate of the recipe to the bit"
+    half = f"--config.training.batch_size={batch_size // 2}"
+    assert peak(half) == usual / 2
+    assert peak("--config.schedule.peak=0.5", half) == 0.5
+    assert peak(half, "--config.schedule.peak=0.5") == 0.5
+
+
 def check_parameters(preset, count):
     if preset in EXACT_PARAMETERS:
         assert count == EXACT_PARAMETERS[preset]
@@ -81,25 +100,34 @@ def check_parameters(preset, count):
 @every_experiment
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
-    experiments.shrink(config)
+    config = configuration.overridden(experiments.shrink(config), [])
+    config.schedule.warmup_steps = 0  # A warm-up starts from a rate of 0.
     task, dataset = experiments.task_and_dataset(config)
     batch = jax.tree.map(jnp.asarray, experiments.random_batch(dataset, 4))
-    model, key = build(config.model), jax.random.key(0)
-    inputs = task.model_inputs(batch)
-    params, state = oracles.random_params_and_state(model.init, **inputs)
+    model, schedule = build(config.model), build_schedule(config.schedule)
+    optimizer = build_optimizer(config.optimizer, schedule)
+    params, model_state = oracles.random_params_and_state(model.init, **task.model_inputs(batch))
+    training = config.training
+    ema = training.ema_decay is not None
+    state = initial_state(params, model_state, optimizer, ema=ema)
+    step = TrainStep(
+        model, task, optimizer, schedule, config.seed, training.accumulate, training.ema_decay
+    )
 
     @jax.jit
-    def step(params, state):
-        def loss(params):
-            outputs, new_state = model.apply(params, state, key, **inputs, is_training=True)
-            return task.loss(outputs, batch), new_state
+    def train(state):
+        gradients = step.gradients(state, batch)
+        return gradients, *step.update(state, gradients)
 
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    (loss, new_state), gradients = step(params, state)
-    assert np.isfinite(loss)
-    assert jax.tree.structure(new_state) == jax.tree.structure(state)
-    check_gradients(gradients)
+    gradients, new, metrics = train(state)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert metrics["learning_rate"] == np.float32(config.schedule.peak)
+    assert jax.tree.structure(new) == jax.tree.structure(state) and new.step == 1
+    without = check_gradients(gradients.params)
+    for part in ("params", "ema_params") if ema else ("params",):
+        before, after = (names(getattr(x, part)) for x in (state, new))
+        same = {name for name in before if (before[name] == after[name]).all()}
+        assert same <= without
 
 
 def check_gradients(gradients):
@@ -114,3 +142,4 @@ def check_gradients(gradients):
     # The bias of the keys adds the same number to all logits of a query: softmax ignores it.
     key_biases = {leaf for leaf in largest if leaf[0].endswith("/key") and leaf[1] == "b"}
     assert without == key_biases
+    return {"/".join(leaf) for leaf in without}

@@ -1,6 +1,11 @@
 """Sections become objects; what does not fit is named."""
 
+import re
+from collections.abc import Mapping
+from typing import Literal
+
 import pytest
+from ml_collections import ConfigDict
 
 from perceiver_io.construct import construct, lookup
 from perceiver_io.errors import UserError
@@ -28,6 +33,55 @@ def test_a_section_is_the_keywords():
 def test_keywords_that_do_not_fit(section, message):
     with pytest.raises(UserError, match=message):
         construct(make, section, "config.model")
+
+
+def typed(
+    *,
+    size: tuple[int, int] = (1, 1),
+    names: tuple[str, ...] = (),
+    rate: float | None = 0.5,
+    steps: int = 1,
+    mode: Literal["max", "min"] = "max",
+    flip: bool = True,
+    other: Mapping = (),
+):
+    return locals()
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        dict(size=(3, 4)),
+        dict(names=()),
+        dict(names=("a", "b", "c")),
+        dict(rate=None),
+        dict(rate=1),
+        dict(mode="min", flip=False, steps=0),
+        dict(other=ConfigDict({"a": 1})),
+    ],
+)
+def test_values_of_the_annotated_type(section):
+    assert construct(typed, section, "config.data").items() >= section.items()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (dict(size=(8,)), r"config.data.size is (8,), but typed needs tuple[int, int]"),
+        (dict(size=(8, "a")), "config.data.size is (8, 'a'), but"),
+        (dict(size=8), "config.data.size is 8, but"),
+        (dict(names=("a", 1)), "config.data.names is ('a', 1), but typed needs tuple[str, ...]"),
+        (dict(rate="a"), "config.data.rate is 'a', but typed needs float | None"),
+        (dict(steps=1.5), "config.data.steps is 1.5, but typed needs int"),
+        (dict(steps=True), "config.data.steps is True, but typed needs int"),
+        (dict(steps=None), "config.data.steps is None, but typed needs int"),
+        (dict(flip=1), "config.data.flip is 1, but typed needs bool"),
+        (dict(mode="mean"), "config.data.mode is 'mean', but"),
+    ],
+)
+def test_values_of_another_type(section, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        construct(typed, section, "config.data")
 
 
 def test_names():

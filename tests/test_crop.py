@@ -1,10 +1,12 @@
 """Decoding and cropping."""
 
+import functools
 import io
+import itertools
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from perceiver_io.data import crop
 from perceiver_io.errors import UserError
@@ -81,6 +83,27 @@ def test_scaled_jpeg_decoding_shows_the_same_as_full_decoding(box):
     assert abs(difference.mean()) < 1
 
 
+# Boxes as large as the image: their edges are quotients, which are rounded.
+TOUCHING = {
+    "square": functools.partial(crop.central_box, fraction=1.0, aspect=1.0),
+    "wide": functools.partial(crop.central_box, fraction=1.0, aspect=16 / 9),
+    "tall": functools.partial(crop.central_box, fraction=1.0, aspect=5 / 9),
+    "whole": functools.partial(
+        crop.random_box, area=(1, 1), aspect=(3 / 4, 4 / 3), rng=np.random.default_rng(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("choose_box", TOUCHING.values(), ids=TOUCHING)
+def test_boxes_that_touch_the_border_do_not_stick_out(choose_box, file_format):
+    sides = (3, 5, 15, 61, 119, 123, 200, 241, 248)
+    for width, height in itertools.product(sides, sides):
+        data = encode(np.zeros((height, width, 3), np.uint8), file_format)
+        image = crop.decode_crop(data, name="x", choose_box=choose_box, size=(9, 16))
+        assert image.size == (16, 9)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
 def test_every_mode_becomes_rgb(mode):
     file = io.BytesIO()
@@ -88,6 +111,27 @@ def test_every_mode_becomes_rgb(mode):
     image = crop.decode_crop(file.getvalue(), name="x", choose_box=whole, size=(10, 12))
     assert image.mode == "RGB"
     assert image.size == (12, 10)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
+def test_photographs_are_turned_upright(orientation, file_format):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = gradient(96, 64)
+    data = encode(stored, file_format, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    width, height = (64, 96) if 5 <= orientation <= 8 else (96, 64)
+    assert upright.size == (width, height)
+
+    def left_half(*size):
+        assert size == (width, height)
+        return 0, 0, width / 2, height
+
+    size = (height // 4, width // 8)
+    image = crop.decode_crop(data, name="x", choose_box=left_half, size=size)
+    expected = upright.resize(size[::-1], Image.Resampling.BILINEAR, left_half(*upright.size))
+    assert abs(np.asarray(image, int) - np.asarray(expected, int)).max() <= 16
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import multiprocessing
 import subprocess
 import sys
 from typing import ClassVar
@@ -106,6 +107,19 @@ def test_workers_change_nothing(num_workers):
         evaluation_batches(batch_size=4),
         evaluation_batches(batch_size=4, num_workers=num_workers),
     )
+
+
+@pytest.mark.slow
+def test_workers_that_are_told_to_end_are_started_again():
+    stream = Numbers(num_workers=2).load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
+    iterator = iter(stream)
+    batches = [next(iterator)]
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+        worker.join()
+    batches += itertools.islice(iterator, 19)  # More than were prepared ahead.
+    iterator.close()
+    assert_same(batches, training_batches(20))
 
 
 @pytest.mark.parametrize(

@@ -1,111 +1,11 @@
-"""The config and its overrides: what they set, and what is refused."""
-
-import json
+"""What the programs share: the first batch and the sections are checked."""
 
 import numpy as np
 import pytest
 
-from experiments import setup
+from experiments import configuration, schema, setup
 from perceiver_io.errors import UserError
-
-FILE = """
-from ml_collections import ConfigDict, FieldReference
-from ml_collections.config_dict import placeholder
-
-PRESETS = {"small": 10, "large": 1000}
-
-def get_config(preset="small"):
-    steps = FieldReference(PRESETS[preset])
-    config = ConfigDict()
-    config.init_from = placeholder(str)
-    config.schedule = dict(name="steps", peak=0.5, boundaries=(steps // 2, steps * 3 // 4))
-    config.training = dict(steps=steps, clip_norm=placeholder(float), accumulate=1, flip=True)
-    return config
-"""
-
-
-@pytest.fixture
-def configure(tmp_path, monkeypatch):
-    path = tmp_path / "tiny.py"
-    path.write_text(FILE)
-
-    def read(*overrides, preset=None):
-        monkeypatch.setattr(setup, "_overrides", [f"--config.{o}" for o in overrides])
-        return setup.config_from_flags(f"{path}:{preset}" if preset else str(path))
-
-    return read
-
-
-def test_overrides_go_through_references(configure):
-    config = configure("training.steps=40", preset="large")
-    assert config.training.steps == 40
-    assert config.schedule.boundaries == (20, 30)
-
-
-@pytest.mark.parametrize(
-    ("override", "section", "key", "expected"),
-    [
-        ("training.clip_norm=1", "training", "clip_norm", 1.0),
-        ("training.flip=False", "training", "flip", False),
-        ("schedule.peak=1e-3", "schedule", "peak", 1e-3),
-        ("schedule.peak=2", "schedule", "peak", 2.0),
-        ("schedule.boundaries=(1,2,3)", "schedule", "boundaries", (1, 2, 3)),
-        ("schedule.boundaries=7", "schedule", "boundaries", (7,)),
-        ("schedule.name=123", "schedule", "name", "123"),
-    ],
-)
-def test_values_keep_their_types(configure, override, section, key, expected):
-    value = configure(override)[section][key]
-    assert value == expected and type(value) is type(expected)
-
-
-def test_what_is_not_set_can_be_set(configure):
-    assert configure().init_from is None
-    assert configure("init_from=/a/run").init_from == "/a/run"
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("training.setps=3", r"config.training.setps is not a key.*did you mean 'steps'"),
-        ("trainin.steps=3", r"config.trainin is not a key.*did you mean 'training'"),
-        ("training.steps.x=3", "config.training.steps is a value, not a section"),
-        ("training.steps=many", "config.training.steps must be a value of type int, like 10"),
-        ("training.steps=1.5", "--config.training.steps=1.5 is of the wrong type"),
-        ("training.steps=True", "wrong type"),
-        ("training.flip=1", "type bool, like True"),
-        ("schedule.peak=high", "config.schedule.peak must be a value of type float"),
-        ("training.clip_norm=a", "config.training.clip_norm must be a value of type float"),
-        ("training=3", "--config.training is a section; set one of its keys: accumulate"),
-        ("training.steps", "has no value"),
-    ],
-)
-def test_wrong_overrides(configure, override, message):
-    with pytest.raises(UserError, match=message):
-        configure(override)
-
-
-def test_unknown_preset(configure):
-    with pytest.raises(UserError, match="no preset 'smal' .did you mean 'small'.*small, large"):
-        configure(preset="smal")
-
-
-def test_missing_file():
-    with pytest.raises(UserError, match="no config file configs/quikstart.py.*quickstart.py"):
-        setup.read_config("configs/quikstart.py")
-
-
-def test_a_run_can_be_read_back(configure, tmp_path, monkeypatch):
-    config = configure("training.steps=40")
-    path = tmp_path / "config.json"
-    path.write_text(config.to_json())
-    monkeypatch.setattr(setup, "_overrides", ["--config.training.clip_norm=1.0"])
-    again = setup.config_from_flags(str(path))
-    assert again.schedule.boundaries == (20, 30)
-    assert again.training.clip_norm == 1.0 and again.init_from is None
-    assert json.loads(again.to_json()) == json.loads(config.to_json()) | {
-        "training": json.loads(config.to_json())["training"] | {"clip_norm": 1.0}
-    }
+from perceiver_io.training.optimizers import build_schedule
 
 
 class _Images:
@@ -134,6 +34,10 @@ def test_a_batch_must_be_as_its_dataset_promises():
         (lambda c: c.__delitem__("init_from"), "config lacks init_from"),
         (lambda c: c.task.update(smoothing=0.1), "config.task.smoothing is not a setting"),
         (lambda c: c.data.update(colour=True), "config.data.colour is not a setting of Digits"),
+        (
+            lambda c: c.parallel.update(name="pmap"),
+            r"""parallel.fsdp is not .*section: --config.parallel="{'name': 'pmap', ...}".""",
+        ),
         (lambda c: c.parallel.update(fdsp=1), "config.parallel.fdsp .*did you mean 'fsdp'"),
     ],
 )
@@ -143,3 +47,93 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         change(config)
     with pytest.raises(UserError, match=message):
         setup.build_parts(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=-1", "config.seed is -1, which must be from 0 to"),
+        ("logging.every=0", "config.logging.every is 0, which must be at least 1"),
+        ("evaluation.every=0", "config.evaluation.every is 0"),
+        ("evaluation.batch_size=0", "config.evaluation.batch_size is 0"),
+        ("checkpoint.every=0", "config.checkpoint.every is 0"),
+        ("checkpoint.keep=0", "config.checkpoint.keep is 0"),
+        ("training.accumulate=0", "config.training.accumulate is 0"),
+        ("training.steps=0", "config.training.steps is 0.*give another .*--config.training.steps="),
+        ("training.batch_size=0", "config.training.batch_size is 0"),
+        ("training.ema_decay=1", "config.training.ema_decay is 1.0, which must be .* below 1"),
+        ("schedule.peak=0", "config.schedule.peak is 0.0, which must be above 0"),
+        ("schedule.peak=1e999", "config.schedule.peak is inf"),
+        ("schedule.warmup_steps=-1", "config.schedule.warmup_steps is -1"),
+        ("optimizer.clip_norm=0", "config.optimizer.clip_norm is 0.0"),
+        ("task.label_smoothing=1.0", "config.task.label_smoothing is 1.0"),
+        ("task.label_smoothing=nan", "label_smoothing"),
+        ("data.num_workers=-1", "config.data.num_workers is -1"),
+        ("training.steps=None", "config.training.steps is None, but Training needs int"),
+        ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[float, ...\]"),
+        ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks warmup_steps"),
+        (
+            "schedule={'name': 'constant', 'peak': 'a', 'warmup_steps': 0}",
+            "config.schedule.peak is 'a', but constant needs float",
+        ),
+    ],
+)
+def test_values_out_of_range_or_of_the_wrong_type(override, message):
+    config = configuration.read("configs/quickstart.py")
+    with pytest.raises(UserError, match=message):
+        config = configuration.overridden(config, [f"--config.{override}"])
+        setup.build_parts(config)
+        build_schedule(config.schedule)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["data.image_size=8", "data.crop_area=('a','b')"],
+)
+def test_pairs_that_are_none(override):
+    config = configuration.read("configs/photos.py")
+    config = configuration.overridden(config, [f"--config.{override}"])
+    with pytest.raises(UserError, match=r"but Photos needs tuple\[(int, int|float, float)\]"):
+        setup.build_parts(config)
+
+
+def test_sizes_of_model_and_data_follow_each_other_and_must_agree():
+    config = configuration.read("configs/photos.py")
+    for override in ("data.image_size=(32,48)", "model.inputs.image_size=(32,48)"):
+        both = configuration.overridden(config, [f"--config.{override}"])
+        assert both.data.image_size == both.model.inputs.image_size == (32, 48)
+        schema.check_agreement(both)
+    both.model.inputs.image_size = (64, 64)
+    with pytest.raises(
+        UserError, match=r"model.inputs.image_size is \(64, 64\), but config.data.image_size is"
+    ):
+        schema.check_agreement(both)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["evaluation.splits=('validation','tset')"], "Digits has no split 'tset'"),
+        (
+            ["checkpoint.best_metric=validation/top1"],
+            "best_metric is 'validation/top1' .did you mean 'validation/top_1'.*validation/loss",
+        ),
+        (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
+        (["evaluation.splits=()"], "give none"),
+        (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
+    ],
+)
+def test_evaluations_that_cannot_be_made(overrides, message):
+    config = configuration.overridden(
+        configuration.read("configs/quickstart.py"), [f"--config.{o}" for o in overrides]
+    )
+    with pytest.raises(UserError, match=message):
+        setup.check_training(config, setup.build_parts(config))
+
+
+@pytest.mark.parametrize("metric", ["validation/top_1", "validation/class_accuracy/7", "None"])
+def test_evaluations_that_can_be_made(metric):
+    config = configuration.overridden(
+        configuration.read("configs/quickstart.py"), [f"--config.checkpoint.best_metric={metric}"]
+    )
+    setup.check_training(config, setup.build_parts(config))

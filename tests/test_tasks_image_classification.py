@@ -129,6 +129,7 @@ def test_report_gives_accuracy_by_class(batch, logits, digits):
     expected = sklearn.metrics.balanced_accuracy_score(label, prediction)
     assert metrics["mean_class_accuracy"] == pytest.approx(expected)
     assert set(figures) == {"confusion"}
+    assert set(TASK.reported(digits)) == set(metrics)
 
 
 def test_report_leaves_out_classes_that_do_not_occur(digits):
@@ -149,7 +150,7 @@ def test_report_of_many_classes_is_short(digits):
     labels = np.random.default_rng(0).integers(0, 1000, 3000)
     task = dataclasses.replace(TASK, num_classes=1000)
     metrics, figures = task.report({"label": labels, "prediction": labels // 2}, many)
-    assert set(metrics) == {"mean_class_accuracy"}
+    assert set(metrics) == {"mean_class_accuracy"} == set(task.reported(many))
     # Bars of the worst pairs and not a thousand rows.
     assert len(figures["confusion"].axes[0].patches) == 20
 

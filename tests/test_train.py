@@ -63,6 +63,7 @@ def start(cache):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         started.append(process)
         return process
@@ -159,6 +160,26 @@ def test_sigterm_saves_and_the_rest_follows_to_the_bit(tmp_path, start, uninterr
 
 
 @pytest.mark.slow
+def test_sigterm_to_the_whole_group_saves_although_workers_die(tmp_path, start):
+    # A step computes little, so that it mostly waits for the workers.
+    small = ("encoder.num_latents=1", "encoder.latent_stack.num_layers=1", "inputs.channels=1")
+    process = start(
+        training(
+            tmp_path,
+            *(f"--config.model.{setting}" for setting in small),
+            "--config.data.num_workers=1",
+            "--config.training.batch_size=512",
+            "--config.training.steps=100000",
+        )
+    )
+    wait_for_checkpoint(tmp_path, 20, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    out = finish(process)
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by SIGTERM after")]
+    assert int(line.split()[5].rstrip(";")) in saved_steps(tmp_path)
+
+
+@pytest.mark.slow
 def test_what_a_run_leaves_and_how_it_is_evaluated(start, uninterrupted):
     for name in ("config.json", "environment.json", "curves.png"):
         assert (uninterrupted / name).stat().st_size > 0
@@ -181,6 +202,22 @@ def test_what_a_run_leaves_and_how_it_is_evaluated(start, uninterrupted):
 
 
 @pytest.mark.slow
+def test_a_run_in_a_folder_with_a_colon_that_has_no_room_for_pictures(
+    tmp_path, start, uninterrupted
+):
+    run = tmp_path / "run 10:30"
+    run.mkdir()
+    (run / "config.json").symlink_to(uninterrupted / "config.json")
+    (run / "checkpoints").symlink_to(uninterrupted / "checkpoints")
+    (run / "evaluation").write_text("")
+    process = start(command("evaluate", run))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err.startswith(f"error: The folder {run}/evaluation/digits_"), err
+    assert err.count("\n") == 1 and "cannot be written to: Not a directory" in err
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
     flags = ("--config.schedule.peak=1e30", "--config.schedule.warmup_steps=30")
     process = start(training(tmp_path, *flags, "--config.checkpoint.every=1"))
@@ -194,14 +231,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
 
 
 @pytest.mark.slow
-def test_warm_start_and_profile(tmp_path, start, uninterrupted):
+@pytest.mark.parametrize(("num_devices", "fsdp"), [(1, 1), (4, 2)])
+def test_warm_start_and_profile(tmp_path, start, uninterrupted, num_devices, fsdp):
     flags = (
+        f"--config.parallel.fsdp={fsdp}",
         f"--config.init_from={uninterrupted}",
         "--config.init_prefixes=encoder",
         "--config.training.steps=4",
         "--profile_steps=2,3",
     )
-    out = finish(start(training(tmp_path, *flags)))
+    out = finish(start(training(tmp_path, *flags), num_devices))
     loaded, left = (
         next(line for line in out.splitlines() if line.startswith(f"warm start, {what}: "))
         for what in ("loaded", "left")
@@ -212,12 +251,29 @@ def test_warm_start_and_profile(tmp_path, start, uninterrupted):
 
 
 @pytest.mark.slow
+def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
+    flags = (
+        "--config.parallel={'name': 'pmap'}",
+        "--config.optimizer={'name': 'sgd', 'weight_decay': 0.0, 'decay_positions': True, "
+        "'clip_norm': 1.0, 'momentum': 0.8}",
+        "--config.optimizer.clip_norm=None",
+        "--config.training.steps=2",
+    )
+    finish(start(training(tmp_path, *flags), num_devices=4))
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["parallel"] == {"name": "pmap"}
+    assert config["optimizer"]["momentum"] == 0.8 and config["optimizer"]["clip_norm"] is None
+    assert saved_steps(tmp_path) == [2]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "num_devices", "message"),
     [
         (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
         (["--config.training.steps=x"], 1, "must be a value of type int"),
         (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
+        (["--config.parallel.name=pmap"], 1, "--config.parallel=\"{'name': 'pmap', ...}\""),
         (["--config.task.name=detection"], 1, "config.task.name is 'detection'"),
         (["--config.data.name=digit"], 1, "did you mean 'digits'"),
         (["--config.model.name=perceiver"], 1, "model.name is 'perceiver'"),

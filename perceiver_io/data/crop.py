@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from perceiver_io.errors import UserError
 
@@ -57,7 +57,8 @@ def decode_crop(
     """Decodes a box of an image, resized to size = (height, width) with anti-aliasing, as RGB.
 
     A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has no fewer pixels than
-    the result needs: the inverse cosine transform then does most of the down-scaling.
+    the result needs: the inverse cosine transform then does most of the down-scaling. Photographs
+    that a camera marks as lying on their side (EXIF) are turned upright first.
 
     Args:
         data: an encoded file, of any format that Pillow reads.
@@ -69,17 +70,36 @@ def decode_crop(
     """
     try:
         image = Image.open(io.BytesIO(data))
-        full_width, full_height = image.size
+        orientation = _orientation(image)
+        # From 5 on, rows of the file are columns of the picture.
+        turn = slice(None, None, -1 if orientation >= 5 else 1)
+        full_width, full_height = image.size[turn]
         left, upper, right, lower = choose_box(full_width, full_height)
         height, width = size
         wanted = full_width * width / (right - left), full_height * height / (lower - upper)
-        image.draft("RGB", (math.ceil(wanted[0]), math.ceil(wanted[1])))
+        image.draft("RGB", tuple(map(math.ceil, wanted[turn])))
         image = image.convert("RGB")
+        if orientation != 1:
+            ImageOps.exif_transpose(image, in_place=True)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(
             f"Cannot decode image {name} ({len(data)} bytes): {error}. Replace the file, or remove "
             "it from the dataset."
         ) from error
     scale_x, scale_y = image.width / full_width, image.height / full_height
-    box = left * scale_x, upper * scale_y, right * scale_x, lower * scale_y
+    # A box as large as the image is rounded to one that is larger, by 1e-14 of a pixel.
+    box = (
+        max(left * scale_x, 0),
+        max(upper * scale_y, 0),
+        min(right * scale_x, image.width),
+        min(lower * scale_y, image.height),
+    )
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the picture lies in the file, from 1 to 8 as EXIF numbers it; 1 is upright."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself.
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    return orientation if orientation in range(1, 9) else 1

@@ -14,6 +14,7 @@ batch size.
 
 import abc
 import dataclasses
+import signal
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -28,6 +29,9 @@ BatchSpec = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 # Elements are many examples each, so that a deep buffer would only cost memory.
 _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+
+# How Grain puts it that somebody sent SIGTERM to a worker process.
+_ENDED_BY_SIGTERM = f"terminated unexpectedly with exit code {-signal.SIGTERM}"
 
 # Examples that a worker process prepares at once. Large batches are put together from several such
 # pieces: they come sooner, and the buffers of many workers remain small.
@@ -190,13 +194,24 @@ class BatchIterator(grain.DatasetIterator[Batch]):
         self._position = 0
 
     def __next__(self) -> Batch:
-        if self._running is None:
-            self._running = self._stream.start(self._position)
-        pieces = [next(self._running) for _ in range(self._stream.pieces_per_batch)]
+        try:
+            pieces = self._next_pieces()
+        except RuntimeError as error:
+            if _ENDED_BY_SIGTERM not in str(error):
+                raise
+            # Whoever stops a job sends the signal to the workers, too. Only the training process
+            # knows after which step to stop, and needs batches until then.
+            self.close()
+            pieces = self._next_pieces()
         self._position += 1
         if len(pieces) == 1:
             return pieces[0]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _next_pieces(self) -> list[Batch]:
+        if self._running is None:
+            self._running = self._stream.start(self._position)
+        return [next(self._running) for _ in range(self._stream.pieces_per_batch)]
 
     def get_state(self) -> dict[str, int]:
         """Number of batches served so far, as a dictionary."""

@@ -106,6 +106,11 @@ class ImageClassification(Task):
             figure = figures.confused_pairs(label, prediction, dataset.class_names)
         return metrics, {"confusion": figure}
 
+    def reported(self, dataset: ImageDataset) -> tuple[str, ...]:
+        """`mean_class_accuracy`, and up to 20 classes one for each."""
+        listed = dataset.class_names if self.num_classes <= MAX_LISTED_CLASSES else ()
+        return ("mean_class_accuracy", *(f"class_accuracy/{name}" for name in listed))
+
     def figure(
         self, outputs: Float[np.ndarray, "B K"], batch: Batch, dataset: ImageDataset
     ) -> Figure:

@@ -57,6 +57,10 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
+    def reported(self, dataset: Dataset) -> tuple[str, ...]:
+        """Names of all metrics that `report` can give, known before anything is evaluated."""
+
+    @abc.abstractmethod
     def figure(self, outputs: Any, batch: Batch, dataset: Dataset) -> Figure:
         """A picture of some examples of a batch, with what the model makes of them.
 

@@ -35,14 +35,19 @@ def find_checkpoint(path: str) -> Path:
 
 
 def read_shapes(directory: Path) -> Shapes:
-    """The shapes of all arrays of a checkpoint, by name."""
+    """The shapes of all arrays of a checkpoint, by name. Raises UserError if it is damaged."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        tree = checkpointer.metadata(directory / "state").item_metadata.tree
-    return {name: tuple(array.shape) for name, array in tree.items()}
+        metadata = checkpointer.metadata(directory / "state").item_metadata
+    if metadata is None:
+        raise damaged(directory, "the list of its arrays cannot be read")
+    return {name: tuple(array.shape) for name, array in metadata.tree.items()}
 
 
 def read_arrays(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dict[str, jax.Array]:
-    """Arrays by name, from {name: (name in the checkpoint, array or shape with sharding)}."""
+    """Arrays by name, from {name: (name in the checkpoint, array or shape with sharding)}.
+
+    Raises UserError if an array cannot be read.
+    """
     wanted = {
         source: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
         for source, leaf in template.values()
@@ -53,8 +58,22 @@ def read_arrays(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dic
         partial_restore=True,
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        arrays = checkpointer.restore(directory / "state", arguments)
+        try:
+            arrays = checkpointer.restore(directory / "state", arguments)
+        except Exception as error:
+            # Orbax raises no class of its own about bytes that are wrong or missing.
+            if type(error) is not Exception:
+                raise
+            raise damaged(directory, str(error).splitlines()[0]) from error
     return {name: arrays[source] for name, (source, _) in template.items()}
+
+
+def damaged(directory: Path, what: str) -> UserError:
+    """The error about a checkpoint of which something is wrong or missing."""
+    return UserError(
+        f"The checkpoint {directory} is damaged: {what}. Remove that folder, and the same command "
+        "takes the checkpoint before it; or choose another one."
+    )
 
 
 def check_same(directory: Path, found: Shapes, wanted: Mapping[str, Any], hint: str) -> None:

@@ -18,7 +18,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
-from perceiver_io.training.archive import check_same, read_arrays, read_shapes
+from perceiver_io.training.archive import check_same, damaged, read_arrays, read_shapes
 from perceiver_io.training.state import TrainState, names
 
 
@@ -110,7 +110,8 @@ class Checkpoints:
     ) -> TrainState:
         """The state at a step, placed as the template says; sets the iterator to the same point.
 
-        Raises UserError naming the arrays if the checkpoint is not of this model and optimizer.
+        Raises UserError naming the arrays if the checkpoint is not of this model and optimizer,
+        and if it is damaged.
         """
         directory = self.directory / str(step)
         wanted = names(template)
@@ -118,7 +119,7 @@ class Checkpoints:
             directory, read_shapes(directory), wanted, "Use a new --workdir for a new model."
         )
         restored = read_arrays(directory, {name: (name, leaf) for name, leaf in wanted.items()})
-        _restore_iterator(directory / "data", iterator)
+        _restore_iterator(directory, iterator)
         return jax.tree.unflatten(jax.tree.structure(template), restored.values())
 
     def wait(self) -> None:
@@ -160,8 +161,10 @@ def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
     All processes are at the same position of the same stream, so that on another number of
     processes the state of process 0 serves for all.
     """
-    own = directory / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
-    path = own if own.exists() else next(directory.glob("process_0-of-*.json"))
+    own = directory / "data" / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
+    path = own if own.exists() else next(own.parent.glob("process_0-of-*.json"), None)
+    if path is None:
+        raise damaged(directory, "the position in the data is missing")
     try:
         iterator.set_state(json.loads(path.read_text()))
     except (KeyError, TypeError, ValueError, AssertionError) as error:

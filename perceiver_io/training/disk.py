@@ -23,8 +23,8 @@ def make_workdir(workdir: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"The folder --workdir={workdir} cannot be written to: {error.strerror}. Choose one "
-            "that can, or mend its permissions."
+            f"The folder {workdir} cannot be written to: {error.strerror}. Choose another "
+            "--workdir, or mend its permissions."
         ) from error
 
 

@@ -189,10 +189,14 @@ Strategy = Mesh | Pmap
 STRATEGIES = {"mesh": Mesh, "pmap": Pmap}
 
 
-def make(initialise: Callable[[], TrainState], template: TrainState) -> TrainState:
-    """A new state, made where the template says: no device ever holds more than its part."""
+def make(initialise: Callable[..., PyTree], template: PyTree, *arguments: PyTree) -> PyTree:
+    """`initialise(*arguments)`, made where the template says.
+
+    No device ever holds more than its part. Arrays that go into the result are arguments: what a
+    compiled function closes over is a constant in it.
+    """
     shardings = jax.tree.map(lambda x: x.sharding, template)
-    return jax.jit(initialise, out_shardings=shardings)()
+    return jax.jit(initialise, out_shardings=shardings)(*arguments)
 
 
 def local_batch_size(batch_size: int, accumulate: int) -> int:
@@ -201,13 +205,14 @@ def local_batch_size(batch_size: int, accumulate: int) -> int:
     Raises UserError unless every device gets equally many examples of every microbatch.
     """
     devices = jax.device_count()
-    if batch_size % (devices * accumulate) or batch_size < 1:
-        step = devices * accumulate
+    step = devices * accumulate
+    if batch_size % step or batch_size < 1:
         lower = batch_size // step * step
+        near = " or ".join(str(size) for size in (lower, lower + step) if size > 0)
         raise UserError(
             f"config.training.batch_size is {batch_size}, which does not divide evenly over "
             f"{devices} devices times config.training.accumulate={accumulate} microbatches. Use a "
-            f"multiple of {step}, such as {lower or step} or {lower + step}."
+            f"multiple of {step}, such as {near or step}."
         )
     return batch_size // jax.process_count()
 

@@ -1,0 +1,153 @@
+"""Configs and overrides: what is read and set, and what is refused."""
+
+import json
+
+import pytest
+
+from experiments import configuration
+from perceiver_io.errors import UserError
+
+FILE = """
+from ml_collections import ConfigDict, FieldReference
+from ml_collections.config_dict import placeholder
+
+PRESETS = {"small": 10, "large": 1000}
+
+def get_config(preset="small"):
+    steps = FieldReference(PRESETS[preset])
+    config = ConfigDict()
+    config.init_from = placeholder(str)
+    config.schedule = dict(name="steps", peak=0.5, boundaries=(steps // 2, steps * 3 // 4))
+    config.training = dict(steps=steps, clip_norm=placeholder(float), accumulate=1, flip=True)
+    return config
+"""
+
+
+@pytest.fixture
+def configure(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(FILE)
+
+    def read(*overrides, preset=None):
+        config = configuration.read(f"{path}:{preset}" if preset else str(path))
+        return configuration.overridden(config, [f"--config.{o}" for o in overrides])
+
+    return read
+
+
+def test_overrides_go_through_references(configure):
+    config = configure("training.steps=40", preset="large")
+    assert config.training.steps == 40
+    assert config.schedule.boundaries == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "expected"),
+    [
+        ("training.clip_norm=1", "training", "clip_norm", 1.0),
+        ("training.flip=False", "training", "flip", False),
+        ("schedule.peak=1e-3", "schedule", "peak", 1e-3),
+        ("schedule.peak=2", "schedule", "peak", 2.0),
+        ("schedule.boundaries=(1,2,3)", "schedule", "boundaries", (1, 2, 3)),
+        ("schedule.boundaries=7", "schedule", "boundaries", (7,)),
+        ("schedule.name=123", "schedule", "name", "123"),
+    ],
+)
+def test_values_keep_their_types(configure, override, section, key, expected):
+    value = configure(override)[section][key]
+    assert value == expected and type(value) is type(expected)
+
+
+def test_a_section_is_replaced_by_a_dict(configure):
+    schedule = {"name": "constant", "peak": 1, "warmup_steps": None, "boundaries": [1, 2]}
+    config = configure(f"schedule={schedule}", "schedule.peak=3", "schedule.warmup_steps=5")
+    assert config.schedule.to_dict() == {
+        "name": "constant",
+        "peak": 3,
+        "warmup_steps": 5,
+        "boundaries": (1, 2),
+    }
+    assert config.training.steps == 10
+
+
+def test_what_is_not_set_can_be_set(configure):
+    assert configure().init_from is None
+    assert configure("init_from=/a/run").init_from == "/a/run"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.setps=3", r"config.training.setps is not a key.*did you mean 'steps'"),
+        ("trainin.steps=3", r"config.trainin is not a key.*did you mean 'training'"),
+        ("training.steps.x=3", "config.training.steps is a value, not a section"),
+        ("training.steps=many", "config.training.steps must be a value of type int, like 10"),
+        ("training.steps=1.5", "--config.training.steps=1.5 is of the wrong type"),
+        ("training.steps=True", "wrong type"),
+        ("training.flip=1", "type bool, like True"),
+        ("schedule.peak=high", "config.schedule.peak must be a value of type float"),
+        ("training.clip_norm=a", "config.training.clip_norm must be a value of type float"),
+        ("training=3", "--config.training is a section; set one of its keys: accumulate"),
+        ("training={3: 4}", r"""a dict, as in --config.parallel="{'name': 'pmap'}"."""),
+        ("training=pmap", "--config.training is a section"),
+        ("training.steps", "has no value"),
+    ],
+)
+def test_wrong_overrides(configure, override, message):
+    with pytest.raises(UserError, match=message):
+        configure(override)
+
+
+def test_unknown_preset(configure):
+    with pytest.raises(UserError, match="no preset 'smal' .did you mean 'small'.*small, large"):
+        configure(preset="smal")
+
+
+def test_missing_file():
+    with pytest.raises(UserError, match="no config file configs/quikstart.py.*quickstart.py"):
+        configuration.read("configs/quikstart.py")
+
+
+@pytest.mark.parametrize(
+    "read", [configuration.read_run, lambda run: configuration.read(f"{run}/config.json")]
+)
+def test_a_run_can_be_read_back(configure, tmp_path, read):
+    config = configure("training.steps=40")
+    run = tmp_path / "10:30 o'clock"
+    run.mkdir()
+    (run / "config.json").write_text(config.to_json())
+    again = configuration.overridden(read(run), ["--config.training.clip_norm=1.0"])
+    assert again.schedule.boundaries == (20, 30)
+    assert again.training.clip_norm == 1.0 and again.init_from is None
+    assert json.loads(again.to_json()) == json.loads(config.to_json()) | {
+        "training": json.loads(config.to_json())["training"] | {"clip_norm": 1.0}
+    }
+
+
+def test_a_colon_in_a_path_is_no_preset(tmp_path):
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    (folder / "tiny.py").write_text(FILE)
+    assert configuration.read(f"{folder}/tiny.py").training.steps == 10
+    assert configuration.read(f"{folder}/tiny.py:large").training.steps == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.py", "steps = = 3", "x.py cannot be read: line 1: invalid syntax"),
+        ("x.py", "steps = 3", r"x.py is no config file: it has no function get_config\(\)"),
+        ("x.yaml", "steps: 3", "x.yaml is no config file: those are FILE.py"),
+        ("config.json", '{"steps": ', "config.json is damaged"),
+        ("config.json", "[1]", "config.json is damaged"),
+    ],
+)
+def test_files_that_are_no_configs(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        configuration.read(str(tmp_path / name))
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(UserError, match="is no run folder: it has no config.json"):
+        configuration.read_run(tmp_path)
