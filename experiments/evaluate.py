@@ -21,7 +21,7 @@ from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator, Result
 from perceiver_io.training.logging import save_figure, say
 from perceiver_io.training.step import EvaluationStep
-from perceiver_io.training.warm_start import load_weights
+from perceiver_io.training.warm_start import checkpoint_source, load_weights
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
@@ -84,7 +84,7 @@ def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict[str, Result]:
     )
     shapes = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
     params, model_state = parts.strategy.template(shapes)
-    weights = load_weights(str(checkpoint), params, model_state)
+    weights = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
     params, model_state = parts.strategy.adopt((weights.params, weights.model_state))
     return {split: evaluator(params, model_state, split) for split in splits}
 

@@ -23,8 +23,9 @@ class Config(NamedTuple):
 
     Attributes:
         seed: of the parameters, the order of the data, the augmentation and dropout.
-        init_from: run folder or checkpoint to take the first weights from, or None.
-        init_prefixes: only weights whose names start with one of these are taken; () is all.
+        init_from: run folder, checkpoint or published weights to start from, or None.
+        init_prefixes: only weights whose names start with one of these are taken, and none that
+            starts with one written with a `!` before it; () is all.
     """
 
     seed: int

@@ -17,7 +17,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import setup
+from experiments import setup, warm_start
 from perceiver_io.construct import construct
 from perceiver_io.errors import UserError
 from perceiver_io.training import logging, parallel
@@ -115,8 +115,10 @@ class Run:
     def warm_started(self, state: TrainState) -> TrainState:
         """The state with the weights of `config.init_from`; says which were loaded and left."""
         config = self.config
-        warm = load_weights(config.init_from, state.params, state.model_state, config.init_prefixes)
-        for what in ("loaded", "left", "unused"):
+        source, model = warm_start.open_source(config.init_from)
+        grids = warm_start.position_grids(model, config.model)
+        warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)
+        for what in ("loaded", "resized", "left", "unused"):
             say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
         ema = config.training.ema_decay is not None
         initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import setup
+from experiments import configuration
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.pickles import read_pickle
 from perceiver_io.pretrained.safetensors_files import read_folder, write_folder
@@ -101,7 +101,9 @@ def test_imagenet_configs_are_the_published_models(preset):
     tree = TREES[f"imagenet_{preset}"]
     zeros = {part: check_parity.zeros(tree[part]) for part in ("params", "state")}
     published = from_tree(zeros, preset).model
-    config = setup.overridden(setup.read_config(f"configs/imagenet.py:{preset}")).model.to_dict()
+    config = configuration.overridden(
+        configuration.read(f"configs/imagenet.py:{preset}"), ()
+    ).model.to_dict()
 
     def assert_agree(ours, theirs):
         for key in ours.keys() & theirs.keys():

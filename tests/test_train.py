@@ -300,3 +300,39 @@ def test_a_workdir_of_another_model(start, uninterrupted):
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and err.startswith("error: The checkpoint ")
     assert "of other shape: " in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_warm_start_from_published_weights(tmp_path, start):
+    """A new head, other colours, and learned positions at another resolution."""
+    block = dict(exact_gelu=True)
+    model = dict(
+        name="perceiver_io_classifier",
+        num_classes=10,
+        inputs=dict(name="learned_pixels", image_size=(8, 8), channels=256),
+        encoder=dict(
+            num_latents=12,
+            latent_dim=32,
+            num_blocks=2,
+            cross_attend=dict(num_heads=1, use_query_residual=True, **block),
+            latent_stack=dict(num_layers=2, num_heads=4, **block),
+        ),
+        decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True, **block)),
+        attention=dict(key_chunk_size=1024, fold_projections=True),
+        compute_dtype="float32",
+    )
+    flags = (
+        "--config=configs/quickstart.py",
+        f"--config.model={model}",
+        "--config.training.steps=2",
+        "--config.evaluation.every=2",
+        "--config.init_from=tests/goldens/huggingface/image_learned",
+    )
+    failed = start(command("train", tmp_path / "all", *flags))
+    _, err = failed.communicate(timeout=300)
+    assert failed.returncode == 2 and "conv_1x1/w (3, 256) instead of (1, 256)" in err
+    part = "--config.init_prefixes=('!decoder/logits', '!conv_1x1/w')"
+    out = finish(start(command("train", tmp_path / "part", *flags, part)))
+    assert "warm start, resized: params/positions/embeddings\n" in out
+    left = "params/conv_1x1/w, params/decoder/logits/b, params/decoder/logits/w"
+    assert f"warm start, left: {left}\n" in out

@@ -76,7 +76,7 @@ def damaged(directory: Path, what: str) -> UserError:
     )
 
 
-def check_same(directory: Path, found: Shapes, wanted: Mapping[str, Any], hint: str) -> None:
+def check_same(where: str, found: Shapes, wanted: Mapping[str, Any], hint: str) -> None:
     """Raises UserError listing by name where the arrays found and wanted differ."""
     # The parameters first: the rest follows from them.
     found, wanted = (dict(sorted(x.items(), key=_parameters_first)) for x in (found, wanted))
@@ -93,8 +93,7 @@ def check_same(directory: Path, found: Shapes, wanted: Mapping[str, Any], hint: 
     report = [f"{what}: {_shortened(where)}" for what, where in problems.items() if where]
     if report:
         raise UserError(
-            f"The checkpoint {directory} is of another model or optimizer; {'; '.join(report)}. "
-            + hint
+            f"The {where} is of another model or optimizer; {'; '.join(report)}. " + hint
         )
 
 

@@ -115,9 +115,9 @@ class Checkpoints:
         """
         directory = self.directory / str(step)
         wanted = names(template)
-        check_same(
-            directory, read_shapes(directory), wanted, "Use a new --workdir for a new model."
-        )
+        found = read_shapes(directory)
+        hint = "Use a new --workdir for a new model."
+        check_same(f"checkpoint {directory}", found, wanted, hint)
         restored = read_arrays(directory, {name: (name, leaf) for name, leaf in wanted.items()})
         _restore_iterator(directory, iterator)
         return jax.tree.unflatten(jax.tree.structure(template), restored.values())

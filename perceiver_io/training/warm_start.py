@@ -1,11 +1,12 @@
-"""A start from the parameters of another run, whole or in part."""
+"""A start from parameters that were trained before, whole or in part."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import PyTree
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
@@ -18,62 +19,161 @@ from perceiver_io.training.archive import (
 )
 from perceiver_io.training.state import Params, names
 
+Grid = tuple[int, ...]
+
+
+class Source(NamedTuple):
+    """Where trained arrays come from.
+
+    where: its name, for errors.
+    shapes: of the parameters and the model state by name, `params/...` and `model_state/...`.
+    read: {name: shape with dtype and sharding} -> the arrays by name, placed so.
+    """
+
+    where: str
+    shapes: Shapes
+    read: Callable[[Mapping[str, Any]], Mapping[str, Array]]
+
 
 class WarmStart(NamedTuple):
     """What became of the arrays of a warm start, by name.
 
     Attributes:
-        params: the parameters, those of the checkpoint in place.
+        params: the parameters, those of the source in place.
         model_state: the model's state, likewise.
-        loaded: names that were taken from the checkpoint.
+        loaded: names that were taken from the source.
+        resized: those of them that were resized to another resolution.
         left: names of the model that keep their initial values.
-        unused: names of the checkpoint that were not taken.
+        unused: names of the source that were not taken.
     """
 
     params: Params
     model_state: PyTree
     loaded: tuple[str, ...]
+    resized: tuple[str, ...]
     left: tuple[str, ...]
     unused: tuple[str, ...]
 
 
-def load_weights(
-    path: str, params: Params, model_state: PyTree, prefixes: tuple[str, ...] = ()
-) -> WarmStart:
-    """Parameters and model state from a checkpoint, all of them or some.
+def checkpoint_source(path: str) -> Source:
+    """A checkpoint of this project; the moving average of the parameters where it has one.
 
-    The moving average of the parameters is taken where the checkpoint has one.
-
-    Args:
-        path: a run folder, whose latest checkpoint is taken, or RUN/checkpoints/STEP.
-        params: the model's parameters: arrays, or shapes with shardings if all are loaded.
-        model_state: the model's state, likewise.
-        prefixes: only names `MODULE/NAME` that start with one of these are loaded; () is all.
-
-    Raises UserError if there is no checkpoint, if a prefix fits nothing, or if names or shapes of
-    what is to be loaded are different.
+    `path` is a run folder, whose latest checkpoint is taken, or RUN/checkpoints/STEP. Raises
+    UserError if there is none.
     """
     directory = find_checkpoint(path)
+    found = _weights(read_shapes(directory))
+
+    def read(template):
+        return read_arrays(directory, {n: (found[n][0], leaf) for n, leaf in template.items()})
+
+    shapes = {name: shape for name, (_, shape) in found.items()}
+    return Source(f"checkpoint {directory}", shapes, read)
+
+
+def array_source(where: str, params: PyTree, model_state: PyTree) -> Source:
+    """Arrays in memory, the same in every process."""
+    arrays = names({"params": params, "model_state": model_state})
+
+    def placed(array, leaf):
+        array = np.asarray(array, leaf.dtype)
+        return jax.make_array_from_callback(array.shape, leaf.sharding, array.__getitem__)
+
+    def read(template):
+        return {name: placed(arrays[name], leaf) for name, leaf in template.items()}
+
+    return Source(where, {name: np.shape(array) for name, array in arrays.items()}, read)
+
+
+def load_weights(
+    source: Source,
+    params: Params,
+    model_state: PyTree,
+    prefixes: tuple[str, ...] = (),
+    grids: Mapping[str, tuple[Grid, Grid]] | None = None,
+) -> WarmStart:
+    """Parameters and model state from a source, all of them or some.
+
+    Args:
+        source: where they come from.
+        params: the model's parameters: arrays, or shapes with shardings if all are loaded.
+        model_state: the model's state, likewise.
+        prefixes: only names `MODULE/NAME` that start with one of these are loaded, and none that
+            starts with one that is written with a `!` before it; () is all.
+        grids: arrays [M, P] of positions that are resized where they do not fit, by name, with the
+            grids of the M positions there and here.
+
+    Raises UserError if a prefix fits nothing, or if names or shapes of what is to be loaded are
+    different.
+    """
     model = {"params": params, "model_state": model_state}
-    wanted, found = names(model), _weights(read_shapes(directory))
-
-    def chosen(name: str) -> bool:
-        return not prefixes or name.split("/", 1)[1].startswith(prefixes)
-
-    _check_prefixes(directory, prefixes, wanted)
-    taken = {name: leaf for name, leaf in wanted.items() if chosen(name)}
-    available = {name: shape for name, (_, shape) in found.items() if chosen(name)}
-    hint = "Set config.init_prefixes to the modules that both have, or change config.model."
-    check_same(directory, available, taken, hint)
-    loaded = read_arrays(directory, {name: (found[name][0], leaf) for name, leaf in taken.items()})
+    wanted = names(model)
+    _check_prefixes(source.where, prefixes, wanted)
+    taken = {name: leaf for name, leaf in wanted.items() if _chosen(name, prefixes)}
+    available = {n: shape for n, shape in source.shapes.items() if _chosen(n, prefixes)}
+    resized = {
+        name: grid
+        for name, grid in (grids or {}).items()
+        if _resizable(available.get(name), taken.get(name), *grid)
+    }
+    fitting = available | {name: taken[name].shape for name in resized}
+    hint = (
+        "Set config.init_prefixes to the modules that both have, or with a ! before them to those "
+        "that are to stay new, such as ('!decoder/logits',); or change config.model."
+    )
+    check_same(source.where, fitting, taken, hint)
+    template = {
+        name: _replicated(available[name], leaf) if name in resized else leaf
+        for name, leaf in taken.items()
+    }
+    loaded = dict(source.read(template))
+    for name, (old, new) in resized.items():
+        loaded[name] = resize_positions(loaded[name], old, new, taken[name].sharding)
     merged = jax.tree.unflatten(jax.tree.structure(model), (wanted | loaded).values())
     return WarmStart(
         params=merged["params"],
         model_state=merged["model_state"],
         loaded=tuple(taken),
+        resized=tuple(resized),
         left=tuple(name for name in wanted if name not in taken),
-        unused=tuple(name for name in found if name not in taken),
+        unused=tuple(name for name in source.shapes if name not in taken),
     )
+
+
+def resize_positions(
+    positions: Float[Array, "M P"], old: Grid, new: Grid, sharding: Any
+) -> Float[Array, "N P"]:
+    """Learned positions of a grid, interpolated linearly to those of another one."""
+
+    def resize(x):
+        channels = x.shape[-1]
+        x = jax.image.resize(x.reshape(*old, channels), (*new, channels), "linear")
+        return x.reshape(-1, channels)
+
+    return jax.jit(resize, out_shardings=sharding)(positions)
+
+
+def _resizable(found: tuple[int, ...] | None, leaf: Any, old: Grid, new: Grid) -> bool:
+    """Whether both arrays are there, of other lengths and the same width."""
+    if found is None or leaf is None or found == leaf.shape:
+        return False
+    return (found, leaf.shape) == ((math.prod(old), found[-1]), (math.prod(new), found[-1]))
+
+
+def _replicated(shape: tuple[int, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+    """An array of another shape, whole on every device that has a part of `leaf`."""
+    sharding = leaf.sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+
+def _chosen(name: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether `COLLECTION/MODULE/NAME` is to be loaded."""
+    name = name.split("/", 1)[1]
+    without = tuple(prefix[1:] for prefix in prefixes if prefix.startswith("!"))
+    only = tuple(prefix for prefix in prefixes if not prefix.startswith("!"))
+    return (not only or name.startswith(only)) and not name.startswith(without)
 
 
 def _weights(
@@ -88,13 +188,12 @@ def _weights(
     return found
 
 
-def _check_prefixes(directory: Path, prefixes: tuple[str, ...], wanted: Mapping[str, Any]) -> None:
+def _check_prefixes(where: str, prefixes: tuple[str, ...], wanted: Mapping[str, Any]) -> None:
     model_names = [name.split("/", 1)[1] for name in wanted]
     for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in model_names):
+        if not any(name.startswith(prefix.removeprefix("!")) for name in model_names):
             modules = sorted({name.split("/", 1)[0] for name in model_names})
             raise UserError(
                 f"config.init_prefixes has {prefix!r}, with which no name of the model starts, so "
-                f"nothing of {directory} would be loaded for it. The names start with "
-                f"{listing(modules)}."
+                f"it chooses nothing of the {where}. The names start with {listing(modules)}."
             )
