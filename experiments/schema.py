@@ -101,6 +101,9 @@ AMOUNT = Limit("at least 0 and finite", lambda x: 0 <= x < math.inf)
 DECAY = Limit("at least 0 and below 1", lambda x: 0 <= x < 1)
 SEED = Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)
 
+# Whole numbers of a model are sizes and counts, and its fractions are rates, but for these.
+NO_SIZES = ("seed", "cross_attends", "stacks")
+
 # Numbers of the sections that are not checked by what they construct.
 LIMITS = {
     "seed": SEED,
@@ -145,6 +148,22 @@ def check(config: Mapping[str, Any]) -> None:
                 f"config.{path} is {value}, which must be {limit.words}: give another one by "
                 f"--config.{path}=NUMBER."
             )
+    check_model(config)
+
+
+def check_model(config: Mapping[str, Any]) -> None:
+    """Raises UserError for a size or a rate of `config.model` that no model can have."""
+    for path, value in _settings(config["model"], "config.model"):
+        if path.rpartition(".")[2] in NO_SIZES:
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            limit = DECAY if isinstance(number, float) else COUNT
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if is_number and not limit.holds(number):
+                raise UserError(
+                    f"{path} is {value}, which must be {limit.words}: give another value by "
+                    f"--{path}=VALUE."
+                )
 
 
 def check_agreement(config: Mapping[str, Any]) -> None:

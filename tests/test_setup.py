@@ -54,6 +54,10 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
     [
         ("seed=-1", "config.seed is -1, which must be from 0 to"),
         ("logging.every=0", "config.logging.every is 0, which must be at least 1"),
+        ("model.encoder.num_blocks=0", "config.model.encoder.num_blocks is 0, .* at least 1"),
+        ("model.inputs.patch_size=(0,2)", r"patch_size is \(0, 2\), which must be at least 1"),
+        ("model.encoder.latent_stack.dropout=2.0", "dropout is 2.0, .* at least 0 and below 1"),
+        ("model.attention.key_chunk_size=0", "key_chunk_size is 0, .* at least 1"),
         ("evaluation.every=0", "config.evaluation.every is 0"),
         ("evaluation.batch_size=0", "config.evaluation.batch_size is 0"),
         ("checkpoint.every=0", "config.checkpoint.every is 0"),
