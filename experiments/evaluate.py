@@ -13,10 +13,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import configuration, setup
-from perceiver_io.construct import construct, listing
-from perceiver_io.errors import UserError
-from perceiver_io.training.checkpoint import Checkpoints
+from experiments import configuration, setup, weights
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator, Result
 from perceiver_io.training.logging import save_figure, say
@@ -35,7 +32,7 @@ def main() -> None:
     workdir = Path(WORKDIR.value).expanduser().absolute()
     config = read_config(workdir)
     setup.start_jax()
-    checkpoint = choose_checkpoint(workdir, config, CHECKPOINT.value)
+    checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
     folder = workdir / "evaluation" / f"{config.data.name}_{checkpoint.name}"
     make_workdir(folder)
     results = evaluate(config, checkpoint, SPLIT.value or config.evaluation.splits)
@@ -58,21 +55,6 @@ def read_config(workdir: Path) -> ConfigDict:
     return setup.overridden(config)
 
 
-def choose_checkpoint(workdir: Path, config: ConfigDict, which: str) -> Path:
-    """The folder of the checkpoint. Raises UserError listing those there are."""
-    checkpoints = construct(
-        Checkpoints, {"workdir": workdir, **config.checkpoint}, "config.checkpoint"
-    )
-    named = {"best": checkpoints.best_step(), "latest": checkpoints.latest_step()}
-    step = named.get(which, which)
-    if str(step) not in map(str, checkpoints.steps()):
-        raise UserError(
-            f"--checkpoint={which}: there is no such checkpoint in {checkpoints.directory}; the "
-            f"steps there are {listing(checkpoints.steps())}."
-        )
-    return checkpoints.directory / str(step)
-
-
 def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict[str, Result]:
     """The result of each split, with the checkpoint's weights."""
     parts = setup.build_parts(config)
@@ -84,8 +66,8 @@ def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict[str, Result]:
     )
     shapes = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
     params, model_state = parts.strategy.template(shapes)
-    weights = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
-    params, model_state = parts.strategy.adopt((weights.params, weights.model_state))
+    loaded = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
+    params, model_state = parts.strategy.adopt((loaded.params, loaded.model_state))
     return {split: evaluator(params, model_state, split) for split in splits}
 
 

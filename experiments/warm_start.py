@@ -1,21 +1,13 @@
 """Where `config.init_from` takes trained weights from: a run, or published files."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from experiments import configuration
+from experiments import configuration, weights
 from perceiver_io.pretrained import weights as published
 from perceiver_io.training.warm_start import Grid, Source, array_source, checkpoint_source
 
 _LEARNED_POSITIONS = "params/positions/embeddings"
-
-
-def find_run(path: str | Path) -> Path | None:
-    """The run folder that a path is, or whose checkpoint it is; None if it is neither."""
-    path = Path(path).expanduser().absolute()
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path
-    return folder if (folder / "checkpoints").is_dir() else None
 
 
 def open_source(path: str) -> tuple[Source, Mapping[str, Any]]:
@@ -27,11 +19,11 @@ def open_source(path: str) -> tuple[Source, Mapping[str, Any]]:
 
     Raises UserError if there is nothing of the kind.
     """
-    run = find_run(path)
+    run = weights.find_run(path)
     if run is not None:
         return checkpoint_source(path), configuration.read_run(run).model
-    weights = published.load(path)
-    return array_source(f"file {path}", weights.params, weights.model_state), weights.model
+    loaded = published.load(path)
+    return array_source(f"file {path}", loaded.params, loaded.model_state), loaded.model
 
 
 def position_grids(

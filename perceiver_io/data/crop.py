@@ -51,6 +51,19 @@ def central_box(width: int, height: int, *, fraction: float, aspect: float) -> B
     return left, upper, left + box_width, upper + box_height
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB: transparent parts on white, 16 bits scaled to 8."""
+    if image.mode.startswith("I"):
+        # Pillow would cut off at 255 whatever is brighter.
+        return Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
 def decode_crop(
     data: bytes, *, name: str, choose_box: Callable[[int, int], Box], size: tuple[int, int]
 ) -> Image.Image:
@@ -78,9 +91,9 @@ def decode_crop(
         height, width = size
         wanted = full_width * width / (right - left), full_height * height / (lower - upper)
         image.draft("RGB", tuple(map(math.ceil, wanted[turn])))
-        image = image.convert("RGB")
         if orientation != 1:
             ImageOps.exif_transpose(image, in_place=True)
+        image = as_rgb(image)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(
             f"Cannot decode image {name} ({len(data)} bytes): {error}. Replace the file, or remove "

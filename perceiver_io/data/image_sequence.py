@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from perceiver_io.data import crop
 from perceiver_io.errors import UserError
 
 
@@ -32,15 +33,20 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
 
 
+def read_image(path: pathlib.Path) -> UInt8[np.ndarray, "H W 3"]:
+    """An image of any kind, RGB, upright. Raises UserError when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(crop.as_rgb(ImageOps.exif_transpose(image)))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(f"Cannot decode image {path}: {error}") from error
+
+
 def read_images(paths: Iterable[pathlib.Path]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Images one by one, RGB, upright. Raises UserError on a damaged one and on another size."""
     shape = None
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                frame = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise UserError(f"Cannot decode image {path}: {error}") from error
+        frame = read_image(path)
         shape = shape or frame.shape
         if frame.shape != shape:
             raise UserError(

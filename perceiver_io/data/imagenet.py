@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+from perceiver_io.data.imagenet_classes import imagenet_class_names
 from perceiver_io.data.tfds_images import TfdsImageDataset
 
 
@@ -28,3 +29,8 @@ class ImageNet(TfdsImageDataset):
         "https://image-net.org, which asks for registration, into ROOT/downloads/manual/, where "
         "ROOT is the data_dir below."
     )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Words for the classes, of which TFDS has WordNet's identifiers only."""
+        return imagenet_class_names()

@@ -29,16 +29,16 @@ _REPAIR = "; copy it again, or let `ffmpeg -i FILE repaired.mp4` save what can b
 
 
 class Clip(NamedTuple):
-    """16 frames of a film and the sound of their 0.64 seconds, at 25 frames per second.
+    """A few frames of a film and the sound of their time, at 25 frames per second.
 
     Attributes:
         frames: the pixels. After the film's end its last frame is repeated.
-        audio: one channel at 48 kHz, 1,920 samples a frame, in [-1, 1]; silence without sound.
-        num_frames: how many of the frames are the film's; fewer than 16 in the last piece only.
+        audio: one channel in [-1, 1], equally many samples a frame; silence without sound.
+        num_frames: how many of the frames are the film's; fewer than T in the last piece only.
     """
 
-    frames: UInt8[np.ndarray, "16 H W 3"]
-    audio: Float32[np.ndarray, "30720 1"]
+    frames: UInt8[np.ndarray, "T H W 3"]
+    audio: Float32[np.ndarray, "S 1"]
     num_frames: int
 
 
@@ -56,8 +56,14 @@ class FrameSequence(NamedTuple):
     frame_rate: fractions.Fraction | None
 
 
-def pieces(path: str | os.PathLike[str], *, size: tuple[int, int]) -> Iterator[Clip]:
-    """A film in pieces of 16 frames, of which one at a time is in memory.
+def pieces(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int],
+    num_frames: int = FRAMES_PER_CLIP,
+    samples_per_frame: int = SAMPLES_PER_FRAME,
+) -> Iterator[Clip]:
+    """A film in pieces of a few frames, of which one at a time is in memory.
 
     Frames are repeated or dropped by their timestamps to 25 per second, scaled so that they just
     cover `size` and cropped centrally. Sound is mixed to one channel and starts with the first
@@ -66,24 +72,30 @@ def pieces(path: str | os.PathLike[str], *, size: tuple[int, int]) -> Iterator[C
     Args:
         path: any file that FFmpeg reads.
         size: (height, width) of the frames in pixels.
+        num_frames: frames of a piece.
+        samples_per_frame: the sound's resolution; 1,920 is 48 kHz.
 
     Raises UserError when the file is missing, is no video, is damaged, or ends before its time.
     """
     if min(size) < 1:
         raise UserError(f"size={size} must be a height and a width of at least 1 pixel.")
+    if min(num_frames, samples_per_frame) < 1:
+        raise UserError(
+            f"num_frames={num_frames} and samples_per_frame={samples_per_frame} must be at least 1."
+        )
     with _opened(path) as film, _opened(path) as sound:
         first, frames = _peek(_decoded_frames(film, path))
         images = _filtered(frames, _clip_graph(first, film.streams.video[0], size))
         blocks = itertools.chain(
-            _audio_blocks(sound, start=first.time),
-            itertools.repeat(np.zeros((SAMPLES_PER_FRAME, 1), np.float32)),
+            _audio_blocks(sound, samples_per_frame, start=first.time),
+            itertools.repeat(np.zeros((samples_per_frame, 1), np.float32)),
         )
         pairs = zip((_pixels(image, first.rotation) for image in images), blocks, strict=False)
-        while piece := list(itertools.islice(pairs, FRAMES_PER_CLIP)):
-            yield _padded_clip(*zip(*piece, strict=True))
+        while piece := list(itertools.islice(pairs, num_frames)):
+            yield _padded_clip(num_frames, *zip(*piece, strict=True))
 
 
-def count_pieces(path: str | os.PathLike[str]) -> int | None:
+def count_pieces(path: str | os.PathLike[str], *, num_frames: int = FRAMES_PER_CLIP) -> int | None:
     """How many pieces `pieces` is going to give, by the duration that the file states.
 
     An estimate, for a progress bar. None where the file states none. Raises UserError when the file
@@ -91,7 +103,7 @@ def count_pieces(path: str | os.PathLike[str]) -> int | None:
     """
     with _opened(path) as film:
         seconds = _duration(film)
-    return None if seconds is None else math.ceil(seconds * FRAME_RATE / FRAMES_PER_CLIP) or 1
+    return None if seconds is None else math.ceil(seconds * FRAME_RATE / num_frames) or 1
 
 
 def read_frames(path: str | os.PathLike[str]) -> FrameSequence:
@@ -241,7 +253,9 @@ def _pixels(image: Any, rotation: int) -> UInt8[np.ndarray, "H W 3"]:
     return np.ascontiguousarray(np.rot90(image.to_ndarray(), round(rotation / 90)))
 
 
-def _audio_blocks(film: Any, *, start: float) -> Iterator[Float32[np.ndarray, "1920 1"]]:
+def _audio_blocks(
+    film: Any, samples_per_frame: int, *, start: float
+) -> Iterator[Float32[np.ndarray, "s 1"]]:
     """The sound from `start` (seconds) on, one block a frame, gaps filled with silence."""
     if not film.streams.audio:
         return
@@ -250,17 +264,19 @@ def _audio_blocks(film: Any, *, start: float) -> Iterator[Float32[np.ndarray, "1
         ("asetpts", f"PTS-({start!r})/TB"),
         # Cuts or fills to begin at 0, and fills gaps between timestamps. The limit keeps the sum of
         # channels from being too loud.
-        ("aresample", f"{SAMPLE_RATE}:async=1:first_pts=0:rematrix_maxval=1"),
+        ("aresample", f"{FRAME_RATE * samples_per_frame}:async=1:first_pts=0:rematrix_maxval=1"),
         ("aformat", "sample_fmts=flt:channel_layouts=mono"),
-        ("asetnsamples", f"n={SAMPLES_PER_FRAME}:pad=1"),
+        ("asetnsamples", f"n={samples_per_frame}:pad=1"),
     ]
     graph = _graph(lambda graph: graph.add_abuffer(template=stream), filters, "abuffersink")
     for block in _filtered(film.decode(stream), graph):
         yield np.clip(block.to_ndarray().reshape(-1, 1), -1, 1)
 
 
-def _padded_clip(images: tuple[np.ndarray, ...], blocks: tuple[np.ndarray, ...]) -> Clip:
-    missing = FRAMES_PER_CLIP - len(images)
+def _padded_clip(
+    num_frames: int, images: tuple[np.ndarray, ...], blocks: tuple[np.ndarray, ...]
+) -> Clip:
+    missing = num_frames - len(images)
     frames = np.stack(images + images[-1:] * missing)
     audio = np.concatenate(blocks + (np.zeros_like(blocks[0]),) * missing)
     return Clip(frames, audio, len(images))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.builders import Model, build
 from perceiver_io.pretrained import deepmind, huggingface, huggingface_export, huggingface_links
@@ -55,6 +56,11 @@ def load(path: str | Path, **settings: Any) -> Weights:
     if not path.exists():
         raise UserError(f"There are no weights at {path}: give a published file or folder.")
     if path.is_dir():
+        if settings:
+            raise UserError(
+                f"{path} is a folder, whose config.json has all settings: {listing(settings)} must "
+                "not be given."
+            )
         return load_huggingface(path)
     if path.suffix in (".safetensors", ".bin", ".json"):
         raise UserError(
@@ -117,6 +123,8 @@ def save_huggingface(path: str | Path, weights: Weights) -> None:
     config = huggingface_export.to_config(weights.model, arrays, weights.class_names)
     (name,) = config["architectures"]
     links = huggingface_links.LINKS[name](config["num_self_attends_per_block"])
+    where = "The model to write"
+    check_shapes(links, arrays, shapes(build(weights.model), weights.model), where)
     write_folder(path, config, restored(links, arrays))
 
 

@@ -1,0 +1,1 @@
+"""What `experiments.predict` does for each of its tasks."""

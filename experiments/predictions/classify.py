@@ -1,0 +1,142 @@
+"""The most probable classes of images, drawn beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from experiments.predictions import figures
+from experiments.predictions.common import Prediction, Progress, Trained, images_of, unique_names
+from perceiver_io.data import crop
+from perceiver_io.data.image_sequence import read_image
+from perceiver_io.data.imagenet_classes import imagenet_class_names
+from perceiver_io.data.images import EncodedImageDataset, ImageDataset
+from perceiver_io.errors import UserError
+from perceiver_io.inference.batches import check_positive
+from perceiver_io.inference.classify import TopClasses, classify
+from perceiver_io.training.logging import save_figure
+
+
+class Preparation(NamedTuple):
+    """How a classifier's images are prepared.
+
+    Attributes:
+        shape: height, width, channels.
+        mean: subtracted from each channel, where channel values go from 0 to 1.
+        std: then divided by.
+        fraction: side of the central crop over that of the largest one that fits.
+    """
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fraction: float
+
+    def box(self, width: int, height: int) -> crop.Box:
+        """The part of an image of this size that the model sees."""
+        aspect = self.shape[1] / self.shape[0]
+        return crop.central_box(width, height, fraction=self.fraction, aspect=aspect)
+
+    def __call__(self, path: Path) -> Float[np.ndarray, "H W C"]:
+        """An image file as the model takes it. Raises UserError when it cannot be read."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"Cannot read image {path}: {error.strerror}.") from error
+        image = crop.decode_crop(
+            data, name=str(path), choose_box=self.box, size=self.shape[:2]
+        ).convert("L" if self.shape[2] == 1 else "RGB")
+        pixels = np.asarray(image, np.float32).reshape(self.shape) / 255
+        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+
+
+def predict(
+    trained: Trained, output: Path, *, inputs: Sequence[str], top_k: int = 5, batch_size: int = 8
+) -> Prediction:
+    """Up to `top_k` classes of each image, and NAME_classes.png with them beside it.
+
+    Args:
+        trained: a classifier of images.
+        output: the folder for the figures.
+        inputs: image files, and folders of them.
+        top_k: how many classes.
+        batch_size: images at a time.
+    """
+    check_positive(top_k=top_k, batch_size=batch_size)
+    paths = images_of(inputs)
+    figure_paths = [output / f"{name}_classes.png" for name in unique_names(paths)]
+    prepared, names = preparation(trained), class_names(trained)
+    answers = []
+    with Progress(len(paths), "images") as progress:
+        for start in range(0, len(paths), batch_size):
+            batch = slice(start, start + batch_size)
+            top = _ask(trained, np.stack(list(map(prepared, paths[batch]))), top_k, batch_size)
+            for path, figure_path, *best in zip(
+                paths[batch], figure_paths[batch], *top, strict=True
+            ):
+                answer = _listed(names, *best)
+                _draw(path, figure_path, prepared, answer)
+                answers.append(dict(input=str(path), figure=str(figure_path), classes=answer))
+            progress.advance(len(paths[batch]))
+    return Prediction("\n\n".join(map(_table, answers)), {"images": answers})
+
+
+def preparation(trained: Trained) -> Preparation:
+    """As the dataset's evaluation examples are; for published weights, as for ImageNet."""
+    dataset = trained.dataset
+    if isinstance(dataset, ImageDataset):
+        fraction = dataset.evaluation_crop if isinstance(dataset, EncodedImageDataset) else 1.0
+        return Preparation(dataset.image_shape, dataset.mean, dataset.std, fraction)
+    return Preparation(
+        (*trained.weights.model["inputs"]["image_size"], 3),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        fraction=0.875,
+    )
+
+
+def class_names(trained: Trained) -> Sequence[str]:
+    """The weights' own names; else, of 1000 classes, those of ImageNet; else numbers."""
+    if trained.weights.class_names:
+        return trained.weights.class_names
+    num_classes, imagenet = trained.weights.model["num_classes"], imagenet_class_names()
+    return imagenet if num_classes == len(imagenet) else tuple(map(str, range(num_classes)))
+
+
+def _ask(trained: Trained, images: np.ndarray, top_k: int, batch_size: int) -> TopClasses:
+    return classify(
+        trained.model,
+        trained.weights.params,
+        trained.weights.model_state,
+        images,
+        top_k=min(top_k, trained.weights.model["num_classes"]),
+        batch_size=batch_size,
+    )
+
+
+def _listed(
+    names: Sequence[str], classes: np.ndarray, probabilities: np.ndarray
+) -> list[dict[str, Any]]:
+    return [
+        dict(index=int(index), name=names[index], probability=float(probability))
+        for index, probability in zip(classes, probabilities, strict=True)
+    ]
+
+
+def _draw(path: Path, figure_path: Path, prepared: Preparation, answer: list[dict]) -> None:
+    image = read_image(path)
+    height, width, _ = image.shape
+    figure = figures.classified_image(
+        image,
+        seen=prepared.box(width, height),
+        title=path.name,
+        probabilities=[(entry["name"], entry["probability"]) for entry in answer],
+    )
+    save_figure(figure, figure_path.parent, figure_path.stem)
+
+
+def _table(answer: dict[str, Any]) -> str:
+    lines = [f"  {entry['probability']:6.1%}  {entry['name']}" for entry in answer["classes"]]
+    return "\n".join([answer["input"], *lines])

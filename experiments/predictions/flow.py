@@ -1,0 +1,183 @@
+"""Optical flow of two images or of a film, as .flo files and as colours."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from experiments.predictions import figures
+from experiments.predictions.common import Prediction, Progress, Trained, existing, unique_names
+from perceiver_io.data.flow_colors import flow_colors
+from perceiver_io.data.flow_files import Flow, read_flo, write_flo
+from perceiver_io.data.image_sequence import read_image
+from perceiver_io.data.video import FRAME_RATE, read_frames
+from perceiver_io.data.video_writer import VideoWriter
+from perceiver_io.errors import UserError
+from perceiver_io.inference.flow import TiledFlow, tiles
+from perceiver_io.training.logging import save_figure
+
+Frame = UInt8[np.ndarray, "H W 3"]
+
+# Pixels that neighbouring tiles have in common, as in the published evaluations.
+_OVERLAP = 20
+# The length with full saturation is this percentile: a few wild pixels do not bleach all others.
+_PERCENTILE = 99
+_ROWS_OF_FIGURE = 4
+
+
+class _Frames(NamedTuple):
+    """Frames that can be read more than once, and where their flow goes."""
+
+    read: Callable[[], Iterator[Frame]]
+    count: int | None
+    frame_rate: Fraction | int
+    flow_path: Callable[[int], Path]
+
+
+class _Measured(NamedTuple):
+    """The flow that was written: its files, and statistics of its length in pixels."""
+
+    paths: list[Path]
+    size: tuple[int, int]
+    mean_length: float
+    max_length: float
+
+
+def predict(
+    trained: Trained, output: Path, *, inputs: Sequence[str], batch_size: int = 1
+) -> Prediction:
+    """Flow between two images, or from each frame of a film to the next.
+
+    Two images give NAME_flow.flo, the same as colours in NAME_flow.png, and NAME_figure.png with
+    the images beside it. A film gives NAME_flow/00001.flo, NAME_flow/00001.png, ..., the figure
+    with a few of its frames, and NAME_flow.mp4 with all of them beside their flow.
+
+    Args:
+        trained: a model of flow.
+        output: the folder to write into.
+        inputs: two images; or a video file, or a folder of frames.
+        batch_size: tiles at a time.
+    """
+    paths = existing(inputs)
+    is_film = len(paths) == 1
+    if len(paths) > 2 or not is_film and any(path.is_dir() for path in paths):
+        raise UserError(
+            f"--task=flow got {len(paths)} inputs: give two images, or one video, or one folder of "
+            "frames."
+        )
+    name = unique_names(paths)[0]
+    frames = _film(paths[0], output / f"{name}_flow") if is_film else _pair(paths, output, name)
+    measured = _write_flow(trained, frames, batch_size)
+    film = output / f"{name}_flow.mp4" if is_film else None
+    figure = _draw(frames, measured, film)
+    save_figure(figure, output, f"{name}_figure")
+    return _prediction(measured, output / f"{name}_figure.png", film)
+
+
+def _pair(paths: list[Path], output: Path, name: str) -> _Frames:
+    return _Frames(
+        lambda: map(read_image, paths), 2, FRAME_RATE, lambda index: output / f"{name}_flow.flo"
+    )
+
+
+def _film(path: Path, folder: Path) -> _Frames:
+    film = read_frames(path)
+    folder.mkdir(exist_ok=True)
+    return _Frames(
+        lambda: read_frames(path).frames,
+        film.length,
+        film.frame_rate or FRAME_RATE,
+        lambda index: folder / f"{index + 1:05}.flo",
+    )
+
+
+def _write_flow(trained: Trained, frames: _Frames, batch_size: int) -> _Measured:
+    """Computes all flow, and writes it as .flo files. Raises UserError if there is no pair."""
+    flow_between = _tiled_flow(trained, batch_size)
+    source = frames.read()
+    first = next(source)
+    size = first.shape[:2]
+    tiles_of_pair = len(tiles(*size, *_tiling(trained)))
+    total = None if frames.count is None else (frames.count - 1) * tiles_of_pair
+    paths, means, lengths = [], [], []
+    with Progress(total, "tiles") as progress:
+        for pair in itertools.pairwise(itertools.chain([first], source)):
+            flow = flow_between(*pair, progress.advance)
+            paths.append(frames.flow_path(len(paths)))
+            write_flo(paths[-1], Flow(flow, np.ones(size, bool)))
+            length = np.hypot(flow[..., 0], flow[..., 1])
+            means.append(float(length.mean()))
+            lengths.append(float(np.percentile(length, _PERCENTILE)))
+    if not paths:
+        raise UserError("There is one frame only, but flow goes from one frame to the next.")
+    return _Measured(paths, size, float(np.mean(means)), max(lengths))
+
+
+def _tiled_flow(trained: Trained, batch_size: int) -> TiledFlow:
+    tile_size, overlap = _tiling(trained)
+    return TiledFlow(
+        trained.model,
+        trained.weights.params,
+        trained.weights.model_state,
+        tile_size=tile_size,
+        batch_size=batch_size,
+        overlap=overlap,
+    )
+
+
+def _tiling(trained: Trained) -> tuple[tuple[int, int], int]:
+    """The size of tiles, and how far they overlap: less than usual where they are small."""
+    tile_size = tuple(trained.weights.model["image_size"])
+    return tile_size, min(_OVERLAP, min(tile_size) // 2)
+
+
+def _draw(frames: _Frames, measured: _Measured, film: Path | None) -> figures.Figure:
+    """Writes the colours and the film; returns the figure with a few of the frames."""
+    count = len(measured.paths)
+    shown = np.linspace(0, count - 1, min(count, _ROWS_OF_FIGURE)).astype(int)
+    max_length = measured.max_length or 1.0
+    rows, labels = [], []
+    with _writer(film, frames.frame_rate) as writer:
+        for index, pair in enumerate(itertools.pairwise(frames.read())):
+            path = measured.paths[index]
+            colors = flow_colors(read_flo(path).flow, max_length)
+            Image.fromarray(colors).save(path.with_suffix(".png"))
+            if writer is not None:
+                writer.write(np.concatenate([pair[0], colors], axis=1)[None])
+            if index in shown:
+                rows.append((*pair, colors))
+                labels.append((f"frame {index + 1}", f"frame {index + 2}"))
+    return figures.flow_pictures(rows, labels=labels, max_length=max_length)
+
+
+def _writer(film: Path | None, frame_rate: Fraction | int):
+    return contextlib.nullcontext() if film is None else VideoWriter(film, frame_rate=frame_rate)
+
+
+def _prediction(measured: _Measured, figure: Path, film: Path | None) -> Prediction:
+    height, width = measured.size
+    files = [str(path) for path in measured.paths]
+    shown = files[0] if len(files) == 1 else f"{files[0]} ... {measured.paths[-1].name}"
+    lines = [
+        f"flow of {height}x{width} pixels: {measured.mean_length:.2f} pixels on average, "
+        f"{measured.max_length:.2f} at the {_PERCENTILE}th percentile",
+        f"  {shown}, and .png beside",
+        f"  {figure}",
+    ]
+    summary = dict(
+        flow=files,
+        size=[height, width],
+        mean_length=measured.mean_length,
+        max_length=measured.max_length,
+        figure=str(figure),
+    )
+    if film is not None:
+        lines.append(f"  {film}")
+        summary["film"] = str(film)
+    return Prediction("\n".join(lines), summary)
