@@ -1,8 +1,9 @@
 """The original research checkpoints: pickles of Haiku parameter trees.
 
-The published files are `language_perceiver_io_bytes.pickle`, `imagenet_learned_position_encoding`,
-`imagenet_fourier_position_encoding`, `imagenet_conv_preprocessing`, `optical_flow_checkpoint` and
-`video_autoencoding_checkpoint`; which one a tree is shows in its module names.
+The published files are `language_perceiver_io_bytes.pickle` and, all with the ending `.pystate`,
+`imagenet_learned_position_encoding`, `imagenet_fourier_position_encoding`,
+`imagenet_conv_preprocessing`, `optical_flow_checkpoint` and `video_autoencoding_checkpoint`. Which
+one a tree is shows in its module names.
 """
 
 import inspect
