@@ -39,7 +39,13 @@ IMAGE_SIZE = (224, 224)
 
 FOURIER = dict(name="fourier_pixels", image_size=IMAGE_SIZE, num_bands=64)
 LEARNED = dict(name="learned_pixels", image_size=IMAGE_SIZE, channels=256)
-CONV = dict(name="conv_features", image_size=IMAGE_SIZE, channels=64, num_bands=64)
+CONV = dict(
+    name="conv_features",
+    image_size=IMAGE_SIZE,
+    channels=64,
+    num_bands=64,
+    pytorch_padding=False,
+)
 
 
 def get_config(preset: str = "fourier") -> ConfigDict:
