@@ -97,3 +97,23 @@ def random_batch(dataset, batch_size, seed=0):
 
 def num_parameters(params):
     return sum(math.prod(x.shape) for module in params.values() for x in module.values())
+
+
+def learned_classifier(num_classes, image_size, **block):
+    """A small model section of the published kind with learned positions."""
+    attend = dict(num_heads=1, use_query_residual=True, **block)
+    return dict(
+        name="perceiver_io_classifier",
+        num_classes=num_classes,
+        inputs=dict(name="learned_pixels", image_size=image_size, channels=256),
+        encoder=dict(
+            num_latents=12,
+            latent_dim=32,
+            num_blocks=2,
+            cross_attend=attend,
+            latent_stack=dict(num_layers=2, num_heads=4, **block),
+        ),
+        decoder=dict(cross_attend=attend),
+        attention=dict(key_chunk_size=1024, fold_projections=True),
+        compute_dtype="float32",
+    )

@@ -7,23 +7,8 @@ import numpy as np
 import pytest
 
 from perceiver_io.pretrained.weights import load
+from tests.experiments import learned_classifier
 from tests.test_train import ROOT, command, environment
-
-MODEL = dict(
-    name="perceiver_io_classifier",
-    num_classes=5,
-    inputs=dict(name="learned_pixels", image_size=(64, 64), channels=256),
-    encoder=dict(
-        num_latents=4,
-        latent_dim=16,
-        num_blocks=2,
-        cross_attend=dict(num_heads=1, use_query_residual=True),
-        latent_stack=dict(num_layers=2, num_heads=4),
-    ),
-    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True)),
-    attention=dict(key_chunk_size=1024, fold_projections=True),
-    compute_dtype="float32",
-)
 
 
 @pytest.mark.slow
@@ -35,7 +20,7 @@ def test_a_run_is_written_for_transformers(tmp_path):
 
     workdir, folder = tmp_path / "run", tmp_path / "folder"
     flags = (
-        f"--config.model={MODEL}",
+        f"--config.model={learned_classifier(5, (64, 64))}",
         "--config.training.steps=2",
         "--config.training.batch_size=4",
     )

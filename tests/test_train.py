@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.training.archive import read_arrays, read_shapes
+from tests.experiments import learned_classifier
 
 ROOT = Path(__file__).parent.parent
 SHRUNK = (
@@ -305,22 +306,7 @@ def test_a_workdir_of_another_model(start, uninterrupted):
 @pytest.mark.slow
 def test_warm_start_from_published_weights(tmp_path, start):
     """A new head, other colours, and learned positions at another resolution."""
-    block = dict(exact_gelu=True)
-    model = dict(
-        name="perceiver_io_classifier",
-        num_classes=10,
-        inputs=dict(name="learned_pixels", image_size=(8, 8), channels=256),
-        encoder=dict(
-            num_latents=12,
-            latent_dim=32,
-            num_blocks=2,
-            cross_attend=dict(num_heads=1, use_query_residual=True, **block),
-            latent_stack=dict(num_layers=2, num_heads=4, **block),
-        ),
-        decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True, **block)),
-        attention=dict(key_chunk_size=1024, fold_projections=True),
-        compute_dtype="float32",
-    )
+    model = learned_classifier(10, (8, 8), exact_gelu=True)
     flags = (
         "--config=configs/quickstart.py",
         f"--config.model={model}",

@@ -5,7 +5,7 @@ names them all. `build` turns the one that `config.model.name` picks into pure f
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax.numpy as jnp
@@ -80,13 +80,11 @@ def perceiver_io_classifier(
     compute_dtype: str,
 ) -> PerceiverIO:
     """Perceiver IO that classifies images with one learned query as wide as the latents."""
-    return PerceiverIO(
-        inputs=image_inputs(inputs),
-        encoder=construct(Encoder, encoder, "model.encoder"),
-        queries=LearnedQueries(1, encoder["latent_dim"]),
-        decoder=construct(Decoder, decoder, "model.decoder"),
-        outputs=ClassLogits(num_classes),
-        computation=_computation(attention, compute_dtype),
+    return _perceiver_io(
+        image_inputs(inputs),
+        LearnedQueries(1, encoder["latent_dim"]),
+        ClassLogits(num_classes),
+        (encoder, decoder, attention, compute_dtype),
     )
 
 
@@ -117,13 +115,11 @@ def perceiver_io_masked_lm(
     """
     embeddings = Embeddings(vocab_size, embedding_dim)
     positions = LearnedPositions(max_length, embedding_dim, name="query_positions")
-    return PerceiverIO(
-        inputs=TextTokens(embeddings, LearnedPositions(max_length, embedding_dim)),
-        encoder=construct(Encoder, encoder, "model.encoder"),
-        queries=TokenQueries(positions),
-        decoder=construct(Decoder, decoder, "model.decoder"),
-        outputs=TiedLogits(embeddings.table),
-        computation=_computation(attention, compute_dtype),
+    return _perceiver_io(
+        TextTokens(embeddings, LearnedPositions(max_length, embedding_dim)),
+        TokenQueries(positions),
+        TiedLogits(embeddings.table),
+        (encoder, decoder, attention, compute_dtype),
     )
 
 
@@ -139,13 +135,11 @@ def perceiver_io_text_classifier(
 ) -> PerceiverIO:
     """Perceiver IO that classifies texts with one learned query as wide as the latents."""
     positions = LearnedPositions(max_length, embedding_dim)
-    return PerceiverIO(
-        inputs=TextTokens(Embeddings(vocab_size, embedding_dim), positions),
-        encoder=construct(Encoder, encoder, "model.encoder"),
-        queries=LearnedQueries(1, encoder["latent_dim"]),
-        decoder=construct(Decoder, decoder, "model.decoder"),
-        outputs=ClassLogits(num_classes),
-        computation=_computation(attention, compute_dtype),
+    return _perceiver_io(
+        TextTokens(Embeddings(vocab_size, embedding_dim), positions),
+        LearnedQueries(1, encoder["latent_dim"]),
+        ClassLogits(num_classes),
+        (encoder, decoder, attention, compute_dtype),
     )
 
 
@@ -164,13 +158,11 @@ def perceiver_io_flow(
     Every pixel is one input, and the same features are its query.
     """
     positions = FourierPositions(num_bands, image_size)
-    return PerceiverIO(
-        inputs=ArrayTokens(FramePairs(neighbourhood, channels), positions),
-        encoder=construct(Encoder, encoder, "model.encoder"),
-        queries=InputQueries(),
-        decoder=construct(Decoder, decoder, "model.decoder"),
-        outputs=FlowField(image_size),
-        computation=_computation(attention, compute_dtype),
+    return _perceiver_io(
+        ArrayTokens(FramePairs(neighbourhood, channels), positions),
+        InputQueries(),
+        FlowField(image_size),
+        (encoder, decoder, attention, compute_dtype),
     )
 
 
@@ -195,12 +187,25 @@ def perceiver_io_autoencoder(
         "label": construct(label_part, label, "model.label"),
     }
     shared = PositionProjection(output_dim)
+    return _perceiver_io(
+        ModalityTokens({name: part.tokens for name, part in parts.items()}, 4),
+        ModalityQueries({name: part.queries for name, part in parts.items()}, 2),
+        {name: SharedProjection(shared, part.output) for name, part in parts.items()},
+        (encoder, decoder, attention, compute_dtype),
+    )
+
+
+def _perceiver_io(
+    inputs: Callable, queries: Callable, outputs: Any, core: tuple[Section, Section, Section, str]
+) -> PerceiverIO:
+    """The parts that differ, around encoder, decoder and computation, which all models have."""
+    encoder, decoder, attention, compute_dtype = core
     return PerceiverIO(
-        inputs=ModalityTokens({name: part.tokens for name, part in parts.items()}, 4),
+        inputs=inputs,
         encoder=construct(Encoder, encoder, "model.encoder"),
-        queries=ModalityQueries({name: part.queries for name, part in parts.items()}, 2),
+        queries=queries,
         decoder=construct(Decoder, decoder, "model.decoder"),
-        outputs={name: SharedProjection(shared, part.output) for name, part in parts.items()},
+        outputs=outputs,
         computation=_computation(attention, compute_dtype),
     )
 
