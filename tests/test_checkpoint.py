@@ -204,8 +204,9 @@ def test_warm_start_takes_the_moving_average(tmp_path):
         np.testing.assert_array_equal(value, names(saved.ema_params)[name], name)
     for name, value in names(warm.model_state).items():
         np.testing.assert_array_equal(value, names(saved.model_state)[name], name)
-    assert "params/conv1_d/w" in warm.loaded and "model_state/batch_norm/~/mean_ema/average" in (
-        warm.loaded
+    assert (
+        "params/conv_stem/conv/w" in warm.loaded
+        and "model_state/conv_stem/batch_norm/~/mean_ema/average" in (warm.loaded)
     )
     assert warm.left == warm.unused == ()
 
