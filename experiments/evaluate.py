@@ -6,7 +6,6 @@
 The config is that of the run. With --config, the dataset is that of another config.
 """
 
-import json
 from pathlib import Path
 
 import jax
@@ -19,7 +18,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator, Result
-from perceiver_io.training.logging import save_figure, say
+from perceiver_io.training.logging import save_figure, say, to_json
 from perceiver_io.training.step import EvaluationStep
 from perceiver_io.training.warm_start import load_weights
 
@@ -28,6 +27,11 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.
 SPLIT = flags.DEFINE_list("split", None, "Splits; those of config.evaluation by default.")
 CONFIG = flags.DEFINE_string("config", None, "A config whose data section is used in place.")
 JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
+
+OTHER_EXAMPLES = (
+    "The model is built for the examples of config.data: choose data of the shape that the run was "
+    "trained with, and change nothing in config.model."
+)
 
 
 def main() -> None:
@@ -42,7 +46,7 @@ def main() -> None:
     metrics = {split: result.metrics for split, result in results.items()}
     if JSON.value:
         summary = {"step": int(checkpoint.name), "metrics": metrics, "figures": str(folder)}
-        say(json.dumps(summary))
+        say(to_json(summary))
     else:
         say(f"checkpoint {checkpoint}\n\n{table(metrics)}\n\nfigures in {folder}")
     if jax.process_index() == 0:
@@ -84,7 +88,7 @@ def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict[str, Result]:
     )
     shapes = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
     params, model_state = parts.strategy.template(shapes)
-    weights = load_weights(str(checkpoint), params, model_state)
+    weights = load_weights(str(checkpoint), params, model_state, hint=OTHER_EXAMPLES)
     params, model_state = parts.strategy.adopt((weights.params, weights.model_state))
     return {split: evaluator(params, model_state, split) for split in splits}
 

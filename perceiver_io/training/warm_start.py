@@ -38,7 +38,11 @@ class WarmStart(NamedTuple):
 
 
 def load_weights(
-    path: str, params: Params, model_state: PyTree, prefixes: tuple[str, ...] = ()
+    path: str,
+    params: Params,
+    model_state: PyTree,
+    prefixes: tuple[str, ...] = (),
+    hint: str = "Set config.init_prefixes to the modules that both have, or change config.model.",
 ) -> WarmStart:
     """Parameters and model state from a checkpoint, all of them or some.
 
@@ -49,6 +53,7 @@ def load_weights(
         params: the model's parameters: arrays, or shapes with shardings if all are loaded.
         model_state: the model's state, likewise.
         prefixes: only names `MODULE/NAME` that start with one of these are loaded; () is all.
+        hint: the way out, for the error about a checkpoint of another model.
 
     Raises UserError if there is no checkpoint, if a prefix fits nothing, or if names or shapes of
     what is to be loaded are different.
@@ -63,7 +68,6 @@ def load_weights(
     _check_prefixes(directory, prefixes, wanted)
     taken = {name: leaf for name, leaf in wanted.items() if chosen(name)}
     available = {name: shape for name, (_, shape) in found.items() if chosen(name)}
-    hint = "Set config.init_prefixes to the modules that both have, or change config.model."
     check_same(directory, available, taken, hint)
     loaded = read_arrays(directory, {name: (found[name][0], leaf) for name, leaf in taken.items()})
     merged = jax.tree.unflatten(jax.tree.structure(model), (wanted | loaded).values())
