@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -163,13 +164,15 @@ class Progress:
         self._bar.close()
 
 
-def to_json(tree: PyTree) -> str:
+def to_json(record: Mapping[str, Any]) -> str:
     """JSON, in which numbers that are not finite are null, since it knows none."""
 
-    def known(x):
-        return None if isinstance(x, float) and not math.isfinite(x) else x
+    def known(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: known(entry) for key, entry in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps(jax.tree.map(known, tree))
+    return json.dumps(known(record))
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
