@@ -6,7 +6,6 @@
 The config is that of the run. With --config, the dataset is that of another config.
 """
 
-import json
 from pathlib import Path
 
 import jax
@@ -16,7 +15,7 @@ from ml_collections import ConfigDict
 from experiments import configuration, setup, weights
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator, Result
-from perceiver_io.training.logging import save_figure, say
+from perceiver_io.training.logging import save_figure, say, to_json
 from perceiver_io.training.step import EvaluationStep
 from perceiver_io.training.warm_start import checkpoint_source, load_weights
 
@@ -25,6 +24,11 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.
 SPLIT = flags.DEFINE_list("split", None, "Splits; those of config.evaluation by default.")
 CONFIG = flags.DEFINE_string("config", None, "A config whose data section is used in place.")
 JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
+
+OTHER_EXAMPLES = (
+    "The model is built for the examples of config.data: choose data of the shape that the run was "
+    "trained with, and change nothing in config.model."
+)
 
 
 def main() -> None:
@@ -39,7 +43,7 @@ def main() -> None:
     metrics = {split: result.metrics for split, result in results.items()}
     if JSON.value:
         summary = {"step": int(checkpoint.name), "metrics": metrics, "figures": str(folder)}
-        say(json.dumps(summary))
+        say(to_json(summary))
     else:
         say(f"checkpoint {checkpoint}\n\n{table(metrics)}\n\nfigures in {folder}")
     if jax.process_index() == 0:
@@ -66,7 +70,8 @@ def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict[str, Result]:
     )
     shapes = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
     params, model_state = parts.strategy.template(shapes)
-    loaded = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
+    source = checkpoint_source(str(checkpoint))
+    loaded = load_weights(source, params, model_state, hint=OTHER_EXAMPLES)
     params, model_state = parts.strategy.adopt((loaded.params, loaded.model_state))
     return {split: evaluator(params, model_state, split) for split in splits}
 

@@ -186,3 +186,16 @@ PATCHES = dict(
 def test_wrong_settings(settings, message):
     with pytest.raises(UserError, match=message):
         oracles.random_params_and_state(build(config_of(**settings)).init, inputs=images())
+
+
+def test_positions_keep_the_frequencies_of_a_given_resolution():
+    """A model for other images is the one that the weights were trained in, at another size."""
+    larger = images(32, 32)
+    model, params, state = initialised(config_of(), images())
+    expected = evaluate(model, params, state, larger)
+    config = config_of(inputs__image_size=(32, 32))
+    with config.unlocked():
+        config.inputs.resolution = (16, 16)
+    oracles.assert_close(evaluate(build(config), params, state, larger), expected)
+    other = evaluate(build(config_of(inputs__image_size=(32, 32))), params, state, larger)
+    assert np.abs(other - expected).max() > 1e-3

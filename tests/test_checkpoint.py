@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from perceiver_io.data.digits import Digits
 from perceiver_io.errors import UserError
 from perceiver_io.training import checkpoint as checkpoint_module
 from perceiver_io.training.checkpoint import Checkpoints
@@ -142,26 +143,45 @@ def test_position_in_the_data_on_another_number_of_processes(tmp_path):
         opened(tmp_path).restore(2, template, iterator())
 
 
-def largest(folder):
-    return max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+def test_another_batch_size_is_refused_as_such(tmp_path):
+    digits = Digits(
+        mean=(0.3,), std=(0.4,), max_shift=0.1, max_rotation=1.0, max_zoom=0.1, num_workers=0
+    )
+
+    def batches(size):
+        return iter(digits.load("train", batch_size=size, training=True, seed=0, shard=(0, 1)))
+
+    checkpoints = opened(tmp_path)
+    checkpoints.save(small_state(2), batches(8), None)
+    checkpoints.close()
+    template = Mesh(fsdp=1).template(jax.eval_shape(lambda: small_state(2)))
+    with pytest.raises(UserError, match="The run was at batch 0 of 8 examples"):
+        opened(tmp_path).restore(2, template, batches(16))
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda folder: (folder / "state" / "_METADATA").unlink(), "list of its arrays cannot"),
-        (lambda folder: shutil.rmtree(folder / "state"), "list of its arrays cannot"),
-        (lambda folder: os.truncate(largest(folder), 9000), "error while reading array"),
-        (lambda folder: shutil.rmtree(folder / "data"), "position in the data is missing"),
-    ],
-)
-def test_a_damaged_checkpoint(tmp_path, damage, message):
-    saved_run(tmp_path, tiny.wide_mlp, ema=False)
-    folder = tmp_path / "checkpoints" / "0"
-    damage(folder)
+def lose_half_of_the_arrays(folder):
+    # Small files hold the index.
+    for path in (path for path in folder.rglob("d/*") if path.stat().st_size > 10_000):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+DAMAGES = {
+    "list of its arrays cannot be read": lambda folder: (folder / "state" / "_METADATA").unlink(),
+    "list of its arrays": lambda folder: shutil.rmtree(folder / "state"),
+    "error while reading array": lose_half_of_the_arrays,
+    "position in the data is missing": lambda folder: shutil.rmtree(folder / "data"),
+}
+
+
+def test_a_damaged_checkpoint(tmp_path):
+    saved_run(tmp_path / "sound", tiny.wide_mlp, ema=False)
     template, _ = new_state(Mesh(fsdp=1), tiny.wide_mlp, ema=False)
-    with pytest.raises(UserError, match=f"{folder} is damaged: .*{message}.* Remove that folder"):
-        opened(tmp_path).restore(0, template, iterator())
+    for number, (message, damage) in enumerate(DAMAGES.items()):
+        run = shutil.copytree(tmp_path / "sound", tmp_path / str(number))
+        folder = run / "checkpoints" / "0"
+        damage(folder)
+        with pytest.raises(UserError, match=f"{folder} is damaged: .*{message}.* Remove that"):
+            opened(run).restore(0, template, iterator())
 
 
 def test_a_checkpoint_of_another_model(tmp_path):
@@ -209,8 +229,9 @@ def test_warm_start_takes_the_moving_average(tmp_path):
         np.testing.assert_array_equal(value, names(saved.ema_params)[name], name)
     for name, value in names(warm.model_state).items():
         np.testing.assert_array_equal(value, names(saved.model_state)[name], name)
-    assert "params/conv1_d/w" in warm.loaded and "model_state/batch_norm/~/mean_ema/average" in (
-        warm.loaded
+    assert (
+        "params/conv_stem/conv/w" in warm.loaded
+        and "model_state/conv_stem/batch_norm/~/mean_ema/average" in (warm.loaded)
     )
     assert warm.left == warm.unused == ()
 

@@ -156,10 +156,10 @@ def test_shards_side_by_side_are_the_single_process_batches(num_shards):
     assert_same(whole, together)
 
 
-def iterate(num_workers, shard=(0, 1)):
+def iterate(num_workers, shard=(0, 1), batch_size=4):
     dataset = Numbers(num_workers=num_workers)
-    batch_size = 4 // shard[1]
-    return iter(dataset.load("train", batch_size=batch_size, training=True, seed=0, shard=shard))
+    local = batch_size // shard[1]
+    return iter(dataset.load("train", batch_size=local, training=True, seed=0, shard=shard))
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_a_running_iterator_can_be_set_back_and_forth():
     iterator = iterate(0)
     batches = [next(iterator) for _ in range(6)]
     for position in (0, 5, 2):
-        iterator.set_state({"position": position})
+        iterator.set_state({"position": position, "batch_size": 4})
         assert_same([batches[position]], [next(iterator)])
 
 
@@ -192,16 +192,24 @@ def test_a_saved_iterator_continues_on_another_number_of_processes():
     whole = training_batches(8)
     halves = [iterate(0, shard=(index, 2)) for index in range(2)]
     for half in halves:
-        half.set_state({"position": 4})
+        half.set_state({"position": 4, "batch_size": 4})
     for expected in whole[4:]:
         parts = [next(half) for half in halves]
         assert_same([expected], [{name: joined(parts, name) for name in expected}])
 
 
+def test_a_position_in_batches_of_another_size_is_refused():
+    state = iterate(0).get_state()
+    assert state == {"position": 0, "batch_size": 4}
+    for shard in ((0, 1), (1, 2)):
+        with pytest.raises(UserError, match="of 4 .*batch_size is now 8.*batch_size=4"):
+            iterate(0, shard=shard, batch_size=8).set_state(state)
+
+
 def test_grain_checkpoints_the_iterator(tmp_path):
     iterator = iterate(0)
     batches = [next(iterator) for _ in range(6)]
-    iterator.set_state({"position": 3})
+    iterator.set_state({"position": 3, "batch_size": 4})
     handler = grain.checkpoint.CheckpointHandler()
     handler.save(tmp_path, iterator)
     resumed = handler.restore(tmp_path, iterate(0))

@@ -41,6 +41,15 @@ def test_what_a_run_leaves(tmp_path):
         assert tag in events
 
 
+def test_what_is_not_finite_is_null(tmp_path):
+    folder = RunFolder(tmp_path, "{}", None)
+    folder.metrics(1, "test", {"loss": float("nan"), "norm": float("inf"), "top_1": 0.5})
+    folder.metrics(2, "test", {"loss": 1.0})
+    folder.curves()
+    line = '{"step": 1, "split": "test", "metrics": {"loss": null, "norm": null, "top_1": 0.5}}'
+    assert (tmp_path / "metrics.jsonl").read_text().startswith(line + "\n")
+
+
 def test_curves_have_a_panel_a_metric_and_a_line_a_split(tmp_path):
     folder = RunFolder(tmp_path, "{}", None)
     for step in (1, 2):

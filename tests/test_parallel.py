@@ -89,9 +89,9 @@ def test_batch_norm_is_global_under_mesh_and_per_device_under_pmap(monkeypatch):
             params, model_state, None, inputs=part["x"], is_training=True
         )
         losses.append(tiny.Task().loss(outputs, part))
-        means.append(names(state)["batch_norm/~/mean_ema/average"])
+        means.append(names(state)["conv_stem/batch_norm/~/mean_ema/average"])
     np.testing.assert_allclose(pmap[0][0], np.mean(losses), rtol=1e-5)
-    running = names(pmap[1].model_state)["batch_norm/~/mean_ema/average"]
+    running = names(pmap[1].model_state)["conv_stem/batch_norm/~/mean_ema/average"]
     np.testing.assert_allclose(running, np.mean(means, 0), rtol=1e-4, atol=1e-6)
 
 

@@ -219,6 +219,15 @@ def test_a_run_in_a_folder_with_a_colon_that_has_no_room_for_pictures(
 
 
 @pytest.mark.slow
+def test_a_dataset_that_does_not_fit_the_model_of_the_run(start, uninterrupted):
+    process = start(command("evaluate", uninterrupted, "--config=configs/photos.py"))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2 and err.count("\n") == 1, err
+    assert "of other shape: " in err and "choose data of the shape" in err
+    assert "init_prefixes" not in err
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
     flags = ("--config.schedule.peak=1e30", "--config.schedule.warmup_steps=30")
     process = start(training(tmp_path, *flags, "--config.checkpoint.every=1"))

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from perceiver_io.models.inputs import ConvStem
+
 WIDTH, CLASSES, EXAMPLES = 6, 3, 64
 
 
@@ -50,10 +52,11 @@ def stacked(inputs, is_training):
 
 @_model
 def batch_norm(inputs, is_training):
-    """A convolution with batch norm."""
-    x = hk.Conv1D(8, 3)(inputs[..., None])
-    x = hk.BatchNorm(True, True, decay_rate=0.9)(x, is_training)
-    return hk.Linear(CLASSES)(jax.nn.relu(x).mean(1))
+    """The convolutional stem of the image models, on products of the inputs as pixels."""
+    inputs = jnp.asarray(inputs, jnp.float32)
+    image = inputs[:, :, None, None] * inputs[:, None, :, None]
+    x = ConvStem(8)(image, is_training)
+    return hk.Linear(CLASSES)(x.mean((1, 2)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,7 +93,8 @@ class Dataset(abc.ABC):
             seed: of the order and the augmentation; evaluation does not depend on it.
             shard: (index of this process, number of processes).
 
-        The iterators' `get_state` gives {"position": batches served}; `set_state` resumes there.
+        The iterators' `get_state` gives {"position": batches served, "batch_size": global};
+        `set_state` resumes there.
         Raises UserError on an unknown split, and on a training batch larger than the split.
         """
         source = self._checked_source(split)
@@ -103,7 +104,13 @@ class Dataset(abc.ABC):
             pieces = self._training_batches(source, piece, seed)
         else:
             pieces = self._evaluation_batches(source, piece, batch_size // piece * shard[1])
-        return BatchStream(pieces, batch_size // piece, shard, self.num_workers)
+        return BatchStream(
+            pieces,
+            pieces_per_batch=batch_size // piece,
+            batch_size=batch_size * shard[1],
+            shard=shard,
+            num_workers=self.num_workers,
+        )
 
     def _checked_source(self, split: str) -> Sequence[Any]:
         if split not in self.splits:
@@ -154,6 +161,7 @@ class BatchStream(grain.IterDataset[Batch]):
     Args:
         pieces: parts of equal size of the batches of all shards.
         pieces_per_batch: how many of them make a batch of one shard.
+        batch_size: examples that the shards serve together at a time.
         shard: (index of the shard, number of shards).
         num_workers: number of worker processes; 0 uses a thread.
     """
@@ -161,7 +169,9 @@ class BatchStream(grain.IterDataset[Batch]):
     def __init__(
         self,
         pieces: grain.MapDataset[Batch],
+        *,
         pieces_per_batch: int,
+        batch_size: int,
         shard: tuple[int, int],
         num_workers: int,
     ) -> None:
@@ -169,6 +179,7 @@ class BatchStream(grain.IterDataset[Batch]):
         self._pieces = grain.MapDataset.source(_ShardPieces(pieces, pieces_per_batch, shard))
         self._num_workers = num_workers
         self.pieces_per_batch = pieces_per_batch
+        self.batch_size = batch_size
 
     def __iter__(self) -> "BatchIterator":
         return BatchIterator(self)
@@ -214,11 +225,22 @@ class BatchIterator(grain.DatasetIterator[Batch]):
         return [next(self._running) for _ in range(self._stream.pieces_per_batch)]
 
     def get_state(self) -> dict[str, int]:
-        """Number of batches served so far, as a dictionary."""
-        return {"position": self._position}
+        """Number of batches served so far, and examples in each of them over all shards."""
+        return {"position": self._position, "batch_size": self._stream.batch_size}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continues as if that many batches had been served."""
+        """Continues as if that many batches had been served.
+
+        Raises UserError if they were of another size: the number of a batch says something else.
+        """
+        size, saved = self._stream.batch_size, state["batch_size"]
+        if size != saved:
+            raise UserError(
+                f"The run was at batch {state['position']} of {saved} examples, but "
+                f"config.training.batch_size is now {size}. Resume with "
+                f"--config.training.batch_size={saved}; or start a new run in another --workdir, "
+                "with --config.init_from=RUN for the weights of this one."
+            )
         self.close()
         self._position = state["position"]
 

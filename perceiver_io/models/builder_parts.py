@@ -30,9 +30,13 @@ def image_inputs(section: Section) -> Callable:
     return construct(lookup(IMAGE_INPUTS, section, "model.inputs"), section, "model.inputs")
 
 
-def fourier_pixels(image_size: Size, num_bands: int) -> ArrayTokens:
-    """Each pixel with its Fourier position."""
-    return ArrayTokens(RawValues(), FourierPositions(num_bands, image_size))
+def fourier_pixels(image_size: Size, num_bands: int, resolution: Size | None = None) -> ArrayTokens:
+    """Each pixel with its Fourier position.
+
+    `resolution`, where it is given, sets the frequencies instead of the image's size: that of the
+    images that weights were trained on.
+    """
+    return ArrayTokens(RawValues(), FourierPositions(num_bands, resolution or image_size))
 
 
 def learned_pixels(image_size: Size, channels: int) -> ArrayTokens:
@@ -42,9 +46,15 @@ def learned_pixels(image_size: Size, channels: int) -> ArrayTokens:
 
 
 def conv_features(
-    image_size: Size, channels: int, num_bands: int, pytorch_padding: bool = False
+    image_size: Size,
+    channels: int,
+    num_bands: int,
+    pytorch_padding: bool = False,
+    resolution: Size | None = None,
 ) -> ArrayTokens:
     """A convolutional stem at a quarter of the resolution, with Fourier positions.
+
+    `resolution` as in `fourier_pixels`.
 
     Raises UserError for images under 4x4 pixels, of which the stem leaves a single position.
     """
@@ -53,7 +63,8 @@ def conv_features(
             f"image_size={image_size} is too small for the convolutional stem, which shrinks "
             "images four times: use at least 4x4 pixels, or the inputs 'fourier_pixels'."
         )
-    grid = (-(-image_size[0] // 4), -(-image_size[1] // 4))
+    height, width = resolution or image_size
+    grid = (-(-height // 4), -(-width // 4))
     return ArrayTokens(ConvStem(channels, pytorch_padding), FourierPositions(num_bands, grid))
 
 

@@ -167,6 +167,8 @@ def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
         raise damaged(directory, "the position in the data is missing")
     try:
         iterator.set_state(json.loads(path.read_text()))
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise UserError(
             f"The position in the data saved in {path} does not fit this input pipeline ({error!r})"

@@ -11,12 +11,14 @@ checkpoints/STEP/  see checkpoint.py
 
 import importlib.metadata
 import json
+import math
 import platform
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -53,7 +55,7 @@ class RunFolder:
         """Records metrics; `split` is `train` or the split that was evaluated."""
         record = {"step": step, "split": split, "metrics": dict(metrics)}
         with self._records.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(to_json(record) + "\n")
         for name, value in metrics.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
 
@@ -162,6 +164,17 @@ class Progress:
         self._bar.close()
 
 
+def to_json(record: Mapping[str, Any]) -> str:
+    """JSON, in which numbers that are not finite are null, since it knows none."""
+
+    def known(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: known(entry) for key, entry in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(known(record))
+
+
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Writes `folder/name.png`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +188,7 @@ def draw_curves(records: Path) -> Figure:
         record = json.loads(line)
         for name, value in record["metrics"].items():
             # Per-class and the like: too many for one picture.
-            if "/" not in name:
+            if "/" not in name and value is not None:
                 curves[name][record["split"]].append((record["step"], value))
     # What is evaluated first: the loss, then the task's metrics.
     curves = dict(sorted(curves.items(), key=lambda item: item[1].keys() == {"train"}))

@@ -21,6 +21,11 @@ from perceiver_io.training.state import Params, names
 
 Grid = tuple[int, ...]
 
+CHOOSE_MODULES = (
+    "Set config.init_prefixes to the modules that both have, or with a ! before them to those that "
+    "are to stay new, such as ('!decoder/logits',); or change config.model."
+)
+
 
 class Source(NamedTuple):
     """Where trained arrays come from.
@@ -91,6 +96,7 @@ def load_weights(
     model_state: PyTree,
     prefixes: tuple[str, ...] = (),
     grids: Mapping[str, tuple[Grid, Grid]] | None = None,
+    hint: str = CHOOSE_MODULES,
 ) -> WarmStart:
     """Parameters and model state from a source, all of them or some.
 
@@ -102,6 +108,7 @@ def load_weights(
             starts with one that is written with a `!` before it; () is all.
         grids: arrays [M, P] of positions that are resized where they do not fit, by name, with the
             grids of the M positions there and here.
+        hint: the way out, for the error about another model.
 
     Raises UserError if a prefix fits nothing, or if names or shapes of what is to be loaded are
     different.
@@ -117,10 +124,6 @@ def load_weights(
         if _resizable(available.get(name), taken.get(name), *grid)
     }
     fitting = available | {name: taken[name].shape for name in resized}
-    hint = (
-        "Set config.init_prefixes to the modules that both have, or with a ! before them to those "
-        "that are to stay new, such as ('!decoder/logits',); or change config.model."
-    )
     check_same(source.where, fitting, taken, hint)
     template = {
         name: _replicated(available[name], leaf) if name in resized else leaf
