@@ -29,6 +29,7 @@ def get_config(preset: str = "small") -> ConfigDict:
         num_classes=num_classes,
         inputs=dict(
             name="conv_features",
+            pytorch_padding=False,
             image_size=size["image_size"],
             channels=64,
             num_bands=size["num_bands"],

@@ -9,7 +9,10 @@ transformers lacks, the error says which settings differ.
 from absl import flags
 
 from experiments import setup, weights
+from perceiver_io.data.imagenet_classes import imagenet_class_names
 from perceiver_io.pretrained.weights import save_huggingface
+
+IMAGENET_CLASSES = 1000
 
 WEIGHTS = flags.DEFINE_string("weights", None, "Run folder or published weights.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "New or empty folder to write into.", required=True)
@@ -22,6 +25,8 @@ def main() -> None:
     """Writes the folder."""
     setup.start_jax()
     loaded = weights.load(WEIGHTS.value, **weights.parse_settings(SETTING.value))
+    if loaded.class_names is None and loaded.model.get("num_classes") == IMAGENET_CLASSES:
+        loaded = loaded._replace(class_names=imagenet_class_names())
     save_huggingface(OUTPUT.value, loaded)
     print(f"{loaded.model['name']} written to {OUTPUT.value}")
 

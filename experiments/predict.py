@@ -32,6 +32,7 @@ FLAGS_OF_TASKS = (
     flags.DEFINE_multi_string("text", None, "A text with [MASK] or [MASK:5]; repeatable."),
     flags.DEFINE_integer("top_k", None, "How many answers to list."),
     flags.DEFINE_integer("batch_size", None, "Images, texts or tiles at a time."),
+    flags.DEFINE_integer("steps", None, "Steps that a text is filled in."),
     flags.DEFINE_integer("chunk_size", None, "Points that are decoded at a time."),
 )
 

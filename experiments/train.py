@@ -120,6 +120,8 @@ class Run:
         warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)
         for what in ("loaded", "resized", "left", "unused"):
             say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
+        for difference in warm_start.differing_settings(model, config.model):
+            say(f"warm start, another setting: {difference}")
         ema = config.training.ema_decay is not None
         initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)
         return parallel.make(initialise, state, warm.params, warm.model_state)

@@ -103,11 +103,12 @@ def _dataset(config: ConfigDict) -> Dataset:
 def _template(config: ConfigDict, dataset: Dataset) -> tuple[PyTree, PyTree]:
     """Shapes of parameters and state, to be placed on the first device."""
     if isinstance(dataset, ImageDataset):
-        inputs = np.zeros((1, *dataset.image_shape), np.float32)
+        inputs = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
     else:
         inputs = published.example_inputs(config.model)
     model = build(config.model)
-    shapes = jax.eval_shape(lambda key: model.init(key, inputs=inputs), jax.random.key(0))
+    init = lambda key, inputs: model.init(key, inputs=inputs)  # noqa: E731
+    shapes = jax.eval_shape(init, jax.random.key(0), inputs)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
 

@@ -62,7 +62,7 @@ def main() -> None:
                 good &= found.relative <= LIMIT
                 print(f"{str(case):60} {found.output:8} {found.absolute:.1e} {found.relative:.1e}")
     if TREES.value:
-        trees = json.loads(Path(TREES.value).read_text())
+        trees = json.loads(_existing(Path(TREES.value)).read_text())
         for name, tree in trees.items():
             same = same_tree(name, tree)
             good &= same
@@ -85,8 +85,8 @@ def huggingface_cases(folder: Path) -> list[Path]:
 def check_deepmind(pickle: Path) -> Iterator[Difference]:
     """Differences of one case of the original family."""
     stem = pickle.name.removesuffix(".params.pkl")
-    sizes = json.loads((pickle.parent / f"{stem}.config.json").read_text())
-    io = np.load(pickle.parent / f"{stem}.io.npz")
+    sizes = json.loads(_existing(pickle.parent / f"{stem}.config.json").read_text())
+    io = np.load(_existing(pickle.parent / f"{stem}.io.npz"))
     weights = load(pickle, **settings(sizes))
     if "in_ids" in io:
         mask = io["in_mask"].astype(bool)
@@ -116,7 +116,7 @@ def settings(sizes: dict[str, Any]) -> dict[str, Any]:
 
 def check_huggingface(folder: Path) -> Iterator[Difference]:
     """Differences of one case of Hugging Face, whose images are channels-first."""
-    io = np.load(folder / "io.npz")
+    io = np.load(_existing(folder / "io.npz"))
     weights = load(folder)
     builder = weights.model["name"]
     if builder in ("perceiver_io_masked_lm", "perceiver_io_text_classifier"):
@@ -164,7 +164,8 @@ def differences(outputs: Any, io: Arrays) -> Iterator[Difference]:
     for name, wanted in expected.items():
         found = np.asarray(outputs[name], np.float64).reshape(wanted.shape)
         absolute = float(np.abs(found - wanted).max())
-        yield Difference(name, absolute, absolute / float(np.abs(wanted).max()))
+        largest = float(np.abs(wanted).max())
+        yield Difference(name, absolute, absolute / largest if largest else absolute)
 
 
 def same_tree(name: str, tree: dict[str, Any]) -> bool:
@@ -198,6 +199,12 @@ def _of_neighbourhoods(weights: Weights) -> Weights:
     linear = frame_pair(size).to_theirs(np.asarray(layer["w"]))
     params = weights.params | {"frame_pairs/conv": layer | {"w": jnp.asarray(linear[None, None])}}
     return weights._replace(model=weights.model | {"neighbourhood": 1}, params=params)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: a case has a model, its sizes and an io.npz.")
+    return path
 
 
 def _found(cases: list[Path], folder: Path, pattern: str) -> list[Path]:

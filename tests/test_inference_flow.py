@@ -1,8 +1,5 @@
 """Tiled flow: the grid, the weights, blending, padding, videos."""
 
-import gc
-import weakref
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -136,29 +133,6 @@ def test_beyond_a_small_image_its_edge_goes_on():
 
     flow = tiled(last_pixel)(frame, frame)
     np.testing.assert_allclose(flow, np.broadcast_to(frame[-1, -1, :2], (3, 4, 2)), atol=1e-6)
-
-
-def test_video_keeps_two_frames():
-    alive = []
-
-    class Watched(np.ndarray):
-        pass
-
-    def video():
-        for index in range(5):
-            frame = np.full((9, 12, 3), index, np.uint8).view(Watched)
-            alive.append(weakref.ref(frame))
-            yield frame
-            del frame
-
-    flow = tiled(lambda params, x: (x[:, 1] * 2 - x[:, 0])[..., :2])
-    iterator = flow.over_video(video())
-    for index, result in enumerate(iterator):
-        np.testing.assert_allclose(result, (index + 2) / 127.5 - 1, atol=1e-5)
-        gc.collect()
-        assert sum(reference() is not None for reference in alive) <= 2
-    assert index == 3
-    assert list(flow.over_video([])) == []
 
 
 @pytest.mark.parametrize("overlap", [8, 9, -1])

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
 from experiments.predictions import figures
 from experiments.predictions.common import Prediction, Progress, Trained, images_of, unique_names
@@ -27,12 +28,14 @@ class Preparation(NamedTuple):
         mean: subtracted from each channel, where channel values go from 0 to 1.
         std: then divided by.
         fraction: side of the central crop over that of the largest one that fits.
+        resample: how pixels are interpolated.
     """
 
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fraction: float
+    resample: Image.Resampling = Image.Resampling.BILINEAR
 
     def box(self, width: int, height: int) -> crop.Box:
         """The part of an image of this size that the model sees."""
@@ -46,7 +49,11 @@ class Preparation(NamedTuple):
         except OSError as error:
             raise UserError(f"Cannot read image {path}: {error.strerror}.") from error
         image = crop.decode_crop(
-            data, name=str(path), choose_box=self.box, size=self.shape[:2]
+            data,
+            name=str(path),
+            choose_box=self.box,
+            size=self.shape[:2],
+            resample=self.resample,
         ).convert("L" if self.shape[2] == 1 else "RGB")
         pixels = np.asarray(image, np.float32).reshape(self.shape) / 255
         return (pixels - np.float32(self.mean)) / np.float32(self.std)
@@ -94,6 +101,7 @@ def preparation(trained: Trained) -> Preparation:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         fraction=0.875,
+        resample=Image.Resampling.BICUBIC,
     )
 
 

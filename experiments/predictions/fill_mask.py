@@ -25,6 +25,7 @@ def predict(
     inputs: Sequence[str] = (),
     top_k: int = 5,
     batch_size: int = 8,
+    steps: int = 1,
 ) -> Prediction:
     """The texts with the most probable bytes in place of their markers.
 
@@ -35,9 +36,10 @@ def predict(
         inputs: files with one such text a line.
         top_k: bytes to list for each unknown one.
         batch_size: texts at a time.
+        steps: times that the model is asked, each time filling in what it is most certain of.
     """
     del output
-    check_positive(top_k=top_k, batch_size=batch_size)
+    check_positive(top_k=top_k, batch_size=batch_size, steps=steps)
     _check_vocabulary(trained)
     texts = [*text, *_lines(inputs)]
     if not texts:
@@ -50,7 +52,7 @@ def predict(
     with Progress(len(texts), "texts") as progress:
         for start in range(0, len(texts), batch_size):
             rows = slice(start, start + batch_size)
-            filled = _ask(trained, ids[rows], mask[rows], top_k)
+            filled = _ask(trained, ids[rows], mask[rows], top_k, steps)
             answers += map(_answer, texts[rows], ids[rows], mask[rows], *filled)
             progress.advance(len(texts[rows]))
     return Prediction("\n\n".join(map(_shown, answers)), {"texts": answers})
@@ -89,7 +91,7 @@ def _encoded(text: str) -> np.ndarray:
     return ids
 
 
-def _ask(trained: Trained, ids: np.ndarray, mask: np.ndarray, top_k: int) -> Filled:
+def _ask(trained: Trained, ids: np.ndarray, mask: np.ndarray, top_k: int, steps: int) -> Filled:
     length = int(mask.sum(axis=1).max())
     return fill(
         trained.model,
@@ -101,6 +103,7 @@ def _ask(trained: Trained, ids: np.ndarray, mask: np.ndarray, top_k: int) -> Fil
         num_reserved=tokenizer.NUM_RESERVED,
         longest=trained.weights.model["max_length"],
         top_k=top_k,
+        steps=steps,
     )
 
 

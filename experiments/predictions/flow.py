@@ -12,7 +12,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from experiments.predictions import figures
-from experiments.predictions.common import Prediction, Progress, Trained, existing, unique_names
+from experiments.predictions.common import (
+    Prediction,
+    Progress,
+    Trained,
+    create_folder,
+    existing,
+    unique_names,
+)
 from perceiver_io.data.flow_colors import flow_colors
 from perceiver_io.data.flow_files import Flow, read_flo, write_flo
 from perceiver_io.data.image_sequence import read_image
@@ -88,7 +95,9 @@ def _pair(paths: list[Path], output: Path, name: str) -> _Frames:
 
 def _film(path: Path, folder: Path) -> _Frames:
     film = read_frames(path)
-    folder.mkdir(exist_ok=True)
+    create_folder(str(folder))
+    for old in folder.glob("[0-9]*.*"):  # of another film, which may have been longer
+        old.unlink()
     return _Frames(
         lambda: read_frames(path).frames,
         film.length,

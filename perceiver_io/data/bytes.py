@@ -17,6 +17,8 @@ NUM_RESERVED = 6
 VOCABULARY_SIZE = NUM_RESERVED + 256
 
 _MARKER = re.compile(r"\[MASK(?::([^\]]*))?\]")
+# More than any model reads; a number too large for memory is a mistake in typing.
+_MOST_MASKED = 1_000_000
 
 
 def encode(text: str) -> Int32[np.ndarray, " M"]:
@@ -87,9 +89,9 @@ def _num_bytes(marker: re.Match) -> int:
     count = marker[1]
     if count is None:
         return 1
-    if not count.isdecimal() or int(count) < 1:
+    if not count.isdecimal() or not 1 <= int(count) <= _MOST_MASKED:
         raise UserError(
-            f"{marker[0]} says no number of bytes: write [MASK] for one unknown byte, and [MASK:5] "
-            "for five."
+            f"{marker[0][:40]} says no number of bytes from 1 to {_MOST_MASKED}: write [MASK] for "
+            "one unknown byte, and [MASK:5] for five."
         )
     return int(count)

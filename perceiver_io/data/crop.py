@@ -65,7 +65,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def decode_crop(
-    data: bytes, *, name: str, choose_box: Callable[[int, int], Box], size: tuple[int, int]
+    data: bytes,
+    *,
+    name: str,
+    choose_box: Callable[[int, int], Box],
+    size: tuple[int, int],
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Image.Image:
     """Decodes a box of an image, resized to size = (height, width) with anti-aliasing, as RGB.
 
@@ -78,6 +83,7 @@ def decode_crop(
         name: what to call the image in an error.
         choose_box: box from (width, height) of the image.
         size: of the result.
+        resample: how pixels are interpolated.
 
     Raises UserError when the image cannot be decoded.
     """
@@ -107,7 +113,7 @@ def decode_crop(
         min(right * scale_x, image.width),
         min(lower * scale_y, image.height),
     )
-    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return image.resize((width, height), resample, box=box)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -17,7 +17,8 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
 
     Raises UserError where there are none.
     """
-    suffixes = set(Image.registered_extensions())
+    # Some formats, such as PDF, can only be written.
+    suffixes = {x for x, name in Image.registered_extensions().items() if name in Image.OPEN}
     images = [
         path
         for path in folder.iterdir()

@@ -5,7 +5,6 @@ to the tile's edge, where the model sees least of its surroundings.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -101,14 +100,6 @@ class TiledFlow:
             advance,
         )
         return self._blended(flows, corners, pair.shape[1:3])[:height, :width]
-
-    def over_video(self, frames: Iterable[Frame]) -> Iterator[Float[np.ndarray, "H W 2"]]:
-        """The flow from each frame to the next, while only these two are in memory."""
-        previous = None
-        for frame in frames:
-            if previous is not None:
-                yield self(previous, frame)
-            previous = frame
 
     def _cut(self, top: int, left: int) -> tuple[slice, slice]:
         height, width = self._tile_size

@@ -56,12 +56,14 @@ def conv_features(
 
     `resolution` as in `fourier_pixels`.
 
-    Raises UserError for images under 4x4 pixels, of which the stem leaves a single position.
+    Raises UserError for images of which the stem leaves a single position, or none.
     """
-    if min(image_size) < 4:
+    least = 5 if pytorch_padding else 4
+    if min(image_size) < least:
         raise UserError(
             f"image_size={image_size} is too small for the convolutional stem, which shrinks "
-            "images four times: use at least 4x4 pixels, or the inputs 'fourier_pixels'."
+            f"images four times: use at least {least}x{least} pixels, or the inputs "
+            "'fourier_pixels'."
         )
     height, width = resolution or image_size
     grid = (-(-height // 4), -(-width // 4))

@@ -6,13 +6,12 @@ The published files are `language_perceiver_io_bytes.pickle` and, all with the e
 one a tree is shows in its module names.
 """
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from perceiver_io.construct import listing, nearest
+from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained import sections
 from perceiver_io.pretrained.blocks import Dialect
@@ -65,16 +64,6 @@ class Kind(NamedTuple):
     links: Callable[[int], list[Link]]
     section: Callable[..., dict[str, Any]]
     with_state: bool = False
-
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Raises UserError for a setting that `section` does not take."""
-        known = list(inspect.signature(self.section).parameters)[1:]
-        for name in settings:
-            if name not in known:
-                raise UserError(
-                    f"{name} is not a setting of this model{nearest(name, known)}. Its checkpoint "
-                    f"leaves open {listing(known)}; all other sizes are in the file."
-                )
 
 
 def split_tree(tree: Any, where: str) -> Arrays:
@@ -238,7 +227,7 @@ def _imagenet_section(
     use_query_residual: bool,
     arrays: Arrays,
     *,
-    image_size: tuple[int, int] = (224, 224),
+    image_size: tuple[int, int] | None = (224, 224),
     num_heads: int = 8,
     num_blocks: int = 8,
 ) -> dict[str, Any]:
@@ -275,7 +264,7 @@ KINDS = {
     "imagenet_learned": Kind(
         "image_preprocessor/~/conv2_d",
         _imagenet_learned,
-        partial(_imagenet_section, False),
+        partial(_imagenet_section, False, image_size=None),
         with_state=True,
     ),
     "imagenet_conv": Kind(

@@ -21,7 +21,8 @@ _IMAGE_SIZE = (224, 224)
 
 def architecture(config: Config, where: str) -> str:
     """Which of `SECTIONS` a `config.json` names. Raises UserError if it is none of them."""
-    for name in config.get("architectures") or ():
+    names = config.get("architectures")
+    for name in names if isinstance(names, list) else ():
         if name in SECTIONS:
             return name
     raise UserError(
@@ -36,9 +37,24 @@ def complete(config: Config) -> Config:
 
 
 def class_names(config: Config) -> tuple[str, ...] | None:
-    """The names of the classes in a `config.json`, where it has any."""
-    names = config.get("id2label")
-    return None if names is None else tuple(names[key] for key in sorted(names, key=int))
+    """The names of the classes in a `config.json`, where it has any.
+
+    Raises UserError where they are not one for each class from 0 on.
+    """
+    names = config.get("id2label") or {}
+    if not isinstance(names, Mapping) or set(names) != {str(i) for i in range(len(names))}:
+        raise UserError(
+            "config.json has an id2label that is no dict of the names of classes 0, 1, 2, ...: "
+            "mend it, or remove it to number the classes."
+        )
+    listed = tuple(names[str(i)] for i in range(len(names)))
+    # What transformers fills in where no names are known.
+    return None if listed == placeholder_names(len(listed)) else listed
+
+
+def placeholder_names(num_classes: int) -> tuple[str, ...]:
+    """What transformers calls classes without names."""
+    return tuple(f"LABEL_{i}" for i in range(num_classes))
 
 
 def _settings(config: Config, **fixed: Any) -> Settings:
@@ -49,6 +65,8 @@ def _settings(config: Config, **fixed: Any) -> Settings:
         num_heads=config["num_self_attention_heads"],
         num_cross_heads=config["num_cross_attention_heads"],
         num_blocks=config["num_blocks"],
+        use_latent_residual=bool(config["use_query_residual"]),
+        attention_dropout=float(config["attention_probs_dropout_prob"]),
         exact_gelu=_is_exact(config["hidden_act"]),
         **fixed,
     )
@@ -101,6 +119,8 @@ DEFAULTS: Config = dict(
     num_cross_attention_heads=8,
     num_blocks=1,
     hidden_act="gelu",
+    use_query_residual=True,
+    attention_probs_dropout_prob=0.1,
     image_size=56,
     train_size=(368, 496),
     num_frames=16,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
-from perceiver_io.pretrained.huggingface import GELUS, SECTIONS, Config
+from perceiver_io.pretrained.huggingface import GELUS, SECTIONS, Config, placeholder_names
 from perceiver_io.pretrained.mapping import Arrays
 from perceiver_io.pretrained.sections import Section
 
@@ -40,7 +40,7 @@ def to_config(model: Section, arrays: Arrays, class_names: tuple[str, ...] | Non
     config = _core_config(name, model) | dict(EXPORTS[name].config(model))
     count = model.get("num_classes") or model.get("label", {}).get("num_classes")
     if count:
-        labels = class_names or [f"LABEL_{i}" for i in range(count)]
+        labels = class_names or placeholder_names(count)
         config["id2label"] = {str(i): label for i, label in enumerate(labels)}
         config["label2id"] = {label: i for i, label in enumerate(labels)}
     stated = SECTIONS[name](arrays, config)
@@ -108,13 +108,21 @@ def _attention_channels(stated: Section, input_dim: int) -> Config:
 
 def _unfit_widths(stated: Section, config: Config, input_dim: int) -> Iterator[str]:
     """Widths of attention that no setting of transformers gives."""
-    encoder = stated["encoder"]
-    for block, width in (("cross_attend", input_dim), ("latent_stack", encoder["latent_dim"])):
-        qk_dim = config["qk_channels"] or width
-        v_dim = config["v_channels"] or qk_dim
-        for key, wanted in (("qk_dim", qk_dim), ("v_dim", v_dim)):
-            if encoder[block][key] != wanted:
-                yield f"model.encoder.{block}.{key} is {encoder[block][key]}, where it has {wanted}"
+    latent_dim = stated["encoder"]["latent_dim"]
+    # A masked language model reads the latents at the width of its embeddings.
+    v_dim = stated.get("embedding_dim") if stated["name"] == "perceiver_io_masked_lm" else None
+    qk_channels, v_channels = config["qk_channels"], config["v_channels"]
+    qk_dims = {
+        "encoder.cross_attend": qk_channels or input_dim,
+        "encoder.latent_stack": qk_channels or latent_dim,
+        _DECODER: _MASKED_LM_QK if v_dim else latent_dim,
+    }
+    for block, qk_dim in qk_dims.items():
+        own_v = (v_dim or latent_dim) if block == _DECODER else (v_channels or qk_dim)
+        for key, wanted in (("qk_dim", qk_dim), ("v_dim", own_v)):
+            found = _entry(stated, f"{block}.{key}")
+            if found != wanted:
+                yield f"model.{block}.{key} is {found}, where it has {wanted}"
 
 
 def _differences(stated: Section, model: Section, where: str) -> Iterator[str]:
@@ -167,13 +175,14 @@ def _autoencoder_config(model: Section) -> Config:
 
 
 _DECODER = "decoder.cross_attend"
+_MASKED_LM_QK = 256
 _COMPUTATION = ("query_chunk_size", "remat", "attention", "compute_dtype")
 
 EXPORTS = {
     "PerceiverForMaskedLM": Export(
         ("perceiver_io_masked_lm", None),
         _text_config,
-        {f"{_DECODER}.qk_dim": 256, f"{_DECODER}.widening": 1},
+        {f"{_DECODER}.widening": 1},
     ),
     "PerceiverForSequenceClassification": Export(
         ("perceiver_io_text_classifier", None),

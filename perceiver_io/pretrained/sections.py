@@ -4,9 +4,12 @@ Each function gives a section as `config.model` holds it, for `perceiver_io.mode
 `arrays` are a file's arrays under our flat names (`mapping.renamed`).
 """
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from perceiver_io.construct import listing, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.blocks import STACK
 from perceiver_io.pretrained.mapping import Arrays
@@ -26,6 +29,8 @@ class Settings(NamedTuple):
     num_decoder_heads: of the decoder's cross-attend.
     num_blocks: times that the latent stack is applied.
     use_query_residual: of the decoder's cross-attend.
+    use_latent_residual: `use_query_residual` of the encoder's cross-attend.
+    attention_dropout: rate in training, of every attention.
     exact_gelu: as in `models.layers.MLP`.
     """
 
@@ -34,13 +39,18 @@ class Settings(NamedTuple):
     num_decoder_heads: int = 1
     num_blocks: int = 1
     use_query_residual: bool = False
+    use_latent_residual: bool = True
+    attention_dropout: float = 0.0
     exact_gelu: bool = False
 
 
-def image_classifier(arrays: Arrays, settings: Settings, image_size: Size, **stem: Any) -> Section:
+def image_classifier(
+    arrays: Arrays, settings: Settings, image_size: Size | None, **stem: Any
+) -> Section:
     """Image classification with raw pixels, a 1x1 convolution or a convolutional stem.
 
-    `stem` are further settings of a convolutional stem.
+    Learned positions show the size of square images, for which `image_size` may be None; `stem` are
+    further settings of a convolutional stem.
     """
     width = _shape(arrays, "encoder/cross_attend/norm_inputs/scale")[0]
     if "params/conv_stem/conv/w" in arrays:
@@ -48,6 +58,8 @@ def image_classifier(arrays: Arrays, settings: Settings, image_size: Size, **ste
         bands = _bands(width - channels, axes=2)
         inputs = dict(name="conv_features", channels=channels, num_bands=bands, **stem)
     elif "params/conv_1x1/w" in arrays:
+        side = math.isqrt(_shape(arrays, "positions/embeddings")[0])
+        image_size = image_size or (side, side)
         inputs = dict(name="learned_pixels", channels=_shape(arrays, "conv_1x1/w")[-1])
     else:
         inputs = dict(name="fourier_pixels", num_bands=_bands(width - 3, axes=2))
@@ -135,6 +147,22 @@ def autoencoder(
     )
 
 
+def check_settings(section: Callable[..., Section], settings: Mapping[str, Any]) -> None:
+    """Raises UserError for a setting that `section` does not take, or of a value that cannot be."""
+    known = list(inspect.signature(section).parameters)[1:]
+    for name, value in settings.items():
+        if name not in known:
+            raise UserError(
+                f"{name} is not a setting of this model{nearest(name, known)}. Its checkpoint "
+                f"leaves open {listing(known)}; all other sizes are in the file."
+            )
+        wanted = 2 if name in ("image_size", "resolution") else 1
+        numbers = value if isinstance(value, tuple) else (value,)
+        if len(numbers) != wanted or any(type(x) is not int or x < 1 for x in numbers):
+            form = "(HEIGHT,WIDTH)" if wanted == 2 else "a number"
+            raise UserError(f"{name}={value!r} must be {form} of at least 1.")
+
+
 def _core(arrays: Arrays, settings: Settings, **decoder: Any) -> Section:
     """Encoder, decoder and how they are computed."""
     num_latents, latent_dim = _shape(arrays, "encoder/latents")
@@ -145,7 +173,7 @@ def _core(arrays: Arrays, settings: Settings, **decoder: Any) -> Section:
         num_blocks=settings.num_blocks,
         cross_attend=dict(
             num_heads=settings.num_cross_heads,
-            use_query_residual=True,
+            use_query_residual=settings.use_latent_residual,
             **_widths(arrays, "encoder/cross_attend", settings),
         ),
         latent_stack=dict(
@@ -175,6 +203,7 @@ def _widths(arrays: Arrays, block: str, settings: Settings) -> Section:
         v_dim=_shape(arrays, f"{block}/attention/value/b")[-1],
         widening=hidden // width,
         exact_gelu=settings.exact_gelu,
+        attention_dropout=settings.attention_dropout,
     )
 
 

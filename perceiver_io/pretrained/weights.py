@@ -25,6 +25,7 @@ from perceiver_io.pretrained.mapping import (
 )
 from perceiver_io.pretrained.pickles import read_pickle
 from perceiver_io.pretrained.safetensors_files import read_folder, write_folder
+from perceiver_io.pretrained.sections import check_settings
 
 
 class Weights(NamedTuple):
@@ -81,7 +82,7 @@ def from_tree(tree: Any, where: str, **settings: Any) -> Weights:
     kind = deepmind.KINDS[deepmind.recognise(set(published), where)]
     links = kind.links(deepmind.count_layers(published))
     arrays = renamed(links, published, where)
-    kind.check_settings(settings)
+    check_settings(kind.section, settings)
     with _sizes_explained(where):
         section = kind.section(arrays, **settings)
     return _weights(section, arrays, links, where)
@@ -106,7 +107,14 @@ def load_huggingface(path: Path) -> Weights:
     with _sizes_explained(str(path)):
         section = huggingface.SECTIONS[name](arrays, config)
     weights = _weights(section, arrays, links, str(path))
-    return weights._replace(class_names=huggingface.class_names(config))
+    names = huggingface.class_names(config)
+    count = section.get("num_classes") or section.get("label", {}).get("num_classes")
+    if names is not None and count is not None and len(names) != count:
+        raise UserError(
+            f"{path}/config.json names {len(names)} classes in id2label, but the model has "
+            f"{count}: mend it, or remove it to number the classes."
+        )
+    return weights._replace(class_names=names if count else None)
 
 
 def save_huggingface(path: str | Path, weights: Weights) -> None:
@@ -130,23 +138,27 @@ def save_huggingface(path: str | Path, weights: Weights) -> None:
 
 def shapes(model: Model, section: dict[str, Any]) -> Arrays:
     """Shapes of a model's parameters and state by flat names."""
-    inputs = example_inputs(section)
-    params, state = jax.eval_shape(lambda key: model.init(key, inputs=inputs), jax.random.key(0))
+
+    def init(key, inputs):
+        return model.init(key, inputs=inputs)
+
+    params, state = jax.eval_shape(init, jax.random.key(0), example_inputs(section))
     return flat(params, "params") | flat(state, "model_state")
 
 
 def example_inputs(section: dict[str, Any]) -> Any:
-    """Zeros of the shapes that a model of this section takes, for one example."""
+    """Shapes of what a model of this section takes, for one example."""
     if section["name"] in ("perceiver_io_masked_lm", "perceiver_io_text_classifier"):
-        return np.zeros((1, section["max_length"]), np.int32)
+        return jax.ShapeDtypeStruct((1, section["max_length"]), jnp.int32)
     if section["name"] == "perceiver_io_flow":
-        return np.zeros((1, 2, *section["image_size"], 3), np.float32)
+        return jax.ShapeDtypeStruct((1, 2, *section["image_size"], 3), jnp.float32)
     if section["name"] == "perceiver_io_autoencoder":
+        video, samples = section["image"]["shape"], section["audio"]["num_samples"]
         return {
-            "image": np.zeros((1, *section["image"]["shape"], 3), np.float32),
-            "audio": np.zeros((1, section["audio"]["num_samples"], 1), np.float32),
+            "image": jax.ShapeDtypeStruct((1, *video, 3), jnp.float32),
+            "audio": jax.ShapeDtypeStruct((1, samples, 1), jnp.float32),
         }
-    return np.zeros((1, *section["inputs"]["image_size"], 3), np.float32)
+    return jax.ShapeDtypeStruct((1, *section["inputs"]["image_size"], 3), jnp.float32)
 
 
 @contextlib.contextmanager
@@ -154,6 +166,8 @@ def _sizes_explained(where: str) -> Iterator[None]:
     """Arrays of damaged files have shapes that no sizes can be read off."""
     try:
         yield
+    except UserError:
+        raise
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UserError(
             f"The sizes of the model in {where} cannot be told ({error}): an array or a setting of "
@@ -163,6 +177,11 @@ def _sizes_explained(where: str) -> Iterator[None]:
 
 
 def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: str) -> Weights:
-    check_shapes(links, arrays, shapes(build(section), section), where)
+    with _sizes_explained(where):
+        wanted = shapes(build(section), section)
+    check_shapes(links, arrays, wanted, where)
+    for name, array in arrays.items():
+        if not name.endswith("/counter") and not np.issubdtype(array.dtype, np.floating):
+            raise UserError(f"{where} has {name} of type {array.dtype}, where floats belong.")
     arrays = {name: jnp.asarray(value) for name, value in arrays.items()}
     return Weights(section, nested(arrays, "params"), nested(arrays, "model_state"))
