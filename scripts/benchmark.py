@@ -6,9 +6,10 @@
 Each case runs both sides in turn in this one process and prints time, temporary memory of the
 compiled program, and the ratios. Cases:
 
-encoder: ImageNet's cross-attention, 512 latents over 50,176 pixels of width 261, forward and
-    gradient: plain, in chunks, with folded projections, both.
-decoder: the flow decoder, 182,528 queries of width 322 over 2048 latents of width 512: the same.
+encoder: ImageNet's cross-attention, 512 latents over 50,176 pixels, 3 features and 258 channels of
+    position each, forward and gradient: plain, in chunks, with folded projections, both.
+decoder: the flow decoder, 182,528 queries of 64 features and 258 channels of position over 2048
+    latents of width 512: the same.
 stack: gradient of 24 self-attention layers over 512 latents of width 512: scanned and
     rematerialised against a Python loop, compile time included.
 config: forward and training gradient of a whole config at its batch size.
@@ -34,6 +35,7 @@ from perceiver_io.models.builders import build
 from perceiver_io.models.encoder import LatentStack
 from perceiver_io.models.outputs import PositionProjection
 from perceiver_io.models.perceiver import Decoder
+from perceiver_io.models.positions import FourierPositions, grid_of
 from perceiver_io.models.tokens import Tokens
 
 CASE_NAMES = flags.DEFINE_list("cases", ["encoder", "decoder", "stack", "config"], "What to run.")
@@ -77,11 +79,11 @@ def main() -> None:
 def encoder_case() -> None:
     """ImageNet's encoder cross-attention."""
 
-    def block(inputs, queries):
+    def block(pixels, queries):
         cross_attend = CrossAttend(num_heads=1, use_query_residual=True)
-        return cross_attend.read(Tokens(inputs), queries, is_training=False)
+        return cross_attend.read(_on_grid(pixels, (224, 224)), queries, is_training=False)
 
-    arguments = (_normal(1, 50_176, 261), _normal(1, 512, 1024))
+    arguments = (_normal(1, 224 * 224, 3), _normal(1, 512, 1024))
     programs = {name: _program(form, block, arguments) for name, form in FORMS.items()}
     _compare("encoder cross-attention, forward", programs, arguments)
     _compare("encoder cross-attention, gradient", _gradients(programs), arguments)
@@ -91,14 +93,15 @@ def decoder_case() -> None:
     """The flow decoder, at once and in chunks of queries."""
 
     def decode(query_chunk_size):
-        def block(queries, latents):
+        def block(features, latents):
+            queries = _on_grid(features, (368, 496))
             decoder = Decoder(dict(num_heads=1, use_query_residual=False), query_chunk_size)
             outputs = PositionProjection(2).maps
-            return decoder(Tokens(queries), latents, outputs, is_training=False)
+            return decoder(queries, latents, outputs, is_training=False)
 
         return block
 
-    arguments = (_normal(1, 182_528, 322), _normal(1, 2048, 512))
+    arguments = (_normal(1, 368 * 496, 64), _normal(1, 2048, 512))
     programs = {
         name: _program(form, decode(4096 if form.key_chunk_size else None), arguments)
         for name, form in FORMS.items()
@@ -170,6 +173,11 @@ CASES: dict[str, Callable[[], None]] = {
     "stack": stack_case,
     "config": config_case,
 }
+
+
+def _on_grid(features: jax.Array, shape: tuple[int, ...]) -> Tokens:
+    """Features with the published models' Fourier positions of a grid."""
+    return Tokens(features, grid_of(FourierPositions(64, shape), shape))
 
 
 def _program(form: AttentionForm, function: Callable, arguments: Sequence[Any]) -> Program:

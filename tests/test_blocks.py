@@ -78,8 +78,11 @@ def test_cross_attend(num_heads, form):
     def run(queries, inputs):
         block = CrossAttend(num_heads, use_query_residual=True, qk_dim=6, v_dim=8, widening=2)
         return block.over(
-            Tokens(inputs, mask=jnp.asarray(key_mask)), query_dim=7, num_queries=5, is_training=True
-        )(queries, jnp.asarray(query_mask))
+            Tokens(inputs, mask=jnp.asarray(key_mask)),
+            queries=Tokens(queries),
+            num_queries=5,
+            is_training=True,
+        )(Tokens(queries, mask=jnp.asarray(query_mask)))
 
     params, apply = made(run, queries, inputs, form=FORMS[form])
     expected = oracles.cross_attend(
@@ -185,11 +188,13 @@ def test_pieces_of_the_queries_give_what_all_of_them_give():
 
     def run(queries, inputs, sizes):
         block = CrossAttend(1, True).over(
-            Tokens(inputs), query_dim=6, num_queries=8, is_training=True
+            Tokens(inputs), queries=Tokens(queries), num_queries=8, is_training=True
         )
         starts = np.cumsum([0, *sizes[:-1]])
         parts = [slice(a, a + n) for a, n in zip(starts, sizes, strict=True)]
-        return jnp.concatenate([block(queries[:, part], mask[:, part]) for part in parts], axis=1)
+        return jnp.concatenate(
+            [block(Tokens(queries[:, part], mask=mask[:, part])) for part in parts], axis=1
+        )
 
     whole, pieces = (lambda q, x, sizes=sizes: run(q, x, sizes) for sizes in ([8], [3, 1, 4]))
     params, apply = made(whole, queries, inputs)

@@ -12,7 +12,7 @@ from perceiver_io.models.chunks import choose_chunk_size, num_rows, split_rows
     "rows,most,size", [(50176, 1024, 1024), (182_528, 1000, 992), (12, 5, 4), (13, 5, 5), (9, 1, 1)]
 )
 def test_chunk_size_divides_where_a_near_one_does(rows, most, size):
-    assert choose_chunk_size(rows, most) == size
+    assert choose_chunk_size(jnp.zeros((1, rows)), most) == size
 
 
 @pytest.mark.parametrize("rows,size", [(12, 4), (13, 5)])
@@ -33,3 +33,16 @@ def test_chunks_hold_the_rows_in_order(rows, size):
         np.testing.assert_array_equal(joined[:, :rows], tree[name])
         assert joined.shape[1] == count * size and not joined[:, rows:].any()
     assert restored[0]["none"] is None
+
+
+@pytest.mark.parametrize("most,size", [(8, 8), (7, 4), (3, 4), (11, 8)])
+def test_chunks_are_whole_runs(most, size):
+    """Arrays that hold a row for each run of four, or one for all, go along."""
+    places = jnp.arange(24.0).reshape(1, 24)
+    tree = (places, places[:, ::4], jnp.ones((1, 1, 7)))
+    assert choose_chunk_size(tree, most) == size
+    chunks, restore = split_rows(tree, size)
+    for i in range(24 // size):
+        part, runs, shared = restore([x[i] for x in chunks])
+        np.testing.assert_array_equal(part[:, ::4], runs)
+        assert part.shape == (1, size) and shared.shape == (1, 1, 7)

@@ -9,13 +9,12 @@ from perceiver_io.models.attention import AttentionForm, Dropout, attend, attent
 from perceiver_io.models.folding import (
     Affine,
     AttentionWeights,
-    Perceptron,
     attended_queries,
     folded_maps,
     merged,
     plain_maps,
-    project_residual,
 )
+from perceiver_io.models.layers import Perceptron, project_residual
 from tests import oracles
 
 QUERY_DIM, INPUT_DIM, OUTPUT_DIM = 7, 8, 6

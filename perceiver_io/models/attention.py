@@ -7,7 +7,7 @@ K query/key head size, V value head size.
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,12 +52,53 @@ def current_form() -> AttentionForm:
     return _current_form
 
 
+def keys_at_once(source: Any) -> int:
+    """How many keys of `source` are taken at once in the current form."""
+    most = _current_form.key_chunk_size
+    if most is None or num_rows(source) <= most:
+        return num_rows(source)
+    return choose_chunk_size(source, most)
+
+
+@runtime_checkable
+class Attendable(Protocol):
+    """What queries can attend to."""
+
+    def logits(self, queries: Any, scale: float) -> Float[Array, "B H O M"]:
+        """Scaled products of queries and keys."""
+
+    def weighted(self, weights: Float[Array, "B H O M"]) -> Float[Array, "B O H V"]:
+        """Weights times values."""
+
+
 class KeysValues(NamedTuple):
-    """What queries attend to. `key_bias` is added to a key's logit for every query."""
+    """Keys and values as arrays. `key_bias` is added to a key's logit for every query."""
 
     keys: Float[Array, "B M H K"]
     values: Float[Array, "B M H V"]
     key_bias: Float[Array, "B M"] | None = None
+
+    def logits(self, queries: Any, scale: float) -> Float[Array, "B H O M"]:
+        """Logits of all pairs, scale * (Q K^T + key_bias)."""
+        logits = self.products(queries, scale)
+        if self.key_bias is None:
+            return logits
+        return logits + scale * self.key_bias[:, None, None, :].astype(jnp.float32)
+
+    def products(self, queries: Float[Array, "b O H K"], scale: float) -> Float[Array, "B H O M"]:
+        """Logits without the bias."""
+        return jnp.einsum(
+            "bqhk,bmhk->bhqm", queries * scale, self.keys, preferred_element_type=jnp.float32
+        )
+
+    def weighted(self, weights: Float[Array, "B H O M"]) -> Float[Array, "B O H V"]:
+        """Weights times values."""
+        return jnp.einsum(
+            "bhqm,bmhv->bqhv",
+            weights.astype(self.values.dtype),
+            self.values,
+            preferred_element_type=jnp.float32,
+        )
 
 
 class Dropout(NamedTuple):
@@ -68,9 +109,9 @@ class Dropout(NamedTuple):
 
 
 def attend(
-    queries: Float[Array, "b O H K"],
+    queries: Any,
     source: Any,
-    keys_values: Callable[[Any], KeysValues],
+    keys_values: Callable[[Any], Attendable],
     *,
     scale: float,
     key_mask: Bool[Array, "#B M"] | None = None,
@@ -80,7 +121,8 @@ def attend(
     """softmax(scale * Q K^T) V, in the form that is current.
 
     Args:
-        queries: the queries; a batch of 1 is shared by every example.
+        queries: [b, O, H, K], or what the logits of `keys_values` take in their place; a batch of
+            1 is shared by every example.
         source: arrays [B, M, ...] that keys and values are made from, one row a key.
         keys_values: makes keys and values of any run of rows of `source`, so that long inputs
             are never projected as a whole.
@@ -92,8 +134,8 @@ def attend(
     Returns:
         The weighted values; zeros for a query that is masked or sees no key.
     """
-    form = current_form()
-    if form.key_chunk_size is None or num_rows(source) <= form.key_chunk_size:
+    chunk_size = keys_at_once(source)
+    if chunk_size == num_rows(source):
         result = plain_attention(
             queries, keys_values(source), scale=scale, key_mask=key_mask, dropout=dropout
         )
@@ -102,7 +144,7 @@ def attend(
             queries,
             source,
             keys_values,
-            chunk_size=form.key_chunk_size,
+            chunk_size=chunk_size,
             scale=scale,
             key_mask=key_mask,
             dropout=dropout,
@@ -113,8 +155,8 @@ def attend(
 
 
 def plain_attention(
-    queries: Float[Array, "b O H K"],
-    keys_values: KeysValues,
+    queries: Any,
+    keys_values: Attendable,
     *,
     scale: float,
     key_mask: Bool[Array, "#B M"] | None = None,
@@ -125,13 +167,13 @@ def plain_attention(
     weights = jax.nn.softmax(logits, axis=-1)
     if key_mask is not None:
         weights = jnp.where(key_mask[:, None, None, :], weights, 0)
-    return _weighted_values(weights, keys_values.values, dropout).astype(queries.dtype)
+    return keys_values.weighted(_thinned(weights, dropout)).astype(queries.dtype)
 
 
 def chunked_attention(
-    queries: Float[Array, "b O H K"],
+    queries: Any,
     source: Any,
-    keys_values: Callable[[Any], KeysValues],
+    keys_values: Callable[[Any], Attendable],
     *,
     chunk_size: int,
     scale: float,
@@ -144,7 +186,7 @@ def chunked_attention(
     arXiv 2112.05682). The gradient recomputes each chunk's logits instead of storing them.
     """
     rows = num_rows(source)
-    size = choose_chunk_size(rows, chunk_size)
+    size = choose_chunk_size(source, chunk_size)
     if rows % size and key_mask is None:
         key_mask = jnp.ones((1, rows), bool)
     chunks, restore = split_rows((source, key_mask), size)
@@ -162,7 +204,7 @@ def chunked_attention(
         # The result does not depend on the maximum, so no gradient flows through it.
         decay = jnp.exp(sums.maximum - maximum)
         chunk_dropout = dropout and dropout._replace(rng=jax.random.fold_in(dropout.rng, index))
-        weighted = _weighted_values(weights, part.values, chunk_dropout)
+        weighted = part.weighted(_thinned(weights, chunk_dropout))
         numerator = sums.numerator * jnp.moveaxis(decay, 1, 2)[..., None] + weighted
         denominator = sums.denominator * decay + weights.sum(axis=-1)
         return _RunningSums(maximum, denominator, numerator), None
@@ -181,34 +223,31 @@ class _RunningSums(NamedTuple):
 
 
 def _initial_sums(queries, chunk, keys_values) -> _RunningSums:
-    source, mask = chunk
-    part = jax.eval_shape(keys_values, source)
-    batch = max(queries.shape[0], part.keys.shape[0], 1 if mask is None else mask.shape[0])
-    _, num_queries, num_heads, _ = queries.shape
-    row = (batch, num_heads, num_queries)
+    def logits_and_sums(queries, chunk):
+        source, mask = chunk
+        part = keys_values(source)
+        logits = _logits(queries, part, 1.0, mask)
+        return logits, part.weighted(logits)
+
+    logits, weighted = jax.eval_shape(logits_and_sums, queries, chunk)
+    row = logits.shape[:-1]
     return _RunningSums(
         maximum=jnp.full(row, _MASKED_LOGIT, jnp.float32),
         denominator=jnp.zeros(row, jnp.float32),
-        numerator=jnp.zeros((batch, num_queries, num_heads, part.values.shape[-1]), jnp.float32),
+        numerator=jnp.zeros(weighted.shape, jnp.float32),
     )
 
 
-def _logits(queries, keys_values: KeysValues, scale, key_mask) -> Float[Array, "B H O M"]:
-    logits = jnp.einsum(
-        "bqhk,bmhk->bhqm", queries * scale, keys_values.keys, preferred_element_type=jnp.float32
-    )
-    if keys_values.key_bias is not None:
-        logits = logits + scale * keys_values.key_bias[:, None, None, :].astype(jnp.float32)
+def _logits(queries, keys_values: Attendable, scale, key_mask) -> Float[Array, "B H O M"]:
+    logits = keys_values.logits(queries, scale)
     if key_mask is not None:
         logits = jnp.where(key_mask[:, None, None, :], logits, _MASKED_LOGIT)
     return logits
 
 
-def _weighted_values(weights, values, dropout: Dropout | None) -> Float[Array, "B O H V"]:
-    if dropout is not None:
-        keep = 1 - dropout.rate
-        kept = jax.random.bernoulli(dropout.rng, keep, weights.shape)
-        weights = jnp.where(kept, weights / keep, 0)
-    return jnp.einsum(
-        "bhqm,bmhv->bqhv", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
-    )
+def _thinned(weights, dropout: Dropout | None) -> Float[Array, "B H O M"]:
+    if dropout is None:
+        return weights
+    keep = 1 - dropout.rate
+    kept = jax.random.bernoulli(dropout.rng, keep, weights.shape)
+    return jnp.where(kept, weights / keep, 0)

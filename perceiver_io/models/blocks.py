@@ -7,22 +7,23 @@ with C the width of queries, D of inputs, E of outputs.
 from collections.abc import Callable, Sequence
 
 import haiku as hk
-import jax
 from jaxtyping import Array, Bool, Float
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.attention import Dropout, attend, current_form
+from perceiver_io.models.attention import Dropout, attend, current_form, keys_at_once
+from perceiver_io.models.chunks import num_rows
 from perceiver_io.models.folding import (
     Affine,
     AttentionMaps,
     AttentionWeights,
+    Side,
     attended_queries,
-    folded_maps,
+    from_sources,
+    maps_of_sides,
     merged,
     plain_maps,
-    project_residual,
 )
-from perceiver_io.models.layers import MLP, LayerNorm, Projection
+from perceiver_io.models.layers import MLP, LayerNorm, Projection, project_residual
 from perceiver_io.models.tokens import Tokens
 
 
@@ -61,35 +62,32 @@ class Attention(hk.Module):
     def over(
         self,
         source: Array | Tokens,
-        rows: Callable[[Array | Tokens], Array],
+        inputs: Side,
+        queries: Side,
         *,
-        query_dim: int,
-        num_queries: int,
         key_mask: Bool[Array, "#B M"] | None = None,
         is_training: bool,
-    ) -> Callable[[Array, Array | None], Array]:
-        """Attention over `source`, as a function of queries [b, o, C] and their mask [B, o].
+    ) -> Callable[[Array | Tokens, Array | None], Array]:
+        """Attention over `source`, as a function of any part of the queries and its mask [B, o].
 
         Args:
             source: what is attended to: arrays [B, M, ...].
-            rows: makes inputs [B, m, D] of any run of rows of `source`. Called on one chunk at a
-                time where the inputs outnumber the queries, so that they never exist as a whole.
-            query_dim: width of the queries.
-            num_queries: the queries per example in all calls of the result together.
+            inputs: makes inputs of any run of rows of `source`. Called on one chunk at a time
+                where the inputs outnumber the queries, so that they never exist as a whole.
+            queries: makes queries of what the result is called with.
             key_mask: False for rows of `source` that are not to be seen.
             is_training: whether dropout is on.
         """
-        row = jax.eval_shape(rows, source)
         rate = self._dropout if is_training else 0.0
-        maps = self._maps(query_dim, row.shape[-1], num_queries, row.shape[1], rate > 0)
-        keys_values = lambda part: maps.keys_values(rows(part))  # noqa: E731
-        if num_queries >= row.shape[1]:
+        maps = self._maps(queries, inputs, rate > 0)
+        keys_values = maps.keys_values
+        if queries.num_rows >= inputs.num_rows:
             source = keys_values(source)
             keys_values = lambda part: part  # noqa: E731
 
-        def attention(queries, query_mask=None):
+        def attention(part, query_mask=None):
             attended = attend(
-                maps.query(queries),
+                maps.query(part),
                 source,
                 keys_values,
                 scale=self._scale,
@@ -97,23 +95,21 @@ class Attention(hk.Module):
                 query_mask=query_mask,
                 dropout=Dropout(rate, hk.next_rng_key()) if rate else None,
             )
-            return maps.output(attended, attended_queries(query_mask, key_mask, queries.dtype))
+            return maps.output(attended, attended_queries(query_mask, key_mask, attended.dtype))
 
         return attention
 
     @hk.name_like("__call__")
-    def _maps(self, query_dim, input_dim, num_queries, num_inputs, dropout) -> AttentionMaps:
+    def _maps(self, queries: Side, inputs: Side, dropout: bool) -> AttentionMaps:
         weights = AttentionWeights(
-            query=Projection(self._qk_dim, name="query")(query_dim),
-            key=Projection(self._qk_dim, name="key")(input_dim),
-            value=Projection(self._v_dim, name="value")(input_dim),
+            query=Projection(self._qk_dim, name="query")(queries.width),
+            key=Projection(self._qk_dim, name="key")(inputs.width),
+            value=Projection(self._v_dim, name="value")(inputs.width),
             output=Projection(self._output_dim, name="output")(self._v_dim),
         )
         if self._num_heads == 1 and current_form().fold_projections:
-            return folded_maps(
-                weights, num_queries=num_queries, num_inputs=num_inputs, dropout=dropout
-            )
-        return plain_maps(weights, self._num_heads)
+            return maps_of_sides(weights, queries, inputs, dropout=dropout)
+        return from_sources(plain_maps(weights, self._num_heads), queries, inputs)
 
 
 class CrossAttend(hk.Module):
@@ -153,44 +149,52 @@ class CrossAttend(hk.Module):
         self,
         inputs: Tokens,
         *,
-        query_dim: int,
+        queries: Tokens,
         num_queries: int,
         is_training: bool,
         outputs: Sequence[Affine] = (),
-    ) -> Callable[[Array, Array | None], Array]:
-        """The block over `inputs`, as a function of queries [b, o, C] and their mask [B, o].
+    ) -> Callable[[Tokens], Array]:
+        """The block over `inputs`, as a function of any part of the queries.
 
-        Inputs are normalised and projected once, however often the result is called. `outputs` are
-        linear maps that the block ends with, so that its own last layer can fold into them.
+        Inputs are normalised and projected once, however often the result is called.
+
+        Args:
+            inputs: what the queries read.
+            queries: those of one call of the result, for their widths and their grid's columns.
+            num_queries: the queries per example in all calls together.
+            is_training: whether dropout is on.
+            outputs: linear maps that the block ends with, so that its last layer can fold into
+                them.
         """
-        normalise_queries = LayerNorm(name="norm_queries").function(query_dim)
-        attention = self._attention(inputs, query_dim, num_queries, is_training)
+        norm_queries = LayerNorm(name="norm_queries").function(queries.width)
+        query_side = norm_queries.side(queries, num_rows(queries), num_queries)
+        attention = self._attention(inputs, query_side, is_training)
         rate = self._dropout if is_training else 0.0
-        add_mlp = self._add_mlp(query_dim, num_queries, rate, outputs)
+        add_mlp = self._add_mlp(queries.width, num_queries, rate, outputs)
 
-        def block(queries, query_mask=None):
-            x = _drop(attention(normalise_queries(queries), query_mask), rate)
+        def block(part):
+            x = _drop(attention(part._replace(mask=None), part.mask), rate)
             if self._use_query_residual:
-                x = queries + x
+                x = part.joined() + x
             return add_mlp(x)
 
         return block
 
     @hk.name_like("__call__")
-    def _attention(self, inputs, query_dim, num_queries, is_training) -> Callable:
-        normalise_inputs = LayerNorm(name="norm_inputs").function(inputs.width)
+    def _attention(self, inputs: Tokens, queries: Side, is_training: bool) -> Callable:
+        norm_inputs = LayerNorm(name="norm_inputs").function(inputs.width)
         attention = Attention(
             self._num_heads,
             self._qk_dim or inputs.width,
             self._v_dim or inputs.width,
-            query_dim,
+            queries.width,
             self._attention_dropout,
         )
+        source = inputs._replace(mask=None)
         return attention.over(
-            inputs._replace(mask=None),
-            lambda part: normalise_inputs(part.joined()),
-            query_dim=query_dim,
-            num_queries=num_queries,
+            source,
+            norm_inputs.side(source, keys_at_once(source), num_rows(source)),
+            queries,
             key_mask=inputs.mask,
             is_training=is_training,
         )
@@ -217,13 +221,11 @@ class CrossAttend(hk.Module):
 
     def read(self, inputs: Tokens, latents: Float[Array, "b N C"], is_training: bool) -> Array:
         """Latents after they have read `inputs`: [B, N, C]."""
+        queries = Tokens(latents)
         block = self.over(
-            inputs,
-            query_dim=latents.shape[-1],
-            num_queries=latents.shape[1],
-            is_training=is_training,
+            inputs, queries=queries, num_queries=num_rows(queries), is_training=is_training
         )
-        return block(latents)
+        return block(queries)
 
 
 class SelfAttend(hk.Module):
@@ -252,13 +254,13 @@ class SelfAttend(hk.Module):
         rate = self._dropout if is_training else 0.0
         width = x.shape[-1]
         normalised = LayerNorm(name="norm")(x)
+        side = Side(x.shape[1], width, lambda part: part)
         attention = Attention(
             self._num_heads, self._qk_dim, self._v_dim, width, self._attention_dropout
         ).over(
             normalised,
-            lambda part: part,
-            query_dim=width,
-            num_queries=x.shape[1],
+            side,
+            side,
             key_mask=mask,
             is_training=is_training,
         )

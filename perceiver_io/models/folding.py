@@ -7,17 +7,18 @@ move to the side of the few, and adjacent maps multiply into one. The function s
 - a query bias adds one number per key;
 - a value bias passes through the weights, which sum to one (unless dropout thins them).
 
-Maps with nothing between them multiply into one: a decoder's MLP ends in a linear layer, and its
-outputs begin with another.
+Maps with nothing between them multiply into one. Normalised tokens of a grid, too, are a linear map
+of what takes less to multiply with (see `grids.py`), and that map folds into the projections.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perceiver_io.models.attention import KeysValues
+from perceiver_io.models.grids import GridRows, KeysOfGrid
 
 
 class Affine(NamedTuple):
@@ -35,19 +36,6 @@ class Affine(NamedTuple):
         return Affine(self.weight @ other.weight, other(self.bias))
 
 
-class Perceptron(NamedTuple):
-    """The weights of an MLP block: a norm, a map, an activation, a map back to the same width."""
-
-    normalise: Callable[[Array], Array]
-    hidden: Affine
-    activation: Callable[[Array], Array]
-    output: Affine
-
-    def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... J"]:
-        """The residual branch: `x` itself is not added."""
-        return self.output(self.activation(self.hidden(self.normalise(x))))
-
-
 class AttentionWeights(NamedTuple):
     """The four learned maps of multi-head attention, heads side by side in the columns."""
 
@@ -55,6 +43,34 @@ class AttentionWeights(NamedTuple):
     key: Affine
     value: Affine
     output: Affine
+
+
+class Grid(NamedTuple):
+    """Normalised tokens of a grid, written so that products with them take few FLOPs.
+
+    rows: any part of the tokens -> X.
+    lift: X through this map is the normalised tokens.
+    multiply_adds: what a product of one row of X with one vector takes.
+    """
+
+    rows: Callable[[Any], GridRows]
+    lift: Affine
+    multiply_adds: float
+
+
+class Side(NamedTuple):
+    """The queries of an attention, or its inputs.
+
+    num_rows: how many there are per example, in all parts together.
+    width: of each.
+    rows: any part of what they are made from -> [B, m, width].
+    grid: the same for tokens of a grid; None for others.
+    """
+
+    num_rows: int
+    width: int
+    rows: Callable[[Any], Array]
+    grid: Grid | None = None
 
 
 class AttentionMaps(NamedTuple):
@@ -93,25 +109,99 @@ def folded_maps(
         num_inputs: inputs per example.
         dropout: whether attention weights are dropped, so that they do not sum to one.
     """
-    _, query, keys, key_bias = min(
-        _score_options(weights, num_queries, num_inputs), key=lambda option: option[0]
+    return _folded(weights, num_queries, num_inputs, dropout)[1]
+
+
+def maps_of_sides(
+    weights: AttentionWeights, queries: Side, inputs: Side, *, dropout: bool
+) -> AttentionMaps:
+    """As `folded_maps`, from what the rows are made from, and with grids where they save FLOPs."""
+    cost, maps = _folded(weights, queries.num_rows, inputs.num_rows, dropout)
+    options = [(cost, from_sources(maps, queries, inputs))]
+    # Keys and values of few inputs are made once and held, for which X is no form.
+    if inputs.grid and not dropout and queries.num_rows < inputs.num_rows:
+        options.append(_with_input_grid(weights, queries, inputs))
+    if queries.grid:
+        options.append(_with_query_grid(weights, queries, inputs, dropout))
+    return min(options, key=_cost)[1]
+
+
+def from_sources(maps: AttentionMaps, queries: Side, inputs: Side) -> AttentionMaps:
+    """Maps of rows as maps of what the rows are made from."""
+    return maps._replace(
+        query=lambda part: maps.query(queries.rows(part)),
+        keys_values=lambda part: maps.keys_values(inputs.rows(part)),
     )
-    _, values, output = min(
-        _value_options(weights, num_queries, num_inputs, dropout), key=lambda option: option[0]
+
+
+def _folded(weights, num_queries, num_inputs, dropout):
+    """(multiply-adds, maps) of rows."""
+    score_cost, query, keys, key_bias = min(
+        _score_options(weights, num_queries, num_inputs), key=_cost
     )
-    return AttentionMaps(
+    value_cost, values, output = min(
+        _value_options(weights, num_queries, num_inputs, dropout), key=_cost
+    )
+    return score_cost + value_cost, AttentionMaps(
         query=lambda x: query(x)[:, :, None],
         keys_values=lambda x: KeysValues(keys(x)[:, :, None], values(x)[:, :, None], key_bias(x)),
         output=lambda y, attended: output(y[:, :, 0], attended),
     )
 
 
+def _with_input_grid(weights, queries, inputs):
+    """The same where keys and values are X itself."""
+    _, lift, multiply_adds = inputs.grid
+    lifted = weights._replace(key=lift.then(weights.key), value=lift.then(weights.value))
+    sizes = lifted, queries.num_rows, inputs.num_rows
+    _, (score_cost, query, *_), _ = _score_options(*sizes, input_cost=multiply_adds)
+    *_, (value_cost, _, output) = _value_options(*sizes, False, input_cost=multiply_adds)
+    return score_cost + value_cost, AttentionMaps(
+        query=lambda part: query(queries.rows(part))[:, :, None],
+        keys_values=inputs.grid.rows,
+        output=lambda y, attended: output(y[:, :, 0], attended),
+    )
+
+
+def _with_query_grid(weights, queries, inputs, dropout):
+    """The same where queries are X itself."""
+    _, lift, multiply_adds = queries.grid
+    lifted = weights._replace(query=lift.then(weights.query))
+    sizes = lifted, queries.num_rows, inputs.num_rows
+    *_, (score_cost, _, keys, key_bias) = _score_options(*sizes, query_cost=multiply_adds)
+    value_cost, values, output = min(_value_options(*sizes, dropout), key=_cost)
+
+    def keys_values(part):
+        x = inputs.rows(part)
+        return KeysOfGrid(keys(x)[:, :, None], values(x)[:, :, None], key_bias(x))
+
+    return score_cost + value_cost, AttentionMaps(
+        query=queries.grid.rows,
+        keys_values=keys_values,
+        output=lambda y, attended: output(y[:, :, 0], attended),
+    )
+
+
+def _cost(option):
+    return option[0]
+
+
 def _identity(x):
     return x
 
 
-def _score_options(weights: AttentionWeights, num_queries: int, num_inputs: int):
-    """(multiply-adds, query map, key map, key bias) for each side that logits may be taken on."""
+def _score_options(
+    weights: AttentionWeights,
+    num_queries: int,
+    num_inputs: int,
+    input_cost: float | None = None,
+    query_cost: float | None = None,
+):
+    """(multiply-adds, query map, key map, key bias) for each side that logits may be taken on.
+
+    `input_cost` and `query_cost` are the multiply-adds of one input or query with a vector of its
+    width, where they are fewer than that width.
+    """
     query, key = weights.query, weights.key
     query_dim, qk_dim = query.weight.shape
     input_dim, _ = key.weight.shape
@@ -121,13 +211,13 @@ def _score_options(weights: AttentionWeights, num_queries: int, num_inputs: int)
     return [
         (project_queries + project_keys + pairs * qk_dim, query, key, lambda x: None),
         (
-            project_queries + num_queries * qk_dim * input_dim + pairs * input_dim,
+            project_queries + num_queries * qk_dim * input_dim + pairs * (input_cost or input_dim),
             lambda x: query(x) @ key.weight.T,
             _identity,
             lambda x: None,
         ),
         (
-            project_keys + num_inputs * qk_dim * query_dim + pairs * query_dim,
+            project_keys + num_inputs * qk_dim * query_dim + pairs * (query_cost or query_dim),
             _identity,
             lambda x: key(x) @ query.weight.T,
             lambda x: x @ (key.weight @ query.bias),
@@ -135,7 +225,13 @@ def _score_options(weights: AttentionWeights, num_queries: int, num_inputs: int)
     ]
 
 
-def _value_options(weights: AttentionWeights, num_queries: int, num_inputs: int, dropout: bool):
+def _value_options(
+    weights: AttentionWeights,
+    num_queries: int,
+    num_inputs: int,
+    dropout: bool,
+    input_cost: float | None = None,
+):
     """(multiply-adds, value map, output map) for each place that values may be projected at."""
     value, output = weights.value, weights.output
     input_dim, v_dim = value.weight.shape
@@ -155,7 +251,7 @@ def _value_options(weights: AttentionWeights, num_queries: int, num_inputs: int,
             lambda y, attended: y + output.bias,
         ),
     ]
-    late = num_queries * input_dim * v_dim + pairs * input_dim + project_outputs
+    late = num_queries * input_dim * v_dim + pairs * (input_cost or input_dim) + project_outputs
     return options if dropout else [*options, (late, _identity, project_attended)]
 
 
@@ -177,20 +273,6 @@ def merged(maps: Sequence[Affine], num_rows: int) -> list[Affine]:
         else:
             result.insert(0, first)
     return result
-
-
-def project_residual(mlp: Perceptron, project: Affine, num_rows: int) -> Callable[[Array], Array]:
-    """The function project(x + mlp(x)) of `num_rows` rows, with the fewest FLOPs.
-
-    (x + h W) P = x P + h (W P): the MLP's last map goes straight to a narrower output.
-    """
-    width, outputs = project.weight.shape
-    if outputs * (num_rows + width) >= width * num_rows:
-        return lambda x: project(x + mlp(x))
-    direct = mlp._replace(
-        output=mlp.output.then(Affine(project.weight, jnp.zeros_like(project.bias)))
-    )
-    return lambda x: project(x) + direct(x)
 
 
 def attended_queries(

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from perceiver_io.errors import UserError
+from perceiver_io.models.grids import GridPositions
 from perceiver_io.models.layers import WEIGHT_INIT
-from perceiver_io.models.positions import Positions
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.positions import Positions, grid_of
+from perceiver_io.models.tokens import Tokens, dense_positions
 
 
 class RawValues:
@@ -136,14 +137,14 @@ class FramePairs(hk.Module):
         )
 
 
-def concatenate_positions(features: Array, positions: Array) -> Tokens:
+def concatenate_positions(features: Array, positions: Array | GridPositions) -> Tokens:
     """Tokens whose positions are concatenated to their features."""
     return Tokens(features, positions)
 
 
-def add_positions(features: Array, positions: Array) -> Tokens:
+def add_positions(features: Array, positions: Array | GridPositions) -> Tokens:
     """Tokens with positions added to features of the same width."""
-    return Tokens(features + positions)
+    return Tokens(features + dense_positions(positions))
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class ArrayTokens:
 
     stem: Callable[[Array, bool], Array]
     positions: Positions
-    join: Callable[[Array, Array], Tokens] = concatenate_positions
+    join: Callable[[Array, Array | GridPositions], Tokens] = concatenate_positions
 
     def __call__(
         self, inputs: Float[Array, "B *axes C"], mask: Bool[Array, "B M"] | None, is_training: bool
@@ -165,7 +166,7 @@ class ArrayTokens:
         """The tokens, axes flattened in array order."""
         x = self.stem(inputs, is_training)
         batch, *shape, channels = x.shape
-        tokens = self.join(x.reshape(batch, -1, channels), self.positions.grid(tuple(shape)))
+        tokens = self.join(x.reshape(batch, -1, channels), grid_of(self.positions, tuple(shape)))
         return tokens._replace(mask=mask)
 
 
@@ -193,7 +194,7 @@ class PermutedTokens:
 
     def __call__(self, inputs: Array, mask: Bool[Array, "B M"] | None, is_training: bool) -> Tokens:
         """The adapter's tokens, shuffled."""
-        tokens = self.adapter(inputs, mask, is_training)
+        tokens = self.adapter(inputs, mask, is_training).dense()
         order = np.random.default_rng(self.seed).permutation(tokens.features.shape[1])
         return jax.tree.map(lambda x: x[:, order], tokens)
 

@@ -46,28 +46,23 @@ class Decoder(hk.Module):
     ) -> Float[Array, "B O E"]:
         """Decodes `queries` and applies the linear maps that `outputs` gives for their width."""
         num_queries = num_rows(queries)
+        most = self._query_chunk_size
+        in_chunks = most is not None and num_queries > most
+        size = choose_chunk_size(queries, most) if in_chunks else num_queries
+        chunks, restore = split_rows(queries, size)
+        first = restore(jax.tree.map(lambda x: x[0], chunks))
         block = construct(CrossAttend, self._cross_attend, "model.decoder.cross_attend").over(
             Tokens(latents),
-            query_dim=queries.width,
+            queries=first,
             num_queries=num_queries,
             is_training=is_training,
             outputs=outputs(queries.width),
         )
-
-        def decode(part: Tokens) -> Array:
-            return block(part.joined(), part.mask)
-
-        if self._query_chunk_size is None or num_queries <= self._query_chunk_size:
-            return decode(queries)
-        return _map_chunks(decode, queries, choose_chunk_size(num_queries, self._query_chunk_size))
-
-
-def _map_chunks(decode: Callable[[Tokens], Array], queries: Tokens, size: int) -> Array:
-    """`decode` over chunks of queries one after the other; its gradient recomputes each chunk."""
-    chunks, restore = split_rows(queries, size)
-    decoded = hk.map(hk.remat(lambda chunk: decode(restore(chunk))), chunks)
-    decoded = jnp.moveaxis(decoded, 0, 1)
-    return decoded.reshape(decoded.shape[0], -1, decoded.shape[-1])[:, : num_rows(queries)]
+        if not in_chunks:
+            return block(queries)
+        # One chunk after the other; the gradient recomputes each.
+        decoded = jnp.moveaxis(hk.map(hk.remat(lambda x: block(restore(x))), chunks), 0, 1)
+        return decoded.reshape(decoded.shape[0], -1, decoded.shape[-1])[:, :num_queries]
 
 
 class Computation(NamedTuple):

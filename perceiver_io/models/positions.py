@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from perceiver_io.errors import UserError
+from perceiver_io.models.grids import GridPositions
 from perceiver_io.models.layers import WEIGHT_INIT
 
 EMBEDDING_INIT = hk.initializers.TruncatedNormal(0.02)
@@ -68,11 +69,28 @@ class FourierPositions:
 
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
         """Features of a grid that spans -1 to 1 on each axis, both ends included."""
+        return self.rows_and_columns(shape).dense()
+
+    def rows_and_columns(self, shape: tuple[int, ...]) -> GridPositions:
+        """The same as a sum: each channel is of one axis, and zero in the other summand.
+
+        The sine of a million-point grid costs as much as that of its edges.
+        """
         self._check_axes(len(shape))
-        # Waves are taken along each axis and then repeated over the others: the sine of a
-        # million-point grid costs as much as that of its edges.
         coordinates = [jnp.linspace(-1.0, 1.0, size) for size in shape]
-        return self._features(coordinates, lambda x, axis: _along(x, axis, shape))[None]
+        *others, last = shape
+        others, columns_axis = tuple(others), len(shape) - 1
+
+        def of_rows(x, axis):
+            if axis == columns_axis:
+                return jnp.zeros((math.prod(others), x.shape[-1]))
+            return _along(x, axis, others)
+
+        def of_columns(x, axis):
+            return x if axis == columns_axis else jnp.zeros((last, x.shape[-1]))
+
+        rows, columns = (self._features(coordinates, spread) for spread in (of_rows, of_columns))
+        return GridPositions(rows[None], columns[None, None])
 
     def at(self, points: Float[Array, "*B M A"]) -> Float[Array, "*B M P"]:
         """Features of points given by their coordinates in [-1, 1], one an axis."""
@@ -104,6 +122,13 @@ def _along(x: Array, axis: int, shape: tuple[int, ...]) -> Array:
     ones = [1] * len(shape)
     ones[axis] = shape[axis]
     return jnp.broadcast_to(x.reshape(*ones, -1), (*shape, x.shape[-1])).reshape(-1, x.shape[-1])
+
+
+def grid_of(positions: Positions, shape: tuple[int, ...]) -> Float[Array, "1 M P"] | GridPositions:
+    """Features of all points of a grid, as rows and columns where they are sums of these."""
+    if isinstance(positions, FourierPositions) and math.prod(shape[:-1]) > 1:
+        return positions.rows_and_columns(shape)
+    return positions.grid(shape)
 
 
 class LearnedPositions(hk.Module):

@@ -1,0 +1,149 @@
+"""Tokens on a grid whose positions are sums, one of a row and one of a column.
+
+Such tokens need not be joined with their positions to be normalised and multiplied. With
+x_ij = [features_ij, rows_i + columns_j], a product of all tokens with a vector is one with the
+features, one with the rows and one with the columns, added up; the mean and the variance that
+normalise a token are sums of that kind too. A product over features is several times narrower
+than one over features and positions.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from perceiver_io.models.attention import KeysValues
+
+
+class GridPositions(NamedTuple):
+    """Positions of a grid, rows[i] + columns[j] at place (i, j), places in array order.
+
+    rows: [1, R, P], of all axes but the last, flattened.
+    columns: [1, 1, W, P], of the last axis. The axis of one stands for being the same in each row:
+        chunks of tokens are runs of whole rows, which all have these columns.
+    """
+
+    rows: Float[Array, "1 R P"]
+    columns: Float[Array, "1 1 W P"]
+
+    @property
+    def width(self) -> int:
+        """P, the channels of a position."""
+        return self.rows.shape[-1]
+
+    def dense(self) -> Float[Array, "1 M P"]:
+        """The position of each place."""
+        return (self.rows[:, :, None] + self.columns).reshape(1, -1, self.width)
+
+
+class GridRows(NamedTuple):
+    """A tall matrix X [M, D + W], a row for each place of a grid, that is never written out.
+
+    The first D columns are own @ basis, of low rank; the last W are the places' deviations
+    inverted, each in the column of the place's own column of the grid, zeros elsewhere.
+    """
+
+    own: Float[Array, "B M S"]
+    basis: Float[Array, "1 S D"]
+    inverse: Float[Array, "B R W"]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Precision of the rows."""
+        return self.own.dtype
+
+    def logits(self, queries: Float[Array, "b O 1 K"], scale: float) -> Float[Array, "B 1 O M"]:
+        """The rows as keys of one head, K = D + W: scale * queries X^T."""
+        small, of_columns = self._parts(queries * scale)
+        logits = jnp.einsum("bos,bms->bom", small, self.own, preferred_element_type=jnp.float32)
+        # Added in the shape of the grid: XLA does not vectorise a sum of repeated rows otherwise.
+        by_place = logits.reshape(len(logits), 1, -1, *self.inverse.shape[1:])
+        by_place += of_columns[:, None, :, None] * self.inverse[:, None, None].astype(jnp.float32)
+        return by_place.reshape(*by_place.shape[:3], -1)
+
+    def query_logits(self, keys: Float[Array, "b N 1 K"], scale: float) -> Float[Array, "B 1 M N"]:
+        """The rows as queries of one head: scale * X keys^T."""
+        small, of_columns = self._parts(keys * scale)
+        logits = jnp.einsum("bms,bns->bmn", self.own, small, preferred_element_type=jnp.float32)
+        by_place = logits.reshape(len(logits), 1, *self.inverse.shape[1:], -1)
+        of_columns = jnp.swapaxes(of_columns, 1, 2)[:, None, None]
+        by_place += of_columns * self.inverse[:, None, ..., None].astype(jnp.float32)
+        return by_place.reshape(len(logits), 1, *logits.shape[1:])
+
+    def weighted(self, weights: Float[Array, "B 1 O M"]) -> Float[Array, "B O 1 V"]:
+        """The rows as values of one head, V = D + W: weights X."""
+        weights = weights[:, 0]
+        small = jnp.einsum(
+            "bom,bms->bos", weights.astype(self.dtype), self.own, preferred_element_type=jnp.float32
+        )
+        by_place = weights.reshape(*weights.shape[:2], *self.inverse.shape[1:])
+        by_place *= self.inverse[:, None].astype(jnp.float32)
+        # The rows of a chunk are few. Their sum written out takes a CPU a fortieth of `sum`'s time.
+        of_columns = sum(by_place[:, :, row] for row in range(by_place.shape[2]))
+        return jnp.concatenate([small @ self.basis.astype(jnp.float32), of_columns], -1)[:, :, None]
+
+    def _parts(self, vectors):
+        """Vectors' products with the basis, and with the columns of the grid."""
+        vectors, dim = vectors[:, :, 0], self.basis.shape[-1]
+        small = vectors[..., :dim] @ jnp.swapaxes(self.basis, 1, 2)
+        return small, vectors[..., dim:].astype(jnp.float32)
+
+
+class KeysOfGrid(KeysValues):
+    """Keys [B, N, 1, D + W] for queries that are `GridRows`."""
+
+    def products(self, queries: GridRows, scale: float) -> Float[Array, "B 1 M N"]:
+        """Logits without the bias."""
+        return queries.query_logits(self.keys, scale)
+
+
+def standardised(features: Float[Array, "B M C"], positions: GridPositions) -> GridRows:
+    """The tokens [features, positions] with mean 0 and variance 1 each, as `GridRows` X.
+
+    Multiplied by `lift` they are [B, M, C + P], as from a norm without scale and offset.
+    """
+    dtype, (batch, _, channels) = features.dtype, features.shape
+    num_columns, dim = positions.columns.shape[2], channels + positions.width
+    rows = positions.rows.astype(jnp.float32)
+    columns = positions.columns[:, 0].astype(jnp.float32)
+    features = features.reshape(batch, -1, num_columns, channels).astype(jnp.float32)
+    total = rows.sum(-1)[:, :, None] + columns.sum(-1)[:, None]
+    squares = jnp.square(rows).sum(-1)[:, :, None] + jnp.square(columns).sum(-1)[:, None]
+    squares += 2 * rows @ jnp.swapaxes(columns, 1, 2)
+    mean = (features.sum(-1) + total) / dim
+    centred = features - mean[..., None]
+    # Of the positions, too, the squares are taken around the mean of the whole token.
+    squares += (positions.width * mean - 2 * total) * mean
+    variance = (jnp.square(centred).sum(-1) + squares) / dim
+    inverse = 1 / jnp.sqrt(variance + 1e-5)
+    which_row = jnp.eye(rows.shape[1])[:, None]
+    parts = (centred, -mean[..., None], jnp.broadcast_to(which_row, (*mean.shape, rows.shape[1])))
+    own = jnp.concatenate(parts, axis=-1) * inverse[..., None]
+    return GridRows(
+        own.reshape(batch, -1, own.shape[-1]).astype(dtype),
+        _basis(channels, positions.rows).astype(dtype),
+        inverse.astype(dtype),
+    )
+
+
+def _basis(channels: int, rows: Float[Array, "1 R P"]) -> Float[Array, "1 S D"]:
+    """What the parts of a row stand for: each feature; all position channels; a row's position."""
+    width = rows.shape[-1]
+    features, ones = jnp.eye(channels, channels + width), jnp.ones((1, width))
+    of_positions = jnp.pad(jnp.concatenate([ones, rows[0]]), [(0, 0), (channels, 0)])
+    return jnp.concatenate([features, of_positions])[None]
+
+
+def lift(channels: int, positions: GridPositions) -> Float[Array, "K D"]:
+    """The matrix that takes `standardised` tokens from D + W numbers to their D channels."""
+    columns = jnp.pad(positions.columns[0, 0], [(0, 0), (channels, 0)])
+    return jnp.concatenate([jnp.eye(columns.shape[-1], dtype=columns.dtype), columns])
+
+
+def multiply_adds(channels: int, positions: GridPositions, num_at_once: int) -> float:
+    """Multiply-adds that a logit, or a weight, takes for chunks of so many tokens of the grid.
+
+    The last term is the product with the basis, once for each chunk.
+    """
+    small = channels + 1 + num_at_once // positions.columns.shape[2]
+    return small + 1 + small * (channels + positions.width) / num_at_once
