@@ -4,6 +4,7 @@ python -m scripts._transformers_side make|serve CASE FOLDER
 """
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -83,16 +84,18 @@ def serve_case(case: Case, folder: Path) -> None:
     }[folder.name](np.load(folder / "inputs.npy"))
     matrix = torch.randn(MATRIX_SIZE, MATRIX_SIZE)
 
+    latest = {}
+
     @torch.inference_mode()
-    def run() -> np.ndarray:
-        return model(inputs).logits.numpy()
+    def run() -> None:
+        latest["outputs"] = model(inputs).logits.numpy()
 
     @torch.inference_mode()
     def multiply() -> None:
         torch.mm(matrix, matrix)
 
     def save() -> None:
-        np.save(folder / "transformers.npy", case.unit * run())
+        np.save(folder / "transformers.npy", case.unit * latest["outputs"])
 
     serve({"run": run, "multiply": multiply, "save": save}, versions=versions())
 
@@ -127,4 +130,6 @@ def versions() -> str:
 
 if __name__ == "__main__":
     action, name, path = sys.argv[1:]
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     {"make": make, "serve": serve_case}[action](CASES[name], Path(path))

@@ -17,9 +17,11 @@ patches) are left out. Memory is the peak of the whole process above its state a
 weights loaded and, here, the program compiled. A share is of the best rate that either library
 reaches in a product of two large matrices, and of the FLOPs that the side carries out. Ends with an
 error if outputs differ by more than 1e-4 of the largest one.
+
+Run it on an idle machine: torch's threads wait for each other in every operation, so that another
+program on one of the processors slows that side down far more than this one.
 """
 
-import os
 import statistics
 import subprocess
 import sys
@@ -35,7 +37,7 @@ from tqdm import tqdm
 from experiments import setup
 from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
-from scripts.side_process import MATRIX_SIZE, Side, processors
+from scripts.side_process import MATRIX_SIZE, Side, busy_processors, processors
 
 TORCH_PYTHON = flags.DEFINE_string(
     "torch_python", None, "Python of an environment with torch and transformers.", required=True
@@ -62,6 +64,11 @@ def main() -> None:
         if name not in INPUTS:
             raise UserError(f"There is no case {name!r}; choose from {listing(INPUTS)}.")
     cores = processors(THREADS.value)
+    if not Path(TORCH_PYTHON.value).is_file():
+        raise UserError(
+            f"There is no {TORCH_PYTHON.value}: give the Python of an environment with torch and "
+            "transformers; `python -m scripts.benchmark_transformers --help` says how to make one."
+        )
     for name in CASES.value:
         with tempfile.TemporaryDirectory() as folder:
             compare(name, Path(folder) / name, cores)
@@ -77,7 +84,7 @@ def compare(name: str, folder: Path, cores: list[int]) -> None:
         "transformers": [*torch_side, "serve", name, str(folder)],
         "here": [sys.executable, "-m", "scripts._own_side", str(folder)],
     }
-    load = os.getloadavg()[0]
+    others = busy_processors()
     with (
         Side(commands["transformers"], cores) as theirs,
         Side(commands["here"], cores) as ours,
@@ -87,7 +94,7 @@ def compare(name: str, folder: Path, cores: list[int]) -> None:
         rates = {side: best_rate(process) for side, process in sides.items()}
         for process in sides.values():
             process.ask("save")
-        print_table(name, load, sides, measured, rates)
+        print_table(name, others, sides, measured, rates)
     check_outputs(*(np.load(folder / f"{side}.npy") for side in commands))
 
 
@@ -118,7 +125,7 @@ def best_rate(side: Side) -> float:
 
 def print_table(
     name: str,
-    load: float,
+    others: str,
     sides: dict[str, Side],
     measured: dict[str, Measured],
     rates: dict[str, float],
@@ -127,7 +134,7 @@ def print_table(
     flops = sides["here"].facts["flops"]
     versions = ", ".join(side.facts["versions"] for side in sides.values())
     print(
-        f"\n{name}: {versions}, {THREADS.value} threads; load of the machine before: {load:.1f}\n"
+        f"\n{name}: {versions}, {THREADS.value} threads; {others}\n"
         f"{'':13}{'time':>10}{'':9}{'peak above rest':>18}{'':9}{'at rest':>10}{'done':>14}"
         f"{'rate':>14}{'share':>7}"
     )

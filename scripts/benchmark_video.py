@@ -17,7 +17,6 @@ compilation. Memory is the peak of the process above its state at rest with weig
 notebook's does not hold the whole result, the other one's does.
 """
 
-import os
 import statistics
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from tqdm import tqdm
 
 from experiments import setup
 from perceiver_io.errors import UserError
-from scripts.side_process import Side, processors
+from scripts.side_process import Side, busy_processors, processors
 
 NOTEBOOK_CHUNKS = flags.DEFINE_integer("notebook_chunks", 8, "Pieces to time of the 128.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Timed reconstructions here; the median counts.")
@@ -49,14 +48,14 @@ def main() -> None:
             f"notebook_chunks={NOTEBOOK_CHUNKS.value} must be from repeats={REPEATS.value} to "
             f"{PIECES}, which are all."
         )
-    load = os.getloadavg()[0]
+    others = busy_processors()
     with (
         tempfile.TemporaryDirectory() as folder,
         Side(command("notebook", folder), cores) as notebook,
         Side(command("here", folder), cores) as here,
     ):
         pieces, wholes = take_turns(notebook, here)
-        print(f"load of the machine before: {load:.1f}, {THREADS.value} threads\n")
+        print(f"{THREADS.value} threads; {others}\n")
         piece = statistics.median(x["seconds"] for x in pieces)
         estimated = PIECES * piece
         print_side(

@@ -30,6 +30,21 @@ def processors(count: int) -> list[int]:
     return usable[:count]
 
 
+def busy_processors() -> str:
+    """A sentence on what the machine does beside, from one second in which this process rests."""
+
+    def used() -> tuple[int, int]:
+        times = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        return sum(times), sum(times) - times[3] - times[4]  # all but idle and waiting for disks
+
+    before = used()
+    time.sleep(1)
+    total, busy = (after - start for after, start in zip(used(), before, strict=True))
+    count = busy / total * os.cpu_count()
+    warning = "" if count < 0.2 else ": THE FIGURES ARE NOT THOSE OF AN IDLE MACHINE"
+    return f"before, other programs kept {count:.1f} of {os.cpu_count()} processors busy{warning}"
+
+
 def serve(commands: dict[str, Callable[[], Any]], **facts: Any) -> None:
     """Answers requests until there are no more.
 

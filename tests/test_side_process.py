@@ -1,13 +1,15 @@
 """Sides of a comparison: what they tell of time and memory, and how they end."""
 
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
 from perceiver_io.errors import UserError
-from scripts.side_process import Side, processors
+from scripts.side_process import Side, busy_processors, processors
 
 MEGABYTE = 2**20
 SERVER = """
@@ -69,3 +71,14 @@ def test_processors():
     for count in (0, usable + 1):
         with pytest.raises(UserError, match=f"threads={count} .*{usable}"):
             processors(count)
+
+
+@pytest.mark.parametrize("idle,says", [(195, "0.1 of 2 "), (100, "1.0 of 2 .*NOT")])
+def test_what_other_programs_do(monkeypatch, idle, says):
+    lines = iter(
+        ["cpu 10 0 0 90 10 0 0 0 0 0\n", f"cpu {210 - idle} 0 0 {90 + idle} 10 0 0 0 0 0\n"]
+    )
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda path: next(lines))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert re.search(says, busy_processors())
