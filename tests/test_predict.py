@@ -127,7 +127,8 @@ def test_classes_of_images_of_all_kinds(tmp_path):
     figure_paths = [x["figure"] for x in answers.values()]
     assert len(set(figure_paths)) == 5
     assert all(min(size_of(path)) > 200 for path in figure_paths)
-    # The same by hand: the central seven eighths, resized as the publishers do, normalised by ImageNet's mean and deviation.
+    # The same by hand: the central seven eighths, resized as the publishers do, normalised by
+    # ImageNet's mean and deviation.
     box = (60 - 39.375, 45 - 39.375, 60 + 39.375, 45 + 39.375)
     seen = np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC, box=box)) / 255
     inputs = (seen - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
