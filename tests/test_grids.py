@@ -98,6 +98,7 @@ def assert_same_without_joining(function, arguments, form, monkeypatch):
     oracles.assert_close(result, plain, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape,chunk_size,masked", CASES, ids=str)
 def test_inputs_on_a_grid(shape, chunk_size, masked, monkeypatch):
     size = math.prod(shape)
@@ -109,6 +110,7 @@ def test_inputs_on_a_grid(shape, chunk_size, masked, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape,chunk_size,masked", CASES, ids=str)
 def test_queries_on_a_grid(shape, chunk_size, masked, monkeypatch):
     size = math.prod(shape)
@@ -118,6 +120,7 @@ def test_queries_on_a_grid(shape, chunk_size, masked, monkeypatch):
     assert_same_without_joining(function, arguments, form, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [(1, 1), (1, 3), (3, 1), (3, 3)], ids=str)
 def test_what_is_shared_by_all_examples(batches, monkeypatch):
     features, latents = random(batches[0], 20, 2), random(batches[1], 2, 7, seed=1)

@@ -64,6 +64,7 @@ def test_order_of_a_dict_does_not_matter():
     oracles.assert_close(apply(dict(reversed(CLIP.items()))), apply(CLIP))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "inputs"), [(AUTOENCODER, CLIP), (FLOW, FRAMES)], ids=["autoencoder", "flow"]
 )
@@ -73,6 +74,7 @@ def test_folded_and_plain_forms_agree(section, inputs):
     oracles.assert_close(folded(inputs), plain(inputs), 1e-4)
 
 
+@pytest.mark.slow
 def test_missing_modalities_stand_as_their_mask_tokens():
     params, apply = made(AUTOENCODER, CLIP)
     silent = {"image": CLIP["image"]}

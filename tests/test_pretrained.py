@@ -51,6 +51,7 @@ def test_original_models_compute_the_same(case):
         assert difference.relative < 1e-5, difference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HUGGINGFACE, ids=name_of)
 def test_models_of_hugging_face_compute_the_same(case):
     found = list(check_parity.check_huggingface(case))
@@ -206,6 +207,7 @@ def with_entry(section, key, value):
     return section | {first: with_entry(section[first], rest, value) if rest else value}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "key", "value", "message"),
     [
