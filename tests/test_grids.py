@@ -133,6 +133,7 @@ def test_what_is_shared_by_all_examples(batches, monkeypatch):
 
 
 @pytest.mark.parametrize("side", ["inputs", "queries"])
+@pytest.mark.slow
 def test_attention_dropout_is_that_of_dense_positions(side):
     make = {
         "inputs": lambda dense: read((4, 5), None, dense, attention_dropout=0.5),
@@ -144,6 +145,7 @@ def test_attention_dropout_is_that_of_dense_positions(side):
 
 
 @pytest.mark.parametrize("side", ["inputs", "queries"])
+@pytest.mark.slow
 def test_bfloat16_is_as_close_as_dense_positions(side):
     make = {
         "inputs": lambda dense: read((4, 5), None, dense),
@@ -166,6 +168,7 @@ def test_bfloat16_is_as_close_as_dense_positions(side):
 
 
 @pytest.mark.parametrize("mean", [0, 300])
+@pytest.mark.slow
 def test_standardised_tokens(mean):
     """Features far from zero lose no more than in a norm of the joined tokens."""
     features, shape = mean + random(2, 12, 3), (3, 4)

@@ -123,6 +123,7 @@ def test_mixed_labels_are_soft_and_sum_to_one():
     assert ((label > 0.01) & (label < 0.99)).any()
 
 
+@pytest.mark.slow
 def test_shards_and_workers_see_the_same_augmented_batches():
     whole = first_batches(AUGMENTED, 3, batch_size=8)
     parts = [first_batches(AUGMENTED, 3, shard=(index, 2)) for index in range(2)]

@@ -52,6 +52,7 @@ def made(section, inputs, attention=FOLDED):
     return params, apply
 
 
+@pytest.mark.slow
 def test_outputs_of_all_modalities():
     _, apply = made(AUTOENCODER, CLIP)
     outputs = apply(CLIP)
@@ -88,12 +89,14 @@ def test_missing_modalities_stand_as_their_mask_tokens():
     oracles.assert_close(apply(CLIP), given)
 
 
+@pytest.mark.slow
 def test_label_can_be_given():
     _, apply = made(AUTOENCODER, CLIP)
     label = jnp.eye(5)[jnp.array([[1], [2]])]
     assert np.abs(apply(CLIP | {"label": label})["image"] - apply(CLIP)["image"]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_chosen_points():
     _, apply = made(AUTOENCODER, CLIP)
     indices = jnp.arange(48)[None]
@@ -112,6 +115,7 @@ def test_unknown_modalities(inputs):
         apply(inputs)
 
 
+@pytest.mark.slow
 def test_flow_starts_from_zero_and_has_the_images_shape():
     model = build(dict(FLOW, attention=FOLDED))
     params, state = model.init(jax.random.key(0), inputs=FRAMES)

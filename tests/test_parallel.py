@@ -68,6 +68,7 @@ def test_strategies_agree_after_20_steps(monkeypatch, accumulate):
         assert_same(alone, train(strategy, tiny.wide_mlp, accumulate=accumulate))
 
 
+@pytest.mark.slow
 def test_dropout_does_not_depend_on_the_number_of_devices(monkeypatch):
     assert_same(one_device(monkeypatch, tiny.stacked), train(Mesh(fsdp=2), tiny.stacked))
 
@@ -95,6 +96,7 @@ def test_batch_norm_is_global_under_mesh_and_per_device_under_pmap(monkeypatch):
     np.testing.assert_allclose(running, np.mean(means, 0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_replicas_never_differ():
     _, _, state = train(Pmap(), tiny.batch_norm, num_steps=3)
     for name, value in names(state).items():
@@ -103,6 +105,7 @@ def test_replicas_never_differ():
         np.testing.assert_array_equal(replicas, np.broadcast_to(replicas[:1], replicas.shape), name)
 
 
+@pytest.mark.slow
 def test_fsdp_cuts_parameters_and_all_that_is_kept_with_them():
     _, _, state = train(Mesh(fsdp=4), tiny.wide_mlp, num_steps=2)
     cut = {

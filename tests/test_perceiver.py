@@ -143,6 +143,7 @@ def test_decoding_in_chunks(chunk_size, masked):
     )
 
 
+@pytest.mark.slow
 def test_chunks_drop_independently():
     # The same query twelve times.
     class Same:
@@ -172,6 +173,7 @@ def test_memory_of_decoding_in_chunks_does_not_grow_with_its_queries():
     assert temporary_bytes(64, 64) < temporary_bytes(64, None) / 4
 
 
+@pytest.mark.slow
 def test_encoded_once_and_decoded_in_pieces():
     points = np.random.default_rng(0).uniform(-1, 1, (2, 8, 2)).astype(np.float32)
     queries = lambda: PositionQueries(POSITIONS, (3, 4))  # noqa: E731
@@ -192,6 +194,7 @@ def test_encoded_once_and_decoded_in_pieces():
     )
 
 
+@pytest.mark.slow
 def test_shared_queries_give_what_their_copies_give():
     queries = lambda: PositionQueries(POSITIONS, (3, 4))  # noqa: E731
     init, apply, *_ = perceiver_io(queries=queries)
@@ -231,6 +234,7 @@ def test_modalities():
     assert np.abs(masked["grid"] - every["grid"])[~mask].min() > 0
 
 
+@pytest.mark.slow
 def test_a_model_of_sets_does_not_see_the_order_of_its_inputs():
     image, mask = random(2, 3, 4, 2), np.arange(24).reshape(2, 12) % 5 > 0
     tokens = lambda: ArrayTokens(RawValues(), POSITIONS)  # noqa: E731

@@ -300,6 +300,7 @@ def test_bombs_are_refused(data, match, tmp_path):
     assert_refused(data, tmp_path, match)
 
 
+@pytest.mark.slow
 def test_doubling_lists_are_refused(tmp_path):
     data = b"]" + b"".join(b"q%c(h%ch%cl" % (i, i, i) for i in range(90))
     assert_refused(b"(" + data + b"t.", tmp_path, "nested without end")

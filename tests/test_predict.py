@@ -271,6 +271,7 @@ def test_flow_of_two_images_smaller_than_a_tile(tmp_path):
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
+@pytest.mark.slow
 def test_flow_of_a_film(tmp_path, as_folder):
     if as_folder:
         source = tmp_path / "film"
@@ -314,6 +315,7 @@ def test_no_flow(tmp_path, monkeypatch, inputs, message):
 # Autoencoding.
 
 
+@pytest.mark.slow
 def test_a_film_and_its_reconstruction(tmp_path):
     source = film(tmp_path / "film.mp4", 10)
     model = trained(AUTOENCODER, class_names=tuple("abcdef"))
@@ -434,6 +436,7 @@ def run_folder(tmp_path_factory):
     return folder, states
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_moving_average_of_its_best_checkpoint(run_folder):
     folder, states = run_folder
     for path, step in ((folder, 1), (folder / "checkpoints" / "2", 2)):

@@ -90,6 +90,7 @@ def test_moving_average():
     assert state.evaluated_params is state.ema_params
 
 
+@pytest.mark.slow
 def test_randomness_is_of_the_step_and_the_replica():
     step, state, batch = setting(tiny.stacked)
 

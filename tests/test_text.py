@@ -47,6 +47,7 @@ def made(config):
     return params, apply
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     params, apply = made(MASKED_LM)
     mask = jnp.arange(8)[None] < jnp.array([[5], [8]])
@@ -66,6 +67,7 @@ def test_chosen_places():
     oracles.assert_close(chosen, expected)
 
 
+@pytest.mark.slow
 def test_inputs_and_outputs_share_the_embeddings():
     params, apply = made(MASKED_LM)
     (row, *_) = set(range(11)) - set(np.ravel(IDS).tolist())
