@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perceiver_io.models import attention as attention_module
 from perceiver_io.models.attention import (
     AttentionForm,
     Dropout,
-    KeysValues,
     attend,
     attention_form,
     chunked_attention,
     current_form,
     plain_attention,
 )
+from perceiver_io.models.keys_values import KeysValues
 from tests import oracles
 
 # Batch of the queries, batch of the keys, O, M, H, K, V.
@@ -64,6 +65,10 @@ def same_rows(rows):
     return rows
 
 
+def heads_first(queries):
+    return jnp.transpose(queries, (0, 2, 3, 1))
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("masked", [False, True], ids=["all keys", "masked keys"])
 @pytest.mark.parametrize("chunk_size", [None, 2], ids=["plain", "chunked"])
@@ -76,7 +81,7 @@ def test_equals_numpy(shape, masked, chunk_size):
     def attention(queries, keys, values):
         with attention_form(AttentionForm(key_chunk_size=chunk_size)):
             rows = KeysValues(keys, values)
-            return attend(queries, rows, same_rows, scale=SCALE, key_mask=mask)
+            return attend(heads_first(queries), rows, same_rows, scale=SCALE, key_mask=mask)
 
     result, gradients = value_and_gradients(attention, cotangent, queries, keys, values)
     oracles.assert_close(result, oracles.attention(queries, keys, values, SCALE, mask), 1e-5)
@@ -92,7 +97,9 @@ def test_masked_queries_and_queries_without_keys_give_zeros(chunk_size):
     def attention(*arrays):
         with attention_form(AttentionForm(key_chunk_size=chunk_size)):
             masks = dict(key_mask=key_mask, query_mask=query_mask)
-            return attend(arrays[0], KeysValues(*arrays[1:]), same_rows, scale=SCALE, **masks)
+            return attend(
+                heads_first(arrays[0]), KeysValues(*arrays[1:]), same_rows, scale=SCALE, **masks
+            )
 
     result, gradients = value_and_gradients(attention, np.ones((3, 4, 2, 5)), queries, keys, values)
     expected = oracles.attention(queries, keys, values, SCALE, key_mask, query_mask)
@@ -112,8 +119,8 @@ def test_key_bias_adds_to_a_keys_logits():
     bias = jnp.asarray(np.random.default_rng(4).normal(size=(2, 6)), jnp.float32)
     rows = KeysValues(keys, values, bias)
     expected = oracles.attention(queries, keys, values, SCALE, key_bias=bias)
-    oracles.assert_close(plain_attention(queries, rows, scale=SCALE), expected)
-    chunked = chunked_attention(queries, rows, same_rows, chunk_size=4, scale=SCALE)
+    oracles.assert_close(plain_attention(heads_first(queries), rows, scale=SCALE), expected)
+    chunked = chunked_attention(heads_first(queries), rows, same_rows, chunk_size=4, scale=SCALE)
     oracles.assert_close(chunked, expected)
 
 
@@ -122,8 +129,8 @@ def test_large_logits_do_not_overflow():
     queries = queries * 1e4
     expected = oracles.attention(queries, keys, values, SCALE)
     rows = KeysValues(keys, values)
-    oracles.assert_close(plain_attention(queries, rows, scale=SCALE), expected)
-    chunked = chunked_attention(queries, rows, same_rows, chunk_size=2, scale=SCALE)
+    oracles.assert_close(plain_attention(heads_first(queries), rows, scale=SCALE), expected)
+    chunked = chunked_attention(heads_first(queries), rows, same_rows, chunk_size=2, scale=SCALE)
     oracles.assert_close(chunked, expected)
 
 
@@ -156,11 +163,11 @@ def test_chunked_equals_plain(chunk_size, batches):
 
     def plain(queries, source, weights):
         rows = projected(weights)(source)
-        return plain_attention(queries, rows, scale=SCALE, key_mask=mask)
+        return plain_attention(heads_first(queries), rows, scale=SCALE, key_mask=mask)
 
     def chunked(queries, source, weights):
         chunks = dict(chunk_size=chunk_size, scale=SCALE, key_mask=mask)
-        return chunked_attention(queries, source, projected(weights), **chunks)
+        return chunked_attention(heads_first(queries), source, projected(weights), **chunks)
 
     arguments = (queries, source, weights)
     oracles.assert_close(
@@ -170,12 +177,38 @@ def test_chunked_equals_plain(chunk_size, batches):
     )
 
 
+@pytest.mark.parametrize("chunk_size", [4, 12], ids=["chunks", "all keys"])
+@pytest.mark.parametrize("batches", [(1, 1, None), (1, 3, 1), (3, 3, 3)])
+def test_heads_in_turns_equal_plain(monkeypatch, chunk_size, batches):
+    query_batch, key_batch, mask_batch = batches
+    arrays = random_arrays((query_batch, key_batch, 5, 12, 6, 3, 2))
+    mask = None if mask_batch is None else random_mask(mask_batch, 12)
+    cotangent = np.random.default_rng(6).normal(size=(max(query_batch, key_batch), 5, 6, 2))
+
+    def attention(chunk_size):
+        def function(queries, keys, values):
+            with attention_form(AttentionForm(key_chunk_size=chunk_size)):
+                rows = KeysValues(keys, values)
+                return attend(heads_first(queries), rows, same_rows, scale=SCALE, key_mask=mask)
+
+        return function
+
+    plain = value_and_gradients(attention(None), cotangent, *arrays)
+    # Two heads at a time, of the six.
+    monkeypatch.setattr(attention_module, "_LOGITS_AT_ONCE", max(batches[:2]) * 2 * chunk_size * 5)
+    program = str(jax.make_jaxpr(attention(chunk_size))(*arrays))
+    assert "length=3" in program
+    oracles.assert_close(
+        value_and_gradients(attention(chunk_size), cotangent, *arrays), plain, 1e-5
+    )
+
+
 @pytest.mark.parametrize("chunk_size", [None, 8], ids=["plain", "chunked"])
 def test_bfloat16_accumulates_in_float32(chunk_size):
     arrays = random_arrays((2, 2, 8, 64, 2, 16, 16))
     low = [jnp.asarray(x, jnp.bfloat16) for x in arrays]
     with attention_form(AttentionForm(key_chunk_size=chunk_size)):
-        result = attend(low[0], KeysValues(*low[1:]), same_rows, scale=0.25)
+        result = attend(heads_first(low[0]), KeysValues(*low[1:]), same_rows, scale=0.25)
     assert result.dtype == jnp.bfloat16
     # Of the rounded inputs: what is left is the rounding of queries, weights and result.
     rounded = [np.asarray(x, np.float32) for x in low]
@@ -191,7 +224,11 @@ def test_dropout_thins_weights_and_keeps_their_mean(chunk_size):
     weights = oracles.attention_weights(queries, keys, SCALE)[0, 0]
     with attention_form(AttentionForm(key_chunk_size=chunk_size)):
         dropped = attend(
-            queries, rows, same_rows, scale=SCALE, dropout=Dropout(rate, jax.random.key(0))
+            heads_first(queries),
+            rows,
+            same_rows,
+            scale=SCALE,
+            dropout=Dropout(rate, jax.random.key(0)),
         )
     dropped = np.asarray(dropped)[0, :, 0]
     kept = dropped != 0
@@ -219,7 +256,7 @@ def test_long_inputs_are_taken_in_chunks(chunk_size, scanned):
     arrays = random_arrays((1, 1, 2, 9, 1, 4, 4))
     with attention_form(AttentionForm(key_chunk_size=chunk_size)):
         program = jax.make_jaxpr(
-            lambda q, k, v: attend(q, KeysValues(k, v), same_rows, scale=SCALE)
+            lambda q, k, v: attend(heads_first(q), KeysValues(k, v), same_rows, scale=SCALE)
         )(*arrays)
     assert ("scan" in str(program)) == scanned
 
@@ -229,7 +266,9 @@ def test_memory_of_chunks_is_linear(gradient):
     def temporary_bytes(length, chunk_size):
         def attention(queries, keys, values):
             with attention_form(AttentionForm(key_chunk_size=chunk_size)):
-                return attend(queries, KeysValues(keys, values), same_rows, scale=SCALE)
+                return attend(
+                    heads_first(queries), KeysValues(keys, values), same_rows, scale=SCALE
+                )
 
         def loss(*arrays):
             return jnp.square(attention(*arrays)).sum()

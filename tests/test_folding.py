@@ -9,8 +9,9 @@ from perceiver_io.models.attention import AttentionForm, Dropout, attend, attent
 from perceiver_io.models.folding import (
     Affine,
     AttentionWeights,
+    Side,
     attended_queries,
-    folded_maps,
+    maps_of_sides,
     merged,
     plain_maps,
 )
@@ -59,6 +60,14 @@ def random_inputs(num_queries, num_inputs, batch=3):
     return queries, inputs, jnp.asarray(key_mask), jnp.asarray(query_mask)
 
 
+def folded_maps(weights, num_queries, num_inputs, dropout):
+    sides = [
+        Side(rows, len(weight), lambda x: x)
+        for rows, weight in ((num_queries, weights.query.weight), (num_inputs, weights.key.weight))
+    ]
+    return maps_of_sides(weights, *sides, dropout=dropout)
+
+
 def through(maps, queries, inputs, scale, key_mask=None, query_mask=None, **options):
     masks = dict(key_mask=key_mask, query_mask=query_mask)
     attended = attend(
@@ -95,7 +104,7 @@ def test_folded_equals_plain(case, masked, chunk_size):
 
     def fold(weights):
         maps = folded_maps(weights, num_queries=sizes[0], num_inputs=sizes[1], dropout=False)
-        assert maps.query(queries).shape[-1] == query_width
+        assert maps.query(queries).shape[-2] == query_width
         assert maps.keys_values(inputs).values.shape[-1] == value_width
         return maps
 
@@ -132,7 +141,7 @@ def test_plain_maps_split_heads_side_by_side():
     for head in range(2):
         np.testing.assert_array_equal(rows.keys[:, :, head], keys[..., 2 * head : 2 * head + 2])
         np.testing.assert_array_equal(rows.values[:, :, head], values[..., 3 * head : 3 * head + 3])
-    assert maps.query(queries).shape == (1, 4, 2, 2)
+    assert maps.query(queries).shape == (1, 2, 2, 4)
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_standardised_tokens(mean):
     unit = Norm(jnp.ones(tokens.width), jnp.zeros(tokens.width))
     through = lift(3, tokens.positions)
     # The rows are read off by multiplying with the identity.
-    matrix = rows.logits(jnp.eye(len(through))[None, :, None], 1.0)[:, 0]
+    matrix = rows.query_logits(jnp.eye(len(through))[None, :, None], 1.0)[:, 0]
     expected = unit(tokens.joined())
     oracles.assert_close(jnp.einsum("bkm,kd->bmd", matrix, through), expected, 1e-5)
 
@@ -188,7 +188,9 @@ def test_any_rows_and_columns_may_overlap():
     features = random(2, 12, 2, seed=2)
     tokens = Tokens(features, positions)
     through = lift(2, positions)
-    matrix = standardised(features, positions).logits(jnp.eye(len(through))[None, :, None], 1.0)
+    matrix = standardised(features, positions).query_logits(
+        jnp.eye(len(through))[None, :, None], 1.0
+    )
     unit = Norm(jnp.ones(8), jnp.zeros(8))
     result = jnp.einsum("bkm,kd->bmd", matrix[:, 0], through)
     oracles.assert_close(result, unit(tokens.joined()), 1e-5)

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_io.models.attention import KeysValues
 from perceiver_io.models.grids import GridRows, KeysOfGrid
+from perceiver_io.models.keys_values import KeysValues
 
 
 class Affine(NamedTuple):
@@ -76,7 +76,7 @@ class Side(NamedTuple):
 class AttentionMaps(NamedTuple):
     """What is done around the attention itself.
 
-    query: [b, O, Cq] -> [b, O, H, K]; keys_values: [B, M, C] -> KeysValues;
+    query: [b, O, Cq] -> [b, H, K, O]; keys_values: [B, M, C] -> KeysValues;
     output: [B, O, H, V], and 1 or 0 for queries that attended to something or nothing -> [B, O, E].
     """
 
@@ -92,30 +92,23 @@ def plain_maps(weights: AttentionWeights, num_heads: int) -> AttentionMaps:
         return x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
 
     return AttentionMaps(
-        query=lambda x: split(weights.query(x)),
+        query=lambda x: jnp.transpose(split(weights.query(x)), (0, 2, 3, 1)),
         keys_values=lambda x: KeysValues(split(weights.key(x)), split(weights.value(x))),
         output=lambda y, attended: weights.output(y.reshape(*y.shape[:2], -1)),
     )
 
 
-def folded_maps(
-    weights: AttentionWeights, *, num_queries: int, num_inputs: int, dropout: bool
-) -> AttentionMaps:
-    """The maps of one-head attention with the fewest FLOPs at these sizes.
-
-    Args:
-        weights: of an attention with a single head.
-        num_queries: queries per example.
-        num_inputs: inputs per example.
-        dropout: whether attention weights are dropped, so that they do not sum to one.
-    """
-    return _folded(weights, num_queries, num_inputs, dropout)[1]
-
-
 def maps_of_sides(
     weights: AttentionWeights, queries: Side, inputs: Side, *, dropout: bool
 ) -> AttentionMaps:
-    """As `folded_maps`, from what the rows are made from, and with grids where they save FLOPs."""
+    """The maps of one-head attention with the fewest FLOPs, with grids where they save some.
+
+    Args:
+        weights: of an attention with a single head.
+        queries: what the queries are made from.
+        inputs: what keys and values are made from.
+        dropout: whether attention weights are dropped, so that they do not sum to one.
+    """
     cost, maps = _folded(weights, queries.num_rows, inputs.num_rows, dropout)
     options = [(cost, from_sources(maps, queries, inputs))]
     # Keys and values of few inputs are made once and held, for which X is no form.
@@ -143,7 +136,7 @@ def _folded(weights, num_queries, num_inputs, dropout):
         _value_options(weights, num_queries, num_inputs, dropout), key=_cost
     )
     return score_cost + value_cost, AttentionMaps(
-        query=lambda x: query(x)[:, :, None],
+        query=lambda x: jnp.swapaxes(query(x), 1, 2)[:, None],
         keys_values=lambda x: KeysValues(keys(x)[:, :, None], values(x)[:, :, None], key_bias(x)),
         output=lambda y, attended: output(y[:, :, 0], attended),
     )
@@ -157,7 +150,7 @@ def _with_input_grid(weights, queries, inputs):
     _, (score_cost, query, *_), _ = _score_options(*sizes, input_cost=multiply_adds)
     *_, (value_cost, _, output) = _value_options(*sizes, False, input_cost=multiply_adds)
     return score_cost + value_cost, AttentionMaps(
-        query=lambda part: query(queries.rows(part))[:, :, None],
+        query=lambda part: jnp.swapaxes(query(queries.rows(part)), 1, 2)[:, None],
         keys_values=inputs.grid.rows,
         output=lambda y, attended: output(y[:, :, 0], attended),
     )

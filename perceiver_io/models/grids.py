@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_io.models.attention import KeysValues
+from perceiver_io.models.keys_values import KeysValues, batched_product
 
 
 class GridPositions(NamedTuple):
@@ -52,47 +52,42 @@ class GridRows(NamedTuple):
         """Precision of the rows."""
         return self.own.dtype
 
-    def logits(self, queries: Float[Array, "b O 1 K"], scale: float) -> Float[Array, "B 1 O M"]:
-        """The rows as keys of one head, K = D + W: scale * queries X^T."""
-        small, of_columns = self._parts(queries * scale)
-        logits = jnp.einsum("bos,bms->bom", small, self.own, preferred_element_type=jnp.float32)
+    def logits(self, queries: Float[Array, "b 1 K O"], scale: float) -> Float[Array, "B 1 M O"]:
+        """The rows as keys of one head, K = D + W: scale * X queries."""
+        queries, dim = queries[:, 0] * scale, self.basis.shape[-1]
+        small, of_columns = self.basis @ queries[:, :dim], queries[:, dim:].astype(jnp.float32)
+        logits = batched_product(self.own, small)
         # Added in the shape of the grid: XLA does not vectorise a sum of repeated rows otherwise.
+        by_place = logits.reshape(len(logits), 1, *self.inverse.shape[1:], -1)
+        by_place += of_columns[:, None, None] * self.inverse[:, None, ..., None].astype(jnp.float32)
+        return by_place.reshape(len(logits), 1, *logits.shape[1:])
+
+    def query_logits(self, keys: Float[Array, "b N 1 K"], scale: float) -> Float[Array, "B 1 N M"]:
+        """The rows as queries of one head: scale * keys X^T."""
+        keys, dim = keys[:, :, 0] * scale, self.basis.shape[-1]
+        small = keys[..., :dim] @ jnp.swapaxes(self.basis, 1, 2)
+        of_columns = keys[..., dim:].astype(jnp.float32)
+        logits = batched_product(small, jnp.swapaxes(self.own, 1, 2))
         by_place = logits.reshape(len(logits), 1, -1, *self.inverse.shape[1:])
         by_place += of_columns[:, None, :, None] * self.inverse[:, None, None].astype(jnp.float32)
         return by_place.reshape(*by_place.shape[:3], -1)
 
-    def query_logits(self, keys: Float[Array, "b N 1 K"], scale: float) -> Float[Array, "B 1 M N"]:
-        """The rows as queries of one head: scale * X keys^T."""
-        small, of_columns = self._parts(keys * scale)
-        logits = jnp.einsum("bms,bns->bmn", self.own, small, preferred_element_type=jnp.float32)
-        by_place = logits.reshape(len(logits), 1, *self.inverse.shape[1:], -1)
-        of_columns = jnp.swapaxes(of_columns, 1, 2)[:, None, None]
-        by_place += of_columns * self.inverse[:, None, ..., None].astype(jnp.float32)
-        return by_place.reshape(len(logits), 1, *logits.shape[1:])
-
-    def weighted(self, weights: Float[Array, "B 1 O M"]) -> Float[Array, "B O 1 V"]:
-        """The rows as values of one head, V = D + W: weights X."""
+    def weighted(self, weights: Float[Array, "B 1 M O"]) -> Float[Array, "B 1 V O"]:
+        """The rows as values of one head, V = D + W: X^T weights."""
         weights = weights[:, 0]
-        small = jnp.einsum(
-            "bom,bms->bos", weights.astype(self.dtype), self.own, preferred_element_type=jnp.float32
-        )
-        by_place = weights.reshape(*weights.shape[:2], *self.inverse.shape[1:])
-        by_place *= self.inverse[:, None].astype(jnp.float32)
+        small = batched_product(jnp.swapaxes(self.own, 1, 2), weights.astype(self.dtype))
+        by_place = weights.reshape(len(weights), *self.inverse.shape[1:], -1)
+        by_place *= self.inverse[..., None].astype(jnp.float32)
         # The rows of a chunk are few. Their sum written out takes a CPU a fortieth of `sum`'s time.
-        of_columns = sum(by_place[:, :, row] for row in range(by_place.shape[2]))
-        return jnp.concatenate([small @ self.basis.astype(jnp.float32), of_columns], -1)[:, :, None]
-
-    def _parts(self, vectors):
-        """Vectors' products with the basis, and with the columns of the grid."""
-        vectors, dim = vectors[:, :, 0], self.basis.shape[-1]
-        small = vectors[..., :dim] @ jnp.swapaxes(self.basis, 1, 2)
-        return small, vectors[..., dim:].astype(jnp.float32)
+        of_columns = sum(by_place[:, row] for row in range(by_place.shape[1]))
+        dense = jnp.swapaxes(self.basis, 1, 2).astype(jnp.float32) @ small
+        return jnp.concatenate([dense, of_columns], axis=1)[:, None]
 
 
 class KeysOfGrid(KeysValues):
     """Keys [B, N, 1, D + W] for queries that are `GridRows`."""
 
-    def products(self, queries: GridRows, scale: float) -> Float[Array, "B 1 M N"]:
+    def products(self, queries: GridRows, scale: float) -> Float[Array, "B 1 N M"]:
         """Logits without the bias."""
         return queries.query_logits(self.keys, scale)
 
