@@ -8,7 +8,7 @@ augments them, evaluation takes their middle. Whole images are measured by
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import grain
 import numpy as np
@@ -45,14 +45,13 @@ class FlowDataset(Dataset):
                 f"image_size={self.image_size} and plain_examples={self.plain_examples}: sizes "
                 "must be at least 1, numbers of examples at least 0."
             )
-        self._augment  # Finds wrong settings now.
+        self._augmentation()  # Finds wrong settings now.
 
     @abc.abstractmethod
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs, by index."""
 
-    @property
-    def _augment(self) -> FlowAugmentation:
+    def _augmentation(self) -> FlowAugmentation:
         return construct(FlowAugmentation, self.augmentation, "config.data.augmentation")
 
     def training_examples(self, raw_examples: grain.MapDataset) -> grain.MapDataset[Example]:
@@ -69,7 +68,7 @@ class FlowDataset(Dataset):
 
     def training_example(self, raw: FlowPair, rng: np.random.Generator) -> Example:
         """An augmented pair."""
-        return _example(self._augment(raw, self.image_size, rng))
+        return _example(self._augmentation()(raw, self.image_size, rng))
 
     def evaluation_example(self, raw: FlowPair) -> Example:
         """The middle of a pair. Raises UserError for a pair smaller than `image_size`."""
