@@ -63,6 +63,10 @@ class Dataset(abc.ABC):
     def training_example(self, raw: Any, rng: np.random.Generator) -> Example:
         """One raw example prepared for training; all randomness comes from `rng`."""
 
+    def training_examples(self, raw_examples: grain.MapDataset) -> grain.MapDataset[Example]:
+        """The endless, shuffled and seeded raw examples, each prepared by `training_example`."""
+        return raw_examples.random_map(self.training_example)
+
     @abc.abstractmethod
     def evaluation_example(self, raw: Any) -> Example:
         """One raw example prepared for evaluation, without randomness."""
@@ -126,13 +130,14 @@ class Dataset(abc.ABC):
     def _training_batches(
         self, source: Sequence[Any], batch_size: int, seed: int
     ) -> grain.MapDataset[Batch]:
-        examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+        raw_examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
 
         def collate(examples: Sequence[Example]) -> Batch:
             batch = self.collate(examples, training=True)
             return batch | {"valid": np.ones(batch_size, bool)}
 
-        return examples.random_map(self.training_example).batch(batch_size, batch_fn=collate)
+        examples = self.training_examples(raw_examples)
+        return examples.batch(batch_size, batch_fn=collate)
 
     def _evaluation_batches(
         self, source: Sequence[Any], batch_size: int, multiple: int

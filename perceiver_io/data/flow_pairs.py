@@ -1,0 +1,100 @@
+"""Pairs of frames with the optical flow between them, and what every dataset of them has in common.
+
+Frames are uint8 until the model reads them. A dataset gives whole pairs; training cuts and
+augments them, evaluation takes their middle. Whole images are measured by
+`experiments.evaluate`, tile by tile, from the same pairs.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from perceiver_io.construct import construct
+from perceiver_io.data.dataset import Batch, BatchSpec, Dataset, Example
+from perceiver_io.data.flow_augmentation import FlowAugmentation
+from perceiver_io.data.flow_pair import FlowPair, cut, random_cut, reversed_pair
+from perceiver_io.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowDataset(Dataset):
+    """Flow between two frames. `source` gives FlowPairs, each read or rendered when it is indexed.
+
+    The curriculum is that of Perceiver IO (section 4.2 and its appendix): a first phase without
+    augmentation, in which pairs are also fed reversed, then one with augmentation.
+
+    Attributes:
+        image_size: (height, width) of the frames of a batch, in pixels.
+        plain_examples: training examples, counted over all epochs and processes, of the first
+            phase. Those are cut out at random and, where the flow back is known, reversed half of
+            the time.
+        augmentation: settings of FlowAugmentation, for the examples after those.
+    """
+
+    image_size: tuple[int, int]
+    plain_examples: int
+    augmentation: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 1 or self.plain_examples < 0:
+            raise UserError(
+                f"image_size={self.image_size} and plain_examples={self.plain_examples}: sizes "
+                "must be at least 1, numbers of examples at least 0."
+            )
+        self._augmentation()  # Finds wrong settings now.
+
+    @abc.abstractmethod
+    def source(self, split: str) -> Sequence[FlowPair]:
+        """The split's pairs, by index."""
+
+    def _augmentation(self) -> FlowAugmentation:
+        return construct(FlowAugmentation, self.augmentation, "config.data.augmentation")
+
+    def training_examples(self, raw_examples: grain.MapDataset) -> grain.MapDataset[Example]:
+        """Plain examples first, then augmented ones."""
+        return raw_examples.map_with_index(lambda i, pair: (i, pair)).random_map(self._by_phase)
+
+    def _by_phase(self, numbered: tuple[int, FlowPair], rng: np.random.Generator) -> Example:
+        position, pair = numbered
+        if position >= self.plain_examples:
+            return self.training_example(pair, rng)
+        if pair.backward is not None and rng.random() < 0.5:
+            pair = reversed_pair(pair)
+        return _example(random_cut(pair, self.image_size, rng))
+
+    def training_example(self, raw: FlowPair, rng: np.random.Generator) -> Example:
+        """An augmented pair."""
+        return _example(self._augmentation()(raw, self.image_size, rng))
+
+    def evaluation_example(self, raw: FlowPair) -> Example:
+        """The middle of a pair. Raises UserError for a pair smaller than `image_size`."""
+        top, left = (
+            (whole - side) // 2 for whole, side in zip(raw.size, self.image_size, strict=True)
+        )
+        return _example(cut(raw, (top, left), self.image_size))
+
+    def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
+        """Examples one behind the other."""
+        del training
+        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+    def batch_spec(self, batch_size: int) -> BatchSpec:
+        """`frames` [B, 2, H, W, 3], `flow` [B, H, W, 2] in pixels, `flow_valid` [B, H, W]."""
+        return {
+            "frames": ((batch_size, 2, *self.image_size, 3), np.dtype(np.uint8)),
+            "flow": ((batch_size, *self.image_size, 2), np.dtype(np.float32)),
+            "flow_valid": ((batch_size, *self.image_size), np.dtype(bool)),
+            "valid": ((batch_size,), np.dtype(bool)),
+        }
+
+
+def _example(pair: FlowPair) -> Example:
+    return {
+        "frames": np.stack([pair.first, pair.second]),
+        "flow": pair.flow.flow,
+        "flow_valid": pair.flow.valid,
+    }
