@@ -1,0 +1,1 @@
+"""Drawing of random scenes: two frames and the exact optical flow between them."""
