@@ -3,7 +3,6 @@
 What a file holds follows from its path below the root: `frame_of`, `flow_of` and `mask_of` give it.
 """
 
-import dataclasses
 import pathlib
 import zlib
 
@@ -18,12 +17,7 @@ from perceiver_io.data.middlebury import Middlebury
 from perceiver_io.data.sintel import Sintel
 
 SIZE = (6, 8)
-COMMON = {"num_workers": 0, "image_size": (4, 6), "plain_examples": 10**6, "augmentation": {}}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoAugmentation:
-    """In place of FlowAugmentation, whose settings are no matter here."""
+COMMON = {"num_workers": 0, "image_size": (4, 6), "plain_examples": 10**6, "augmentation": None}
 
 
 def _random(path):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from perceiver_io.data import flow_pairs, motorcycle
+from perceiver_io.data import motorcycle
 from perceiver_io.data.autoflow import AutoFlow
 from perceiver_io.data.flying import FlyingChairs, FlyingThings3D
 from perceiver_io.data.kitti import Kitti
@@ -13,12 +13,6 @@ from perceiver_io.data.middlebury import Middlebury
 from perceiver_io.data.sintel import Sintel
 from perceiver_io.errors import UserError
 from tests import flow_layouts as layouts
-
-
-@pytest.fixture(autouse=True)
-def no_augmentation(monkeypatch):
-    monkeypatch.setattr(flow_pairs, "FlowAugmentation", layouts.NoAugmentation)
-
 
 SETTINGS = {
     AutoFlow: {"validation_share": 0.0},

@@ -5,16 +5,10 @@ import pickle
 import numpy as np
 import pytest
 
-from perceiver_io.data import flow_pairs
 from perceiver_io.data.autoflow import AutoFlow
 from perceiver_io.data.motorcycle import Motorcycle
 from tests import flow_layouts as layouts
 from tests.flow_layouts import flow_of, frame_of, mask_of
-
-
-@pytest.fixture(autouse=True)
-def no_augmentation(monkeypatch):
-    monkeypatch.setattr(flow_pairs, "FlowAugmentation", layouts.NoAugmentation)
 
 
 def names(dataset, split):

@@ -7,8 +7,9 @@ augments them, evaluation takes their middle. Whole images are measured by
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -32,12 +33,13 @@ class FlowDataset(Dataset):
         plain_examples: training examples, counted over all epochs and processes, of the first
             phase. Those are cut out at random and, where the flow back is known, reversed half of
             the time.
-        augmentation: settings of FlowAugmentation, for the examples after those.
+        augmentation: settings of FlowAugmentation, for the examples after those; None: there is
+            no second phase.
     """
 
     image_size: tuple[int, int]
     plain_examples: int
-    augmentation: Mapping[str, Any]
+    augmentation: Mapping[str, Any] | None
 
     def __post_init__(self) -> None:
         if min(self.image_size) < 1 or self.plain_examples < 0:
@@ -45,30 +47,31 @@ class FlowDataset(Dataset):
                 f"image_size={self.image_size} and plain_examples={self.plain_examples}: sizes "
                 "must be at least 1, numbers of examples at least 0."
             )
-        self._augmentation()  # Finds wrong settings now.
+        if self.augmentation is not None:
+            self._augment  # noqa: B018  # Finds wrong settings now.
 
     @abc.abstractmethod
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs, by index."""
 
-    def _augmentation(self) -> FlowAugmentation:
+    @functools.cached_property
+    def _augment(self) -> FlowAugmentation:
         return construct(FlowAugmentation, self.augmentation, "config.data.augmentation")
 
     def training_examples(self, raw_examples: grain.MapDataset) -> grain.MapDataset[Example]:
         """Plain examples first, then augmented ones."""
-        return raw_examples.map_with_index(lambda i, pair: (i, pair)).random_map(self._by_phase)
+        return raw_examples.map_with_index(_Numbered).random_map(self.training_example)
 
-    def _by_phase(self, numbered: tuple[int, FlowPair], rng: np.random.Generator) -> Example:
-        position, pair = numbered
-        if position >= self.plain_examples:
-            return self.training_example(pair, rng)
+    def training_example(self, raw: "_Numbered", rng: np.random.Generator) -> Example:
+        """A cut-out of a pair in the first phase, an augmented one in the second."""
+        position, pair = raw
+        if self.augmentation is not None and position >= self.plain_examples:
+            # What an example leaves out need not be transformed.
+            lean = pair._replace(backward=None, occluded=None)
+            return _example(self._augment(lean, self.image_size, rng))
         if pair.backward is not None and rng.random() < 0.5:
             pair = reversed_pair(pair)
         return _example(random_cut(pair, self.image_size, rng))
-
-    def training_example(self, raw: FlowPair, rng: np.random.Generator) -> Example:
-        """An augmented pair."""
-        return _example(self._augmentation()(raw, self.image_size, rng))
 
     def evaluation_example(self, raw: FlowPair) -> Example:
         """The middle of a pair. Raises UserError for a pair smaller than `image_size`."""
@@ -90,6 +93,13 @@ class FlowDataset(Dataset):
             "flow_valid": ((batch_size, *self.image_size), np.dtype(bool)),
             "valid": ((batch_size,), np.dtype(bool)),
         }
+
+
+class _Numbered(NamedTuple):
+    """A pair, and how many examples of the training come before it."""
+
+    position: int
+    pair: FlowPair
 
 
 def _example(pair: FlowPair) -> Example:
