@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.training.evaluation import Evaluator
+from perceiver_io.training.evaluation import Evaluator, means
 from perceiver_io.training.parallel import Mesh, Pmap, make
 from perceiver_io.training.step import EvaluationStep
 from tests import tiny
@@ -51,3 +51,13 @@ def test_exact(make_strategy, num_examples, batch_size):
 def test_an_empty_split():
     with pytest.raises(UserError, match="'validation' has nothing to evaluate"):
         evaluate(Mesh(fsdp=1), 0, 8)
+
+
+def test_what_covers_nothing_is_left_out():
+    totals = {"loss": np.array([3, 4]), "fast": np.zeros(2), "slow": np.array([0, 2])}
+    assert means(totals, "test") == {"loss": 0.75, "slow": 0.0}
+
+
+def test_a_split_whose_examples_all_lack_the_truth():
+    with pytest.raises(UserError, match="'test' has nothing to evaluate"):
+        means({"loss": np.zeros(2), "fast": np.array([1, 2])}, "test")

@@ -1,6 +1,7 @@
 """Evaluation of a whole split, exact for any batch size and any number of devices."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ class Evaluator:
         """Metrics and figures of one split; on all processes the same, but for `examples`.
 
         The figure `examples` shows examples of the first batch of this process. Raises UserError
-        if the split is empty.
+        as `means` does.
         """
         totals = defaultdict(lambda: np.zeros(2))
         predictions = defaultdict(list)
@@ -60,8 +61,7 @@ class Evaluator:
             valid = rows.pop("valid")
             for name, values in rows.items():
                 predictions[name].append(values[valid])
-        _check_not_empty(totals, split)
-        metrics = {name: float(total / count) for name, (total, count) in totals.items()}
+        metrics = means(totals, split)
         arrays = {name: np.concatenate(values) for name, values in predictions.items()}
         more_metrics, figures = self._task.report(arrays, self._dataset)
         return Result(metrics | more_metrics, figures | pictures)
@@ -76,9 +76,14 @@ class Evaluator:
         )
 
 
-def _check_not_empty(totals: dict[str, np.ndarray], split: str) -> None:
-    if not totals or any(count == 0 for _, count in totals.values()):
+def means(totals: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
+    """Metrics of a split from the (sum, count) of each; those that cover nothing are left out.
+
+    Raises UserError if the loss is one of these: then the split is empty, or has no truth.
+    """
+    if "loss" not in totals or totals["loss"][1] == 0:
         raise UserError(
             f"The split {split!r} has nothing to evaluate: its metrics cover no example. Choose "
             "another split, or look whether the dataset is complete."
         )
+    return {name: float(total / count) for name, (total, count) in totals.items() if count}
