@@ -3,16 +3,26 @@
     python -m experiments.evaluate --workdir=DIR [--checkpoint=best|latest|STEP] \
         [--split=test,...] [--config=configs/OTHER.py] [--config.data.key=VALUE] [--json]
 
-The config is that of the run. With --config, the dataset is that of another config.
+The config is that of the run. With --config, the dataset and the splits are another config's.
+
+Optical flow is measured on whole images, tile by tile. Where the truth is not published, the files
+that the servers of Sintel and KITTI measure are written by
+
+    python -m experiments.evaluate --workdir=DIR --config=FILE:PRESET --split=test --submission=DIR
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from experiments import configuration, setup, weights
+from experiments.flow_evaluation import FlowEvaluator
+from perceiver_io.errors import UserError
+from perceiver_io.tasks.optical_flow import OpticalFlow
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator, Result
 from perceiver_io.training.logging import save_figure, say, to_json
@@ -22,8 +32,10 @@ from perceiver_io.training.warm_start import checkpoint_source, load_weights
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
 SPLIT = flags.DEFINE_list("split", None, "Splits; those of config.evaluation by default.")
-CONFIG = flags.DEFINE_string("config", None, "A config whose data section is used in place.")
+CONFIG = flags.DEFINE_string("config", None, "A config whose dataset is used in place.")
 JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
+OVERLAP = flags.DEFINE_integer("overlap", None, "Optical flow: least pixels that tiles share.")
+SUBMISSION = flags.DEFINE_string("submission", None, "Optical flow: folder for files for a server.")
 
 OTHER_EXAMPLES = (
     "The model is built for the examples of config.data: choose data of the shape that the run was "
@@ -32,20 +44,28 @@ OTHER_EXAMPLES = (
 
 
 def main() -> None:
-    """Prints the metrics of the splits and writes their figures."""
+    """Prints the metrics of the splits and writes their figures; or writes a submission."""
     workdir = Path(WORKDIR.value).expanduser().absolute()
     config = read_config(workdir)
     setup.start_jax()
     checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
-    folder = workdir / "evaluation" / f"{config.data.name}_{checkpoint.name}"
+    parts = setup.build_parts(config)
+    evaluator = build_evaluator(config, parts)
+    splits = SPLIT.value or config.evaluation.splits
+    if SUBMISSION.value:
+        folder = Path(SUBMISSION.value).expanduser().absolute()
+        trained = load(config, parts, checkpoint)
+        count = sum(evaluator.submit(*trained, split, folder) for split in splits)
+        summary = {"submission": str(folder), "files": count}
+        report(checkpoint, summary, f"flow of {count} pairs in {folder}")
+        return
+    folder = workdir / "evaluation" / f"{dataset_name(config)}_{checkpoint.name}"
     make_workdir(folder)
-    results = evaluate(config, checkpoint, SPLIT.value or config.evaluation.splits)
+    trained = load(config, parts, checkpoint)
+    results = {split: evaluator(*trained, split) for split in splits}
     metrics = {split: result.metrics for split, result in results.items()}
-    if JSON.value:
-        summary = {"step": int(checkpoint.name), "metrics": metrics, "figures": str(folder)}
-        say(to_json(summary))
-    else:
-        say(f"checkpoint {checkpoint}\n\n{table(metrics)}\n\nfigures in {folder}")
+    summary = {"metrics": metrics, "figures": str(folder)}
+    report(checkpoint, summary, f"{table(metrics)}\n\nfigures in {folder}")
     if jax.process_index() == 0:
         with full_disk_explained(folder):
             draw(results, folder)
@@ -55,25 +75,55 @@ def read_config(workdir: Path) -> ConfigDict:
     """The run's config with what the flags replace. Raises UserError if there is no run."""
     config = configuration.read_run(workdir)
     if CONFIG.value:
-        config.data = configuration.read(CONFIG.value).data
-    return setup.overridden(config)
+        other = configuration.read(CONFIG.value)
+        config.data, config.evaluation.splits = other.data, other.evaluation.splits
+    config = setup.overridden(config)
+    if config.task.name == "optical_flow":
+        # It is the size of crops, and whole images are evaluated.
+        config.data.image_size = config.model.image_size
+    return config
 
 
-def evaluate(config: ConfigDict, checkpoint: Path, splits) -> dict[str, Result]:
-    """The result of each split, with the checkpoint's weights."""
-    parts = setup.build_parts(config)
-    evaluator = Evaluator(
-        EvaluationStep(parts.model, parts.task),
-        parts.strategy,
-        parts.dataset,
-        config.evaluation.batch_size,
-    )
+def build_evaluator(config: ConfigDict, parts: setup.Parts) -> Evaluator | FlowEvaluator:
+    """What measures splits. Raises UserError for flags of optical flow with another task."""
+    batch_size = config.evaluation.batch_size
+    if isinstance(parts.task, OpticalFlow):
+        return FlowEvaluator(
+            parts,
+            tile_size=config.model.image_size,
+            batch_size=batch_size,
+            overlap=OVERLAP.value,
+        )
+    for flag in (OVERLAP, SUBMISSION):
+        if flag.value is not None:
+            raise UserError(
+                f"--{flag.name}={flag.value} is for optical flow, but the task of the run is "
+                f"{config.task.name}: leave it out."
+            )
+    step = EvaluationStep(parts.model, parts.task)
+    return Evaluator(step, parts.strategy, parts.dataset, batch_size)
+
+
+def load(config: ConfigDict, parts: setup.Parts, checkpoint: Path) -> tuple[PyTree, PyTree]:
+    """The checkpoint's parameters and model state, as the strategy takes them."""
     shapes = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
     params, model_state = parts.strategy.template(shapes)
     source = checkpoint_source(str(checkpoint))
     loaded = load_weights(source, params, model_state, hint=OTHER_EXAMPLES)
-    params, model_state = parts.strategy.adopt((loaded.params, loaded.model_state))
-    return {split: evaluator(params, model_state, split) for split in splits}
+    return parts.strategy.adopt((loaded.params, loaded.model_state))
+
+
+def dataset_name(config: ConfigDict) -> str:
+    """With what tells the parts of Sintel and of KITTI from each other."""
+    return "_".join(str(config.data[k]) for k in ("name", "rendering", "year") if k in config.data)
+
+
+def report(checkpoint: Path, summary: dict[str, Any], text: str) -> None:
+    """Prints the results, as an object or for people."""
+    if JSON.value:
+        say(to_json({"step": int(checkpoint.name), **summary}))
+    else:
+        say(f"checkpoint {checkpoint}\n\n{text}")
 
 
 def draw(results: dict[str, Result], folder: Path) -> None:
