@@ -242,7 +242,7 @@ PAPER = dict(
 SHORT = dict(
     loss="l1",
     batch_size=16,
-    steps=6000,
+    steps=3000,
     optimizer=dict(name="adamw", weight_decay=0.01, decay_positions=False, clip_norm=1.0),
     peak=1e-3,
     warmup_steps=200,
