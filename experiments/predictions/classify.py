@@ -163,6 +163,7 @@ def _listed(
 
 
 def _draw(path: Path, figure_path: Path, prepared: Preparation, answer: list[dict]) -> None:
+    # Decoded again, as the model's view is decoded at no more resolution than it needs.
     image = read_image(path)
     height, width, _ = image.shape
     figure = figures.classified_image(

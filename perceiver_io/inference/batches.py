@@ -38,9 +38,12 @@ def in_batches(
 
 
 def each_in_batches(
-    function: Callable[[np.ndarray], PyTree], rows: Iterable[np.ndarray], size: int, advance: Advance
+    function: Callable[[np.ndarray], PyTree],
+    rows: Iterable[np.ndarray],
+    size: int,
+    advance: Advance,
 ) -> Iterator[PyTree[np.ndarray]]:
-    """As `in_batches`, for rows that come one by one: the result of each, as many as `size` late."""
+    """The result of each row as `in_batches` gives it, for rows that come one by one."""
     rows = iter(rows)
     while batch := list(itertools.islice(rows, size)):
         filled = batch + batch[-1:] * (size - len(batch))

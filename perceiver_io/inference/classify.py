@@ -36,8 +36,8 @@ def classify(
         model: gives logits [B, classes] of `inputs` [B, H, W, C].
         params: its parameters.
         state: its state, such as the statistics of batch norm.
-        images: an array [N, H, W, C], or images that come one by one; cropped and normalised as the model was trained; the evaluation batches of a
-            dataset are.
+        images: an array [N, H, W, C], or images that come one by one; cropped and normalised as
+            the model was trained; the evaluation batches of a dataset are.
         top_k: how many classes.
         batch_size: images at a time; the last batch is filled up.
         advance: told of each batch how many images it had.
