@@ -130,6 +130,7 @@ def get_config(preset: str = "patches") -> ConfigDict:
     """The experiment of one row of the tables above."""
     model, data, recipe = PRESETS[preset]
     batch_size = FieldReference(recipe["batch_size"])
+    peak = recipe["peak"] * batch_size.to_float() / recipe["batch_size"]  # Linear scaling.
     steps = FieldReference(recipe["steps"])
 
     config = ConfigDict()
@@ -149,7 +150,7 @@ def get_config(preset: str = "patches") -> ConfigDict:
     )
     config.optimizer = recipe["optimizer"]
     config.schedule = dict(
-        name="cosine", peak=recipe["peak"], warmup_steps=recipe["warmup_steps"], total_steps=steps
+        name="cosine", peak=peak, warmup_steps=recipe["warmup_steps"], total_steps=steps
     )
     config.training = dict(
         split="train",
