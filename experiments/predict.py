@@ -16,6 +16,7 @@ from absl import flags
 
 from experiments import setup, weights
 from experiments.predictions.common import Trained, create_folder
+from experiments.predictions.flow import FORMATS
 from experiments.predictions.kinds import KINDS, check_flags, check_model
 from perceiver_io.models.builders import build
 
@@ -34,6 +35,8 @@ FLAGS_OF_TASKS = (
     flags.DEFINE_integer("batch_size", None, "Images, texts or tiles at a time."),
     flags.DEFINE_integer("steps", None, "Steps that a text is filled in."),
     flags.DEFINE_integer("chunk_size", None, "Points that are decoded at a time."),
+    flags.DEFINE_integer("overlap", None, "Least pixels that neighbouring tiles of flow share."),
+    flags.DEFINE_enum("flow_format", None, list(FORMATS), "Files of flow: .flo, or PNG of KITTI."),
 )
 
 

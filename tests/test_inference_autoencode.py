@@ -73,9 +73,10 @@ def counted():
         jax.debug.callback(lambda: runs.append("encode"))
         return encode(*arguments, **keywords)
 
-    def counting_decode(*arguments, query, **keywords):
+    def counting_decode(params, state, rng, encoded, *, query, **keywords):
         traces.append(tuple(query))
-        return decode(*arguments, query=query, **keywords)
+        assert not encoded.tokens.features.size  # only the latents are kept
+        return decode(params, state, rng, encoded, query=query, **keywords)
 
     return Model(None, apply, counting_encode, counting_decode), runs, traces
 

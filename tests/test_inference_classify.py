@@ -24,11 +24,15 @@ def linear_model(batch_shapes):
     return Model(None, apply, None, None)
 
 
+def stacked(results):
+    return jax.tree.map(lambda *rows: np.stack(rows), *results)
+
+
 @pytest.mark.parametrize("batch_size,counts", [(3, [3, 3, 1]), (7, [7]), (20, [7]), (1, [1] * 7)])
 def test_most_probable_classes_of_every_image(batch_size, counts):
     shapes, done = [], []
     bias = np.arange(6, dtype=np.float32)
-    result = classify(
+    results = classify(
         linear_model(shapes),
         WEIGHTS,
         bias,
@@ -37,6 +41,7 @@ def test_most_probable_classes_of_every_image(batch_size, counts):
         batch_size=batch_size,
         advance=done.append,
     )
+    result = stacked(results)
     logits = IMAGES.reshape(7, 60).astype(np.float64) @ WEIGHTS + bias
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     order = np.argsort(-logits, axis=1)[:, :4]
@@ -51,8 +56,23 @@ def test_a_second_call_compiles_nothing():
     shapes = []
     model = linear_model(shapes)
     for images in (IMAGES, IMAGES[:2]):
-        classify(model, WEIGHTS, np.zeros(6, np.float32), images, top_k=1, batch_size=3)
+        found = classify(model, WEIGHTS, np.zeros(6, np.float32), images, top_k=1, batch_size=3)
+        assert len(list(found)) == len(images)
     assert len(shapes) == 1
+
+
+def test_images_are_taken_in_a_batch_at_a_time():
+    taken = []
+    images = (taken.append(index) or image for index, image in enumerate(IMAGES))
+    bias = np.zeros(6, np.float32)
+    found = classify(linear_model([]), WEIGHTS, bias, images, top_k=1, batch_size=3)
+    next(found)
+    assert taken == [0, 1, 2]
+    assert len(list(found)) == 6
+
+
+def test_no_images_have_no_classes():
+    assert not list(classify(linear_model([]), WEIGHTS, 0.0, IMAGES[:0], top_k=1, batch_size=2))
 
 
 def test_with_a_model_of_the_project():
@@ -61,7 +81,7 @@ def test_with_a_model_of_the_project():
     model = build(config)
     images = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
     params, state = oracles.random_params_and_state(model.init, inputs=images)
-    result = classify(model, params, state, images, top_k=5, batch_size=2)
+    result = stacked(classify(model, params, state, images, top_k=5, batch_size=2))
     apply = jax.jit(lambda x: model.apply(params, state, None, inputs=x, is_training=False))
     logits, _ = apply(images)
     scattered = np.zeros((3, 5))
@@ -70,15 +90,14 @@ def test_with_a_model_of_the_project():
 
 
 @pytest.mark.parametrize(
-    "images,top_k,batch_size,message",
+    "top_k,batch_size,message",
     [
-        (IMAGES, 7, 2, "top_k=7 is more than the 6 classes"),
-        (IMAGES, 0, 2, "top_k=0 must be at least 1"),
-        (IMAGES, 1, 0, "batch_size=0 must be at least 1"),
-        (IMAGES[:0], 1, 2, "no images"),
+        (7, 2, "top_k=7 is more than the 6 classes"),
+        (0, 2, "top_k=0 must be at least 1"),
+        (1, 0, "batch_size=0 must be at least 1"),
     ],
 )
-def test_errors(images, top_k, batch_size, message):
+def test_errors(top_k, batch_size, message):
     model = linear_model([])
     with pytest.raises(UserError, match=message):
-        classify(model, WEIGHTS, np.zeros(6), images, top_k=top_k, batch_size=batch_size)
+        next(classify(model, WEIGHTS, np.zeros(6), IMAGES, top_k=top_k, batch_size=batch_size))

@@ -1,6 +1,7 @@
 """The most probable classes of images, drawn beside them."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,13 +10,20 @@ from jaxtyping import Float
 from PIL import Image
 
 from experiments.predictions import figures
-from experiments.predictions.common import Prediction, Progress, Trained, images_of, unique_names
+from experiments.predictions.common import (
+    Prediction,
+    Progress,
+    Trained,
+    existing,
+    images_of,
+    unique_names,
+)
 from perceiver_io.data import crop
 from perceiver_io.data.image_sequence import read_image
 from perceiver_io.data.imagenet_classes import imagenet_class_names
 from perceiver_io.data.images import EncodedImageDataset, ImageDataset
 from perceiver_io.errors import UserError
-from perceiver_io.inference.batches import check_positive
+from perceiver_io.inference.batches import Advance, check_positive
 from perceiver_io.inference.classify import TopClasses, classify
 from perceiver_io.training.logging import save_figure
 
@@ -64,6 +72,8 @@ def predict(
 ) -> Prediction:
     """Up to `top_k` classes of each image, and NAME_classes.png with them beside it.
 
+    Images of a folder that cannot be read are left out and named.
+
     Args:
         trained: a classifier of images.
         output: the folder for the figures.
@@ -75,19 +85,17 @@ def predict(
     paths = images_of(inputs)
     figure_paths = [output / f"{name}_classes.png" for name in unique_names(paths)]
     prepared, names = preparation(trained), class_names(trained)
-    answers = []
+    required = set(existing(inputs))
+    answers, unreadable = [], []
     with Progress(len(paths), "images") as progress:
-        for start in range(0, len(paths), batch_size):
-            batch = slice(start, start + batch_size)
-            top = _ask(trained, np.stack(list(map(prepared, paths[batch]))), top_k, batch_size)
-            for path, figure_path, *best in zip(
-                paths[batch], figure_paths[batch], *top, strict=True
-            ):
-                answer = _listed(names, *best)
-                _draw(path, figure_path, prepared, answer)
-                answers.append(dict(input=str(path), figure=str(figure_path), classes=answer))
-            progress.advance(len(paths[batch]))
-    return Prediction("\n\n".join(map(_table, answers)), {"images": answers})
+        images, shown = itertools.tee(_readable(paths, prepared, required, unreadable))
+        best = _ask(trained, (pixels for _, pixels in images), top_k, batch_size, progress.advance)
+        for (index, _), top in zip(shown, best, strict=True):
+            path, figure_path = paths[index], figure_paths[index]
+            answer = _listed(names, *top)
+            _draw(path, figure_path, prepared, answer)
+            answers.append(dict(input=str(path), figure=str(figure_path), classes=answer))
+    return _prediction(answers, unreadable)
 
 
 def preparation(trained: Trained) -> Preparation:
@@ -113,7 +121,27 @@ def class_names(trained: Trained) -> Sequence[str]:
     return imagenet if num_classes == len(imagenet) else tuple(map(str, range(num_classes)))
 
 
-def _ask(trained: Trained, images: np.ndarray, top_k: int, batch_size: int) -> TopClasses:
+def _readable(
+    paths: Sequence[Path], prepared: Preparation, required: set[Path], unreadable: list[str]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Index and pixels of each image that can be read; the names of others go to `unreadable`.
+
+    Raises UserError on one of those that are required.
+    """
+    for index, path in enumerate(paths):
+        try:
+            pixels = prepared(path)
+        except UserError:
+            if path in required:
+                raise
+            unreadable.append(str(path))
+        else:
+            yield index, pixels
+
+
+def _ask(
+    trained: Trained, images: Iterable[np.ndarray], top_k: int, batch_size: int, advance: Advance
+) -> Iterator[TopClasses]:
     return classify(
         trained.model,
         trained.weights.params,
@@ -121,6 +149,7 @@ def _ask(trained: Trained, images: np.ndarray, top_k: int, batch_size: int) -> T
         images,
         top_k=min(top_k, trained.weights.model["num_classes"]),
         batch_size=batch_size,
+        advance=advance,
     )
 
 
@@ -134,6 +163,7 @@ def _listed(
 
 
 def _draw(path: Path, figure_path: Path, prepared: Preparation, answer: list[dict]) -> None:
+    # Decoded again, as the model's view is decoded at no more resolution than it needs.
     image = read_image(path)
     height, width, _ = image.shape
     figure = figures.classified_image(
@@ -143,6 +173,23 @@ def _draw(path: Path, figure_path: Path, prepared: Preparation, answer: list[dic
         probabilities=[(entry["name"], entry["probability"]) for entry in answer],
     )
     save_figure(figure, figure_path.parent, figure_path.stem)
+
+
+def _prediction(answers: list[dict[str, Any]], unreadable: list[str]) -> Prediction:
+    """Raises UserError if no image could be read."""
+    if not answers:
+        raise UserError(
+            f"None of the {len(unreadable)} images can be read, such as {unreadable[0]}: they are "
+            "damaged or no images. Give others; the error of one given alone tells more."
+        )
+    paragraphs = list(map(_table, answers))
+    if unreadable:
+        count = len(answers) + len(unreadable)
+        paragraphs.append(
+            f"warning: left out {len(unreadable)} of {count} images, which cannot be read: "
+            f"{', '.join(unreadable)}"
+        )
+    return Prediction("\n\n".join(paragraphs), {"images": answers, "unreadable": unreadable})
 
 
 def _table(answer: dict[str, Any]) -> str:

@@ -114,7 +114,11 @@ class Progress:
         if not self._is_terminal:
             of_all = "" if self._total is None else f" of {self._total:,}"
             seconds = self._said - self._started
-            print(f"{self._done:,}{of_all} {self._unit}, {seconds:.0f} s", file=sys.stderr)
+            line = f"{self._done:,}{of_all} {self._unit}, {seconds:.0f} s"
+            if self._total and 0 < self._done < self._total:
+                left = seconds / self._done * (self._total - self._done)
+                line += f", about {left:.0f} s left"
+            print(line, file=sys.stderr)
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Optical flow of two images or of a film, as .flo files and as colours."""
+"""Optical flow of two images or of a film, as numbers in files and as colours."""
 
 import contextlib
 import itertools
@@ -21,12 +21,18 @@ from experiments.predictions.common import (
     unique_names,
 )
 from perceiver_io.data.flow_colors import flow_colors
-from perceiver_io.data.flow_files import Flow, read_flo, write_flo
+from perceiver_io.data.flow_files import (
+    UNKNOWN_FLOW,
+    Flow,
+    read_flow,
+    write_flo,
+    write_kitti_png,
+)
 from perceiver_io.data.image_sequence import read_image
-from perceiver_io.data.video import FRAME_RATE, read_frames
+from perceiver_io.data.video import FRAME_RATE, import_av, read_frames
 from perceiver_io.data.video_writer import VideoWriter
 from perceiver_io.errors import UserError
-from perceiver_io.inference.flow import TiledFlow, tiles
+from perceiver_io.inference.flow import TiledFlow
 from perceiver_io.training.logging import save_figure
 
 Frame = UInt8[np.ndarray, "H W 3"]
@@ -38,13 +44,27 @@ _PERCENTILE = 99
 _ROWS_OF_FIGURE = 4
 
 
+class _Format(NamedTuple):
+    """A kind of file for flow: how its name ends, and what writes it. Colours end in .png."""
+
+    ending: str
+    write: Callable[[Path, Flow], None]
+
+
+FORMATS = {"flo": _Format(".flo", write_flo), "kitti": _Format("_kitti.png", write_kitti_png)}
+
+
 class _Frames(NamedTuple):
-    """Frames that can be read more than once, and where their flow goes."""
+    """Frames that can be read more than once, and where the results of each pair go.
+
+    Attributes:
+        path: from the number of a pair, from 0 on, and the ending of a name.
+    """
 
     read: Callable[[], Iterator[Frame]]
     count: int | None
     frame_rate: Fraction | int
-    flow_path: Callable[[int], Path]
+    path: Callable[[int, str], Path]
 
 
 class _Measured(NamedTuple):
@@ -57,19 +77,29 @@ class _Measured(NamedTuple):
 
 
 def predict(
-    trained: Trained, output: Path, *, inputs: Sequence[str], batch_size: int = 1
+    trained: Trained,
+    output: Path,
+    *,
+    inputs: Sequence[str],
+    batch_size: int = 1,
+    overlap: int | None = None,
+    flow_format: str = "flo",
 ) -> Prediction:
     """Flow between two images, or from each frame of a film to the next.
 
     Two images give NAME_flow.flo, the same as colours in NAME_flow.png, and NAME_figure.png with
     the images beside it. A film gives NAME_flow/00001.flo, NAME_flow/00001.png, ..., the figure
-    with a few of its frames, and NAME_flow.mp4 with all of them beside their flow.
+    with a few of its frames, and NAME_flow.mp4 with all of them beside their flow. In the format
+    of KITTI, NAME_flow_kitti.png and NAME_flow/00001_kitti.png take the place of the .flo files.
 
     Args:
         trained: a model of flow.
         output: the folder to write into.
         inputs: two images; or a video file, or a folder of frames.
         batch_size: tiles at a time.
+        overlap: least number of pixels that neighbouring tiles have in common, the more, the
+            smoother and slower; None: 20, or less where tiles are small.
+        flow_format: one of FORMATS.
     """
     paths = existing(inputs)
     is_film = len(paths) == 1
@@ -79,8 +109,11 @@ def predict(
             "frames."
         )
     name = unique_names(paths)[0]
+    if is_film or flow_format == "kitti":
+        import_av()  # If it is missing, that is better told now than when the flow is there.
+    tiled = _tiled_flow(trained, batch_size, overlap)
     frames = _film(paths[0], output / f"{name}_flow") if is_film else _pair(paths, output, name)
-    measured = _write_flow(trained, frames, batch_size)
+    measured = _write_flow(tiled, frames, FORMATS[flow_format])
     film = output / f"{name}_flow.mp4" if is_film else None
     figure = _draw(frames, measured, film)
     save_figure(figure, output, f"{name}_figure")
@@ -89,7 +122,10 @@ def predict(
 
 def _pair(paths: list[Path], output: Path, name: str) -> _Frames:
     return _Frames(
-        lambda: map(read_image, paths), 2, FRAME_RATE, lambda index: output / f"{name}_flow.flo"
+        lambda: map(read_image, paths),
+        2,
+        FRAME_RATE,
+        lambda index, ending: output / f"{name}_flow{ending}",
     )
 
 
@@ -102,24 +138,22 @@ def _film(path: Path, folder: Path) -> _Frames:
         lambda: read_frames(path).frames,
         film.length,
         film.frame_rate or FRAME_RATE,
-        lambda index: folder / f"{index + 1:05}.flo",
+        lambda index, ending: folder / f"{index + 1:05}{ending}",
     )
 
 
-def _write_flow(trained: Trained, frames: _Frames, batch_size: int) -> _Measured:
-    """Computes all flow, and writes it as .flo files. Raises UserError if there is no pair."""
-    flow_between = _tiled_flow(trained, batch_size)
+def _write_flow(tiled: TiledFlow, frames: _Frames, file_format: _Format) -> _Measured:
+    """Computes all flow, and writes it. Raises UserError if there is no pair."""
     source = frames.read()
     first = next(source)
     size = first.shape[:2]
-    tiles_of_pair = len(tiles(*size, *_tiling(trained)))
-    total = None if frames.count is None else (frames.count - 1) * tiles_of_pair
+    total = None if frames.count is None else (frames.count - 1) * len(tiled.corners(size))
     paths, means, lengths = [], [], []
     with Progress(total, "tiles") as progress:
-        for pair in itertools.pairwise(itertools.chain([first], source)):
-            flow = flow_between(*pair, progress.advance)
-            paths.append(frames.flow_path(len(paths)))
-            write_flo(paths[-1], Flow(flow, np.ones(size, bool)))
+        for flow in tiled.film(itertools.chain([first], source), progress.advance):
+            _check_known(flow, len(paths))
+            paths.append(frames.path(len(paths), file_format.ending))
+            file_format.write(paths[-1], Flow(flow, np.ones(size, bool)))
             length = np.hypot(flow[..., 0], flow[..., 1])
             means.append(float(length.mean()))
             lengths.append(float(np.percentile(length, _PERCENTILE)))
@@ -128,22 +162,25 @@ def _write_flow(trained: Trained, frames: _Frames, batch_size: int) -> _Measured
     return _Measured(paths, size, float(np.mean(means)), max(lengths))
 
 
-def _tiled_flow(trained: Trained, batch_size: int) -> TiledFlow:
-    tile_size, overlap = _tiling(trained)
+def _check_known(flow: np.ndarray, index: int) -> None:
+    if not (np.abs(flow) <= UNKNOWN_FLOW).all():
+        raise UserError(
+            f"The flow of the model from frame {index + 1} to {index + 2} has values that are NaN "
+            f"or beyond {UNKNOWN_FLOW:g} pixels: its weights are damaged, or a training that "
+            "diverged. Load them again, or take another checkpoint."
+        )
+
+
+def _tiled_flow(trained: Trained, batch_size: int, overlap: int | None) -> TiledFlow:
+    tile_size = tuple(trained.weights.model["image_size"])
     return TiledFlow(
         trained.model,
         trained.weights.params,
         trained.weights.model_state,
         tile_size=tile_size,
         batch_size=batch_size,
-        overlap=overlap,
+        overlap=min(_OVERLAP, min(tile_size) // 2) if overlap is None else overlap,
     )
-
-
-def _tiling(trained: Trained) -> tuple[tuple[int, int], int]:
-    """The size of tiles, and how far they overlap: less than usual where they are small."""
-    tile_size = tuple(trained.weights.model["image_size"])
-    return tile_size, min(_OVERLAP, min(tile_size) // 2)
 
 
 def _draw(frames: _Frames, measured: _Measured, film: Path | None) -> figures.Figure:
@@ -154,9 +191,8 @@ def _draw(frames: _Frames, measured: _Measured, film: Path | None) -> figures.Fi
     rows, labels = [], []
     with _writer(film, frames.frame_rate) as writer:
         for index, pair in enumerate(itertools.pairwise(frames.read())):
-            path = measured.paths[index]
-            colors = flow_colors(read_flo(path).flow, max_length)
-            Image.fromarray(colors).save(path.with_suffix(".png"))
+            colors = flow_colors(read_flow(measured.paths[index]).flow, max_length)
+            Image.fromarray(colors).save(frames.path(index, ".png"))
             if writer is not None:
                 writer.write(np.concatenate([pair[0], colors], axis=1)[None])
             if index in shown:
@@ -176,7 +212,7 @@ def _prediction(measured: _Measured, figure: Path, film: Path | None) -> Predict
     lines = [
         f"flow of {height}x{width} pixels: {measured.mean_length:.2f} pixels on average, "
         f"{measured.max_length:.2f} at the {_PERCENTILE}th percentile",
-        f"  {shown}, and .png beside",
+        f"  {shown}, and colours in .png beside",
         f"  {figure}",
     ]
     summary = dict(

@@ -25,7 +25,10 @@ KINDS = {
         classify.predict, ("perceiver_io_classifier", "perceiver_classifier", "convnet_classifier")
     ),
     "fill_mask": Kind(fill_mask.predict, ("perceiver_io_masked_lm",)),
-    "flow": Kind(flow.predict, ("perceiver_io_flow",)),
+    "flow": Kind(
+        flow.predict,
+        ("perceiver_io_flow", "perceiver_io_flow_separate", "perceiver_io_flow_conv"),
+    ),
     "autoencode": Kind(autoencode.predict, ("perceiver_io_autoencoder",)),
 }
 

@@ -111,12 +111,13 @@ def read_frames(path: str | os.PathLike[str]) -> FrameSequence:
 
     Images of a folder come in the order of their names, numbers in these by value (2 before 10).
 
-    Raises UserError when there is no such file or folder, when the file is no video, or the folder
-    has no images; and while the frames are read, when they are damaged or differ in size.
+    Raises UserError when there is no such file or folder, when the file is no video, when the
+    folder has no images or its count of them has a gap; and while the frames are read, when they
+    are damaged or differ in size.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        images = image_sequence.list_images(path)
+        images = image_sequence.list_frames(path)
         return FrameSequence(image_sequence.read_images(images), len(images), None)
     with _opened(path) as film:
         stream, seconds = film.streams.video[0], _duration(film)

@@ -1,6 +1,7 @@
 """Any number of rows in batches of one size, so that one program is compiled for all of them."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -34,6 +35,22 @@ def in_batches(
         results.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], result))
         advance(count)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+def each_in_batches(
+    function: Callable[[np.ndarray], PyTree],
+    rows: Iterable[np.ndarray],
+    size: int,
+    advance: Advance,
+) -> Iterator[PyTree[np.ndarray]]:
+    """The result of each row as `in_batches` gives it, for rows that come one by one."""
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, size)):
+        filled = batch + batch[-1:] * (size - len(batch))
+        result = jax.tree.map(np.asarray, function(np.stack(filled)))
+        advance(len(batch))
+        for index in range(len(batch)):
+            yield jax.tree.map(lambda x, index=index: x[index], result)
 
 
 def check_positive(**numbers: int) -> None:

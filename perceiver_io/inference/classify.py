@@ -1,6 +1,7 @@
 """The most probable classes of images."""
 
 import functools
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -8,49 +9,44 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, PyTree
 
 from perceiver_io.errors import UserError
-from perceiver_io.inference.batches import Advance, check_positive, ignore, in_batches
+from perceiver_io.inference.batches import Advance, check_positive, each_in_batches, ignore
 from perceiver_io.models.builders import Model
 
 
 class TopClasses(NamedTuple):
-    """The K most probable classes of each image, the most probable one first."""
+    """The K most probable classes, the most probable one first, of an image or of several."""
 
-    classes: Int32[np.ndarray, "N K"]
-    probabilities: Float[np.ndarray, "N K"]
+    classes: Int32[np.ndarray, "*N K"]
+    probabilities: Float[np.ndarray, "*N K"]
 
 
 def classify(
     model: Model,
     params: PyTree,
     state: PyTree,
-    images: Float[np.ndarray, "N H W C"],
+    images: Iterable[Float[np.ndarray, "H W C"]],
     *,
     top_k: int,
     batch_size: int,
     advance: Advance = ignore,
-) -> TopClasses:
-    """The `top_k` most probable classes of each image.
+) -> Iterator[TopClasses]:
+    """The `top_k` most probable classes of each image; images are taken in a batch at a time.
 
     Args:
         model: gives logits [B, classes] of `inputs` [B, H, W, C].
         params: its parameters.
         state: its state, such as the statistics of batch norm.
-        images: cropped and normalised as the model was trained; the evaluation batches of a
-            dataset are.
+        images: an array [N, H, W, C], or images that come one by one; cropped and normalised as
+            the model was trained; the evaluation batches of a dataset are.
         top_k: how many classes.
         batch_size: images at a time; the last batch is filled up.
         advance: told of each batch how many images it had.
 
-    Raises UserError if there are no images, or fewer classes than `top_k`.
+    Raises UserError if there are fewer classes than `top_k`.
     """
     check_positive(top_k=top_k, batch_size=batch_size)
-    if not len(images):
-        raise UserError("There are no images to classify: give at least one.")
-
-    def top(batch):
-        return _top(model, top_k, params, state, batch)
-
-    return in_batches(top, np.asarray(images), batch_size, advance)
+    top = functools.partial(_top, model, top_k, params, state)
+    return each_in_batches(top, images, batch_size, advance)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

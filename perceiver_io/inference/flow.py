@@ -5,13 +5,15 @@ to the tile's edge, where the model sees least of its surroundings.
 """
 
 import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from perceiver_io.errors import UserError
-from perceiver_io.inference.batches import Advance, check_positive, ignore, in_batches
+from perceiver_io.inference.batches import Advance, check_positive, each_in_batches, ignore
 from perceiver_io.models.builders import Model
 
 Size = tuple[int, int]
@@ -85,38 +87,57 @@ class TiledFlow:
 
         Raises UserError for frames of different sizes, of other types or values.
         """
-        height, width = _common_size(first, second)
-        # Images smaller than a tile go on beyond their edge with the pixels of the edge.
-        beyond = [
-            (0, max(side - whole, 0))
-            for whole, side in zip((height, width), self._tile_size, strict=True)
-        ]
-        pair = np.stack([np.pad(_scaled(x), [*beyond, (0, 0)], "edge") for x in (first, second)])
-        corners = tiles(height, width, self._tile_size, self._overlap)
-        flows = in_batches(
-            lambda corners: self._flow_of_tiles(pair, corners),
-            np.array(corners),
+        return next(self.film((first, second), advance))
+
+    def film(
+        self, frames: Iterable[Frame], advance: Advance = ignore
+    ) -> Iterator[Float[np.ndarray, "H W 2"]]:
+        """The flow from each frame to the next, as `__call__`. A batch has tiles of several pairs.
+
+        Frames are read as they are needed, and only those of one batch are kept.
+        """
+        pairs, again = itertools.tee(itertools.pairwise(frames))
+        flows = each_in_batches(
+            functools.partial(_flow, self._model, self._params, self._state),
+            itertools.chain.from_iterable(itertools.starmap(self._tiles_of, pairs)),
             self._batch_size,
             advance,
         )
-        return self._blended(flows, corners, pair.shape[1:3])[:height, :width]
+        for first, _ in again:
+            corners = self.corners(first.shape[:2])
+            of_pair = list(itertools.islice(flows, len(corners)))
+            yield self._blended(of_pair, corners, first.shape[:2])
+
+    def corners(self, size: Size) -> list[tuple[int, int]]:
+        """(top, left) of the tiles of frames of `size` = (height, width)."""
+        return tiles(*size, self._tile_size, self._overlap)
+
+    def _tiles_of(self, first: Frame, second: Frame) -> Iterator[Float[np.ndarray, "2 h w 3"]]:
+        size = _common_size(first, second)
+        # Images smaller than a tile go on beyond their edge with the pixels of the edge.
+        beyond = [
+            (0, max(side - whole, 0)) for whole, side in zip(size, self._tile_size, strict=True)
+        ]
+        pair = np.stack([np.pad(_scaled(x), [*beyond, (0, 0)], "edge") for x in (first, second)])
+        for corner in self.corners(size):
+            yield pair[:, *self._cut(*corner)]
 
     def _cut(self, top: int, left: int) -> tuple[slice, slice]:
         height, width = self._tile_size
         return slice(top, top + height), slice(left, left + width)
 
-    def _flow_of_tiles(self, pair: np.ndarray, corners: np.ndarray) -> Array:
-        inputs = np.stack([pair[:, *self._cut(top, left)] for top, left in corners])
-        return _flow(self._model, self._params, self._state, inputs)
-
-    def _blended(self, flows: np.ndarray, corners: list, size: Size) -> np.ndarray:
+    def _blended(
+        self, flows: Sequence[np.ndarray], corners: Sequence[Size], size: Size
+    ) -> Float[np.ndarray, "H W 2"]:
         """The mean over the tiles at each pixel, by their weights."""
-        total = np.zeros((*size, 2), np.float32)
-        weight = np.zeros((*size, 1), np.float32)
+        height, width = size
+        covered = tuple(map(max, size, self._tile_size))
+        total = np.zeros((*covered, 2), np.float32)
+        weight = np.zeros((*covered, 1), np.float32)
         for flow, corner in zip(flows, corners, strict=True):
             total[self._cut(*corner)] += flow * self._weights[..., None]
             weight[self._cut(*corner)] += self._weights[..., None]
-        return total / weight
+        return (total / weight)[:height, :width]
 
 
 @functools.partial(jax.jit, static_argnums=0)

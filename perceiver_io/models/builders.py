@@ -11,6 +11,7 @@ import haiku as hk
 import jax.numpy as jnp
 
 from perceiver_io.construct import construct, lookup
+from perceiver_io.errors import UserError
 from perceiver_io.models.attention import AttentionForm
 from perceiver_io.models.builder_parts import (
     Section,
@@ -22,7 +23,13 @@ from perceiver_io.models.builder_parts import (
 )
 from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.encoder import Encoder, InterleavedEncoder
-from perceiver_io.models.inputs import ArrayTokens, FramePairs
+from perceiver_io.models.inputs import (
+    ArrayTokens,
+    ConvStem,
+    FramePairs,
+    SeparateFrames,
+    StackedFrames,
+)
 from perceiver_io.models.modalities import ModalityTokens
 from perceiver_io.models.outputs import (
     AveragePooledLogits,
@@ -31,10 +38,12 @@ from perceiver_io.models.outputs import (
     PositionProjection,
     SharedProjection,
     TiedLogits,
+    UpsampledFlow,
 )
 from perceiver_io.models.perceiver import Computation, Decoder, Perceiver, PerceiverIO
 from perceiver_io.models.positions import FourierPositions, LearnedPositions
 from perceiver_io.models.queries import (
+    FirstInputQueries,
     InputQueries,
     LearnedQueries,
     ModalityQueries,
@@ -166,6 +175,58 @@ def perceiver_io_flow(
     )
 
 
+def perceiver_io_flow_separate(
+    image_size: Size,
+    neighbourhood: int,
+    channels: int,
+    num_bands: int,
+    encoder: Section,
+    decoder: Section,
+    attention: Section,
+    compute_dtype: str,
+) -> PerceiverIO:
+    """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames separate.
+
+    Every pixel of both frames is one input, with a position in time and space; those of the first
+    frame are the queries.
+    """
+    positions = FourierPositions(num_bands, (2, *image_size))
+    return _perceiver_io(
+        ArrayTokens(SeparateFrames(neighbourhood, channels), positions),
+        FirstInputQueries(share=2),
+        FlowField(image_size),
+        (encoder, decoder, attention, compute_dtype),
+    )
+
+
+def perceiver_io_flow_conv(
+    image_size: Size,
+    channels: int,
+    num_bands: int,
+    encoder: Section,
+    decoder: Section,
+    attention: Section,
+    compute_dtype: str,
+) -> PerceiverIO:
+    """Perceiver IO for optical flow over a convolutional stem (Perceiver IO, section 4.2).
+
+    The features of both frames together, at a quarter of the resolution, are inputs and queries;
+    the flow is upsampled as in RAFT. Raises UserError for sizes that do not divide by 4.
+    """
+    if any(side % 4 for side in image_size):
+        raise UserError(
+            f"image_size={image_size} does not divide by 4, by which the convolutional stem "
+            "shrinks frames: choose multiples of 4."
+        )
+    coarse_size = (image_size[0] // 4, image_size[1] // 4)
+    return _perceiver_io(
+        ArrayTokens(StackedFrames(ConvStem(channels)), FourierPositions(num_bands, coarse_size)),
+        InputQueries(),
+        UpsampledFlow(coarse_size, 4),
+        (encoder, decoder, attention, compute_dtype),
+    )
+
+
 def perceiver_io_autoencoder(
     image: Section,
     audio: Section,
@@ -225,6 +286,8 @@ BUILDERS = {
     "perceiver_io_masked_lm": perceiver_io_masked_lm,
     "perceiver_io_text_classifier": perceiver_io_text_classifier,
     "perceiver_io_flow": perceiver_io_flow,
+    "perceiver_io_flow_separate": perceiver_io_flow_separate,
+    "perceiver_io_flow_conv": perceiver_io_flow_conv,
     "perceiver_io_autoencoder": perceiver_io_autoencoder,
     "convnet_classifier": ConvNet,
 }

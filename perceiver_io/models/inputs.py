@@ -137,6 +137,40 @@ class FramePairs(hk.Module):
         )
 
 
+class SeparateFrames(hk.Module):
+    """Each pixel of each frame with its neighbours, through one linear layer (Perceiver IO, 4.2).
+
+    Args:
+        neighbourhood: side of the square around each pixel, zeros beyond the borders.
+        channels: width of the result.
+    """
+
+    def __init__(self, neighbourhood: int, channels: int, name: str = "separate_frames"):
+        super().__init__(name=name)
+        self._neighbourhood, self._channels = neighbourhood, channels
+
+    def __call__(self, x: Float[Array, "B T H W C"], is_training: bool) -> Array:
+        """[B, T, H, W, C] -> [B, T, H, W, channels]."""
+        del is_training
+        conv = hk.Conv2D(self._channels, self._neighbourhood, w_init=WEIGHT_INIT, name="conv")
+        return conv(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:-1], self._channels)
+
+
+class StackedFrames:
+    """Frames of a pair stacked by their channels, and then through a stem of images.
+
+    stem: maps [B, H, W, C] to [B, h, w, F].
+    """
+
+    def __init__(self, stem: Callable[[Array, bool], Array]):
+        self._stem = stem
+
+    def __call__(self, x: Float[Array, "B T H W C"], is_training: bool) -> Float[Array, "B h w F"]:
+        """[B, T, H, W, C] -> the stem's features."""
+        stacked = jnp.moveaxis(x, 1, 3)
+        return self._stem(stacked.reshape(*stacked.shape[:3], -1), is_training)
+
+
 def concatenate_positions(features: Array, positions: Array | GridPositions) -> Tokens:
     """Tokens whose positions are concatenated to their features."""
     return Tokens(features, positions)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import haiku as hk
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perceiver_io.models.folding import Affine
@@ -115,6 +117,42 @@ class FlowField:
     def arrange(self, x: Float[Array, "B O 2"]) -> Float[Array, "B H W 2"]:
         """The field, scaled: displacement to the right and down."""
         return (x * self.scale).reshape(-1, *self.image_size, 2)
+
+
+@dataclass(frozen=True)
+class UpsampledFlow:
+    """Optical flow at each pixel out of a coarser field, in pixels (Perceiver IO, section 4.2).
+
+    Each pixel's flow is a convex combination of that of the nine coarse places around it, with
+    learned weights (RAFT, 2003.12039, section 3.3).
+
+    coarse_size: height and width of the grid of queries.
+    factor: pixels a side of the square that each of its places stands for.
+    scale: as in `FlowField`, of the linear layer's output.
+    """
+
+    coarse_size: tuple[int, int]
+    factor: int
+    scale: float = 20 / 100
+
+    def maps(self, width: int) -> list[Affine]:
+        """A linear layer to the coarse flow and nine weights for each pixel; starts from zero."""
+        return PositionProjection(2 + 9 * self.factor**2, init_scale=0.0).maps(width)
+
+    def arrange(self, x: Float[Array, "B O E"]) -> Float[Array, "B H W 2"]:
+        """The field, scaled: displacement to the right and down."""
+        height, width = self.coarse_size
+        flow = (x[..., :2] * self.scale).reshape(-1, height, width, 2)
+        weights = jax.nn.softmax(x[..., 2:].reshape(*flow.shape[:3], 9, -1), axis=3)
+        # Beyond the border the flow is that of the border.
+        padded = jnp.pad(flow, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+        around = jnp.stack(
+            [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=3
+        )
+        fine = jnp.einsum("bhwnp,bhwnc->bhwpc", weights, around)
+        fine = fine.reshape(-1, height, width, self.factor, self.factor, 2)
+        height, width = height * self.factor, width * self.factor
+        return jnp.moveaxis(fine, 3, 2).reshape(-1, height, width, 2)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import haiku as hk
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
@@ -52,6 +53,22 @@ class InputQueries:
         """The tokens themselves."""
         del query
         return tokens
+
+
+@dataclass(frozen=True)
+class FirstInputQueries:
+    """The first inputs, features with positions, one query for each.
+
+    share: that of the first ones, 1 / share of all inputs.
+    """
+
+    share: int
+
+    def __call__(self, tokens: Tokens, query: None) -> Tokens:
+        """The first tokens."""
+        del query
+        first = lambda x: x[:, : -(-x.shape[1] // self.share)]  # noqa: E731
+        return jax.tree.map(first, tokens)
 
 
 class TaskQueries(hk.Module):

@@ -150,7 +150,7 @@ def example_inputs(section: dict[str, Any]) -> Any:
     """Shapes of what a model of this section takes, for one example."""
     if section["name"] in ("perceiver_io_masked_lm", "perceiver_io_text_classifier"):
         return jax.ShapeDtypeStruct((1, section["max_length"]), jnp.int32)
-    if section["name"] == "perceiver_io_flow":
+    if section["name"].startswith("perceiver_io_flow"):
         return jax.ShapeDtypeStruct((1, 2, *section["image_size"], 3), jnp.float32)
     if section["name"] == "perceiver_io_autoencoder":
         video, samples = section["image"]["shape"], section["audio"]["num_samples"]

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
@@ -48,8 +47,8 @@ def compared_flow(pairs: Sequence[ComparedFlow]) -> Figure:
     return figure
 
 
-def _draw_pair(row: Sequence[Axes], pair: ComparedFlow) -> AxesImage:
-    """Draws a pair into five axes; returns the map of its error."""
+def _draw_pair(row: np.ndarray, pair: ComparedFlow) -> AxesImage:
+    """Draws a pair into an array of five axes; returns the map of its error."""
     error = np.hypot(*np.moveaxis(pair.predicted - pair.true, -1, 0))
     length = np.hypot(*np.moveaxis(pair.true[pair.valid], -1, 0))
     is_known = length.size > 0
