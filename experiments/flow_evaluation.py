@@ -3,6 +3,7 @@
 The evaluations during training measure the middle of each pair only.
 """
 
+import functools
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from perceiver_io.data.flow_submissions import write_kitti_submission, write_sin
 from perceiver_io.data.kitti import Kitti
 from perceiver_io.data.sintel import Sintel
 from perceiver_io.errors import UserError
-from perceiver_io.inference.flow import TiledFlow, tiles
+from perceiver_io.inference.flow import TiledFlow
 from perceiver_io.tasks.flow_figures import ComparedFlow, compared_flow
 from perceiver_io.training.evaluation import Result, means
 
@@ -123,34 +124,27 @@ class FlowEvaluator:
 
     def _predicted(self, params: PyTree, model_state: PyTree, split: str) -> Iterator[Predicted]:
         """This process's pairs, as many as every process has."""
-        params, state = jax.device_put(self._parts.strategy.fetch((params, model_state)))
+        weights = jax.device_put(self._parts.strategy.fetch((params, model_state)))
+        tiled = functools.partial(
+            TiledFlow, self._parts.model, *weights, tile_size=self._tile_size, overlap=self._overlap
+        )
+        corners = tiled(batch_size=1).corners
         source = self._parts.dataset.source(split)
         index, count = jax.process_index(), jax.process_count()
         rounds = -(-len(source) // count)
         positions = grain.MapDataset.range(index, rounds * count, count)
         pairs = positions.map(lambda i: (source[i % len(source)], i >= len(source)))
         # Exact where all pairs have as many tiles as the first.
-        total = rounds * len(self._tiles(source[0]))
-        with Progress(total, "tiles") as progress:
+        with Progress(rounds * len(corners(source[0].size)), "tiles") as progress:
             for pair, is_repeated in pairs.to_iter_dataset(_READ_AHEAD):
-                tiled = self._tiled_flow(params, state, len(self._tiles(pair)))
-                flow = tiled(pair.first, pair.second, progress.advance)
+                flow_between = tiled(batch_size=self._even(len(corners(pair.size))))
+                flow = flow_between(pair.first, pair.second, progress.advance)
                 yield Predicted(pair, flow, is_repeated)
 
-    def _tiles(self, pair: FlowPair) -> list[tuple[int, int]]:
-        return tiles(*pair.size, self._tile_size, self._overlap)
-
-    def _tiled_flow(self, params: PyTree, state: PyTree, num_tiles: int) -> TiledFlow:
-        """With batches of equal size, so that none is filled up with more than it must."""
+    def _even(self, num_tiles: int) -> int:
+        """The size of equal batches, of which the last is filled up no more than it must."""
         num_batches = -(-num_tiles // self._batch_size)
-        return TiledFlow(
-            self._parts.model,
-            params,
-            state,
-            tile_size=self._tile_size,
-            batch_size=-(-num_tiles // num_batches),
-            overlap=self._overlap,
-        )
+        return -(-num_tiles // num_batches)
 
 
 def _batch(one: Predicted) -> dict[str, np.ndarray]:
