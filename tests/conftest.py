@@ -21,3 +21,5 @@ import ml_collections  # noqa: E402
 
 collections.abc.Mapping.register(ml_collections.ConfigDict)
 jaxtyping.install_import_hook(["perceiver_io.models", "perceiver_io.tasks"], "beartype.beartype")
+
+from tests.programs import cache, start  # noqa: E402, F401

@@ -65,6 +65,8 @@ def read_flo(path: str | os.PathLike[str]) -> Flow:
     width, height = struct.unpack_from("<ii", data, 4)
     _check_size(path, height, width)
     values = _float_values(path, data[12:], (height, width, 2), "<f4")
+    if np.isnan(values).any():
+        raise UserError(f"{path} has {np.isnan(values).sum()} values that are no numbers (NaN).")
     return _known(values)
 
 
@@ -123,7 +125,7 @@ def write_kitti_png(path: str | os.PathLike[str], flow: Flow) -> None:
 def read_pfm(path: str | os.PathLike[str]) -> Float32[np.ndarray, "H W C"]:
     """Reads a PFM image of 1 or 3 channels, of either byte order; the first row is the topmost.
 
-    Raises UserError when the file is missing, damaged, no PFM, or has values that are no numbers.
+    Raises UserError when the file is missing, damaged, or no PFM.
     """
     data = _read(path)
     # Three lines: the kind, width and height, and a scale whose sign tells the byte order.
@@ -150,20 +152,18 @@ def read_pfm(path: str | os.PathLike[str]) -> Float32[np.ndarray, "H W C"]:
 def write_pfm(path: str | os.PathLike[str], image: Float32[np.ndarray, "H W C"]) -> None:
     """Writes a PFM image of 1 or 3 channels, whole or not at all.
 
-    Raises UserError on another number of channels, values that are no numbers, and when the path
-    cannot be written.
+    Raises UserError on another number of channels, and when the path cannot be written.
     """
     kinds = {channels: kind for kind, channels in _PFM_CHANNELS.items()}
     if image.ndim != 3 or image.shape[-1] not in kinds:
         raise UserError(f"An image {list(image.shape)} for {path} must be [height, width, 1 or 3].")
-    if np.isnan(image).any():
-        raise UserError(f"The image for {path} has values that are no numbers (NaN).")
     height, width, channels = image.shape
     header = b"%s\n%d %d\n-1.0\n" % (kinds[channels], width, height)
     _write(path, header + image[::-1].astype("<f4").tobytes())
 
 
 def _read_pfm_flow(path: pathlib.Path) -> Flow:
+    """NaN, which some files of FlyingThings3D have, is not known."""
     image = read_pfm(path)
     if image.shape[-1] != 3:
         raise UserError(f"{path} has 1 channel; flow in a PFM has 3, of which u and v are two.")
@@ -186,7 +186,7 @@ def _check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
 def _float_values(
     path: str | os.PathLike[str], data: bytes, shape: tuple[int, int, int], dtype: str
 ) -> Float32[np.ndarray, "H W C"]:
-    """All of `data` as numbers. Raises UserError when there are more, fewer, or no numbers."""
+    """All of `data` as numbers. Raises UserError when there are more or fewer."""
     height, width, channels = shape
     expected = 4 * height * width * channels
     if len(data) != expected:
@@ -194,10 +194,7 @@ def _float_values(
             f"{path} has {len(data)} bytes after its header; {width}x{height} pixels of {channels} "
             f"float32 need {expected}. The file is cut off or damaged."
         )
-    values = np.frombuffer(data, dtype).reshape(shape).astype(np.float32)
-    if np.isnan(values).any():
-        raise UserError(f"{path} has {np.isnan(values).sum()} values that are no numbers (NaN).")
-    return values
+    return np.frombuffer(data, dtype).reshape(shape).astype(np.float32)
 
 
 def _check_flow(path: str | os.PathLike[str], flow: Flow) -> None:
