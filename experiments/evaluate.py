@@ -48,9 +48,9 @@ def main() -> None:
     workdir = Path(WORKDIR.value).expanduser().absolute()
     config = read_config(workdir)
     setup.start_jax()
-    checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
     parts = setup.build_parts(config)
     evaluator = build_evaluator(config, parts)
+    checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
     splits = SPLIT.value or config.evaluation.splits
     if SUBMISSION.value:
         folder = Path(SUBMISSION.value).expanduser().absolute()

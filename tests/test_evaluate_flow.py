@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import socket
-import subprocess
 from typing import ClassVar
 
 import jax
@@ -30,7 +29,7 @@ from perceiver_io.training.state import initial_state
 from tests import experiments, oracles, tiny
 from tests import flow_layouts as layouts
 from tests.predictions import FLOW
-from tests.test_train import ROOT, command, environment, finish
+from tests.programs import command, finish
 
 # The sides of FLOW's tiles are 16 and 24 pixels: less than twice the usual overlap.
 OVERLAP = 8
@@ -284,62 +283,55 @@ def run_folder(tmp_path_factory):
     return folder, evaluate(params, model_state, "train").metrics
 
 
-def run_all(tmp_path, *commands):
-    """What programs print that run at the same time."""
-    processes = [
-        subprocess.Popen(
-            arguments,
-            cwd=ROOT,
-            env=environment(tmp_path / "cache", 1),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for arguments in commands
-    ]
-    try:
-        return [finish(process) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-
-
 def of_kitti(folder):
     return f"--config.data.root={folder / 'kitti'}", "--config=configs/optical_flow.py:kitti_2015"
 
 
 @pytest.mark.slow
-def test_the_program_with_several_processes(tmp_path, run_folder):
+def test_the_program_with_more_processes_than_pairs(run_folder, start):
     folder, expected = run_folder
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # More processes than pairs.
     several = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=3"]
     arguments = command("evaluate", folder, "--split=train", "--json", *of_kitti(folder), *several)
-    printed = run_all(tmp_path, *([*arguments, f"--process_id={i}"] for i in range(3)))
+    processes = [start([*arguments, f"--process_id={i}"]) for i in range(3)]
     # Libraries tell of their connections.
-    spoken = [[line for line in out.splitlines() if line.startswith("{")] for out in printed]
-    assert spoken[1:] == [[], []]
-    result = json.loads(*spoken[0])
+    first, *others = [
+        [line for line in finish(process).splitlines() if line.startswith("{")]
+        for process in processes
+    ]
+    assert others == [[], []]
+    result = json.loads(*first)
     assert result["step"] == 7
     assert result["metrics"]["train"] == pytest.approx(expected, rel=1e-4)
     assert (folder / "evaluation" / "kitti_2015_7" / "train_examples.png").is_file()
 
 
 @pytest.mark.slow
-def test_the_program_on_the_motorcycle_and_for_a_server(tmp_path, run_folder):
+def test_the_program_on_the_motorcycle(run_folder, start):
     folder, _ = run_folder
-    motorcycle = command("evaluate", folder, "--config=configs/optical_flow.py:motorcycle")
-    answers = tmp_path / "answers"
-    submission = command("evaluate", folder, *of_kitti(folder), f"--submission={answers}")
-    table, summary = run_all(
-        tmp_path,
-        [*motorcycle, "--split=test", "--overlap=0"],
-        [*submission, "--split=test", "--json"],
-    )
+    config = "--config=configs/optical_flow.py:motorcycle"
+    table = finish(start(command("evaluate", folder, config, "--split=test", "--overlap=0")))
     values = dict(line.split() for line in table.splitlines() if line.startswith("epe"))
     assert 0 < float(values["epe"]) < math.inf and "epe_s40" in values
     assert (folder / "evaluation" / "motorcycle_7" / "test_examples.png").is_file()
-    assert json.loads(summary) == {"step": 7, "submission": str(answers), "files": 2}
-    assert len(list(answers.glob("flow/*.png"))) == 2
+
+
+@pytest.mark.slow
+def test_the_program_writes_for_a_server(tmp_path, run_folder, start):
+    folder, _ = run_folder
+    flags = (*of_kitti(folder), "--split=test", f"--submission={tmp_path}", "--json")
+    summary = json.loads(finish(start(command("evaluate", folder, *flags))))
+    assert summary == {"step": 7, "submission": str(tmp_path), "files": 2}
+    assert len(list(tmp_path.glob("flow/*.png"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--submission=answers", "--overlap=3"])
+def test_the_program_with_flags_of_another_task(tmp_path, start, flag):
+    (tmp_path / "config.json").write_text(experiments.load("quickstart", None).to_json())
+    process = start(command("evaluate", tmp_path, flag))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err.startswith(f"error: {flag} is for optical flow, but the task of the run is image_")
