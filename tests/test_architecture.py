@@ -178,8 +178,11 @@ def test_readme_names_every_config_and_only_what_exists():
     assert [path for path in set(paths) - placeholders if not (ROOT / path).exists()] == []
 
 
-def test_readme_lists_the_presets_of_imagenet():
+@pytest.mark.parametrize("config", ["imagenet", "optical_flow"])
+def test_readme_lists_the_presets(config):
     text = (ROOT / "README.md").read_text()
-    presets = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
-    assert presets
-    assert set(presets) == set(importlib.import_module("configs.imagenet").PRESETS)
+    _, _, table = text.partition(f"\n| `configs/{config}.py:` |")
+    listed = re.findall(r"^\| `(\w+)` \|", table.split("\n\n")[0], flags=re.MULTILINE)
+    presets = set(importlib.import_module(f"configs.{config}").PRESETS)
+    assert listed and set(listed) <= presets
+    assert all(f"`{preset}`" in text for preset in presets)

@@ -3,10 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from perceiver_io.data.flow_files import Flow
 from perceiver_io.errors import UserError
+
+# Flows that lead to one pixel are of one surface if their standard deviation is at most this many
+# pixels.
+_SAME_MOTION = 0.5
 
 
 class FlowPair(NamedTuple):
@@ -36,8 +40,34 @@ class FlowPair(NamedTuple):
 
 
 def reversed_pair(pair: FlowPair) -> FlowPair:
-    """The frames in the other order, with the flow back; `pair.backward` must be known."""
-    return FlowPair(pair.second, pair.first, pair.backward, pair.flow, None, pair.name)
+    """The frames in the other order, with the flow back; `inverse_flow` where that is not known."""
+    backward = pair.backward or inverse_flow(pair.flow)
+    return FlowPair(pair.second, pair.first, backward, pair.flow, None, pair.name)
+
+
+def inverse_flow(flow: Flow) -> Flow:
+    """The flow back, as far as it follows from the flow forth: dense where surfaces stay in sight.
+
+    Each pixel's flow, negated, is that of the pixel that it leads to; the mean counts where several
+    lead to one. Not valid are pixels that none leads to, as where something new comes into sight,
+    and those to which flows lead that differ, as where one surface hides another.
+    """
+    height, width = flow.valid.shape
+    row, column = np.nonzero(flow.valid)
+    u, v = flow.flow[row, column].astype(float).T
+    x, y = np.rint(column + u), np.rint(row + v)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    target = (y * width + x)[inside].astype(np.int64)
+
+    def mean(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, "H W"]:
+        total = np.bincount(target, values[inside], height * width)
+        return (total / np.maximum(count, 1)).reshape(height, width)
+
+    count = np.bincount(target, minlength=height * width)
+    back = -np.stack([mean(u), mean(v)], axis=-1)
+    variance = mean(u**2) + mean(v**2) - np.square(back).sum(-1)
+    valid = (count.reshape(height, width) > 0) & (variance <= _SAME_MOTION**2)
+    return Flow(np.where(valid[..., None], back, 0).astype(np.float32), valid)
 
 
 def cut(pair: FlowPair, corner: tuple[int, int], size: tuple[int, int]) -> FlowPair:

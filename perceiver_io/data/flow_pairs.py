@@ -31,8 +31,7 @@ class FlowDataset(Dataset):
     Attributes:
         image_size: (height, width) of the frames of a batch, in pixels.
         plain_examples: training examples, counted over all epochs and processes, of the first
-            phase. Those are cut out at random and, where the flow back is known, reversed half of
-            the time.
+            phase. Those are cut out at random and reversed half of the time.
         augmentation: settings of FlowAugmentation, for the examples after those; None: there is
             no second phase.
     """
@@ -69,7 +68,7 @@ class FlowDataset(Dataset):
             # What an example leaves out need not be transformed.
             lean = pair._replace(backward=None, occluded=None)
             return _example(self._augment(lean, self.image_size, rng))
-        if pair.backward is not None and rng.random() < 0.5:
+        if rng.random() < 0.5:
             pair = reversed_pair(pair)
         return _example(random_cut(pair, self.image_size, rng))
 
