@@ -22,11 +22,9 @@ training splits of Sintel (clean, final) and KITTI 2015, after training on AutoF
     sintel_clean, sintel_final, kitti_2012, kitti_2015, middlebury, motorcycle
                           data of `experiments.evaluate`; the model is that of `patches`
 
-The paper trains for 480 epochs of 400,000 pairs, batch 512, in a curriculum: first plain pairs,
-also reversed, then augmented ones. It does not say how long the first phase is, here a quarter;
-nor what the augmentation's numbers are, here those of RAFT (2003.12039) with rotation added.
-
-Hardware: a training step of `patches` takes 5.7 TFLOPs a pair; see README.md for time and memory.
+The paper trains for 480 epochs of 400,000 pairs in two phases: plain pairs, also reversed, then
+augmented ones. How long the first is (here a quarter) it does not say, nor the augmentation's
+numbers (here those of RAFT, 2003.12039, and rotation). Hardware: see README.md.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -160,7 +158,9 @@ def get_config(preset: str = "patches") -> ConfigDict:
         ema_decay=placeholder(float),
     )
     config.evaluation = dict(
-        splits=("validation",), batch_size=recipe["batch_size"], every=recipe["every"]
+        splits=recipe["splits"],
+        batch_size=recipe["batch_size"],
+        every=recipe["every"],
     )
     config.checkpoint = dict(
         every=recipe["every"], keep=2, best_metric="validation/epe", best_mode="min"
@@ -239,6 +239,7 @@ PAPER = dict(
     warmup_steps=0,
     every=5000,
     log_every=100,
+    splits=("validation",),
 )
 SHORT = dict(
     loss="l1",
@@ -249,6 +250,7 @@ SHORT = dict(
     warmup_steps=200,
     every=500,
     log_every=50,
+    splits=("validation",),
 )
 
 AUGMENTED = dict(augmentation=AUGMENTATION, num_workers=16)
@@ -274,8 +276,9 @@ EASY = dict(
 )
 
 
-def _measured(**data) -> tuple[dict, dict, dict]:
-    return PATCHES, dict(data, augmentation=None, num_workers=0), PAPER
+def _measured(split: str, **data) -> tuple[dict, dict, dict]:
+    data = dict(data, augmentation=None, num_workers=0)
+    return PATCHES, data, dict(PAPER, splits=(split,))
 
 
 PATCHES = _pixels("perceiver_io_flow", 3)
@@ -288,10 +291,10 @@ PRESETS = {
     "conv_light": (_conv(1024, 16), AUTOFLOW, PAPER),
     "procedural": (PATCHES, PROCEDURAL, PAPER),
     "small": (SMALL, EASY, SHORT),
-    "sintel_clean": _measured(name="sintel", root="~/sintel", rendering="clean"),
-    "sintel_final": _measured(name="sintel", root="~/sintel", rendering="final"),
-    "kitti_2012": _measured(name="kitti", root="~/kitti_2012", year=2012),
-    "kitti_2015": _measured(name="kitti", root="~/kitti_2015", year=2015),
-    "middlebury": _measured(name="middlebury", root="~/middlebury"),
-    "motorcycle": _measured(name="motorcycle"),
+    "sintel_clean": _measured("train", name="sintel", root="~/sintel", rendering="clean"),
+    "sintel_final": _measured("train", name="sintel", root="~/sintel", rendering="final"),
+    "kitti_2012": _measured("train", name="kitti", root="~/kitti_2012", year=2012),
+    "kitti_2015": _measured("train", name="kitti", root="~/kitti_2015", year=2015),
+    "middlebury": _measured("train", name="middlebury", root="~/middlebury"),
+    "motorcycle": _measured("test", name="motorcycle"),
 }

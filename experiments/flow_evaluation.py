@@ -29,8 +29,6 @@ from perceiver_io.inference.flow import TiledFlow
 from perceiver_io.tasks.flow_figures import ComparedFlow, compared_flow
 from perceiver_io.training.evaluation import Result, means
 
-# Pixels that neighbouring tiles have in common, as in the published evaluations.
-_OVERLAP = 20
 _ROWS_OF_FIGURE = 4
 # Pairs are read while the model works on those before.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
@@ -65,7 +63,7 @@ class FlowEvaluator:
         self._parts = parts
         self._tile_size = tile_size
         self._batch_size = -(-batch_size // jax.device_count())
-        self._overlap = min(_OVERLAP, min(tile_size) // 2) if overlap is None else overlap
+        self._overlap = overlap
 
     def __call__(self, params: PyTree, model_state: PyTree, split: str) -> Result:
         """Metrics and figures of one split; on all processes the same metrics.

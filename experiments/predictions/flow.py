@@ -37,8 +37,6 @@ from perceiver_io.training.logging import save_figure
 
 Frame = UInt8[np.ndarray, "H W 3"]
 
-# Pixels that neighbouring tiles have in common, as in the published evaluations.
-_OVERLAP = 20
 # The length with full saturation is this percentile: a few wild pixels do not bleach all others.
 _PERCENTILE = 99
 _ROWS_OF_FIGURE = 4
@@ -179,7 +177,7 @@ def _tiled_flow(trained: Trained, batch_size: int, overlap: int | None) -> Tiled
         trained.weights.model_state,
         tile_size=tile_size,
         batch_size=batch_size,
-        overlap=min(_OVERLAP, min(tile_size) // 2) if overlap is None else overlap,
+        overlap=overlap,
     )
 
 

@@ -16,6 +16,8 @@ from perceiver_io.errors import UserError
 from perceiver_io.inference.batches import Advance, check_positive, each_in_batches, ignore
 from perceiver_io.models.builders import Model
 
+_USUAL_OVERLAP = 20
+
 Size = tuple[int, int]
 Frame = UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W 3"]
 
@@ -50,7 +52,7 @@ class TiledFlow:
         *,
         tile_size: Size,
         batch_size: int,
-        overlap: int = 20,
+        overlap: int | None = None,
     ):
         """Compiles on the first call.
 
@@ -60,12 +62,14 @@ class TiledFlow:
             state: its state.
             tile_size: (h, w), the size of the model's frames.
             batch_size: tiles at a time; the last batch is filled up.
-            overlap: least number of pixels that neighbouring tiles have in common; the published
-                evaluations have 20.
+            overlap: least number of pixels that neighbouring tiles have in common; None: 20, as in
+                the published evaluations, or half of a smaller tile's side if that is less.
 
         Raises UserError for an overlap that is negative or as large as a tile.
         """
         check_positive(batch_size=batch_size)
+        if overlap is None:
+            overlap = min(_USUAL_OVERLAP, min(tile_size) // 2)
         if not 0 <= overlap < min(tile_size):
             raise UserError(
                 f"overlap={overlap} pixels must be at least 0 and less than the smaller side of a "
