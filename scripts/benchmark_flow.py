@@ -68,6 +68,7 @@ def input_case(config: ConfigDict) -> None:
     # From the first example on, as it is for most of the training.
     dataset = dataclasses.replace(dataset, plain_examples=0)
     source, count = dataset.source("train"), BATCHES.value * PAIRS_IN_BATCH
+    source[0]  # what is read once, such as photographs for textures
     pairs, *whole = timed(lambda: [source[index] for index in range(count)])
     sizes = ["x".join(map(str, size)) for size in (pairs[0].size, dataset.image_size)]
     print(
