@@ -1,0 +1,135 @@
+"""Methods of optical flow and their measures, for `scripts.compare_flow`."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from perceiver_io.data.flow_files import Flow
+from perceiver_io.data.flow_pair import FlowPair, cut
+from perceiver_io.tasks.task import Task
+
+METRICS = ("epe", "1px", "3px", "fl_all")
+
+# The length of flow that a set of pairs is said to reach, lest a few pixels decide.
+PERCENTILE = 99
+
+Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Compared(NamedTuple):
+    """A pair with its flow in pixels by the name of each method."""
+
+    pair: FlowPair
+    flows: dict[str, np.ndarray]
+
+
+def no_motion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Zeros."""
+    del second
+    return np.zeros((*first.shape[:2], 2), np.float32)
+
+
+def farneback(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Farneback's method (2003).
+
+    Of windows of 9 to 31 pixels and neighbourhoods of 5 and 7 these do best on the motorcycle, and
+    within 6% of the best on the validation pairs of `configs/optical_flow.py:small`.
+    """
+    return cv2.calcOpticalFlowFarneback(
+        grey(first),
+        grey(second),
+        None,
+        pyr_scale=0.5,
+        levels=5,
+        winsize=31,
+        iterations=3,
+        poly_n=7,
+        poly_sigma=1.5,
+        flags=0,
+    )
+
+
+def dense_inverse_search(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """DIS (Kroeger et al., 1603.03590), the slowest and most exact of OpenCV's presets."""
+    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return method.calc(grey(first), grey(second), None)
+
+
+def grey(frame: np.ndarray) -> np.ndarray:
+    """Luminance, all that these methods see."""
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+
+
+CLASSICAL: dict[str, Method] = {
+    "no motion": no_motion,
+    "Farneback": farneback,
+    "DIS": dense_inverse_search,
+}
+
+
+def longest(pairs: Sequence[FlowPair]) -> float:
+    """The length of flow in pixels at the percentile, over all known pixels."""
+    flow = np.concatenate([pair.flow.flow[pair.flow.valid] for pair in pairs])
+    return float(np.percentile(np.hypot(*flow.T), PERCENTILE))
+
+
+def reduced(pair: FlowPair, factor: int) -> FlowPair:
+    """A pair whose every pixel is the mean of `factor` x `factor` pixels, its flow divided by it.
+
+    Flow is the mean of the known ones, where at least half of them are. Right and bottom edges that
+    fill no pixel are cut off.
+    """
+    size = tuple(side // factor for side in pair.size)
+    pair = cut(pair, (0, 0), tuple(side * factor for side in size))
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        blocks = x.reshape(size[0], factor, size[1], factor, -1)
+        return blocks.mean((1, 3), dtype=np.float64)
+
+    share = mean(pair.flow.valid)
+    flow = mean(pair.flow.flow) / np.maximum(share, 1e-9) / factor  # 0 where it is not known
+    return FlowPair(
+        np.rint(mean(pair.first)).astype(np.uint8),
+        np.rint(mean(pair.second)).astype(np.uint8),
+        Flow(flow.astype(np.float32), share[..., 0] >= 0.5),
+        backward=None,
+        occluded=None,
+        name=f"{pair.name}, {factor} times smaller",
+    )
+
+
+def apply(methods: dict[str, Method], pairs: Sequence[FlowPair]) -> list[Compared]:
+    """The flow of each pair by each method."""
+    return [
+        Compared(pair, {name: method(*pair[:2]) for name, method in methods.items()})
+        for pair in tqdm(pairs, "pairs", leave=False)
+    ]
+
+
+def table(task: Task, compared: dict[str, list[Compared]]) -> str:
+    """For each set of pairs, a line for each method."""
+    lines = []
+    for name, pairs in compared.items():
+        lines += ["", name, f"{'':12}" + "".join(f"{metric:>9}" for metric in METRICS)]
+        for method in pairs[0].flows:
+            values = measure(task, pairs, method)
+            shown = [f"{values['epe']:9.3f}", *(f"{values[x]:9.2%}" for x in METRICS[1:])]
+            lines.append(f"{method:12}" + "".join(shown))
+    return "\n".join(lines[1:])
+
+
+def measure(task: Task, pairs: Sequence[Compared], method: str) -> dict[str, float]:
+    """The task's measures of a method, over all known pixels of all pairs."""
+    totals = defaultdict(lambda: np.zeros(2))
+    for pair, flows in pairs:
+        truth = {"flow": pair.flow.flow, "flow_valid": pair.flow.valid, "valid": np.array(True)}
+        batch = {name: array[None] for name, array in truth.items()}
+        sums = task.metrics(jnp.asarray(flows[method][None]), batch)
+        for name, sum_and_count in sums.items():
+            totals[name] += np.array(sum_and_count, np.float64)
+    return {name: total / count for name, (total, count) in totals.items() if count}

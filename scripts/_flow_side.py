@@ -1,0 +1,116 @@
+"""One form of the training step in `scripts.benchmark_flow`.
+
+python -m scripts._flow_side CONFIG.json
+"""
+
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import configuration, setup
+from perceiver_io.data.dataset import BatchSpec
+from perceiver_io.training import parallel
+from perceiver_io.training.flops import count_flops
+from perceiver_io.training.optimizers import build_optimizer, build_schedule
+from perceiver_io.training.state import TrainState, initial_state
+from perceiver_io.training.step import TrainStep
+from scripts.side_process import MATRIX_SIZE, serve
+
+# The range of the flow of the random batch, in pixels.
+LARGEST_FLOW = 50
+
+
+def plain_form(config: ConfigDict) -> ConfigDict:
+    """The same function without anything that saves time or memory."""
+    form = ConfigDict(config.to_dict())
+    form.model.attention = dict(key_chunk_size=None, fold_projections=False)
+    form.model.encoder.latent_stack.remat = False
+    form.model.decoder.query_chunk_size = None
+    return form
+
+
+class Program(NamedTuple):
+    """A compiled step, `(state, batch) -> (state, metrics)`, and the state that it starts from."""
+
+    step: Any
+    state: TrainState
+    compile_seconds: float
+    flops: int
+
+
+def main(path: str) -> None:
+    """Trains on one batch, again and again, on request."""
+    config = configuration.read(path)
+    parts = setup.build_parts(config)
+    batch = parts.strategy.place(random_batch(parts.dataset.batch_spec(config.training.batch_size)))
+    compiled, state, compile_seconds, flops = program(config, parts, batch)
+    latest = {"state": state}
+    del state  # the step takes its memory over
+    matrix = jax.random.normal(jax.random.key(0), (MATRIX_SIZE, MATRIX_SIZE))
+    product = jax.jit(jax.numpy.matmul).lower(matrix, matrix).compile()
+
+    def run() -> None:
+        latest["state"], metrics = compiled(latest["state"], batch)
+        jax.block_until_ready((latest["state"], metrics))
+
+    def multiply() -> None:
+        product(matrix, matrix).block_until_ready()
+
+    serve(
+        {"run": run, "multiply": multiply},
+        versions=f"jax {jax.__version__}",
+        parameters=sum(x.size for x in jax.tree.leaves(latest["state"].params)),
+        temporary=compiled.memory_analysis().temp_size_in_bytes,
+        compile_seconds=compile_seconds,
+        flops=flops,
+    )
+
+
+def program(config: ConfigDict, parts: setup.Parts, batch: dict[str, jax.Array]) -> Program:
+    """The training step of a config as `experiments.train` compiles it."""
+    schedule = build_schedule(config.schedule)
+    optimizer = build_optimizer(config.optimizer, schedule)
+    step = TrainStep(
+        parts.model,
+        parts.task,
+        optimizer,
+        schedule,
+        seed=config.seed,
+        accumulate=config.training.accumulate,
+        ema_decay=config.training.ema_decay,
+    )
+
+    def initialise() -> TrainState:
+        ema = config.training.ema_decay is not None
+        return initial_state(*setup.initialise(parts, config.seed), optimizer, ema=ema)
+
+    template = parts.strategy.template(jax.eval_shape(initialise))
+    start = time.perf_counter()
+    compiled = parts.strategy.compile_train(step, template).lower(template, batch).compile()
+    seconds = time.perf_counter() - start
+    flops = count_flops(step.gradients, template, batch)
+    return Program(compiled, parallel.make(initialise, template), seconds, flops)
+
+
+def random_batch(spec: BatchSpec) -> dict[str, np.ndarray]:
+    """Noise in place of frames and flow, which is known everywhere."""
+    rng = np.random.default_rng(0)
+
+    def draw(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        match dtype.name:
+            case "bool":
+                return np.ones(shape, bool)
+            case "uint8":
+                return rng.integers(0, 256, shape, np.uint8)
+            case _:
+                return rng.uniform(-LARGEST_FLOW, LARGEST_FLOW, shape).astype(dtype)
+
+    return {name: draw(*array) for name, array in spec.items()}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

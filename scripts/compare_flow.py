@@ -1,0 +1,118 @@
+"""Optical flow of a run's model beside that of classical methods, on pairs it was not trained on.
+
+    python -m scripts.compare_flow --workdir=RUN [--checkpoint=best] [--split=test] [--pairs=64]
+
+Methods: no motion at all, Farneback's polynomial expansion and dense inverse search (DIS, Kroeger
+et al., 1603.03590) as in OpenCV, and the run's model, tile by tile. The measures are those of the
+task `optical_flow`, over all pixels whose flow is known. Pairs, whole:
+
+- the first ones of a split of the run's own dataset, not augmented;
+- the motorcycle, a photographed pair of 500x741 pixels with measured flow up to 60 pixels;
+- the motorcycle reduced by the smallest whole factor with which its flow is no longer than that of
+  the pairs above, both at the 99th percentile; left out where that is 1.
+
+Prints a table, and writes `pairs.png` and `motorcycle.png` into RUN/comparison/STEP.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from experiments import configuration, setup, weights
+from perceiver_io.data.flow_pair import FlowPair
+from perceiver_io.data.motorcycle import Motorcycle
+from perceiver_io.errors import UserError
+from perceiver_io.inference.flow import TiledFlow
+from perceiver_io.models.builders import build
+from perceiver_io.tasks.task import Task
+from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.logging import save_figure
+from scripts._flow_comparison import CLASSICAL, PERCENTILE, apply, longest, reduced, table
+from scripts._flow_figure import draw
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
+SPLIT = flags.DEFINE_string("split", "test", "Of the run's dataset; none that it was trained on.")
+PAIRS = flags.DEFINE_integer("pairs", 64, "Pairs of the split; less if it has less.", lower_bound=1)
+
+ROWS_OF_FIGURE = 4
+# Pixels that neighbouring tiles have in common, as in the published evaluations.
+OVERLAP = 20
+
+
+def main() -> None:
+    """Prints the table and writes the figures."""
+    workdir = Path(WORKDIR.value).expanduser().absolute()
+    config = configuration.read_run(workdir)
+    if config.task.name != "optical_flow":
+        raise UserError(f"--workdir={workdir} is a run of {config.task.name}, not of optical flow.")
+    setup.start_jax()
+    checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
+    folder = workdir / "comparison" / checkpoint.name
+    make_workdir(folder)
+    methods = {**CLASSICAL, "this model": model_of(checkpoint)}
+    task = setup.build_task(config)
+    sets = pair_sets(config, task)
+    compared = {name: apply(methods, pairs) for name, pairs in sets.items()}
+    print(f"checkpoint {checkpoint}\n\n{table(task, compared)}\n\nfigures in {folder}")
+    own, *motorcycles = compared.values()
+    with full_disk_explained(folder):
+        save_figure(draw(own[:ROWS_OF_FIGURE]), folder, "pairs")
+        save_figure(draw([pair for pairs in motorcycles for pair in pairs]), folder, "motorcycle")
+
+
+def model_of(checkpoint: Path) -> TiledFlow:
+    """The model of a run's checkpoint."""
+    loaded = weights.load(checkpoint)
+    tile_size = tuple(loaded.model["image_size"])
+    return TiledFlow(
+        build(loaded.model),
+        loaded.params,
+        loaded.model_state,
+        tile_size=tile_size,
+        batch_size=1,
+        overlap=min(OVERLAP, min(tile_size) // 2),
+    )
+
+
+def pair_sets(config: ConfigDict, task: Task) -> dict[str, list[FlowPair]]:
+    """Pairs by what they are, those of the run's dataset first."""
+    dataset = setup.build_dataset(config, task)
+    count = min(PAIRS.value, dataset.num_examples(SPLIT.value))
+    source = dataset.source(SPLIT.value)
+    pairs = [source[index] for index in tqdm(range(count), "reading", leave=False)]
+    if not any(pair.flow.valid.any() for pair in pairs):
+        raise UserError(
+            f"The true flow of --split={SPLIT.value} is not known, so that nothing can be compared "
+            "with it: choose another split."
+        )
+    whole = motorcycle()
+    factor = math.ceil(longest([whole]) / max(longest(pairs), 1))
+    sets = {describe(f"{count} pairs of {config.data.name}, {SPLIT.value}", pairs): pairs}
+    sets[describe("motorcycle", [whole])] = [whole]
+    if factor > 1:
+        small = reduced(whole, factor)
+        sets[describe(f"motorcycle, {factor} times smaller", [small])] = [small]
+    return sets
+
+
+def motorcycle() -> FlowPair:
+    """The photographed pair."""
+    dataset = Motorcycle(image_size=(1, 1), plain_examples=0, augmentation=None, num_workers=0)
+    return dataset.source("test")[0]
+
+
+def describe(name: str, pairs: Sequence[FlowPair]) -> str:
+    """The name with the size of the first pair and the length of the flow."""
+    size = "x".join(map(str, pairs[0].size))
+    return (
+        f"{name} ({size} pixels, flow up to {longest(pairs):.1f} at the {PERCENTILE}th percentile)"
+    )
+
+
+if __name__ == "__main__":
+    setup.run(main)
