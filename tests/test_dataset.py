@@ -87,6 +87,11 @@ def test_every_epoch_has_every_example_once_in_a_new_order():
     assert all(batch["valid"].all() and batch["valid"].shape == (4,) for batch in batches)
 
 
+def test_batches_of_one():
+    batches = training_batches(10, batch_size=1)
+    assert sorted(joined(batches).tolist()) == sorted(joined(training_batches(5, batch_size=2)))
+
+
 def test_augmentation_differs_from_epoch_to_epoch_and_example_to_example():
     noise = joined(training_batches(15), "noise")
     assert len(set(noise)) == 60

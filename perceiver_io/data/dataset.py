@@ -7,9 +7,8 @@ The stream of a training run depends on the seed and nothing else: the example a
 counted over epochs, is augmented by a generator keyed by (seed, p); batch j holds the positions
 from j * batch_size on; shard i of n takes the batches i, i + n, i + 2n ... Hence the order and the
 content are the same for any number of workers, and the batches of all shards at one step, put one
-behind the other, are the batch that a single process would have seen. A position in the stream is
-one number, so that a run resumes with any number of workers, or of processes at the same global
-batch size.
+behind the other, are the batch that a single process would have seen. A position in it is one
+number: a run resumes with any number of workers, or of processes at the same global batch size.
 """
 
 import abc
@@ -33,8 +32,8 @@ _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 # How Grain puts it that somebody sent SIGTERM to a worker process.
 _ENDED_BY_SIGTERM = f"terminated unexpectedly with exit code {-signal.SIGTERM}"
 
-# Examples that a worker process prepares at once. Large batches are put together from several such
-# pieces: they come sooner, and the buffers of many workers remain small.
+# Examples that a worker process prepares at once. Large batches are put together from such pieces:
+# they come sooner, and the buffers of many workers remain small.
 _MAX_PIECE = 64
 
 
@@ -130,7 +129,9 @@ class Dataset(abc.ABC):
     def _training_batches(
         self, source: Sequence[Any], batch_size: int, seed: int
     ) -> grain.MapDataset[Batch]:
-        raw_examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+        # Endless. Grain's own repetition is one too long for it to count in batches of one.
+        repeats = 2**62 // len(source)
+        raw_examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(repeats)
 
         def collate(examples: Sequence[Example]) -> Batch:
             batch = self.collate(examples, training=True)
@@ -215,8 +216,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):
         except RuntimeError as error:
             if _ENDED_BY_SIGTERM not in str(error):
                 raise
-            # Whoever stops a job sends the signal to the workers, too. Only the training process
-            # knows after which step to stop, and needs batches until then.
+            # Whoever stops a job signals the workers, too, but the training needs batches still.
             self.close()
             pieces = self._next_pieces()
         self._position += 1
