@@ -52,7 +52,7 @@ def main() -> None:
     evaluator = build_evaluator(config, parts)
     checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
     splits = SPLIT.value or config.evaluation.splits
-    if SUBMISSION.value:
+    if SUBMISSION.value is not None:
         folder = Path(SUBMISSION.value).expanduser().absolute()
         trained = load(config, parts, checkpoint)
         count = sum(evaluator.submit(*trained, split, folder) for split in splits)

@@ -282,3 +282,15 @@ def test_memory_of_chunks_is_linear(gradient):
     assert temporary_bytes(long, None) > 12 * temporary_bytes(short, None)
     assert temporary_bytes(long, 128) < 6 * temporary_bytes(short, 128)
     assert temporary_bytes(long, 128) < temporary_bytes(long, None) / 8
+
+
+def test_heads_in_turns_drop_independently(monkeypatch):
+    queries, keys, _ = random_arrays((1, 1, 20, 40, 2, 4, 1))
+    same = [jnp.repeat(x[:, :, :1], 2, axis=2) for x in (queries, keys)]
+    values = jnp.broadcast_to(jnp.eye(40)[None, :, None], (1, 40, 2, 40))
+    monkeypatch.setattr(attention_module, "_LOGITS_AT_ONCE", 20 * 40)
+    rows = KeysValues(same[1], values)
+    dropout = Dropout(0.5, jax.random.key(0))
+    result = attend(heads_first(same[0]), rows, same_rows, scale=SCALE, dropout=dropout)
+    kept = np.asarray(result)[0] != 0
+    assert abs(np.mean(kept[:, 0] == kept[:, 1]) - 0.5) < 0.1

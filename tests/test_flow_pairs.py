@@ -91,6 +91,24 @@ def test_inverse_flow_is_not_valid_where_surfaces_cover_each_other():
     assert not inverse.flow.any()
 
 
+@pytest.mark.parametrize("scale,shift", [(1.3, 0.0), (1.0, 12.5)])
+def test_what_is_hidden_does_not_show_through(scale, shift):
+    """A square that grows, or moves by half pixels, leaves pixels that none of its own lead to."""
+    y, x = np.mgrid[:96, :128].astype(np.float32)
+    square = (abs(x - 48) < 24) & (abs(y - 48) < 24)
+    moving = np.stack([(scale - 1) * (x - 48) + shift, (scale - 1) * (y - 48)], -1)
+    flow = np.where(square[..., None], moving, 0).astype(np.float32)
+    inverse = inverse_flow(Flow(flow, np.ones((96, 128), bool)))
+    covered = (abs(x - 48 - shift) < 24 * scale - 2) & (abs(y - 48) < 24 * scale - 2)
+    expected = np.stack(
+        [(1 / scale - 1) * (x - 48 - shift) - shift, (1 / scale - 1) * (y - 48)], -1
+    )
+    error = np.linalg.norm(inverse.flow - np.where(covered[..., None], expected, 0), axis=-1)
+    inside = inverse.valid & covered
+    assert inside.sum() > 0.5 * covered.sum()
+    assert error[inside].max() < 1
+
+
 def test_inverse_flow_is_close_to_the_exact_one():
     errors, known, size = [], 0, 0
     for pair in pairs(EASY):
@@ -130,6 +148,14 @@ def test_batches_are_as_promised():
     promised = {name: (shape, dtype) for name, (shape, dtype) in dataset.batch_spec(4).items()}
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == promised
     np.testing.assert_array_equal(batch["frames"][1, 0], moved(1).first[2:8, 3:11])
+
+
+def test_evaluation_continues_pairs_that_are_too_small():
+    dataset = Moved(num_workers=0, image_size=(12, 8), plain_examples=0, augmentation=None)
+    batch = next(iter(dataset.load("train", batch_size=2, training=False, seed=0, shard=(0, 1))))
+    assert batch["flow_valid"][:, :10].all() and not batch["flow_valid"][:, 10:].any()
+    np.testing.assert_array_equal(batch["frames"][0, 0, :10], moved(0).first[:, 3:11])
+    np.testing.assert_array_equal(batch["frames"][0, 0, 11], moved(0).first[9, 3:11])
 
 
 def test_wrong_settings_are_found_at_once():

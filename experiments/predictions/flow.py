@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -40,6 +41,8 @@ Frame = UInt8[np.ndarray, "H W 3"]
 # The length with full saturation is this percentile: a few wild pixels do not bleach all others.
 _PERCENTILE = 99
 _ROWS_OF_FIGURE = 4
+# What is written for a frame of a film.
+_OWN_FILE = re.compile(r"\d{5,}(\.flo|\.png|_kitti\.png)")
 
 
 class _Format(NamedTuple):
@@ -130,8 +133,9 @@ def _pair(paths: list[Path], output: Path, name: str) -> _Frames:
 def _film(path: Path, folder: Path) -> _Frames:
     film = read_frames(path)
     create_folder(str(folder))
-    for old in folder.glob("[0-9]*.*"):  # of another film, which may have been longer
-        old.unlink()
+    for old in folder.iterdir():  # of another film, which may have been longer
+        if _OWN_FILE.fullmatch(old.name):
+            old.unlink()
     return _Frames(
         lambda: read_frames(path).frames,
         film.length,

@@ -3,14 +3,15 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from perceiver_io.data.flow_files import Flow
 from perceiver_io.errors import UserError
 
 # Flows that lead to one pixel are of one surface if their standard deviation is at most this many
-# pixels.
+# pixels; below this weight, too little leads to a pixel to tell.
 _SAME_MOTION = 0.5
+_LEAST_WEIGHT = 0.1
 
 
 class FlowPair(NamedTuple):
@@ -48,25 +49,28 @@ def reversed_pair(pair: FlowPair) -> FlowPair:
 def inverse_flow(flow: Flow) -> Flow:
     """The flow back, as far as it follows from the flow forth: dense where surfaces stay in sight.
 
-    Each pixel's flow, negated, is that of the pixel that it leads to; the mean counts where several
-    lead to one. Not valid are pixels that none leads to, as where something new comes into sight,
-    and those to which flows lead that differ, as where one surface hides another.
+    Each pixel's flow, negated, is that of the four pixels around the place that it leads to, where
+    the mean counts, weighted by how near they are. Not valid are pixels that none leads to, as
+    where something new comes into sight, and those to which flows lead that differ, as where one
+    surface hides another.
     """
     height, width = flow.valid.shape
     row, column = np.nonzero(flow.valid)
     u, v = flow.flow[row, column].astype(float).T
-    x, y = np.rint(column + u), np.rint(row + v)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    target = (y * width + x)[inside].astype(np.int64)
-
-    def mean(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, "H W"]:
-        total = np.bincount(target, values[inside], height * width)
-        return (total / np.maximum(count, 1)).reshape(height, width)
-
-    count = np.bincount(target, minlength=height * width)
-    back = -np.stack([mean(u), mean(v)], axis=-1)
-    variance = mean(u**2) + mean(v**2) - np.square(back).sum(-1)
-    valid = (count.reshape(height, width) > 0) & (variance <= _SAME_MOTION**2)
+    left, top = np.floor(column + u), np.floor(row + v)
+    right_share, lower_share = column + u - left, row + v - top
+    sums = np.zeros((4, height * width))
+    for down, right in np.ndindex(2, 2):
+        x, y = left + right, top + down
+        weight = abs(1 - right - right_share) * abs(1 - down - lower_share)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (weight > 0)
+        target = (y * width + x)[inside].astype(np.int64)
+        for total, value in zip(sums, (np.ones_like(u), u, v, u**2 + v**2), strict=True):
+            total += np.bincount(target, (weight * value)[inside], height * width)
+    _, u, v, square = sums / np.maximum(sums[0], 1e-9)
+    is_same = square - u**2 - v**2 <= _SAME_MOTION**2
+    valid = ((sums[0] > _LEAST_WEIGHT) & is_same).reshape(height, width)
+    back = -np.stack([u, v], axis=-1).reshape(height, width, 2)
     return Flow(np.where(valid[..., None], back, 0).astype(np.float32), valid)
 
 
@@ -94,6 +98,19 @@ def cut(pair: FlowPair, corner: tuple[int, int], size: tuple[int, int]) -> FlowP
         backward=flow_part(pair.backward),
         occluded=None if pair.occluded is None else pair.occluded[part],
     )
+
+
+def padded(pair: FlowPair, size: tuple[int, int]) -> FlowPair:
+    """A pair of at least `size` = (height, width), below and to the right continued by its edge.
+
+    There, flow is not valid; flow back and occlusion are left out.
+    """
+    missing = [(0, max(side - whole, 0)) for whole, side in zip(pair.size, size, strict=True)]
+    if not np.any(missing):
+        return pair
+    first, second = (np.pad(x, [*missing, (0, 0)], "edge") for x in (pair.first, pair.second))
+    flow = Flow(np.pad(pair.flow.flow, [*missing, (0, 0)]), np.pad(pair.flow.valid, missing))
+    return FlowPair(first, second, flow, None, None, pair.name)
 
 
 def random_cut(pair: FlowPair, size: tuple[int, int], rng: np.random.Generator) -> FlowPair:

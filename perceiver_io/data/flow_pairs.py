@@ -17,7 +17,7 @@ import numpy as np
 from perceiver_io.construct import construct
 from perceiver_io.data.dataset import Batch, BatchSpec, Dataset, Example
 from perceiver_io.data.flow_augmentation import FlowAugmentation
-from perceiver_io.data.flow_pair import FlowPair, cut, random_cut, reversed_pair
+from perceiver_io.data.flow_pair import FlowPair, cut, padded, random_cut, reversed_pair
 from perceiver_io.errors import UserError
 
 
@@ -73,11 +73,12 @@ class FlowDataset(Dataset):
         return _example(random_cut(pair, self.image_size, rng))
 
     def evaluation_example(self, raw: FlowPair) -> Example:
-        """The middle of a pair. Raises UserError for a pair smaller than `image_size`."""
+        """The middle of a pair; smaller pairs are continued, with flow that is not valid."""
+        pair = padded(raw, self.image_size)
         top, left = (
-            (whole - side) // 2 for whole, side in zip(raw.size, self.image_size, strict=True)
+            (whole - side) // 2 for whole, side in zip(pair.size, self.image_size, strict=True)
         )
-        return _example(cut(raw, (top, left), self.image_size))
+        return _example(cut(pair, (top, left), self.image_size))
 
     def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
         """Examples one behind the other."""

@@ -27,7 +27,7 @@ class ProceduralFlow(FlowDataset):
     """Pairs of frames of random scenes, with dense flow both ways and occlusions.
 
     Pair i of a split is drawn by a generator keyed by the split and i: it is the same in every run,
-    and no scene or photograph is in two splits.
+    whatever its seed, which decides the order only; no scene or photograph is in two splits.
 
     Attributes:
         frame_size: (height, width) of the frames before cropping, in pixels.

@@ -170,8 +170,8 @@ def chunked_attention(
         index, chunk = numbered_chunk
         part_source, mask = restore(chunk)
         chunk_dropout = dropout and dropout._replace(rng=jax.random.fold_in(dropout.rng, index))
-        add = functools.partial(_add_keys, scale=scale, key_mask=mask, dropout=chunk_dropout)
-        return _in_turns(turns, add, sums, queries, keys_values(part_source)), None
+        add = functools.partial(_add_keys, scale=scale, key_mask=mask)
+        return _in_turns(turns, add, sums, queries, keys_values(part_source), chunk_dropout), None
 
     sums, _ = jax.lax.scan(add_chunk, sums, (jnp.arange(-(-rows // size)), chunks))
     denominator = jnp.where(sums.denominator == 0, 1, sums.denominator)
@@ -202,7 +202,7 @@ def _initial_sums(queries, chunk, keys_values) -> _RunningSums:
 
 
 def _add_keys(
-    sums: _RunningSums, queries, part: Attendable, *, scale, key_mask, dropout
+    sums: _RunningSums, queries, part: Attendable, dropout: Dropout | None, *, scale, key_mask
 ) -> _RunningSums:
     logits = _logits(queries, part, scale, key_mask)
     # The result does not depend on the maximum, so no gradient flows through it.
@@ -234,23 +234,27 @@ def _takes_turns(queries, source, keys_values) -> bool:
     return _num_turns(logits.shape) > 1
 
 
-def _in_turns(turns: int, add: Callable, sums: _RunningSums, queries, part) -> _RunningSums:
-    """add(sums, queries, part), for as many groups of heads one after the other.
+def _in_turns(
+    turns: int, add: Callable, sums: _RunningSums, queries, part, dropout: Dropout | None
+) -> _RunningSums:
+    """add(sums, queries, part, dropout), for as many groups of heads one after the other.
 
     As each group's gradient needs its own logits only, they are made again group by group.
     """
     if turns == 1:
-        return add(sums, queries, part)
+        return add(sums, queries, part, dropout)
 
     def split(x):
         return jnp.moveaxis(x.reshape(len(x), turns, -1, *x.shape[2:]), 1, 0)
 
     @jax.checkpoint
-    def add_group(group):
-        return add(*group)
+    def add_group(numbered_group):
+        index, group = numbered_group
+        own = dropout and dropout._replace(rng=jax.random.fold_in(dropout.rng, index))
+        return add(*group, own)
 
     groups = jax.tree.map(split, (sums, queries, part.heads_first()))
-    added = jax.lax.map(add_group, groups)
+    added = jax.lax.map(add_group, (jnp.arange(turns), groups))
     return jax.tree.map(lambda x, whole: jnp.moveaxis(x, 0, 1).reshape(whole.shape), added, sums)
 
 

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 
 from perceiver_io.models.keys_values import KeysValues, batched_product
 
+_FEW_ROWS = 16
+
 
 class GridPositions(NamedTuple):
     """Positions of a grid, rows[i] + columns[j] at place (i, j), places in array order.
@@ -78,8 +80,11 @@ class GridRows(NamedTuple):
         small = batched_product(jnp.swapaxes(self.own, 1, 2), weights.astype(self.dtype))
         by_place = weights.reshape(len(weights), *self.inverse.shape[1:], -1)
         by_place *= self.inverse[..., None].astype(jnp.float32)
-        # The rows of a chunk are few. Their sum written out takes a CPU a fortieth of `sum`'s time.
-        of_columns = sum(by_place[:, row] for row in range(by_place.shape[1]))
+        # The rows of a chunk are few. Their sum written out takes a CPU a fortieth of `sum`'s time,
+        # but its gradient memory for each of them.
+        rows = by_place.shape[1]
+        few = rows <= _FEW_ROWS
+        of_columns = sum(by_place[:, row] for row in range(rows)) if few else by_place.sum(axis=1)
         dense = jnp.swapaxes(self.basis, 1, 2).astype(jnp.float32) @ small
         return jnp.concatenate([dense, of_columns], axis=1)[:, None]
 

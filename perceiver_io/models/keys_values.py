@@ -39,7 +39,10 @@ class HeadsFirst(NamedTuple):
 
 
 class KeysValues(NamedTuple):
-    """Keys and values in rows. `key_bias` is added to a key's logit for every query."""
+    """Keys and values in rows.
+
+    `key_bias`, of one-head attention only, is added to a key's logit for every query.
+    """
 
     keys: Float[Array, "B M H K"]
     values: Float[Array, "B M H V"]

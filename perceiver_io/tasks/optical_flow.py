@@ -44,7 +44,7 @@ def l1(error: Field) -> PerPixel:
 
 
 def robust(error: Field) -> PerPixel:
-    """(L1 + 0.01)^0.4, which gives large errors less weight (Sun et al., PWC-Net, 1709.02371)."""
+    """(L1 + 0.01)^0.4, as of PWC-Net (1709.02371), whose unit is the pixel, for fewer outliers."""
     return (l1(error) + 0.01) ** 0.4
 
 

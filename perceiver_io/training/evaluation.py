@@ -52,7 +52,8 @@ class Evaluator:
         pictures = {}
         for batch in self._batches(split):
             one = self._step(params, model_state, self._strategy.place(batch))
-            if not pictures:
+            # Of several processes, some may have a first batch of padding only.
+            if not pictures and batch["valid"].any():
                 outputs = self._strategy.fetch_rows(one.outputs)
                 pictures["examples"] = self._task.figure(outputs, batch, self._dataset)
             for name, sum_and_count in self._strategy.fetch(one.metrics).items():
