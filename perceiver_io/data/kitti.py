@@ -54,9 +54,8 @@ class Kitti(FlowFolder):
     """KITTI flow: 194 and 195 pairs in 2012, 200 and 200 in 2015, to train with flow and to test.
 
     Frames have about 375x1242 pixels, not all the same size, and are grey where 2012 lacks the
-    folder colored_0. Flow is known where the laser
-    measured; of those pixels, `occluded` are the ones without a counterpart inside the second
-    frame. The flow of test pairs is nowhere known.
+    folder colored_0. Flow is known where the laser measured; of those pixels, `occluded` are the
+    ones without a counterpart inside the second frame. The flow of test pairs is nowhere known.
 
     Attributes:
         year: of the benchmark.
