@@ -37,6 +37,16 @@ def all_experiments():
     ]
 
 
+def distinct_experiments():
+    """Those whose model or optimizer differ when they are shrunk."""
+    distinct = {}
+    for name, preset in all_experiments():
+        config = shrink(load(name, preset))
+        key = config.model.to_json(), config.task.to_json(), config.optimizer.to_json()
+        distinct.setdefault(key, (name, preset))
+    return list(distinct.values())
+
+
 def presets(name):
     module = importlib.import_module(f"configs.{name}")
     if inspect.signature(module.get_config).parameters:

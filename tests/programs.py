@@ -28,9 +28,10 @@ def environment(cache, num_devices):
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    """Compiled programs, for all tests of all processes."""
+    return tmp_path_factory.getbasetemp().parent / "cache"
 
 
 @pytest.fixture

@@ -39,13 +39,12 @@ PAPER_PARAMETERS = {
 }
 
 
-every_experiment = pytest.mark.parametrize(
-    "name,preset",
-    [
-        pytest.param(name, preset, id=f"{name}:{preset}" if preset else name)
-        for name, preset in experiments.all_experiments()
-    ],
-)
+def parametrized(cases):
+    ids = [f"{name}:{preset}" if preset else name for name, preset in cases]
+    return pytest.mark.parametrize("name,preset", cases, ids=ids)
+
+
+every_experiment = parametrized(experiments.all_experiments())
 
 
 def abstract_batch(dataset, batch_size):
@@ -103,7 +102,7 @@ def check_parameters(preset, count):
 
 
 @pytest.mark.slow
-@every_experiment
+@parametrized(experiments.distinct_experiments())
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     config = configuration.overridden(experiments.shrink(config), [])

@@ -1,6 +1,7 @@
 """Training of optical flow from the command line, on procedural pairs, shrunk to a few steps."""
 
 import json
+import os
 import signal
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_a_killed_run_resumes_to_the_bit_in_both_phases(tmp_path, start):
     finish(start(training(whole)))
     process = start(training(killed))
     wait_for_checkpoint(killed, 2, process)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)  # The data workers, too, which hold its output open.
     process.communicate()
     finish(start(training(killed, "--config.data.num_workers=0")))
     expected = arrays(whole, 8)
