@@ -17,8 +17,7 @@ from experiments import setup
 from perceiver_io.models.builders import build
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
-from perceiver_io.training.optimizers import build_optimizer, build_schedule
-from perceiver_io.training.state import TrainState, initial_state
+from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
@@ -101,22 +100,7 @@ def _memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
 
 def _training(config: ConfigDict, parts: setup.Parts) -> tuple[TrainStep, TrainState]:
     """The training step and the shapes of its state."""
-    schedule = build_schedule(config.schedule)
-    optimizer = build_optimizer(config.optimizer, schedule)
-    step = TrainStep(
-        parts.model,
-        parts.task,
-        optimizer,
-        schedule,
-        seed=config.seed,
-        accumulate=config.training.accumulate,
-        ema_decay=config.training.ema_decay,
-    )
-
-    def initialise() -> TrainState:
-        ema = config.training.ema_decay is not None
-        return initial_state(*setup.initialise(parts, config.seed), optimizer, ema=ema)
-
+    step, initialise = setup.training_step(config, parts)
     return step, jax.eval_shape(initialise)
 
 

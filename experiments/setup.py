@@ -23,8 +23,10 @@ from perceiver_io.models.builders import Model, build
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.task import Task
 from perceiver_io.training import distributed
+from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.parallel import STRATEGIES, Strategy, local_batch_size
-from perceiver_io.training.step import Evaluation, EvaluationStep
+from perceiver_io.training.state import TrainState, initial_state
+from perceiver_io.training.step import Evaluation, EvaluationStep, TrainStep
 
 _DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
 
@@ -126,6 +128,27 @@ def initialise(parts: Parts, seed: int) -> tuple[PyTree, PyTree]:
     """New parameters and model state, to be called under `jit` or `eval_shape`."""
     inputs = parts.task.model_inputs(_zeros(parts.dataset))
     return parts.model.init(jax.random.key(seed), **inputs)
+
+
+def training_step(config: ConfigDict, parts: Parts) -> tuple[TrainStep, Callable[[], TrainState]]:
+    """The training step, and what makes its first state, to be called as `initialise`."""
+    schedule = build_schedule(config.schedule)
+    optimizer = build_optimizer(config.optimizer, schedule)
+    step = TrainStep(
+        parts.model,
+        parts.task,
+        optimizer,
+        schedule,
+        seed=config.seed,
+        accumulate=config.training.accumulate,
+        ema_decay=config.training.ema_decay,
+    )
+
+    def initialise_state() -> TrainState:
+        ema = config.training.ema_decay is not None
+        return initial_state(*initialise(parts, config.seed), optimizer, ema=ema)
+
+    return step, initialise_state
 
 
 def _zeros(dataset: Dataset) -> dict[str, jax.Array]:

@@ -11,6 +11,7 @@ it on each one with --coordinator_address, --num_processes and --process_id, or 
 import contextlib
 import functools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -27,10 +28,9 @@ from perceiver_io.training.evaluation import Evaluator
 from perceiver_io.training.interruption import Interruption
 from perceiver_io.training.logging import say
 from perceiver_io.training.monitor import Monitor, NotFiniteError
-from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.profiling import Profiler
 from perceiver_io.training.state import TrainState, initial_state
-from perceiver_io.training.step import EvaluationStep, TrainStep
+from perceiver_io.training.step import EvaluationStep
 from perceiver_io.training.warm_start import load_weights
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
@@ -64,24 +64,15 @@ class Run:
         self.config = config
         self.parts = parts = setup.build_parts(config)
         setup.check_training(config, parts)
-        schedule = build_schedule(config.schedule)
-        self.optimizer = build_optimizer(config.optimizer, schedule)
+        step, initialise = setup.training_step(config, parts)
+        self.optimizer = step.optimizer
         self.checkpoints = construct(
             Checkpoints, {"workdir": workdir, **config.checkpoint}, "config.checkpoint"
         )
         self.iterator = setup.training_iterator(config, parts.dataset)
         self.start = self.checkpoints.latest_step() or 0
-        self.state = self.initial_state(workdir)
+        self.state = self.initial_state(workdir, initialise)
         self.folder = logging.open_run_folder(workdir, config.to_json(indent=2), self.start)
-        step = TrainStep(
-            parts.model,
-            parts.task,
-            self.optimizer,
-            schedule,
-            seed=config.seed,
-            accumulate=config.training.accumulate,
-            ema_decay=config.training.ema_decay,
-        )
         self.step = parts.strategy.compile_train(step, self.state)
         self.evaluator = Evaluator(
             EvaluationStep(parts.model, parts.task),
@@ -92,15 +83,9 @@ class Run:
         self.monitor = Monitor(parts.strategy.fetch)
         self.profiler = Profiler(workdir / "profile", *map(int, PROFILE.value))
 
-    def initial_state(self, workdir: Path) -> TrainState:
+    def initial_state(self, workdir: Path, initialise: Callable[[], TrainState]) -> TrainState:
         """The latest checkpoint's state, or a new one, or a new one with another run's weights."""
         strategy, config = self.parts.strategy, self.config
-
-        def initialise() -> TrainState:
-            params, model_state = setup.initialise(self.parts, config.seed)
-            ema = config.training.ema_decay is not None
-            return initial_state(params, model_state, self.optimizer, ema=ema)
-
         template = strategy.template(jax.eval_shape(initialise))
         needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
         check_space(workdir, needed, shutil.disk_usage(workdir).free)

@@ -15,9 +15,7 @@ from experiments import configuration, setup
 from perceiver_io.data.dataset import BatchSpec
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
-from perceiver_io.training.optimizers import build_optimizer, build_schedule
-from perceiver_io.training.state import TrainState, initial_state
-from perceiver_io.training.step import TrainStep
+from perceiver_io.training.state import TrainState
 from scripts.side_process import MATRIX_SIZE, serve
 
 # The range of the flow of the random batch, in pixels.
@@ -72,22 +70,7 @@ def main(path: str) -> None:
 
 def program(config: ConfigDict, parts: setup.Parts, batch: dict[str, jax.Array]) -> Program:
     """The training step of a config as `experiments.train` compiles it."""
-    schedule = build_schedule(config.schedule)
-    optimizer = build_optimizer(config.optimizer, schedule)
-    step = TrainStep(
-        parts.model,
-        parts.task,
-        optimizer,
-        schedule,
-        seed=config.seed,
-        accumulate=config.training.accumulate,
-        ema_decay=config.training.ema_decay,
-    )
-
-    def initialise() -> TrainState:
-        ema = config.training.ema_decay is not None
-        return initial_state(*setup.initialise(parts, config.seed), optimizer, ema=ema)
-
+    step, initialise = setup.training_step(config, parts)
     template = parts.strategy.template(jax.eval_shape(initialise))
     start = time.perf_counter()
     compiled = parts.strategy.compile_train(step, template).lower(template, batch).compile()

@@ -156,19 +156,19 @@ class SeparateFrames(hk.Module):
         return conv(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:-1], self._channels)
 
 
+@dataclass(frozen=True)
 class StackedFrames:
     """Frames of a pair stacked by their channels, and then through a stem of images.
 
     stem: maps [B, H, W, C] to [B, h, w, F].
     """
 
-    def __init__(self, stem: Callable[[Array, bool], Array]):
-        self._stem = stem
+    stem: Callable[[Array, bool], Array]
 
     def __call__(self, x: Float[Array, "B T H W C"], is_training: bool) -> Float[Array, "B h w F"]:
         """[B, T, H, W, C] -> the stem's features."""
         stacked = jnp.moveaxis(x, 1, 3)
-        return self._stem(stacked.reshape(*stacked.shape[:3], -1), is_training)
+        return self.stem(stacked.reshape(*stacked.shape[:3], -1), is_training)
 
 
 def concatenate_positions(features: Array, positions: Array | GridPositions) -> Tokens:
