@@ -114,8 +114,9 @@ def load(config: ConfigDict, parts: setup.Parts, checkpoint: Path) -> tuple[PyTr
 
 
 def dataset_name(config: ConfigDict) -> str:
-    """With what tells the parts of Sintel and of KITTI from each other."""
-    return "_".join(str(config.data[k]) for k in ("name", "rendering", "year") if k in config.data)
+    """With what tells the parts of Sintel and of KITTI, and tilings, from each other."""
+    parts = [str(config.data[k]) for k in ("name", "rendering", "year") if k in config.data]
+    return "_".join(parts if OVERLAP.value is None else [*parts, f"overlap{OVERLAP.value}"])
 
 
 def report(checkpoint: Path, summary: dict[str, Any], text: str) -> None:

@@ -72,7 +72,7 @@ class FlowEvaluator:
         are more, those with the largest error. Raises UserError on an unknown split, and on one
         whose flow is not known.
         """
-        self._check_truth(split, wanted=True)
+        self._parts.dataset.check_labelled(split)
         measure = jax.jit(self._parts.task.metrics)
         totals = defaultdict(lambda: np.zeros(2))
         examples, ranked = [], []
@@ -96,29 +96,21 @@ class FlowEvaluator:
         no benchmark with a server.
         """
         write = _writer(self._parts.dataset, folder)
-        self._check_truth(split, wanted=False)
+        self._check_unlabelled(split)
         for one in self._predicted(params, model_state, split):
             if not one.is_repeated:
                 write(one.pair.name, one.flow)
         return self._parts.dataset.num_examples(split)
 
-    def _check_truth(self, split: str, *, wanted: bool) -> None:
+    def _check_unlabelled(self, split: str) -> None:
         dataset = self._parts.dataset
         dataset.num_examples(split)
-        is_known = bool(dataset.source(split)[0].flow.valid.any())
-        if is_known == wanted:
-            return
-        what = f"the split {split!r} of {type(dataset).__name__}"
-        if wanted:
+        if split not in dataset.unlabelled_splits:
             raise UserError(
-                f"The true flow of {what} is not published, so that nothing can be measured. "
-                "Choose another --split; or, of Sintel and KITTI, write what their servers "
-                "measure by --submission=DIR."
+                f"--submission is for pairs whose true flow only the benchmark's server has, but "
+                f"that of the split {split!r} of {type(dataset).__name__} is known. Choose "
+                "--split=test, or measure here, without --submission."
             )
-        raise UserError(
-            f"--submission is for pairs whose true flow only the benchmark's server has, but that "
-            f"of {what} is known. Choose --split=test, or measure here, without --submission."
-        )
 
     def _predicted(self, params: PyTree, model_state: PyTree, split: str) -> Iterator[Predicted]:
         """This process's pairs, as many as every process has."""

@@ -159,13 +159,13 @@ def _zeros(dataset: Dataset) -> dict[str, jax.Array]:
 def check_training(config: ConfigDict, parts: Parts) -> None:
     """Finds at the start what would stop the run or spoil it later.
 
-    Raises UserError about a model and data that do not agree, a split to evaluate that is unknown
-    or empty, and a best metric that no evaluation will give.
+    Raises UserError about a model and data that do not agree, a split that is unknown, empty or
+    without published truth, and a best metric that no evaluation will give.
     """
     schema.check_agreement(config)
     splits, best = config.evaluation.splits, config.checkpoint.best_metric
-    for split in splits:
-        parts.dataset.num_examples(split)
+    for split in (config.training.split, *splits):
+        parts.dataset.check_labelled(split)
     found = [f"{split}/{name}" for split in splits for name in _metric_names(parts, config.seed)]
     if best is not None and best not in found:
         raise UserError(

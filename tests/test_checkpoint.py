@@ -93,9 +93,15 @@ def test_due_at_the_interval_and_when_best(tmp_path):
     assert not opened(tmp_path, every=10).due(12, {"validation/top_1": 0.5})
 
 
-def test_a_best_metric_that_does_not_exist(tmp_path):
-    with pytest.raises(UserError, match=r"'validation/top_1', but the evaluation gives test/loss"):
-        opened(tmp_path).due(11, {"test/loss": 1.0})
+def test_an_evaluation_without_the_best_metric_is_never_the_best(tmp_path, capsys):
+    checkpoints = opened(tmp_path)
+    save_all(checkpoints, {11: 0.1})
+    checkpoints = opened(tmp_path)
+    assert not checkpoints.due(12, {"validation/loss": 1.0})
+    assert "no validation/top_1 in the evaluation of step 12" in capsys.readouterr().out
+    checkpoints.save(small_state(12), iterator(), {"validation/loss": 1.0})
+    checkpoints.close()
+    assert opened(tmp_path).best_step() == 11
 
 
 STRATEGIES = {"mesh": lambda: Mesh(fsdp=1), "fsdp": lambda: Mesh(fsdp=4), "pmap": Pmap}

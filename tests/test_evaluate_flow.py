@@ -229,7 +229,7 @@ def test_a_submission(tmp_path, trained, build_dataset, files):
 
 @pytest.mark.parametrize("build_dataset", [layouts.sintel, layouts.kitti, layouts.middlebury])
 def test_truth_that_is_not_published(tmp_path, build_dataset):
-    message = "true flow of the split 'test' of .* is not published.*--submission=DIR"
+    message = "truth of the split 'test' of .* is not published.*of train.*--submission=DIR"
     with pytest.raises(UserError, match=message):
         evaluator(build_dataset(tmp_path), STILL)({}, {}, "test")
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import configuration, schema, setup
+from perceiver_io.data.digits import Digits
 from perceiver_io.errors import UserError
 from perceiver_io.training.optimizers import build_schedule
 
@@ -132,6 +133,16 @@ def test_evaluations_that_cannot_be_made(overrides, message):
         configuration.read("configs/quickstart.py"), [f"--config.{o}" for o in overrides]
     )
     with pytest.raises(UserError, match=message):
+        setup.check_training(config, setup.build_parts(config))
+
+
+@pytest.mark.parametrize("override", ["evaluation.splits=('test',)", "training.split=test"])
+def test_splits_whose_truth_is_not_published(monkeypatch, override):
+    monkeypatch.setattr(Digits, "unlabelled_splits", ("test",))
+    config = configuration.overridden(
+        configuration.read("configs/quickstart.py"), [f"--config.{override}"]
+    )
+    with pytest.raises(UserError, match=r"'test' of Digits is not published.*train, validation"):
         setup.check_training(config, setup.build_parts(config))
 
 

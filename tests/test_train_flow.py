@@ -1,8 +1,6 @@
 """Training of optical flow from the command line, on procedural pairs, shrunk to a few steps."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -67,8 +65,8 @@ def test_a_killed_run_resumes_to_the_bit_in_both_phases(tmp_path, start):
     finish(start(training(whole)))
     process = start(training(killed))
     wait_for_checkpoint(killed, 2, process)
-    os.killpg(process.pid, signal.SIGKILL)  # The data workers, too, which hold its output open.
-    process.communicate()
+    process.kill()
+    process.communicate(timeout=60)  # The data workers hold its output open until they end, too.
     finish(start(training(killed, "--config.data.num_workers=0")))
     expected = arrays(whole, 8)
     assert any(np.abs(value).max() > 0 for name, value in expected.items() if "output/w" in name)

@@ -21,7 +21,7 @@ from experiments.predictions.common import (
     existing,
     unique_names,
 )
-from perceiver_io.data.flow_colors import flow_colors
+from perceiver_io.data.flow_colors import SATURATION_PERCENTILE, flow_colors
 from perceiver_io.data.flow_files import (
     UNKNOWN_FLOW,
     Flow,
@@ -38,8 +38,6 @@ from perceiver_io.training.logging import save_figure
 
 Frame = UInt8[np.ndarray, "H W 3"]
 
-# The length with full saturation is this percentile: a few wild pixels do not bleach all others.
-_PERCENTILE = 99
 _ROWS_OF_FIGURE = 4
 # What is written for a frame of a film.
 _OWN_FILE = re.compile(r"\d{5,}(\.flo|\.png|_kitti\.png)")
@@ -158,7 +156,7 @@ def _write_flow(tiled: TiledFlow, frames: _Frames, file_format: _Format) -> _Mea
             file_format.write(paths[-1], Flow(flow, np.ones(size, bool)))
             length = np.hypot(flow[..., 0], flow[..., 1])
             means.append(float(length.mean()))
-            lengths.append(float(np.percentile(length, _PERCENTILE)))
+            lengths.append(float(np.percentile(length, SATURATION_PERCENTILE)))
     if not paths:
         raise UserError("There is one frame only, but flow goes from one frame to the next.")
     return _Measured(paths, size, float(np.mean(means)), max(lengths))
@@ -213,7 +211,7 @@ def _prediction(measured: _Measured, figure: Path, film: Path | None) -> Predict
     shown = files[0] if len(files) == 1 else f"{files[0]} ... {measured.paths[-1].name}"
     lines = [
         f"flow of {height}x{width} pixels: {measured.mean_length:.2f} pixels on average, "
-        f"{measured.max_length:.2f} at the {_PERCENTILE}th percentile",
+        f"{measured.max_length:.2f} at the {SATURATION_PERCENTILE}th percentile",
         f"  {shown}, and colours in .png beside",
         f"  {figure}",
     ]

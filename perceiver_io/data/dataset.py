@@ -13,24 +13,18 @@ number: a run resumes with any number of workers, or of processes at the same gl
 
 import abc
 import dataclasses
-import signal
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import grain
 import numpy as np
 
+from perceiver_io.construct import listing
+from perceiver_io.data.batch_stream import Batch, BatchStream
 from perceiver_io.errors import UserError
 
 Example = dict[str, np.ndarray]
-Batch = dict[str, np.ndarray]
 BatchSpec = dict[str, tuple[tuple[int, ...], np.dtype]]
-
-# Elements are many examples each, so that a deep buffer would only cost memory.
-_READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-
-# How Grain puts it that somebody sent SIGTERM to a worker process.
-_ENDED_BY_SIGTERM = f"terminated unexpectedly with exit code {-signal.SIGTERM}"
 
 # Examples that a worker process prepares at once. Large batches are put together from such pieces:
 # they come sooner, and the buffers of many workers remain small.
@@ -46,12 +40,14 @@ class Dataset(abc.ABC):
 
     Attributes:
         splits: names that `load` accepts.
+        unlabelled_splits: those of them whose truth is not published, for benchmarks' servers.
         num_workers: processes that prepare batches beside the training process; 0 uses one thread
             of the training process itself. Worker processes need absl's flags to be parsed, as in
             any program started by `absl.app.run`.
     """
 
     splits: ClassVar[tuple[str, ...]]
+    unlabelled_splits: ClassVar[tuple[str, ...]] = ()
     num_workers: int
 
     @abc.abstractmethod
@@ -81,6 +77,18 @@ class Dataset(abc.ABC):
     def num_examples(self, split: str) -> int:
         """Size of the split over all shards. Raises UserError on an unknown split."""
         return len(self._checked_source(split))
+
+    def check_labelled(self, split: str) -> None:
+        """Raises UserError on a split that is unknown or empty, or whose truth is not published."""
+        self.num_examples(split)
+        if split in self.unlabelled_splits:
+            labelled = [name for name in self.splits if name not in self.unlabelled_splits]
+            raise UserError(
+                f"The truth of the split {split!r} of {type(self).__name__} is not published, so "
+                "that nothing can be learned or measured there: choose one of "
+                f"{listing(labelled)}. What servers of benchmarks measure is written by "
+                "`experiments.evaluate --submission=DIR`."
+            )
 
     def load(
         self, split: str, *, batch_size: int, training: bool, seed: int, shard: tuple[int, int]
@@ -159,120 +167,6 @@ class Dataset(abc.ABC):
             lambda _: {name: np.zeros(*array) for name, array in spec.items()}
         )
         return grain.MapDataset.concatenate([batches, padding])
-
-
-class BatchStream(grain.IterDataset[Batch]):
-    """One shard's batches, prepared ahead in order, by worker processes or by a thread.
-
-    Args:
-        pieces: parts of equal size of the batches of all shards.
-        pieces_per_batch: how many of them make a batch of one shard.
-        batch_size: examples that the shards serve together at a time.
-        shard: (index of the shard, number of shards).
-        num_workers: number of worker processes; 0 uses a thread.
-    """
-
-    def __init__(
-        self,
-        pieces: grain.MapDataset[Batch],
-        *,
-        pieces_per_batch: int,
-        batch_size: int,
-        shard: tuple[int, int],
-        num_workers: int,
-    ) -> None:
-        super().__init__()
-        self._pieces = grain.MapDataset.source(_ShardPieces(pieces, pieces_per_batch, shard))
-        self._num_workers = num_workers
-        self.pieces_per_batch = pieces_per_batch
-        self.batch_size = batch_size
-
-    def __iter__(self) -> "BatchIterator":
-        return BatchIterator(self)
-
-    def start(self, position: int) -> grain.DatasetIterator[Batch]:
-        """A new iterator over the pieces of the batches from `position` on."""
-        first = position * self.pieces_per_batch
-        stream = self._pieces[first:].to_iter_dataset(_READ_OPTIONS)
-        if self._num_workers > 0:
-            stream = stream.mp_prefetch(
-                grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2)
-            )
-        return iter(stream)
-
-
-class BatchIterator(grain.DatasetIterator[Batch]):
-    """Serves a stream. Unlike Grain's own, its state does not depend on the number of workers."""
-
-    def __init__(self, stream: BatchStream) -> None:
-        super().__init__()
-        self._stream = stream
-        self._running: grain.DatasetIterator[Batch] | None = None
-        self._position = 0
-
-    def __next__(self) -> Batch:
-        try:
-            pieces = self._next_pieces()
-        except RuntimeError as error:
-            if _ENDED_BY_SIGTERM not in str(error):
-                raise
-            # Whoever stops a job signals the workers, too, but the training needs batches still.
-            self.close()
-            pieces = self._next_pieces()
-        self._position += 1
-        if len(pieces) == 1:
-            return pieces[0]
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-    def _next_pieces(self) -> list[Batch]:
-        if self._running is None:
-            self._running = self._stream.start(self._position)
-        return [next(self._running) for _ in range(self._stream.pieces_per_batch)]
-
-    def get_state(self) -> dict[str, int]:
-        """Number of batches served so far, and examples in each of them over all shards."""
-        return {"position": self._position, "batch_size": self._stream.batch_size}
-
-    def set_state(self, state: dict[str, int]) -> None:
-        """Continues as if that many batches had been served.
-
-        Raises UserError if they were of another size: the number of a batch says something else.
-        """
-        size, saved = self._stream.batch_size, state["batch_size"]
-        if size != saved:
-            raise UserError(
-                f"The run was at batch {state['position']} of {saved} examples, but "
-                f"config.training.batch_size is now {size}. Resume with "
-                f"--config.training.batch_size={saved}; or start a new run in another --workdir, "
-                "with --config.init_from=RUN for the weights of this one."
-            )
-        self.close()
-        self._position = state["position"]
-
-    def close(self) -> None:
-        """Stops the workers; the next batch would start them again."""
-        if self._running is not None:
-            self._running.close()
-            self._running = None
-
-
-class _ShardPieces(Sequence[Batch]):
-    """The pieces of every batch of one shard, out of those of all shards."""
-
-    def __init__(
-        self, pieces: grain.MapDataset[Batch], pieces_per_batch: int, shard: tuple[int, int]
-    ) -> None:
-        self._pieces = pieces
-        self._pieces_per_batch = pieces_per_batch
-        self._shard = shard
-
-    def __len__(self) -> int:
-        return len(self._pieces) // self._shard[1]
-
-    def __getitem__(self, index: int) -> Batch:
-        step, piece = divmod(index, self._pieces_per_batch)
-        batch = step * self._shard[1] + self._shard[0]
-        return self._pieces[batch * self._pieces_per_batch + piece]
 
 
 def _piece_size(batch_size: int) -> int:

@@ -20,6 +20,10 @@ _CORNERS = (
     ((0, 0, 255), 13),  # to magenta
     ((255, 0, 255), 6),  # to red
 )
+# The percentile of a picture's lengths that is best given full saturation: a few wild pixels do not
+# bleach all others.
+SATURATION_PERCENTILE = 99
+
 _BEYOND = 0.75  # brightness of flow longer than the maximum, at full saturation
 
 

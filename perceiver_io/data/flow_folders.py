@@ -10,7 +10,7 @@ import pathlib
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -36,6 +36,22 @@ class FlowFolder(FlowDataset):
     def folder(self) -> pathlib.Path:
         """The path of `root`."""
         return pathlib.Path(self.root).expanduser()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RenderedFlowFolder(FlowFolder):
+    """Pairs of animated scenes, which come both plain and with a camera's flaws.
+
+    Attributes:
+        rendering: "clean", or "final" with blur and, in Sintel, atmosphere.
+    """
+
+    rendering: Literal["clean", "final"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rendering not in ("clean", "final"):
+            raise UserError(f"rendering={self.rendering!r} must be 'clean' or 'final'.")
 
 
 class NamedPairs(Sequence[FlowPair]):

@@ -13,6 +13,7 @@ from perceiver_io.data.flow_folders import (
     FlowFolder,
     NamedPairs,
     Release,
+    RenderedFlowFolder,
     first_frames,
     following,
     read_pair,
@@ -100,25 +101,21 @@ def _chosen(split_file: pathlib.Path, split: str) -> list[bool]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FlyingThings3D(FlowFolder):
+class FlyingThings3D(RenderedFlowFolder):
     """FlyingThings3D, 540x960 pixels, with flow in both directions; occlusion is not known.
 
     Each sequence has ten frames, nine pairs, of each camera. The split test has flow, too.
 
     Attributes:
-        rendering: "clean", or "final" with blur.
         cameras: "left", "right", or both.
     """
 
-    rendering: Literal["clean", "final"]
     cameras: tuple[Literal["left", "right"], ...]
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rendering not in ("clean", "final"):
-            raise UserError(f"rendering={self.rendering!r} must be 'clean' or 'final'.")
         if self.cameras not in (("left",), ("right",), ("left", "right")):
             raise UserError(
                 f"cameras={self.cameras!r} must be ('left',), ('right',) or ('left', 'right')."

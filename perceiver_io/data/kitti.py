@@ -64,6 +64,7 @@ class Kitti(FlowFolder):
     year: Literal[2012, 2015]
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

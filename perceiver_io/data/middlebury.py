@@ -31,6 +31,7 @@ class Middlebury(FlowFolder):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
 
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs, by name. Raises UserError where its folder is missing."""

@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from perceiver_io.data.flow_files import Flow
 from perceiver_io.data.flow_folders import (
-    FlowFolder,
     NamedPairs,
     Release,
+    RenderedFlowFolder,
     first_frames,
     following,
     read_mask,
@@ -18,7 +18,6 @@ from perceiver_io.data.flow_folders import (
     subfolders,
 )
 from perceiver_io.data.flow_pair import FlowPair
-from perceiver_io.errors import UserError
 
 _RELEASE = Release(
     download="MPI-Sintel-complete.zip",
@@ -36,25 +35,16 @@ _RELEASE = Release(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sintel(FlowFolder):
+class Sintel(RenderedFlowFolder):
     """MPI Sintel, 436x1024 pixels: 1041 pairs with flow to train, 552 without to test.
 
     Pairs are in the order of the film's frames, sequence by sequence. Flow is not valid where
     training/invalid says so; `occluded` is what training/occlusions says. The flow of test pairs
     is nowhere known.
-
-    Attributes:
-        rendering: "clean", or "final" with blur and atmosphere.
     """
 
-    rendering: Literal["clean", "final"]
-
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rendering not in ("clean", "final"):
-            raise UserError(f"rendering={self.rendering!r} must be 'clean' or 'final'.")
+    unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
 
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder or a frame in between is missing."""

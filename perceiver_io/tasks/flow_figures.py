@@ -8,14 +8,10 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from perceiver_io.data.flow_colors import flow_colors
+from perceiver_io.data.flow_colors import SATURATION_PERCENTILE, flow_colors
 
-# Errors in pixels, up to which they are told apart.
+# Errors in pixels, up to which they are told apart; or up to the flow's length where it is less.
 _LARGEST_ERROR = 10.0
-
-# The true flow's length that has full saturation: a percentile, so that a few pixels do not bleach
-# all others.
-_PERCENTILE = 99
 
 
 class ComparedFlow(NamedTuple):
@@ -41,19 +37,26 @@ def compared_flow(pairs: Sequence[ComparedFlow]) -> Figure:
         layout="constrained",
     )
     grid = figure.subplots(len(pairs), 5, squeeze=False, subplot_kw=dict(xticks=[], yticks=[]))
-    for row, pair in zip(grid, pairs, strict=True):
-        image = _draw_pair(row, pair)
+    lengths = [_saturated_length(pair) for pair in pairs]
+    largest_error = min(_LARGEST_ERROR, *lengths)
+    for row, pair, length in zip(grid, pairs, lengths, strict=True):
+        image = _draw_pair(row, pair, length, largest_error)
     figure.colorbar(image, ax=grid[:, 4], label="pixels", shrink=0.8, extend="max")
     return figure
 
 
-def _draw_pair(row: np.ndarray, pair: ComparedFlow) -> AxesImage:
+def _saturated_length(pair: ComparedFlow) -> float:
+    """The length of the true flow that has full saturation."""
+    length = np.hypot(*np.moveaxis(pair.true[pair.valid], -1, 0))
+    return float(np.percentile(length, SATURATION_PERCENTILE).clip(1)) if length.size else 1.0
+
+
+def _draw_pair(
+    row: np.ndarray, pair: ComparedFlow, max_length: float, largest_error: float
+) -> AxesImage:
     """Draws a pair into an array of five axes; returns the map of its error."""
     error = np.hypot(*np.moveaxis(pair.predicted - pair.true, -1, 0))
-    length = np.hypot(*np.moveaxis(pair.true[pair.valid], -1, 0))
-    is_known = length.size > 0
-    max_length = max(np.percentile(length, _PERCENTILE), 1.0) if is_known else 1.0
-    mean = f"{error[pair.valid].mean():.2f} px on average" if is_known else "unknown"
+    mean = f"{error[pair.valid].mean():.2f} px on average" if pair.valid.any() else "unknown"
     true = flow_colors(pair.true, max_length)
     true[~pair.valid] = 128
     panels = {
@@ -64,7 +67,7 @@ def _draw_pair(row: np.ndarray, pair: ComparedFlow) -> AxesImage:
         f"error, {mean}": np.ma.masked_array(error, ~pair.valid),
     }
     for axes, (title, panel) in zip(row, panels.items(), strict=True):
-        image = axes.imshow(panel, cmap="magma", vmin=0, vmax=_LARGEST_ERROR)
+        image = axes.imshow(panel, cmap="magma", vmin=0, vmax=largest_error)
         axes.set_title(title, fontsize=8)
         axes.set_facecolor("grey")
     return image

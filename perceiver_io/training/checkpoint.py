@@ -16,9 +16,9 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.training.archive import check_same, damaged, read_arrays, read_shapes
+from perceiver_io.training.logging import say
 from perceiver_io.training.state import TrainState, names
 
 
@@ -75,6 +75,8 @@ class Checkpoints:
             return True
         if metrics is None or self._best_metric is None:
             return False
+        if self._best_metric not in metrics:
+            say(f"no {self._best_metric} in the evaluation of step {step}: it is not the best")
         score = self._score(metrics)
         return self._best is None or score > self._best
 
@@ -132,12 +134,8 @@ class Checkpoints:
         self._manager.close()
 
     def _score(self, metrics: Mapping[str, float]) -> float:
-        if self._best_metric not in metrics:
-            raise UserError(
-                f"config.checkpoint.best_metric is {self._best_metric!r}, but the evaluation gives "
-                f"{listing(sorted(metrics))}. Set it to one of these, or to None."
-            )
-        value = self._sign * metrics[self._best_metric]
+        # A measure of nothing, such as the error of fast pixels without any, is missing.
+        value = self._sign * metrics.get(self._best_metric, np.nan)
         return value if np.isfinite(value) else -np.inf
 
     def _policy(self, keep: int) -> preservation_policy.PreservationPolicy:

@@ -1,0 +1,146 @@
+"""The stream of batches that a dataset is served as: shards, worker processes, exact positions."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from perceiver_io.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+# Elements are many examples each, so that a deep buffer would only cost memory.
+_READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+
+# How Grain puts it that somebody sent SIGTERM to a worker process.
+_ENDED_BY_SIGTERM = f"terminated unexpectedly with exit code {-signal.SIGTERM}"
+
+
+class BatchStream(grain.IterDataset[Batch]):
+    """One shard's batches, prepared ahead in order, by worker processes or by a thread.
+
+    Args:
+        pieces: parts of equal size of the batches of all shards.
+        pieces_per_batch: how many of them make a batch of one shard.
+        batch_size: examples that the shards serve together at a time.
+        shard: (index of the shard, number of shards).
+        num_workers: number of worker processes; 0 uses a thread.
+    """
+
+    def __init__(
+        self,
+        pieces: grain.MapDataset[Batch],
+        *,
+        pieces_per_batch: int,
+        batch_size: int,
+        shard: tuple[int, int],
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        self._pieces = grain.MapDataset.source(_ShardPieces(pieces, pieces_per_batch, shard))
+        self._num_workers = num_workers
+        self.pieces_per_batch = pieces_per_batch
+        self.batch_size = batch_size
+
+    def __iter__(self) -> "BatchIterator":
+        return BatchIterator(self)
+
+    def start(self, position: int) -> grain.DatasetIterator[Batch]:
+        """A new iterator over the pieces of the batches from `position` on."""
+        first = position * self.pieces_per_batch
+        stream = self._pieces[first:].to_iter_dataset(_READ_OPTIONS)
+        if self._num_workers > 0:
+            stream = stream.mp_prefetch(
+                grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2),
+                worker_init_fn=_end_with_parent,
+            )
+        return iter(stream)
+
+
+class BatchIterator(grain.DatasetIterator[Batch]):
+    """Serves a stream. Unlike Grain's own, its state does not depend on the number of workers."""
+
+    def __init__(self, stream: BatchStream) -> None:
+        super().__init__()
+        self._stream = stream
+        self._running: grain.DatasetIterator[Batch] | None = None
+        self._position = 0
+
+    def __next__(self) -> Batch:
+        try:
+            pieces = self._next_pieces()
+        except RuntimeError as error:
+            if _ENDED_BY_SIGTERM not in str(error):
+                raise
+            # Whoever stops a job signals the workers, too, but the training needs batches still.
+            self.close()
+            pieces = self._next_pieces()
+        self._position += 1
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _next_pieces(self) -> list[Batch]:
+        if self._running is None:
+            self._running = self._stream.start(self._position)
+        return [next(self._running) for _ in range(self._stream.pieces_per_batch)]
+
+    def get_state(self) -> dict[str, int]:
+        """Number of batches served so far, and examples in each of them over all shards."""
+        return {"position": self._position, "batch_size": self._stream.batch_size}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues as if that many batches had been served.
+
+        Raises UserError if they were of another size: the number of a batch says something else.
+        """
+        size, saved = self._stream.batch_size, state["batch_size"]
+        if size != saved:
+            raise UserError(
+                f"The run was at batch {state['position']} of {saved} examples, but "
+                f"config.training.batch_size is now {size}. Resume with "
+                f"--config.training.batch_size={saved}; or start a new run in another --workdir, "
+                "with --config.init_from=RUN for the weights of this one."
+            )
+        self.close()
+        self._position = state["position"]
+
+    def close(self) -> None:
+        """Stops the workers; the next batch would start them again."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+
+class _ShardPieces(Sequence[Batch]):
+    """The pieces of every batch of one shard, out of those of all shards."""
+
+    def __init__(
+        self, pieces: grain.MapDataset[Batch], pieces_per_batch: int, shard: tuple[int, int]
+    ) -> None:
+        self._pieces = pieces
+        self._pieces_per_batch = pieces_per_batch
+        self._shard = shard
+
+    def __len__(self) -> int:
+        return len(self._pieces) // self._shard[1]
+
+    def __getitem__(self, index: int) -> Batch:
+        step, piece = divmod(index, self._pieces_per_batch)
+        batch = step * self._shard[1] + self._shard[0]
+        return self._pieces[batch * self._pieces_per_batch + piece]
+
+
+def _end_with_parent(worker: int, num_workers: int) -> None:
+    """Ends this worker process when the training process is gone, even by SIGKILL."""
+    del worker, num_workers
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)  # Nobody is left to tell.
+
+    threading.Thread(target=wait, daemon=True).start()
