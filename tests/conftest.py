@@ -1,6 +1,11 @@
-"""Every test process has four CPU devices, set up before JAX is imported."""
+"""Every test process has four CPU devices, set up before JAX is imported.
+
+Compiled programs are kept for the next run and for the other processes: much of the tests' time
+would go into compiling the same ones again.
+"""
 
 import os
+import pathlib
 
 NUM_DEVICES = 4
 
@@ -8,9 +13,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     f"--xla_force_host_platform_device_count={NUM_DEVICES}"
     " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false"
 )
 # Threads of the CPU client: with as many as devices, or fewer, their collectives can deadlock.
 os.environ["NPROC"] = str(4 * NUM_DEVICES)
+
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+    pathlib.Path(__file__).parent.parent / ".pytest_cache" / "compiled"
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Imported after the environment is set. Wherever a test runs a model or a task, shapes and types in
 # its annotations are checked; a ConfigDict is a mapping in all but name.
@@ -22,4 +33,4 @@ import ml_collections  # noqa: E402
 collections.abc.Mapping.register(ml_collections.ConfigDict)
 jaxtyping.install_import_hook(["perceiver_io.models", "perceiver_io.tasks"], "beartype.beartype")
 
-from tests.programs import cache, start  # noqa: E402, F401
+from tests.programs import start  # noqa: E402, F401

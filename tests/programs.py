@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,22 +21,14 @@ def command(program, workdir, *flags):
     return [sys.executable, "-m", f"experiments.{program}", f"--workdir={workdir}", *flags]
 
 
-def environment(cache, num_devices):
-    return os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
-        "NPROC": str(4 * num_devices),
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-    }
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """Compiled programs, for all tests of all processes."""
-    return tmp_path_factory.getbasetemp().parent / "cache"
+def environment(num_devices):
+    """That of the tests (conftest.py) with another number of devices."""
+    flags = re.sub(r"(device_count)=\d+", rf"\1={num_devices}", os.environ["XLA_FLAGS"])
+    return os.environ | {"XLA_FLAGS": flags, "NPROC": str(4 * num_devices)}
 
 
 @pytest.fixture
-def start(cache):
+def start():
     """Starts a program; kills what is left of it after the test."""
     started = []
 
@@ -43,7 +36,7 @@ def start(cache):
         process = subprocess.Popen(
             arguments,
             cwd=ROOT,
-            env=environment(cache, num_devices),
+            env=environment(num_devices),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

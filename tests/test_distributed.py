@@ -23,13 +23,8 @@ from tests.test_train import (
 STEPS = ("--config.training.steps=60", "--config.evaluation.every=30")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def start(cache):
+def start():
     """Starts two processes that find each other; kills what is left of them after the test."""
     started = []
 
@@ -48,7 +43,7 @@ def start(cache):
                     f"--process_id={rank}",
                 ),
                 cwd=ROOT,
-                env=environment(cache, 2),
+                env=environment(2),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -65,13 +60,13 @@ def start(cache):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, cache):
+def alone(tmp_path_factory):
     """The same run by one process with one device."""
     workdir = tmp_path_factory.mktemp("alone")
     done = subprocess.run(
         training(workdir, *STEPS),
         cwd=ROOT,
-        env=environment(cache, 1),
+        env=environment(1),
         capture_output=True,
         text=True,
     )

@@ -15,7 +15,7 @@ from tests.test_train import ROOT, command, environment
 def test_a_run_is_written_for_transformers(tmp_path):
     def run(*arguments):
         return subprocess.run(
-            arguments, cwd=ROOT, env=environment(tmp_path, 1), capture_output=True, text=True
+            arguments, cwd=ROOT, env=environment(1), capture_output=True, text=True
         )
 
     workdir, folder = tmp_path / "run", tmp_path / "folder"

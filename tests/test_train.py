@@ -40,11 +40,11 @@ def training(workdir, *flags):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, cache):
+def uninterrupted(tmp_path_factory):
     """A run of 200 steps that nothing happened to."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
     done = subprocess.run(
-        training(workdir), cwd=ROOT, env=environment(cache, 1), capture_output=True, text=True
+        training(workdir), cwd=ROOT, env=environment(1), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return workdir
