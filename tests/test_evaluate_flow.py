@@ -1,15 +1,11 @@
-"""Optical flow of whole images: measures against NumPy, figures, files for servers, the program."""
+"""Optical flow of whole images: measures against NumPy, figures, files for servers."""
 
 import dataclasses
-import json
-import math
-import socket
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from experiments import setup
@@ -23,13 +19,10 @@ from perceiver_io.inference.flow import TiledFlow
 from perceiver_io.models.builders import Model, build
 from perceiver_io.pretrained.weights import example_inputs
 from perceiver_io.tasks.optical_flow import OpticalFlow
-from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.parallel import Mesh, Pmap
-from perceiver_io.training.state import initial_state
-from tests import experiments, oracles, tiny
 from tests import flow_layouts as layouts
+from tests import oracles
 from tests.predictions import FLOW
-from tests.programs import command, finish
 
 # The sides of FLOW's tiles are 16 and 24 pixels: less than twice the usual overlap.
 OVERLAP = 8
@@ -260,78 +253,3 @@ def test_data_that_is_not_there(tmp_path):
 def test_an_overlap_that_does_not_fit():
     with pytest.raises(UserError, match="overlap=16 pixels must be .* a tile of 16x24"):
         evaluator(InMemory(pairs=(pair("a", (4, 5), (1, 0)),)), STILL, overlap=16)({}, {}, "test")
-
-
-# The program.
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """A run of a shrunk model, with a checkpoint, and its measures of a tiny KITTI beside it."""
-    folder = tmp_path_factory.mktemp("run")
-    config = setup.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
-    (folder / "config.json").write_text(config.to_json())
-    parts = setup.build_parts(config)
-    params, model_state = jax.jit(lambda: setup.initialise(parts, 0))()
-    state = initial_state(params, model_state, optax.sgd(0.1), ema=False)
-    checkpoints = Checkpoints(folder, **config.checkpoint)
-    data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
-    checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation/epe": 1.0})
-    checkpoints.close()
-    parts = parts._replace(dataset=kitti(folder / "kitti"))
-    evaluate = FlowEvaluator(parts, tile_size=(16, 16), batch_size=8, overlap=None)
-    return folder, evaluate(params, model_state, "train").metrics
-
-
-def of_kitti(folder):
-    return f"--config.data.root={folder / 'kitti'}", "--config=configs/optical_flow.py:kitti_2015"
-
-
-@pytest.mark.slow
-def test_the_program_with_more_processes_than_pairs(run_folder, start):
-    folder, expected = run_folder
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    several = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=3"]
-    arguments = command("evaluate", folder, "--split=train", "--json", *of_kitti(folder), *several)
-    processes = [start([*arguments, f"--process_id={i}"]) for i in range(3)]
-    # Libraries tell of their connections.
-    first, *others = [
-        [line for line in finish(process).splitlines() if line.startswith("{")]
-        for process in processes
-    ]
-    assert others == [[], []]
-    result = json.loads(*first)
-    assert result["step"] == 7
-    assert result["metrics"]["train"] == pytest.approx(expected, rel=1e-4)
-    assert (folder / "evaluation" / "kitti_2015_7" / "train_examples.png").is_file()
-
-
-@pytest.mark.slow
-def test_the_program_on_the_motorcycle(run_folder, start):
-    folder, _ = run_folder
-    config = "--config=configs/optical_flow.py:motorcycle"
-    table = finish(start(command("evaluate", folder, config, "--split=test", "--overlap=0")))
-    values = dict(line.split() for line in table.splitlines() if line.startswith("epe"))
-    assert 0 < float(values["epe"]) < math.inf and "epe_s40" in values
-    assert (folder / "evaluation" / "motorcycle_7" / "test_examples.png").is_file()
-
-
-@pytest.mark.slow
-def test_the_program_writes_for_a_server(tmp_path, run_folder, start):
-    folder, _ = run_folder
-    flags = (*of_kitti(folder), "--split=test", f"--submission={tmp_path}", "--json")
-    summary = json.loads(finish(start(command("evaluate", folder, *flags))))
-    assert summary == {"step": 7, "submission": str(tmp_path), "files": 2}
-    assert len(list(tmp_path.glob("flow/*.png"))) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("flag", ["--submission=answers", "--overlap=3"])
-def test_the_program_with_flags_of_another_task(tmp_path, start, flag):
-    (tmp_path / "config.json").write_text(experiments.load("quickstart", None).to_json())
-    process = start(command("evaluate", tmp_path, flag))
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 2
-    assert err.startswith(f"error: {flag} is for optical flow, but the task of the run is image_")

@@ -9,7 +9,7 @@ from perceiver_io.data.flow_files import Flow
 from perceiver_io.data.flow_pair import FlowPair, cut, inverse_flow, reversed_pair
 from perceiver_io.data.flow_pairs import FlowDataset
 from perceiver_io.errors import UserError
-from tests.test_procedural_flow import EASY, pairs
+from tests.procedural_scenes import EASY, pairs
 
 RNG = np.random.default_rng(0)
 SHIFT = (2, -1)

@@ -1,4 +1,4 @@
-"""Films read and written; all are made here, so that each frame and sample is known."""
+"""Films that are read; all are made here, so that each frame and sample is known."""
 
 import fractions
 import sys
@@ -10,62 +10,8 @@ import pytest
 from PIL import Image
 
 from perceiver_io.data import video
-from perceiver_io.data.video_writer import VideoWriter
 from perceiver_io.errors import UserError
-
-
-def gray(values, height=48, width=64):
-    """One frame of one brightness for each value."""
-    return np.repeat(np.uint8(values), height * width * 3).reshape(-1, height, width, 3)
-
-
-def beep(seconds, begin, end, rate=48_000, loudness=0.5):
-    """A tone of 440 Hz between two times, silence around it."""
-    time = np.arange(round(seconds * rate)) / rate
-    tone = loudness * np.sin(2 * np.pi * 440 * time)
-    return (tone * ((time >= begin) & (time < end))).astype(np.float32)
-
-
-def make(path, frames, *, rate=25, times=None, sound=None, layout="mono", **options):
-    """A lossless film by PyAV alone: frames at `times` (in frames), 44.1 kHz samples by second."""
-    codec = options.pop("codec", "ffv1")
-    with av.open(str(path), "w", **options) as film:
-        pictures = film.add_stream(codec, rate=rate)
-        pictures.height, pictures.width = frames[0].shape[:2]
-        pictures.pix_fmt = "yuv420p"
-        if sound is not None:
-            track = film.add_stream("pcm_s16le", rate=44_100, layout=layout)
-        for time, frame in zip(times or range(len(frames)), frames, strict=True):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            picture.pts, picture.time_base = time, fractions.Fraction(1, rate)
-            film.mux(pictures.encode(picture))
-        film.mux(pictures.encode())
-        if sound is not None:
-            for second, samples in sound.items():
-                samples = np.repeat((32767 * samples).astype(np.int16), len(track.layout.channels))
-                block = av.AudioFrame.from_ndarray(samples[None], format="s16", layout=layout)
-                block.sample_rate, block.pts = 44_100, round(second * 44_100)
-                film.mux(track.encode(block))
-            film.mux(track.encode())
-    return path
-
-
-def read(path, size=(32, 40)):
-    """All frames and samples of a film, without the padding of its last piece."""
-    clips = list(video.pieces(path, size=size))
-    frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])
-    audio = np.concatenate([clip.audio[: 1920 * clip.num_frames] for clip in clips])
-    return frames, audio[:, 0]
-
-
-def brightness(frames):
-    return frames.mean(axis=(1, 2, 3))
-
-
-def heard(audio):
-    """First and last loud sample, in frames."""
-    loud = np.flatnonzero(np.abs(audio) > 0.05)
-    return loud[0] / 1920, loud[-1] / 1920
+from tests.films import beep, brightness, gray, heard, make, noise, read
 
 
 def test_pieces_of_16_frames_with_the_last_one_padded(tmp_path):
@@ -268,11 +214,6 @@ def test_a_folder_is_no_film_and_one_without_images_no_frames(tmp_path):
         video.read_frames(tmp_path)
 
 
-def noise(count, height=48, width=64):
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (count, height, width, 3), np.uint8)
-
-
 @pytest.mark.parametrize("use", [consume, consume_frames])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
 def test_a_film_that_is_cut_off_is_named(tmp_path, use, name):
@@ -314,78 +255,3 @@ def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match="pip install av"):
         consume(tmp_path / "a.mp4")
-
-
-def test_written_sound_and_pictures_are_read_in_time(tmp_path):
-    frames = gray([0] * 25 + [255] * 10 + [0] * 15, 47, 65)
-    sound = beep(2, 1, 1.4)[:, None]
-    with VideoWriter(tmp_path / "a.mp4", frame_rate=25) as writer:
-        for start in range(0, 50, 16):
-            writer.write(frames[start : start + 16], sound[1920 * start : 1920 * (start + 16)])
-        assert not (tmp_path / "a.mp4").exists()
-    shown, audio = read(tmp_path / "a.mp4", (48, 66))
-    np.testing.assert_array_equal(np.flatnonzero(brightness(shown) > 128), range(25, 35))
-    np.testing.assert_allclose(heard(audio), (25, 35), atol=0.1)
-    assert np.sqrt(np.mean((audio - sound[:, 0]) ** 2)) < 0.01
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
-
-
-def test_written_colors_are_read_again_and_odd_sides_become_even(tmp_path):
-    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40), (0, 0, 0), (255, 255, 255)]
-    frames = np.stack([np.full((47, 65, 3), color, np.uint8) for color in colors])
-    with VideoWriter(tmp_path / "a.mp4", frame_rate=30_000 / 1001) as writer:
-        writer.write(frames)
-    sequence = video.read_frames(tmp_path / "a.mp4")
-    assert (sequence.length, sequence.frame_rate) == (6, fractions.Fraction(30_000, 1001))
-    shown = np.stack(list(sequence.frames))
-    assert shown.shape == (6, 48, 66, 3)
-    np.testing.assert_allclose(shown[:, 24, 33], colors, atol=4)
-    np.testing.assert_allclose(shown[:, -1, -1], colors, atol=4)
-    with av.open(str(tmp_path / "a.mp4")) as film:
-        codec = film.streams.video[0].codec_context
-        assert (codec.name, codec.pix_fmt, codec.colorspace) == ("h264", "yuv420p", 1)
-
-
-def test_an_exception_leaves_the_old_film_and_nothing_else(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"old")
-    with pytest.raises(RuntimeError), VideoWriter(tmp_path / "a.mp4", frame_rate=25) as writer:
-        writer.write(noise(60))
-        raise RuntimeError
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
-    assert (tmp_path / "a.mp4").read_bytes() == b"old"
-
-
-@pytest.mark.parametrize(
-    "calls, message",
-    [
-        ([(gray([0]).astype(float), None)], "are float64"),
-        ([(gray([0])[0], None)], r"are uint8 \[48, 64, 3\]"),
-        ([(gray([0]), None), (gray([0], 48, 32), None)], r"from \[48, 64, 3\] to \[48, 32, 3\]"),
-        ([(gray([0]), np.zeros(1920, np.float32))], r"Sound .* is float32 \[1920\]"),
-        ([(gray([0]), np.zeros((1920, 1)))], r"Sound .* is float64"),
-        ([(gray([0]), np.full((1920, 1), np.nan, np.float32))], "not finite"),
-        ([(gray([0] * 3), np.zeros((1919, 1), np.float32))], "need 5760 samples .* are 1919"),
-        ([(gray([0]), None), (gray([0]), np.zeros((1920, 1), np.float32))], "began without sound"),
-        ([(gray([0]), np.zeros((1920, 1), np.float32)), (gray([0]), None)], "began with sound"),
-        ([], "No frame was written"),
-        ([(gray([]), None)], "No frame was written"),
-    ],
-)
-def test_what_cannot_be_written(tmp_path, calls, message):
-    with (
-        pytest.raises(UserError, match=message),
-        VideoWriter(tmp_path / "a.mp4", frame_rate=25) as writer,
-    ):
-        for frames, audio in calls:
-            writer.write(frames, audio)
-    assert not list(tmp_path.iterdir())
-
-
-def test_where_nothing_can_be_written(tmp_path):
-    with pytest.raises(UserError, match="must end in .mp4"):
-        VideoWriter(tmp_path / "a.avi", frame_rate=25)
-    with pytest.raises(UserError, match="frame_rate=0 must be above 0"):
-        VideoWriter(tmp_path / "a.mp4", frame_rate=0)
-    writer = VideoWriter(tmp_path / "nowhere" / "a.mp4", frame_rate=25)
-    with pytest.raises(UserError, match="Cannot write the video .*No such file"), writer:
-        pass
