@@ -6,14 +6,20 @@ would go into compiling the same ones again.
 
 import os
 import pathlib
+from importlib.metadata import version
+
+from packaging.version import Version
 
 NUM_DEVICES = 4
 
+# What compiles fastest. From 0.11 on XLA has its slower way to compile fused loops only.
+_FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if Version(version("jaxlib")) < Version("0.11"):
+    _FAST_COMPILATION += " --xla_cpu_use_fusion_emitters=false"
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    f"--xla_force_host_platform_device_count={NUM_DEVICES}"
-    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false"
+    f"--xla_force_host_platform_device_count={NUM_DEVICES} {_FAST_COMPILATION}"
 )
 # Threads of the CPU client: with as many as devices, or fewer, their collectives can deadlock.
 os.environ["NPROC"] = str(4 * NUM_DEVICES)
