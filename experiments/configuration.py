@@ -51,7 +51,13 @@ def read_run(workdir: Path) -> ConfigDict:
             f"--workdir={workdir} is no run folder: it has no config.json. Train first: "
             "python -m experiments.train --config=FILE --workdir=DIR."
         )
-    return _read_json(path)
+    config = _read_json(path)
+    if "training" not in config:
+        raise UserError(
+            f"--workdir={workdir} is no run folder: its config.json is of something else. "
+            "Published weights are given by --weights."
+        )
+    return config
 
 
 def overridden(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:

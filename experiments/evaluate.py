@@ -4,6 +4,11 @@
         [--split=test,...] [--config=configs/OTHER.py] [--config.data.key=VALUE] [--json]
 
 The config is that of the run. With --config, the dataset and the splits are another config's.
+Published weights are evaluated by
+
+    python -m experiments.evaluate --workdir=DIR --weights=WEIGHTS --config=FILE:PRESET
+
+where all but the model is of the config, and the figures go to DIR.
 
 Optical flow is measured on whole images, tile by tile. Where the truth is not published, the files
 that the servers of Sintel and KITTI measure are written by
@@ -19,7 +24,7 @@ from absl import flags
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from experiments import configuration, setup, weights
+from experiments import configuration, setup, warm_start, weights
 from experiments.flow_evaluation import FlowEvaluator
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.optical_flow import OpticalFlow
@@ -27,12 +32,13 @@ from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator, Result
 from perceiver_io.training.logging import save_figure, say, to_json
 from perceiver_io.training.step import EvaluationStep
-from perceiver_io.training.warm_start import checkpoint_source, load_weights
+from perceiver_io.training.warm_start import Source, checkpoint_source, load_weights
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
 SPLIT = flags.DEFINE_list("split", None, "Splits; those of config.evaluation by default.")
 CONFIG = flags.DEFINE_string("config", None, "A config whose dataset is used in place.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Published weights, or a run's, with --config.")
 JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
 OVERLAP = flags.DEFINE_integer("overlap", None, "Optical flow: least pixels that tiles share.")
 SUBMISSION = flags.DEFINE_string("submission", None, "Optical flow: folder for files for a server.")
@@ -46,42 +52,51 @@ OTHER_EXAMPLES = (
 def main() -> None:
     """Prints the metrics of the splits and writes their figures; or writes a submission."""
     workdir = Path(WORKDIR.value).expanduser().absolute()
-    config = read_config(workdir)
     setup.start_jax()
+    config, path, source = open_weights(workdir)
     parts = setup.build_parts(config)
     evaluator = build_evaluator(config, parts)
-    checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
     splits = SPLIT.value or config.evaluation.splits
     if SUBMISSION.value is not None:
         folder = Path(SUBMISSION.value).expanduser().absolute()
-        trained = load(config, parts, checkpoint)
+        trained = load(config, parts, source)
         count = sum(evaluator.submit(*trained, split, folder) for split in splits)
         summary = {"submission": str(folder), "files": count}
-        report(checkpoint, summary, f"flow of {count} pairs in {folder}")
+        report(path, summary, f"flow of {count} pairs in {folder}")
         return
-    folder = workdir / "evaluation" / f"{dataset_name(config)}_{checkpoint.name}"
+    folder = workdir / "evaluation" / f"{dataset_name(config)}_{path.name}"
     make_workdir(folder)
-    trained = load(config, parts, checkpoint)
+    trained = load(config, parts, source)
     results = {split: evaluator(*trained, split) for split in splits}
     metrics = {split: result.metrics for split, result in results.items()}
     summary = {"metrics": metrics, "figures": str(folder)}
-    report(checkpoint, summary, f"{table(metrics)}\n\nfigures in {folder}")
+    report(path, summary, f"{table(metrics)}\n\nfigures in {folder}")
     if jax.process_index() == 0:
         with full_disk_explained(folder):
             draw(results, folder)
 
 
-def read_config(workdir: Path) -> ConfigDict:
-    """The run's config with what the flags replace. Raises UserError if there is no run."""
-    config = configuration.read_run(workdir)
-    if CONFIG.value:
-        other = configuration.read(CONFIG.value)
-        config.data, config.evaluation.splits = other.data, other.evaluation.splits
-    config = setup.overridden(config)
-    if config.task.name == "optical_flow":
-        # It is the size of crops, and whole images are evaluated.
-        config.data.image_size = config.model.image_size
-    return config
+def open_weights(workdir: Path) -> tuple[ConfigDict, Path, Source]:
+    """The config with what the flags replace, and the weights: of the run, or of --weights.
+
+    Raises UserError if there are none, and for --weights without --config.
+    """
+    if WEIGHTS.value is None:
+        config = configuration.read_run(workdir)
+        if CONFIG.value:
+            other = configuration.read(CONFIG.value)
+            config.data, config.evaluation.splits = other.data, other.evaluation.splits
+        config = setup.overridden(config)
+        checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
+        return config, checkpoint, checkpoint_source(str(checkpoint))
+    if CONFIG.value is None:
+        raise UserError(
+            f"--weights={WEIGHTS.value} says nothing of data: give those by --config=FILE:PRESET."
+        )
+    source, model = warm_start.open_source(WEIGHTS.value)
+    config = configuration.read(CONFIG.value)
+    config.model = ConfigDict(model)
+    return setup.overridden(config), Path(WEIGHTS.value).expanduser().absolute(), source
 
 
 def build_evaluator(config: ConfigDict, parts: setup.Parts) -> Evaluator | FlowEvaluator:
@@ -104,11 +119,10 @@ def build_evaluator(config: ConfigDict, parts: setup.Parts) -> Evaluator | FlowE
     return Evaluator(step, parts.strategy, parts.dataset, batch_size)
 
 
-def load(config: ConfigDict, parts: setup.Parts, checkpoint: Path) -> tuple[PyTree, PyTree]:
-    """The checkpoint's parameters and model state, as the strategy takes them."""
-    shapes = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
+def load(config: ConfigDict, parts: setup.Parts, source: Source) -> tuple[PyTree, PyTree]:
+    """The source's parameters and model state, as the strategy takes them."""
+    shapes = weights.shapes(config.model, parts.dataset)
     params, model_state = parts.strategy.template(shapes)
-    source = checkpoint_source(str(checkpoint))
     loaded = load_weights(source, params, model_state, hint=OTHER_EXAMPLES)
     return parts.strategy.adopt((loaded.params, loaded.model_state))
 
@@ -119,12 +133,13 @@ def dataset_name(config: ConfigDict) -> str:
     return "_".join(parts if OVERLAP.value is None else [*parts, f"overlap{OVERLAP.value}"])
 
 
-def report(checkpoint: Path, summary: dict[str, Any], text: str) -> None:
-    """Prints the results, as an object or for people."""
+def report(path: Path, summary: dict[str, Any], text: str) -> None:
+    """Prints the results of the weights at a path, as an object or for people."""
     if JSON.value:
-        say(to_json({"step": int(checkpoint.name), **summary}))
+        origin = {"step": int(path.name)} if WEIGHTS.value is None else {"weights": str(path)}
+        say(to_json(origin | summary))
     else:
-        say(f"checkpoint {checkpoint}\n\n{text}")
+        say(f"weights {path}\n\n{text}")
 
 
 def draw(results: dict[str, Result], folder: Path) -> None:

@@ -48,7 +48,11 @@ def load(path: str | Path, **settings: Any) -> Weights:
     is_run = Path(path).expanduser().absolute() == run
     checkpoint = choose_checkpoint(run, config, "best") if is_run else find_checkpoint(str(path))
     dataset = _dataset(config)
-    params, model_state = _template(config, dataset)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params, model_state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        shapes(config.model, dataset),
+    )
     warm = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
     names = _class_names(dataset, config.model)
     return Weights(config.model.to_dict(), warm.params, warm.model_state, names)
@@ -83,6 +87,16 @@ def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
     return checkpoints.directory / str(step)
 
 
+def shapes(model: ConfigDict, dataset: Dataset) -> tuple[PyTree, PyTree]:
+    """Of the parameters and the state of a config's model, for examples of the dataset."""
+    if isinstance(dataset, ImageDataset):
+        inputs = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
+    else:
+        inputs = published.example_inputs(model)
+    init = build(model).init
+    return jax.eval_shape(lambda x: init(jax.random.key(0), inputs=x), inputs)
+
+
 def parse_settings(settings: list[str]) -> dict[str, Any]:
     """`NAME=VALUE` as keywords, values read as Python literals where they are."""
     parsed = {}
@@ -98,19 +112,6 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
 
 def _dataset(config: ConfigDict) -> Dataset:
     return setup.build_dataset(config, setup.build_task(config))
-
-
-def _template(config: ConfigDict, dataset: Dataset) -> tuple[PyTree, PyTree]:
-    """Shapes of parameters and state, to be placed on the first device."""
-    if isinstance(dataset, ImageDataset):
-        inputs = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
-    else:
-        inputs = published.example_inputs(config.model)
-    model = build(config.model)
-    init = lambda key, inputs: model.init(key, inputs=inputs)  # noqa: E731
-    shapes = jax.eval_shape(init, jax.random.key(0), inputs)
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
 
 
 def _class_names(dataset: Dataset, model: ConfigDict) -> tuple[str, ...] | None:

@@ -66,7 +66,7 @@ def input_case(config: ConfigDict) -> None:
     """Prints a line for each part of the input."""
     dataset = setup.build_dataset(config, setup.build_task(config))
     # From the first example on, as it is for most of the training.
-    dataset = dataclasses.replace(dataset, plain_examples=0)
+    dataset = dataclasses.replace(dataset, plain_examples=0, growth_examples=0)
     source, count = dataset.source("train"), BATCHES.value * PAIRS_IN_BATCH
     source[0]  # what is read once, such as photographs for textures
     pairs, *whole = timed(lambda: [source[index] for index in range(count)])

@@ -23,10 +23,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from experiments import configuration, setup, weights
+from experiments.predictions.common import Trained
+from experiments.predictions.flow import tiled_flow
 from perceiver_io.data.flow_pair import FlowPair
 from perceiver_io.data.motorcycle import Motorcycle
 from perceiver_io.errors import UserError
-from perceiver_io.inference.flow import TiledFlow
 from perceiver_io.models.builders import build
 from perceiver_io.tasks.task import Task
 from perceiver_io.training.disk import full_disk_explained, make_workdir
@@ -40,8 +41,6 @@ SPLIT = flags.DEFINE_string("split", "test", "Of the run's dataset; none that it
 PAIRS = flags.DEFINE_integer("pairs", 64, "Pairs of the split; less if it has less.", lower_bound=1)
 
 ROWS_OF_FIGURE = 4
-# Pixels that neighbouring tiles have in common, as in the published evaluations.
-OVERLAP = 20
 
 
 def main() -> None:
@@ -54,7 +53,9 @@ def main() -> None:
     checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
     folder = workdir / "comparison" / checkpoint.name
     make_workdir(folder)
-    methods = {**CLASSICAL, "this model": model_of(checkpoint)}
+    loaded = weights.load(checkpoint)
+    trained = Trained(build(loaded.model), loaded, None)
+    methods = {**CLASSICAL, "this model": tiled_flow(trained, batch_size=1, overlap=None)}
     task = setup.build_task(config)
     sets = pair_sets(config, task)
     compared = {name: apply(methods, pairs) for name, pairs in sets.items()}
@@ -63,20 +64,6 @@ def main() -> None:
     with full_disk_explained(folder):
         save_figure(draw(own[:ROWS_OF_FIGURE]), folder, "pairs")
         save_figure(draw([pair for pairs in motorcycles for pair in pairs]), folder, "motorcycle")
-
-
-def model_of(checkpoint: Path) -> TiledFlow:
-    """The model of a run's checkpoint."""
-    loaded = weights.load(checkpoint)
-    tile_size = tuple(loaded.model["image_size"])
-    return TiledFlow(
-        build(loaded.model),
-        loaded.params,
-        loaded.model_state,
-        tile_size=tile_size,
-        batch_size=1,
-        overlap=min(OVERLAP, min(tile_size) // 2),
-    )
 
 
 def pair_sets(config: ConfigDict, task: Task) -> dict[str, list[FlowPair]]:
@@ -102,7 +89,9 @@ def pair_sets(config: ConfigDict, task: Task) -> dict[str, list[FlowPair]]:
 
 def motorcycle() -> FlowPair:
     """The photographed pair."""
-    dataset = Motorcycle(image_size=(1, 1), plain_examples=0, augmentation=None, num_workers=0)
+    dataset = Motorcycle(
+        image_size=(1, 1), plain_examples=0, growth_examples=0, augmentation=None, num_workers=0
+    )
     return dataset.source("test")[0]
 
 

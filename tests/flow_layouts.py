@@ -17,7 +17,13 @@ from perceiver_io.data.middlebury import Middlebury
 from perceiver_io.data.sintel import Sintel
 
 SIZE = (6, 8)
-COMMON = {"num_workers": 0, "image_size": (4, 6), "plain_examples": 10**6, "augmentation": None}
+COMMON = {
+    "num_workers": 0,
+    "image_size": (4, 6),
+    "plain_examples": 10**6,
+    "growth_examples": 0,
+    "augmentation": None,
+}
 
 
 def _random(path):

@@ -76,6 +76,7 @@ def dataset(scene=EASY, **fields):
         num_workers=0,
         image_size=(128, 160),
         plain_examples=4,
+        growth_examples=0,
         augmentation=None,
         frame_size=SIZE,
         num_train=1000,

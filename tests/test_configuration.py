@@ -124,6 +124,12 @@ def test_a_run_can_be_read_back(configure, tmp_path, read):
     }
 
 
+def test_a_folder_of_published_weights_is_no_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["PerceiverForOpticalFlow"]}')
+    with pytest.raises(UserError, match=f"{tmp_path} is no run folder: .* by --weights"):
+        configuration.read_run(tmp_path)
+
+
 def test_a_colon_in_a_path_is_no_preset(tmp_path):
     folder = tmp_path / "a:b"
     folder.mkdir()

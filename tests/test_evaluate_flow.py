@@ -37,6 +37,7 @@ class InMemory(FlowDataset):
     num_workers: int = 0
     image_size: tuple[int, int] = (4, 6)
     plain_examples: int = 0
+    growth_examples: int = 0
     augmentation: None = None
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
@@ -184,7 +185,9 @@ def test_the_parameters_of_replicas(tmp_path, trained):
 
 
 def test_the_motorcycle():
-    dataset = Motorcycle(num_workers=0, image_size=(9, 9), plain_examples=0, augmentation=None)
+    dataset = Motorcycle(
+        num_workers=0, image_size=(9, 9), plain_examples=0, growth_examples=0, augmentation=None
+    )
     metrics = evaluator(dataset, STILL, tile_size=(368, 496))({}, {}, "test").metrics
     (one,) = dataset.source("test")
     disparities = -one.flow.flow[..., 0][one.flow.valid].astype(np.float64)

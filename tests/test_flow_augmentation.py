@@ -241,6 +241,19 @@ def test_the_generator_alone_decides():
         np.testing.assert_array_equal(array, copy)
 
 
+def test_weakened_by_nothing_by_half_and_to_nothing():
+    full = FlowAugmentation(**NOTHING | FULL | {"spatial_probability": 1.0})
+    assert full.weakened(1.0) == full
+    half = full.weakened(0.5)
+    assert half.rotation == 10 and half.hue == 0.075 and half.eraser_probability == 0.5
+    for name in ("log2_scale", "horizontal_flip", "vertical_flip", "eraser_boxes", "eraser_sides"):
+        assert getattr(half, name) == FULL[name]
+    weakest = full.weakened(0.0)
+    flips = {name: FULL[name] for name in ("horizontal_flip", "vertical_flip")}
+    expected = augment(scene(MOTION), spatial_probability=0.0, **flips)
+    assert_same(weakest(scene(MOTION), SIZE, np.random.default_rng(0)), expected)
+
+
 @pytest.mark.parametrize(
     "name, value",
     [

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from perceiver_io.data.flow_augmentation import FlowAugmentation
 from perceiver_io.data.flow_files import Flow
 from perceiver_io.data.flow_pair import FlowPair, cut, inverse_flow, reversed_pair
 from perceiver_io.data.flow_pairs import FlowDataset
@@ -120,9 +121,14 @@ def test_inverse_flow_is_close_to_the_exact_one():
     assert known > 0.7 * size
 
 
-def batches(plain_examples, augmentation):
-    dataset = Moved(
-        num_workers=0, image_size=(6, 8), plain_examples=plain_examples, augmentation=augmentation
+def dataset_of(**fields):
+    plain = {"num_workers": 0, "image_size": (6, 8), "plain_examples": 0, "growth_examples": 0}
+    return Moved(**plain | {"augmentation": None} | fields)
+
+
+def batches(plain_examples, augmentation, growth_examples=0):
+    dataset = dataset_of(
+        plain_examples=plain_examples, growth_examples=growth_examples, augmentation=augmentation
     )
     stream = iter(dataset.load("train", batch_size=4, training=True, seed=1, shard=(0, 1)))
     return [next(stream) for _ in range(6)]
@@ -138,12 +144,24 @@ def test_plain_examples_come_first_and_are_reversed_half_of_the_time():
         assert (batch["flow"] == (-SHIFT[0], SHIFT[1])).all()
 
 
+def test_augmentation_grows_evenly_after_the_plain_examples(monkeypatch):
+    severities = set()
+
+    def weakened(augmentation, severity):
+        severities.add(severity)
+        return augmentation
+
+    monkeypatch.setattr(FlowAugmentation, "weakened", weakened)
+    batches(8, NO_AUGMENTATION, growth_examples=10)
+    assert sorted(severities) == pytest.approx([i / 10 for i in range(1, 11)])
+
+
 def test_without_augmentation_all_examples_are_plain():
     assert all((np.abs(batch["flow"]) == np.abs(SHIFT)).all() for batch in batches(0, None))
 
 
 def test_batches_are_as_promised():
-    dataset = Moved(num_workers=0, image_size=(6, 8), plain_examples=0, augmentation=None)
+    dataset = dataset_of()
     batch = next(iter(dataset.load("train", batch_size=4, training=False, seed=0, shard=(0, 1))))
     promised = {name: (shape, dtype) for name, (shape, dtype) in dataset.batch_spec(4).items()}
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == promised
@@ -151,7 +169,7 @@ def test_batches_are_as_promised():
 
 
 def test_evaluation_continues_pairs_that_are_too_small():
-    dataset = Moved(num_workers=0, image_size=(12, 8), plain_examples=0, augmentation=None)
+    dataset = dataset_of(image_size=(12, 8))
     batch = next(iter(dataset.load("train", batch_size=2, training=False, seed=0, shard=(0, 1))))
     assert batch["flow_valid"][:, :10].all() and not batch["flow_valid"][:, 10:].any()
     np.testing.assert_array_equal(batch["frames"][0, 0, :10], moved(0).first[:, 3:11])
@@ -159,8 +177,8 @@ def test_evaluation_continues_pairs_that_are_too_small():
 
 
 def test_wrong_settings_are_found_at_once():
-    with pytest.raises(UserError, match="plain_examples=-1"):
-        Moved(num_workers=0, image_size=(6, 8), plain_examples=-1, augmentation=None)
+    for name in ("plain_examples", "growth_examples"):
+        with pytest.raises(UserError, match=f"{name}=-1"):
+            dataset_of(**{name: -1})
     with pytest.raises(UserError, match="config.data.augmentation.rotation=999"):
-        wrong = NO_AUGMENTATION | {"rotation": 999.0}
-        Moved(num_workers=0, image_size=(6, 8), plain_examples=0, augmentation=wrong)
+        dataset_of(augmentation=NO_AUGMENTATION | {"rotation": 999.0})

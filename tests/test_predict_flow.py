@@ -72,7 +72,7 @@ def test_flow_of_a_film(tmp_path, as_folder):
     model = trained(FLOW)
     result = flow.predict(model, tmp_path, inputs=[str(source)], batch_size=3)
     assert len(result.summary["flow"]) == 3
-    measured = flow._tiled_flow(model, 1, None)(frames[1], frames[2])
+    measured = flow.tiled_flow(model, 1, None)(frames[1], frames[2])
     oracles.assert_close(read_flo(tmp_path / "film_flow" / "00002.flo").flow, measured)
     beside = list(read_frames(result.summary["film"]).frames)
     assert [frame.shape for frame in beside] == [(20, 60, 3)] * 3
@@ -114,12 +114,23 @@ def test_flow_of_a_film_in_the_format_of_kitti(tmp_path):
 
 def test_flow_that_a_file_cannot_hold(tmp_path):
     inputs = two_images(tmp_path, 20, 30)
-    with pytest.raises(UserError, match=r"reaches 600 pixels; .* Write a \.flo file"):
-        flow.predict(constant(-600, 0), tmp_path, inputs=inputs, flow_format="kitti")
     for value in (np.nan, np.inf, 2e9):
         with pytest.raises(UserError, match="from frame 1 to 2 .* weights are damaged"):
             flow.predict(constant(0, value), tmp_path, inputs=inputs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+def test_a_png_of_kitti_holds_what_it_can(tmp_path):
+    inputs = two_images(tmp_path, 20, 30)
+    flow.predict(constant(-600, 3), tmp_path, inputs=inputs, flow_format="kitti")
+    (written,) = tmp_path.glob("*_kitti.png")
+    assert (read_kitti_png(written).flow == (-512, 3)).all()
+
+
+def test_the_folder_of_frames_is_no_output(tmp_path):
+    frames = frames_in(tmp_path / "frames", "frame_0001.png", "frame_0002.png")
+    with pytest.raises(UserError, match="frames is the folder of the frames"):
+        flow.predict(constant(1, 1), tmp_path / "frames", inputs=[frames])
 
 
 def test_tiles_overlap_as_far_as_asked(tmp_path):
@@ -141,7 +152,7 @@ def test_tiles_overlap_as_far_as_asked(tmp_path):
 
 def test_the_usual_overlap_is_that_of_the_published_evaluations(tmp_path):
     large = Trained(None, Weights(dict(FLOW, image_size=(368, 496)), {}, {}, None), None)
-    corners = flow._tiled_flow(large, 1, None).corners((436, 1024))
+    corners = flow.tiled_flow(large, 1, None).corners((436, 1024))
     assert corners == [(y, x) for y in (0, 68) for x in (0, 476, 528)]
 
 
@@ -177,7 +188,7 @@ def test_a_missing_package_is_told_before_the_flow_is_computed(tmp_path, monkeyp
 @pytest.mark.parametrize(
     "inputs, message",
     [
-        (["a.png", "b.png"], "different sizes: 8x9 and 8x10"),
+        (["a.png", "b.png"], "b.png has 10x8 pixels and the images before it 9x8"),
         (["a.png"], "one frame only"),
         (["a.png", "b.png", "a.png"], "3 inputs"),
         (["a.png", "."], "2 inputs"),

@@ -10,7 +10,9 @@ from perceiver_io.errors import UserError
 from perceiver_io.tasks.optical_flow import OpticalFlow
 
 TASK = OpticalFlow(loss_name="end_point")
-MOTORCYCLE = Motorcycle(num_workers=0, image_size=(4, 6), plain_examples=0, augmentation=None)
+MOTORCYCLE = Motorcycle(
+    num_workers=0, image_size=(4, 6), plain_examples=0, growth_examples=0, augmentation=None
+)
 
 
 def batch_of(flow, valid=None, examples=None, **more):

@@ -42,6 +42,7 @@ SHRUNK = (
     "--config.data.num_validation=5",
     f"--config.data.augmentation={AUGMENTATION}",
     "--config.data.plain_examples=12",
+    "--config.data.growth_examples=8",
     "--config.model.encoder.num_latents=8",
     "--config.model.encoder.latent_dim=18",
     "--config.model.encoder.latent_stack.num_layers=2",

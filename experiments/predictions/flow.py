@@ -26,10 +26,11 @@ from perceiver_io.data.flow_files import (
     UNKNOWN_FLOW,
     Flow,
     read_flow,
+    within_kitti_range,
     write_flo,
     write_kitti_png,
 )
-from perceiver_io.data.image_sequence import read_image
+from perceiver_io.data.image_sequence import read_images
 from perceiver_io.data.video import FRAME_RATE, import_av, read_frames
 from perceiver_io.data.video_writer import VideoWriter
 from perceiver_io.errors import UserError
@@ -50,7 +51,12 @@ class _Format(NamedTuple):
     write: Callable[[Path, Flow], None]
 
 
-FORMATS = {"flo": _Format(".flo", write_flo), "kitti": _Format("_kitti.png", write_kitti_png)}
+def _write_kitti(path: Path, flow: Flow) -> None:
+    # One pixel beyond what the format holds shall not end a film.
+    write_kitti_png(path, Flow(within_kitti_range(flow.flow), flow.valid))
+
+
+FORMATS = {"flo": _Format(".flo", write_flo), "kitti": _Format("_kitti.png", _write_kitti)}
 
 
 class _Frames(NamedTuple):
@@ -110,7 +116,12 @@ def predict(
     name = unique_names(paths)[0]
     if is_film or flow_format == "kitti":
         import_av()  # If it is missing, that is better told now than when the flow is there.
-    tiled = _tiled_flow(trained, batch_size, overlap)
+    if paths[0].is_dir() and paths[0].resolve() == output.resolve():
+        raise UserError(
+            f"--output={output} is the folder of the frames, which pictures of the flow would be "
+            "taken for: choose another one."
+        )
+    tiled = tiled_flow(trained, batch_size, overlap)
     frames = _film(paths[0], output / f"{name}_flow") if is_film else _pair(paths, output, name)
     measured = _write_flow(tiled, frames, FORMATS[flow_format])
     film = output / f"{name}_flow.mp4" if is_film else None
@@ -121,7 +132,7 @@ def predict(
 
 def _pair(paths: list[Path], output: Path, name: str) -> _Frames:
     return _Frames(
-        lambda: map(read_image, paths),
+        lambda: read_images(paths),
         2,
         FRAME_RATE,
         lambda index, ending: output / f"{name}_flow{ending}",
@@ -171,7 +182,8 @@ def _check_known(flow: np.ndarray, index: int) -> None:
         )
 
 
-def _tiled_flow(trained: Trained, batch_size: int, overlap: int | None) -> TiledFlow:
+def tiled_flow(trained: Trained, batch_size: int, overlap: int | None) -> TiledFlow:
+    """Flow of whole images by a model; arguments as of `predict`."""
     tile_size = tuple(trained.weights.model["image_size"])
     return TiledFlow(
         trained.model,

@@ -36,6 +36,9 @@ _LIMITS = {
     "eraser_probability": (0, 1),
     "eraser_boxes": (0, 100),
 }
+# What is as it is however weak the augmentation: the scale's range is also what small frames are
+# enlarged by, and the others take no severity.
+_FIXED = {"horizontal_flip", "vertical_flip", "eraser_boxes"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,14 @@ class FlowAugmentation:
                     f"config.data.augmentation.{name}={(low, high)} must be two numbers from "
                     f"{least} to {greatest}, the least first."
                 )
+
+    def weakened(self, severity: float) -> "FlowAugmentation":
+        """The same with probabilities and greatest changes times `severity`, from 0 to 1.
+
+        Flips, the range of scales, and the number and sizes of erased boxes stay.
+        """
+        names = _LIMITS.keys() - _FIXED
+        return dataclasses.replace(self, **{name: severity * getattr(self, name) for name in names})
 
     def __call__(self, pair: FlowPair, size: tuple[int, int], rng: np.random.Generator) -> FlowPair:
         """An augmented part of `size` = (height, width).

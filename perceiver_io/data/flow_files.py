@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt16
+from jaxtyping import Bool, Float, Float32, UInt16
 
 from perceiver_io.data.video import import_av
 from perceiver_io.errors import UserError
@@ -25,6 +25,7 @@ _FLO_UNKNOWN = 1e10
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_SCALE = 64
 _PNG_ZERO = 32_768
+_KITTI_RANGE = (-_PNG_ZERO / _PNG_SCALE, (65_535 - _PNG_ZERO) / _PNG_SCALE)
 _PFM_CHANNELS = {b"Pf": 1, b"PF": 3}
 
 
@@ -102,6 +103,11 @@ def read_kitti_png(path: str | os.PathLike[str]) -> Flow:
     valid = pixels[..., 2] > 0
     flow = (pixels[..., :2].astype(np.float32) - _PNG_ZERO) / _PNG_SCALE
     return Flow(np.where(valid[..., None], flow, np.float32(0)), valid)
+
+
+def within_kitti_range(flow: Float[np.ndarray, "H W 2"]) -> Float[np.ndarray, "H W 2"]:
+    """Flow in pixels, limited to what a PNG of KITTI holds; what is not finite stays."""
+    return np.where(np.isfinite(flow), np.clip(flow, *_KITTI_RANGE), flow)
 
 
 def write_kitti_png(path: str | os.PathLike[str], flow: Flow) -> None:

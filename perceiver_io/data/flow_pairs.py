@@ -26,25 +26,28 @@ class FlowDataset(Dataset):
     """Flow between two frames. `source` gives FlowPairs, each read or rendered when it is indexed.
 
     The curriculum is that of Perceiver IO (section 4.2 and its appendix): a first phase without
-    augmentation, in which pairs are also fed reversed, then one with augmentation.
+    augmentation, in which pairs are also fed reversed, then one with augmentation that grows.
 
     Attributes:
         image_size: (height, width) of the frames of a batch, in pixels.
         plain_examples: training examples, counted over all epochs and processes, of the first
             phase. Those are cut out at random and reversed half of the time.
-        augmentation: settings of FlowAugmentation, for the examples after those; None: there is
-            no second phase.
+        growth_examples: training examples of the second phase until its augmentation, which grows
+            evenly, is in full force.
+        augmentation: settings of FlowAugmentation in full force; None: there is no second phase.
     """
 
     image_size: tuple[int, int]
     plain_examples: int
+    growth_examples: int
     augmentation: Mapping[str, Any] | None
 
     def __post_init__(self) -> None:
-        if min(self.image_size) < 1 or self.plain_examples < 0:
+        if min(self.image_size) < 1 or min(self.plain_examples, self.growth_examples) < 0:
             raise UserError(
-                f"image_size={self.image_size} and plain_examples={self.plain_examples}: sizes "
-                "must be at least 1, numbers of examples at least 0."
+                f"image_size={self.image_size}, plain_examples={self.plain_examples} and "
+                f"growth_examples={self.growth_examples}: sizes must be at least 1, numbers of "
+                "examples at least 0."
             )
         if self.augmentation is not None:
             self._augment  # noqa: B018  # Finds wrong settings now.
@@ -67,10 +70,15 @@ class FlowDataset(Dataset):
         if self.augmentation is not None and position >= self.plain_examples:
             # What an example leaves out need not be transformed.
             lean = pair._replace(backward=None, occluded=None)
-            return _example(self._augment(lean, self.image_size, rng))
+            augment = self._augment.weakened(self._severity(position))
+            return _example(augment(lean, self.image_size, rng))
         if rng.random() < 0.5:
             pair = reversed_pair(pair)
         return _example(random_cut(pair, self.image_size, rng))
+
+    def _severity(self, position: int) -> float:
+        """Of the augmentation, above 0 for the first example of the second phase."""
+        return min((position + 1 - self.plain_examples) / max(self.growth_examples, 1), 1.0)
 
     def evaluation_example(self, raw: FlowPair) -> Example:
         """The middle of a pair; smaller pairs are continued, with flow that is not valid."""

@@ -10,11 +10,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from perceiver_io.data.flow_files import Flow, write_flo, write_kitti_png
+from perceiver_io.data.flow_files import Flow, within_kitti_range, write_flo, write_kitti_png
 from perceiver_io.errors import UserError
-
-# What the 16 bits of a PNG of KITTI hold, in pixels.
-_KITTI_RANGE = (-512.0, 32_767 / 64)
 
 
 def sintel_submission_path(
@@ -68,8 +65,7 @@ def write_kitti_submission(
     """
     path = kitti_submission_path(folder, year, name)
     _make_folder(path.parent)
-    limited = np.where(np.isfinite(flow), np.clip(flow, *_KITTI_RANGE), np.nan)
-    write_kitti_png(path, _everywhere(limited))
+    write_kitti_png(path, _everywhere(within_kitti_range(flow)))
     return path
 
 

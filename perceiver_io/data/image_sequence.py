@@ -99,6 +99,6 @@ def read_images(paths: Iterable[pathlib.Path]) -> Iterator[UInt8[np.ndarray, "H 
         if frame.shape != shape:
             raise UserError(
                 f"{path} has {frame.shape[1]}x{frame.shape[0]} pixels and the images before it "
-                f"{shape[1]}x{shape[0]}; all images of a folder must have one size."
+                f"{shape[1]}x{shape[0]}; all must have one size: resize or crop it."
             )
         yield frame

@@ -44,7 +44,7 @@ def l1(error: Field) -> PerPixel:
 
 
 def robust(error: Field) -> PerPixel:
-    """(L1 + 0.01)^0.4, as of PWC-Net (1709.02371), whose unit is the pixel, for fewer outliers."""
+    """(L1 + 0.01)^0.4, as PWC-Net for fine-tuning (1709.02371): outliers weigh less."""
     return (l1(error) + 0.01) ** 0.4
 
 
