@@ -3,8 +3,9 @@
     python -m scripts.compare_flow --workdir=RUN [--checkpoint=best] [--split=test] [--pairs=64]
 
 Methods: no motion at all, Farneback's polynomial expansion and dense inverse search (DIS, Kroeger
-et al., 1603.03590) as in OpenCV, and the run's model, tile by tile. The measures are those of the
-task `optical_flow`, over all pixels whose flow is known. Pairs, whole:
+et al., 1603.03590) as in OpenCV, both with those of a few settings that do best on a set of pairs,
+and the run's model, tile by tile. The measures are those of the task `optical_flow`, over all
+pixels whose flow is known. Pairs, whole:
 
 - the first ones of a split of the run's own dataset, not augmented;
 - the motorcycle, a photographed pair of 500x741 pixels with measured flow up to 60 pixels;
@@ -55,7 +56,7 @@ def main() -> None:
     make_workdir(folder)
     loaded = weights.load(checkpoint)
     trained = Trained(build(loaded.model), loaded, None)
-    methods = {**CLASSICAL, "this model": tiled_flow(trained, batch_size=1, overlap=None)}
+    methods = {**CLASSICAL, "this model": (tiled_flow(trained, batch_size=1, overlap=None),)}
     task = setup.build_task(config)
     sets = pair_sets(config, task)
     compared = {name: apply(methods, pairs) for name, pairs in sets.items()}

@@ -30,12 +30,24 @@ def without(pair, unknown):
     return pair._replace(flow=Flow(flow, ~unknown))
 
 
-@pytest.mark.parametrize("method", ["Farneback", "DIS"])
+SETTINGS = [setting for name in ("Farneback", "DIS") for setting in comparison.CLASSICAL[name]]
+
+
+@pytest.mark.parametrize("method", SETTINGS)
 def test_classical_methods_find_a_shift(method):
     pair = moved(2.6, -1.4)
-    found = comparison.CLASSICAL[method](pair.first, pair.second)
+    found = method(pair.first, pair.second)
     error = np.hypot(*np.moveaxis(found - pair.flow.flow, -1, 0))[10:-10, 10:-10]
     assert error.mean() < 0.3
+
+
+def test_the_settings_that_do_best_on_all_pairs_are_taken():
+    def constant(right):
+        return lambda first, second: np.full((*first.shape[:2], 2), (right, 0), np.float32)
+
+    pairs = [moved(2, 0), moved(4, 0), moved(7, 0)]
+    found = comparison.apply({"constant": (constant(2), constant(4), constant(8))}, pairs)
+    assert [one.flows["constant"][0, 0, 0] for one in found] == [4, 4, 4]
 
 
 def test_measures_of_no_motion_are_those_of_the_speed():
