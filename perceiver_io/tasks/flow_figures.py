@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 
 from perceiver_io.data.flow_colors import SATURATION_PERCENTILE, flow_colors
 
-# Errors in pixels, up to which they are told apart; or up to the flow's length where it is less.
+# Errors in pixels, up to which they are told apart; less where all flow is shorter.
 _LARGEST_ERROR = 10.0
 
 
@@ -38,7 +38,7 @@ def compared_flow(pairs: Sequence[ComparedFlow]) -> Figure:
     )
     grid = figure.subplots(len(pairs), 5, squeeze=False, subplot_kw=dict(xticks=[], yticks=[]))
     lengths = [_saturated_length(pair) for pair in pairs]
-    largest_error = min(_LARGEST_ERROR, *lengths)
+    largest_error = min(_LARGEST_ERROR, max(lengths))
     for row, pair, length in zip(grid, pairs, lengths, strict=True):
         image = _draw_pair(row, pair, length, largest_error)
     figure.colorbar(image, ax=grid[:, 4], label="pixels", shrink=0.8, extend="max")
