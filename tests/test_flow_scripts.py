@@ -113,7 +113,7 @@ def test_the_plain_form_of_the_training_step_computes_the_same():
 def run_folder(tmp_path):
     """A run of random weights on small procedural pairs."""
     config = shrunk("small")
-    config.model.image_size = config.data.image_size = (64, 96)  # Fewer tiles of the motorcycle.
+    config.model.image_size = config.data.image_size = (64, 64)  # Fewer tiles of the motorcycle.
     (tmp_path / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
     state = initial_state(*jax.jit(lambda: setup.initialise(parts, 0))(), optax.sgd(0.1), ema=False)
