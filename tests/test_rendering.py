@@ -10,6 +10,7 @@ from perceiver_io.data.rendering import effects, outlines, textures
 from perceiver_io.data.rendering.motion import MotionSettings, Points, draw_motion
 from perceiver_io.data.rendering.renderer import render
 from perceiver_io.data.rendering.scenes import Scene, SceneSettings, Surface, draw_scene
+from tests.procedural_scenes import NO_EFFECTS, STILL
 
 WILD = MotionSettings(
     mean_translation=50.0,
@@ -19,23 +20,7 @@ WILD = MotionSettings(
     max_shear=0.3,
     max_strain=1.0,
 )
-SHIFT = dict(
-    mean_translation=30.0,
-    max_translation=60.0,
-    max_rotation=0.0,
-    max_scale=1.0,
-    max_shear=0.0,
-    max_strain=0.0,
-)
-QUIET = dict(
-    blur_probability=0.0,
-    max_shutter=0.0,
-    fog_probability=0.0,
-    max_fog=0.0,
-    lighting_probability=0.0,
-    max_lighting=0.0,
-    max_noise=0.0,
-)
+SHIFT = STILL | dict(mean_translation=30.0, max_translation=60.0)
 SCENE = dict(
     num_objects=(2, 5),
     object_size=(0.3, 0.6),
@@ -44,7 +29,7 @@ SCENE = dict(
     photo_probability=0.0,
     object_motion=SHIFT,
     camera_motion=SHIFT,
-    effects=QUIET,
+    effects=NO_EFFECTS,
 )
 
 
@@ -225,7 +210,7 @@ def affected(**settings):
     for seed in range(30):
         rng = np.random.default_rng(seed)
         result = effects.apply_effects(
-            grey_frames(), effects.EffectSettings(**QUIET | settings), rng
+            grey_frames(), effects.EffectSettings(**NO_EFFECTS | settings), rng
         )
         changes.append([a.astype(float) - b for a, b in zip(result, grey_frames(), strict=True)])
     return np.array(changes)  # [30, 2, 64, 64, 3]
@@ -263,7 +248,7 @@ def test_effects_happen_as_often_as_they_should():
         changes = affected(**{f"{name}_probability": 0.5, maximum: 0.5})
         happened = (np.abs(changes).max(axis=(1, 2, 3, 4)) > 0.6).mean()
         assert 0.2 < happened < 0.8
-    settings = effects.EffectSettings(**QUIET | dict(blur_probability=0.5, max_shutter=0.8))
+    settings = effects.EffectSettings(**NO_EFFECTS | dict(blur_probability=0.5, max_shutter=0.8))
     rng = np.random.default_rng(0)
     shutters = np.array([settings.draw_shutter(rng) for _ in range(200)])
     assert 0.4 < (shutters > 0).mean() < 0.6
