@@ -42,7 +42,7 @@ class BatchStream(grain.IterDataset[Batch]):
     ) -> None:
         super().__init__()
         self._pieces = grain.MapDataset.source(_ShardPieces(pieces, pieces_per_batch, shard))
-        self._num_workers = num_workers
+        self.num_workers = num_workers
         self.pieces_per_batch = pieces_per_batch
         self.batch_size = batch_size
 
@@ -53,9 +53,9 @@ class BatchStream(grain.IterDataset[Batch]):
         """A new iterator over the pieces of the batches from `position` on."""
         first = position * self.pieces_per_batch
         stream = self._pieces[first:].to_iter_dataset(_READ_OPTIONS)
-        if self._num_workers > 0:
+        if self.num_workers > 0:
             stream = stream.mp_prefetch(
-                grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2),
+                grain.MultiprocessingOptions(self.num_workers, per_worker_buffer_size=2),
                 worker_init_fn=_end_with_parent,
             )
         return iter(stream)
@@ -80,8 +80,9 @@ class BatchIterator(grain.DatasetIterator[Batch]):
             self.close()
             pieces = self._next_pieces()
         self._position += 1
-        if len(pieces) == 1:
+        if self._stream.num_workers == 0:  # There is one piece.
             return pieces[0]
+        # Copied out of the workers' shared memory, which would outlive the training if in use.
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _next_pieces(self) -> list[Batch]:
