@@ -55,7 +55,7 @@ def read_run(workdir: Path) -> ConfigDict:
     if "training" not in config:
         raise UserError(
             f"--workdir={workdir} is no run folder: its config.json is of something else. "
-            "Published weights are given by --weights."
+            "Published weights are what `experiments.evaluate` and `predict` take by --weights."
         )
     return config
 

@@ -103,25 +103,26 @@ def reduced(pair: FlowPair, factor: int) -> FlowPair:
     )
 
 
-def apply(methods: dict[str, tuple[Method, ...]], pairs: Sequence[FlowPair]) -> list[Compared]:
+def apply(
+    task: Task, methods: dict[str, tuple[Method, ...]], pairs: Sequence[FlowPair]
+) -> list[Compared]:
     """The flow of each pair by each method, its settings those that do best on all."""
-    best = {}
-    for name, settings in methods.items():
-        tries = [
-            [method(*pair[:2]) for pair in tqdm(pairs, name, leave=False)] for method in settings
-        ]
-        best[name] = min(tries, key=lambda flows: end_point_error(pairs, flows))
+    best = {name: _best(task, name, settings, pairs) for name, settings in methods.items()}
     return [
-        Compared(pair, {name: flows[i] for name, flows in best.items()})
+        Compared(pair, {name: tried[i].flows[name] for name, tried in best.items()})
         for i, pair in enumerate(pairs)
     ]
 
 
-def end_point_error(pairs: Sequence[FlowPair], flows: Sequence[np.ndarray]) -> float:
-    """The mean over all known pixels, in pixels."""
-    known = zip(pairs, flows, strict=True)
-    errors = [np.linalg.norm(f - p.flow.flow, axis=-1)[p.flow.valid] for p, f in known]
-    return float(np.concatenate(errors).mean())
+def _best(
+    task: Task, name: str, settings: tuple[Method, ...], pairs: Sequence[FlowPair]
+) -> list[Compared]:
+    """By the setting with the least end-point error."""
+    tries = [
+        [Compared(pair, {name: method(*pair[:2])}) for pair in tqdm(pairs, name, leave=False)]
+        for method in settings
+    ]
+    return min(tries, key=lambda compared: measure(task, compared, name)["epe"])
 
 
 def table(task: Task, compared: dict[str, list[Compared]]) -> str:

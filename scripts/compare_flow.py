@@ -59,7 +59,7 @@ def main() -> None:
     methods = {**CLASSICAL, "this model": (tiled_flow(trained, batch_size=1, overlap=None),)}
     task = setup.build_task(config)
     sets = pair_sets(config, task)
-    compared = {name: apply(methods, pairs) for name, pairs in sets.items()}
+    compared = {name: apply(task, methods, pairs) for name, pairs in sets.items()}
     print(f"checkpoint {checkpoint}\n\n{table(task, compared)}\n\nfigures in {folder}")
     own, *motorcycles = compared.values()
     with full_disk_explained(folder):

@@ -16,12 +16,6 @@ from perceiver_io.training import checkpoint as checkpoint_module
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.parallel import Mesh, Pmap, make
 from perceiver_io.training.state import TrainState, initial_state, names
-from perceiver_io.training.warm_start import (
-    array_source,
-    checkpoint_source,
-    find_checkpoint,
-    load_weights,
-)
 from tests import tiny
 
 
@@ -46,6 +40,17 @@ def new_state(strategy, model=tiny.wide_mlp, optimizer=None, ema=True, seed=0):
 def iterator():
     data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
     return iter(data)
+
+
+def saved_run(tmp_path, model, ema):
+    strategy = Mesh(fsdp=1)
+    _, state = new_state(strategy, model, ema=ema)
+    if ema:
+        state = state._replace(ema_params=jax.tree.map(lambda x: x + 1, state.params))
+    checkpoints = opened(tmp_path)
+    checkpoints.save(strategy.snapshot(state), iterator(), None)
+    checkpoints.close()
+    return state
 
 
 def small_state(step):
@@ -214,87 +219,6 @@ def test_another_optimizer_is_named(tmp_path):
     template, _ = new_state(Mesh(fsdp=1), tiny.mlp, optax.sgd(1e-3, momentum=0.9))
     with pytest.raises(UserError, match="missing: opt_state/0/trace/mlp"):
         opened(tmp_path).restore(0, template, iterator())
-
-
-def saved_run(tmp_path, model, ema):
-    strategy = Mesh(fsdp=1)
-    _, state = new_state(strategy, model, ema=ema)
-    if ema:
-        state = state._replace(ema_params=jax.tree.map(lambda x: x + 1, state.params))
-    checkpoints = opened(tmp_path)
-    checkpoints.save(strategy.snapshot(state), iterator(), None)
-    checkpoints.close()
-    return state
-
-
-def test_warm_start_takes_the_moving_average(tmp_path):
-    saved = saved_run(tmp_path, tiny.batch_norm, ema=True)
-    _, state = new_state(Mesh(fsdp=1), tiny.batch_norm, seed=1)
-    warm = load_weights(checkpoint_source(str(tmp_path)), state.params, state.model_state)
-    for name, value in names(warm.params).items():
-        np.testing.assert_array_equal(value, names(saved.ema_params)[name], name)
-    for name, value in names(warm.model_state).items():
-        np.testing.assert_array_equal(value, names(saved.model_state)[name], name)
-    assert (
-        "params/conv_stem/conv/w" in warm.loaded
-        and "model_state/conv_stem/batch_norm/~/mean_ema/average" in (warm.loaded)
-    )
-    assert warm.left == warm.unused == ()
-
-
-def test_warm_start_in_part(tmp_path):
-    """The last layers differ in nothing but their values; only the first is loaded."""
-    saved = saved_run(tmp_path, tiny.mlp, ema=False)
-    _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
-    path = str(tmp_path / "checkpoints" / "0")
-    warm = load_weights(
-        checkpoint_source(path), state.params, state.model_state, ("mlp/~/linear_0",)
-    )
-    first, second = "mlp/~/linear_0", "mlp/~/linear_1"
-    np.testing.assert_array_equal(warm.params[first]["w"], saved.params[first]["w"])
-    np.testing.assert_array_equal(warm.params[second]["w"], state.params[second]["w"])
-    assert warm.loaded == (f"params/{first}/b", f"params/{first}/w")
-    assert warm.left == warm.unused == (f"params/{second}/b", f"params/{second}/w")
-
-
-def test_warm_start_but_for_a_part(tmp_path):
-    saved = saved_run(tmp_path, tiny.mlp, ema=False)
-    _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
-    source = checkpoint_source(str(tmp_path))
-    warm = load_weights(source, state.params, state.model_state, ("mlp", "!mlp/~/linear_1/w"))
-    last = "mlp/~/linear_1"
-    np.testing.assert_array_equal(warm.params[last]["b"], saved.params[last]["b"])
-    np.testing.assert_array_equal(warm.params[last]["w"], state.params[last]["w"])
-    assert warm.left == warm.unused == (f"params/{last}/w",)
-
-
-@pytest.mark.parametrize("fsdp", [1, 4])
-def test_warm_start_resizes_positions(tmp_path, fsdp):
-    name = "params/positions/embeddings"
-    rows, columns = np.meshgrid(np.arange(2.0), np.arange(3.0), indexing="ij")
-    old = {"positions": {"embeddings": np.stack([rows, columns], -1).reshape(6, 2)}}
-    new = Mesh(fsdp=fsdp).template({"positions": {"embeddings": np.zeros((24, 2), np.float32)}})
-    grids = {name: ((2, 3), (4, 6))}
-    source = array_source("file", old, {})
-    warm = load_weights(source, new, {}, grids=grids)
-    resized = np.asarray(warm.params["positions"]["embeddings"]).reshape(4, 6, 2)
-    assert warm.loaded == warm.resized == (name,)
-    # Linear in between, constant beyond the outermost positions.
-    np.testing.assert_allclose(resized[:, 0, 0], [0, 0.25, 0.75, 1])
-    np.testing.assert_allclose(resized[0, :, 1], [0, 0.25, 0.75, 1.25, 1.75, 2])
-    with pytest.raises(UserError, match=r"embeddings \(6, 2\) instead of \(24, 2\)"):
-        load_weights(source, new, {}, grids={name: ((2, 3), (5, 5))})
-
-
-def test_warm_start_refuses_what_does_not_fit(tmp_path):
-    saved_run(tmp_path, tiny.mlp, ema=False)
-    _, wide = new_state(Mesh(fsdp=1), tiny.wide_mlp)
-    with pytest.raises(UserError, match=r"missing: params/mlp/~/linear_2/b.*config.init_prefixes"):
-        load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state)
-    with pytest.raises(UserError, match="has 'encoder', with which no name of the model starts"):
-        load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state, ("encoder",))
-    with pytest.raises(UserError, match="No checkpoint at"):
-        find_checkpoint(str(tmp_path / "nowhere"))
 
 
 def test_size_is_that_of_the_arrays():

@@ -46,7 +46,8 @@ def test_the_settings_that_do_best_on_all_pairs_are_taken():
         return lambda first, second: np.full((*first.shape[:2], 2), (right, 0), np.float32)
 
     pairs = [moved(2, 0), moved(4, 0), moved(7, 0)]
-    found = comparison.apply({"constant": (constant(2), constant(4), constant(8))}, pairs)
+    settings = (constant(2), constant(4), constant(8))
+    found = comparison.apply(OpticalFlow("l1"), {"constant": settings}, pairs)
     assert [one.flows["constant"][0, 0, 0] for one in found] == [4, 4, 4]
 
 
@@ -54,8 +55,9 @@ def test_measures_of_no_motion_are_those_of_the_speed():
     slow, fast = moved(0.6, 0.8), moved(-3, 4)
     unknown = np.zeros(fast.size, bool)
     unknown[: fast.size[0] // 2] = True
-    pairs = comparison.apply(comparison.CLASSICAL, [slow, without(fast, unknown)])
-    values = comparison.measure(OpticalFlow("l1"), pairs, "no motion")
+    task = OpticalFlow("l1")
+    pairs = comparison.apply(task, comparison.CLASSICAL, [slow, without(fast, unknown)])
+    values = comparison.measure(task, pairs, "no motion")
     # Of pixels, not of pairs: the second pair has half as many.
     assert values["epe"] == pytest.approx((2 * 1 + 5) / 3, rel=1e-5)
     assert values["3px"] == values["fl_all"] == pytest.approx(1 / 3)
