@@ -36,8 +36,6 @@ def get_config(preset: str = "small") -> ConfigDict:
         ),
         encoder=size["encoder"],
         decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True)),
-        attention=dict(key_chunk_size=1024, fold_projections=True),
-        compute_dtype="float32",
     )
     config.task = dict(name="image_classification", num_classes=num_classes, label_smoothing=0.1)
     config.data = dict(
@@ -93,7 +91,7 @@ PRESETS = {
             latent_dim=1024,
             num_blocks=8,
             cross_attend=dict(num_heads=1, use_query_residual=True),
-            latent_stack=dict(num_layers=6, num_heads=8, remat=True),
+            latent_stack=dict(num_layers=6, num_heads=8, remat="all"),
         ),
     ),
 }

@@ -62,8 +62,6 @@ def get_config(preset: str = "fourier") -> ConfigDict:
     config.model = dict(
         model,
         num_classes=num_classes,
-        attention=dict(key_chunk_size=1024, fold_projections=True),
-        compute_dtype="float32",
     )
     config.task = dict(name="image_classification", num_classes=num_classes, label_smoothing=0.1)
     inputs = config.model.inputs
@@ -118,7 +116,7 @@ def _perceiver_io(inputs: dict, *, query_residual: bool = True) -> dict:
             latent_dim=1024,
             num_blocks=8,
             cross_attend=dict(num_heads=1, use_query_residual=True),
-            latent_stack=dict(num_layers=6, num_heads=8, remat=True),
+            latent_stack=dict(num_layers=6, num_heads=8, remat="all"),
         ),
         decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=query_residual)),
     )
@@ -128,7 +126,7 @@ def _config_b(inputs: dict) -> dict:
     """Config B: 16 layers with weights of their own, four times as wide inside."""
     model = _perceiver_io(inputs)
     model["encoder"]["num_blocks"] = 1
-    model["encoder"]["latent_stack"] = dict(num_layers=16, num_heads=8, widening=4, remat=True)
+    model["encoder"]["latent_stack"] = dict(num_layers=16, num_heads=8, widening=4, remat="all")
     return model
 
 
@@ -143,7 +141,7 @@ def _perceiver(inputs: dict, *, cross_attends: tuple, stacks: tuple = (0,) * 8) 
             cross_attends=cross_attends,
             stacks=stacks,
             cross_attend=dict(num_heads=1, use_query_residual=True),
-            latent_stack=dict(num_layers=6, num_heads=8, remat=True),
+            latent_stack=dict(num_layers=6, num_heads=8, remat="all"),
         ),
     )
 

@@ -137,8 +137,6 @@ def get_config(preset: str = "patches") -> ConfigDict:
     config.init_prefixes = ()
     config.model = dict(
         model,
-        attention=dict(key_chunk_size=1024, fold_projections=True),
-        compute_dtype="float32",
     )
     config.task = dict(name="optical_flow", loss_name=recipe["loss"])
     config.data = dict(
@@ -177,7 +175,7 @@ def _core(num_latents: int, num_layers: int, query_chunk_size: int | None) -> di
             latent_dim=512,
             num_blocks=1,
             cross_attend=dict(num_heads=1, use_query_residual=True),
-            latent_stack=dict(num_layers=num_layers, num_heads=16, remat=True),
+            latent_stack=dict(num_layers=num_layers, num_heads=16, remat="all"),
         ),
         decoder=dict(
             cross_attend=dict(num_heads=1, use_query_residual=False),

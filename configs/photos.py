@@ -68,8 +68,6 @@ def _perceiver_io(inputs: dict) -> dict:
             latent_stack=dict(num_layers=4, num_heads=4, dropout=0.1),
         ),
         decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True)),
-        attention=dict(key_chunk_size=1024, fold_projections=True),
-        compute_dtype="float32",
     )
 
 

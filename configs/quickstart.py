@@ -38,8 +38,6 @@ def get_config() -> ConfigDict:
             latent_stack=dict(num_layers=3, num_heads=4, dropout=0.1),
         ),
         decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True)),
-        attention=dict(key_chunk_size=1024, fold_projections=True),
-        compute_dtype="float32",
     )
     config.task = dict(name="image_classification", num_classes=num_classes, label_smoothing=0.1)
     config.data = dict(

@@ -14,6 +14,7 @@ from ml_collections.config_dict import placeholder
 
 from perceiver_io.construct import listing, nearest
 from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import missing_settings
 
 OVERRIDE = "--config."
 
@@ -63,10 +64,11 @@ def read_run(workdir: Path) -> ConfigDict:
 def overridden(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
     """The config with each `--config.any.key=VALUE`, in their order; references resolved.
 
-    A section is replaced as a whole by a dict: `--config.parallel={'name':'pmap'}`.
+    Settings of the model that the config leaves out are there with their defaults. A section is replaced as a whole by a dict: `--config.parallel={'name':'pmap'}`.
 
     Raises UserError about a key that does not exist or a value of the wrong type.
     """
+    _complete(config.model, missing_settings(config.model))
     for override in overrides:
         key, equals, value = override.removeprefix(OVERRIDE).partition("=")
         if not equals:
@@ -114,6 +116,14 @@ def _read_json(path: Path) -> ConfigDict:
             "command of this run again, which writes it anew, or copy it from a run like this one."
         )
     return config
+
+
+def _complete(section: ConfigDict, missing: dict[str, Any]) -> None:
+    for key, value in missing.items():
+        if isinstance(value, dict) and key in section:
+            _complete(section[key], value)
+        else:
+            section[key] = _from_plain(value)
 
 
 def _set(config: ConfigDict, key: str, text: str) -> None:

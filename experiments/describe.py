@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import setup
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build, in_textbook_form
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
@@ -29,9 +29,6 @@ FLOPS_LABELS = {
     "flops_forward_as_run": "forward, with folded projections",
     "flops_training_step_as_run": "training step, recomputation included",
 }
-
-# The form in which papers count FLOPs: every projection where it is written, no chunks.
-TEXTBOOK_FORM = dict(key_chunk_size=None, fold_projections=False)
 
 
 def main() -> None:
@@ -60,8 +57,7 @@ def _modules(params) -> dict[str, int]:
 
 def _flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     """FLOPs of one example: forward as papers count and as computed here, and a training step."""
-    settings = dict(config.model, attention=TEXTBOOK_FORM)
-    textbook = build(settings) if "attention" in config.model else parts.model
+    textbook = build(in_textbook_form(config.model))
     step, state = _training(config, parts)
     batch = _batch(parts, config.training.accumulate)
 

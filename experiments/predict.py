@@ -18,7 +18,7 @@ from experiments import setup, weights
 from experiments.predictions.common import Trained, create_folder
 from experiments.predictions.flow import FORMATS
 from experiments.predictions.kinds import KINDS, check_flags, check_model
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build
 
 TASK = flags.DEFINE_enum("task", None, list(KINDS), "What to predict.", required=True)
 WEIGHTS = flags.DEFINE_string("weights", None, "Run folder or published weights.", required=True)

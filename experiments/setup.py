@@ -19,7 +19,7 @@ from experiments import configuration, schema
 from perceiver_io.construct import construct, listing, lookup, nearest
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import Model, build
+from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.task import Task
 from perceiver_io.training import distributed
@@ -49,7 +49,7 @@ class Parts(NamedTuple):
 
     task: Task
     dataset: Dataset
-    model: Model
+    model: Architecture
     strategy: Strategy
 
 

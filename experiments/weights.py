@@ -15,7 +15,7 @@ from perceiver_io.construct import construct, listing
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.data.images import ImageDataset
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import weights as published
 from perceiver_io.pretrained.weights import Weights
 from perceiver_io.training.archive import find_checkpoint

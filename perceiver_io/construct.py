@@ -1,5 +1,6 @@
 """From a config section to an object: the section is exactly the keyword arguments."""
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
     """Calls `factory` with the entries of a config section, all but `name`, as keywords.
+
+    An entry that is annotated as a dataclass is a section of its own, and constructed likewise.
 
     Args:
         factory: a class or function whose signature spells out its keywords.
@@ -46,12 +49,27 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
         )
     for key, value in given.items():
         annotation = parameters[key].annotation
+        if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
+            given[key] = construct(annotation, value, f"{where}.{key}")
+            continue
         if not _fits(value, annotation):
             raise UserError(
                 f"{where}.{key} is {value!r}, but {factory.__name__} needs "
                 f"{inspect.formatannotation(annotation)}; give it a value of that type."
             )
     return factory(**given)
+
+
+def defaults(factory: Callable[..., Any], section: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a section leaves out and their defaults, those of sections inside it too."""
+    missing = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        default, inner = parameter.default, section.get(name, {})
+        if dataclasses.is_dataclass(parameter.annotation) and isinstance(inner, Mapping):
+            missing[name] = defaults(parameter.annotation, inner)
+        elif name not in section and default is not inspect.Parameter.empty:
+            missing[name] = default
+    return missing
 
 
 def lookup(table: Mapping[str, T], section: Mapping[str, Any], where: str) -> T:
@@ -89,7 +107,9 @@ def _fits(value: Any, annotation: Any) -> bool:
     if annotation in (int, float):
         number = int if annotation is int else (int, float)
         return isinstance(value, number) and not isinstance(value, bool)
-    return isinstance(value, annotation) if annotation in (bool, str, NoneType) else True
+    if annotation in (bool, str, NoneType) or dataclasses.is_dataclass(annotation):
+        return isinstance(value, annotation)
+    return True
 
 
 def _replacement(section: Mapping[str, Any], where: str) -> str:

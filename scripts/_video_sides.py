@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_io.inference.autoencode import reconstruct
-from perceiver_io.models.builders import Model, build
-from perceiver_io.models.positions import subsampled_coordinates
+from perceiver_io.models.architectures import Architecture, build, in_textbook_form
+from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from perceiver_io.training.flops import count_flops
 from scripts.side_process import serve
 
@@ -45,15 +45,12 @@ SECTION = dict(
         latent_stack=dict(num_layers=8, num_heads=8),
     ),
     decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False)),
-    compute_dtype="float32",
 )
-PLAIN = dict(key_chunk_size=None, fold_projections=False)
-FAST = dict(key_chunk_size=1024, fold_projections=True)
 
 
 def main(side: str, folder: Path, chunk_size: int) -> None:
     """Runs one side on request."""
-    model = build(SECTION | {"attention": FAST if side == "here" else PLAIN})
+    model = build(SECTION if side == "here" else in_textbook_form(SECTION))
     clip = random_clip()
     inputs = {name: x[None] for name, x in clip.items()}
     params, state = jax.jit(model.init)(jax.random.key(0), inputs=inputs)
@@ -65,7 +62,7 @@ def main(side: str, folder: Path, chunk_size: int) -> None:
 
 
 def serve_here(
-    model: Model, params: Any, state: Any, clip: Clip, folder: Path, chunk_size: int
+    model: Architecture, params: Any, state: Any, clip: Clip, folder: Path, chunk_size: int
 ) -> None:
     """The whole video from latents that are computed once."""
 
@@ -89,7 +86,7 @@ def serve_here(
     serve({"run": run}, flops=count_flops(encode, clip) + decode_flops)
 
 
-def serve_notebook(model: Model, params: Any, state: Any, clip: Clip, folder: Path) -> None:
+def serve_notebook(model: Architecture, params: Any, state: Any, clip: Clip, folder: Path) -> None:
     """A piece of the video on each request, from latents of its own, one piece after the other."""
     inputs = {name: x[None] for name, x in clip.items()}
 

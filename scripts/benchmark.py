@@ -15,7 +15,6 @@ stack: gradient of 24 self-attention layers over 512 latents of width 512: scann
 config: forward and training gradient of a whole config at its batch size.
 """
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -29,25 +28,31 @@ from absl import flags
 
 from experiments import setup
 from perceiver_io.errors import UserError
-from perceiver_io.models.attention import AttentionForm, attention_form
-from perceiver_io.models.blocks import CrossAttend, SelfAttend
-from perceiver_io.models.builders import build
-from perceiver_io.models.encoder import LatentStack
-from perceiver_io.models.outputs import PositionProjection
-from perceiver_io.models.perceiver import Decoder
-from perceiver_io.models.positions import FourierPositions, grid_of
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.architectures import build, in_textbook_form
+from perceiver_io.models.perceiver.cross_attend import CrossAttend
+from perceiver_io.models.perceiver.decoder import Decoder
+from perceiver_io.models.perceiver.encoder import LatentStack
+from perceiver_io.models.perceiver.outputs import PositionProjection
+from perceiver_io.models.perceiver.positions import FourierPositions, grid_of
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.settings import (
+    AttentionForm,
+    CrossAttendSettings,
+    DecoderSettings,
+    LatentStackSettings,
+    SelfAttendSettings,
+)
+from perceiver_io.models.transformer import SelfAttend
 
 CASE_NAMES = flags.DEFINE_list("cases", ["encoder", "decoder", "stack", "config"], "What to run.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median counts.")
 CONFIG = flags.DEFINE_string("config", "configs/imagenet.py:fourier", "For the case `config`.")
 
-PLAIN = AttentionForm(key_chunk_size=None, fold_projections=False)
+TEXTBOOK = AttentionForm("textbook")
 FORMS = {
-    "plain": PLAIN,
-    "chunked": AttentionForm(key_chunk_size=1024, fold_projections=False),
-    "folded": AttentionForm(key_chunk_size=None, fold_projections=True),
-    "chunked and folded": AttentionForm(key_chunk_size=1024, fold_projections=True),
+    "textbook": TEXTBOOK,
+    "in chunks": AttentionForm(fold_projections=False),
+    "in chunks and folded": AttentionForm(),
 }
 
 
@@ -79,12 +84,17 @@ def main() -> None:
 def encoder_case() -> None:
     """ImageNet's encoder cross-attention."""
 
-    def block(pixels, queries):
-        cross_attend = CrossAttend(num_heads=1, use_query_residual=True)
-        return cross_attend.read(_on_grid(pixels, (224, 224)), queries, is_training=False)
+    settings = CrossAttendSettings(num_heads=1, use_query_residual=True)
+
+    def block(form):
+        def apply(pixels, queries):
+            inputs = _on_grid(pixels, (224, 224))
+            return CrossAttend(settings, form)(Tokens(queries), inputs, is_training=False)
+
+        return apply
 
     arguments = (_normal(1, 224 * 224, 3), _normal(1, 512, 1024))
-    programs = {name: _program(form, block, arguments) for name, form in FORMS.items()}
+    programs = {name: _program(block(form), arguments) for name, form in FORMS.items()}
     _compare("encoder cross-attention, forward", programs, arguments)
     _compare("encoder cross-attention, gradient", _gradients(programs), arguments)
 
@@ -92,43 +102,41 @@ def encoder_case() -> None:
 def decoder_case() -> None:
     """The flow decoder, at once and in chunks of queries."""
 
-    def decode(query_chunk_size):
-        def block(features, latents):
-            queries = _on_grid(features, (368, 496))
-            decoder = Decoder(dict(num_heads=1, use_query_residual=False), query_chunk_size)
-            outputs = PositionProjection(2).maps
-            return decoder(queries, latents, outputs, is_training=False)
+    block = CrossAttendSettings(num_heads=1, use_query_residual=False)
 
-        return block
+    def decode(form):
+        pieces = None if form == TEXTBOOK else 4096
+
+        def apply(features, latents):
+            decoder = Decoder(DecoderSettings(block, pieces), form)
+            queries = _on_grid(features, (368, 496))
+            return decoder(queries, latents, PositionProjection(2), is_training=False)
+
+        return apply
 
     arguments = (_normal(1, 368 * 496, 64), _normal(1, 2048, 512))
-    programs = {
-        name: _program(form, decode(4096 if form.key_chunk_size else None), arguments)
-        for name, form in FORMS.items()
-    }
+    programs = {name: _program(decode(form), arguments) for name, form in FORMS.items()}
     _compare("flow decoder, forward", programs, arguments)
 
 
 def stack_case() -> None:
     """24 latent layers, looped and scanned."""
-    sizes = dict(num_heads=16, qk_dim=512, v_dim=512, widening=1)
 
     def looped(x):
         for _ in range(24):
-            x = SelfAttend(**sizes, dropout=0.0, attention_dropout=0.0)(x, None, False)
+            x = SelfAttend(SelfAttendSettings(num_heads=16), TEXTBOOK)(x, is_training=False)
         return x
 
-    def scanned(x):
-        return LatentStack(num_layers=24, **sizes)(x, False)
-
-    def rematerialised(x):
-        return LatentStack(num_layers=24, **sizes, remat=True)(x, False)
+    def stack(remat):
+        settings = LatentStackSettings(num_heads=16, num_layers=24, remat=remat)
+        return lambda x: LatentStack(settings)(x, False)
 
     arguments = (_normal(1, 512, 512),)
     programs = {
-        "looped": _program(PLAIN, looped, arguments),
-        "scanned": _program(PLAIN, scanned, arguments),
-        "scanned, rematerialised": _program(PLAIN, rematerialised, arguments),
+        "looped": _program(looped, arguments),
+        "scanned": _program(stack("none"), arguments),
+        "scanned, products kept": _program(stack("products"), arguments),
+        "scanned, rematerialised": _program(stack("all"), arguments),
     }
     _compare("24 latent layers, gradient", _gradients(programs), arguments)
 
@@ -143,7 +151,7 @@ def config_case() -> None:
     batch = {name: rng.random(shape).astype(dtype) for name, (shape, dtype) in spec.items()}
     inputs = task.model_inputs(batch)
     configured = build(config.model)
-    plain = build(dict(config.model, attention=dataclasses.asdict(PLAIN)))
+    plain = build(in_textbook_form(config.model))
     variables = jax.jit(configured.init)(jax.random.key(0), **inputs)
 
     def forward(model):
@@ -180,13 +188,12 @@ def _on_grid(features: jax.Array, shape: tuple[int, ...]) -> Tokens:
     return Tokens(features, grid_of(FourierPositions(64, shape), shape))
 
 
-def _program(form: AttentionForm, function: Callable, arguments: Sequence[Any]) -> Program:
-    """A Haiku function whose attention is traced in a form."""
+def _program(function: Callable, arguments: Sequence[Any]) -> Program:
+    """A Haiku function, with random parameters."""
     transformed = hk.transform(function)
 
     def apply(params, *arguments):
-        with attention_form(form):
-            return transformed.apply(params, None, *arguments)
+        return transformed.apply(params, None, *arguments)
 
     return Program(jax.jit(transformed.init)(jax.random.key(0), *arguments), apply)
 

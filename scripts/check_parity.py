@@ -25,8 +25,8 @@ from absl import flags
 
 from experiments import setup
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import build
-from perceiver_io.models.positions import subsampled_coordinates
+from perceiver_io.models.architectures import build
+from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from perceiver_io.pretrained import deepmind
 from perceiver_io.pretrained.mapping import frame_pair
 from perceiver_io.pretrained.weights import Weights, from_tree, load, to_tree

@@ -29,7 +29,7 @@ from experiments.predictions.flow import tiled_flow
 from perceiver_io.data.flow_pair import FlowPair
 from perceiver_io.data.motorcycle import Motorcycle
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build
 from perceiver_io.tasks.task import Task
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.logging import save_figure

@@ -124,6 +124,4 @@ def learned_classifier(num_classes, image_size, **block):
             latent_stack=dict(num_layers=2, num_heads=4, **block),
         ),
         decoder=dict(cross_attend=attend),
-        attention=dict(key_chunk_size=1024, fold_projections=True),
-        compute_dtype="float32",
     )

@@ -6,7 +6,7 @@ from PIL import Image
 
 from experiments.predictions.common import Trained
 from perceiver_io.data.video_writer import VideoWriter
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build
 from perceiver_io.pretrained.weights import Weights, example_inputs
 from tests import oracles
 

@@ -9,7 +9,7 @@ import pytest
 from perceiver_io.models.attention import AttentionForm, attention_form
 from perceiver_io.models.blocks import Attention, CrossAttend, SelfAttend
 from perceiver_io.models.layers import MLP, LayerNorm
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.perceiver.tokens import Tokens
 from tests import oracles
 
 FORMS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build
 from tests import experiments, oracles
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_io.models.chunks import choose_chunk_size, num_rows, split_rows
+from perceiver_io.models.fast.chunks import choose_chunk_size, num_rows, split_rows
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import configuration
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build
 from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.state import initial_state, names
 from perceiver_io.training.step import TrainStep

@@ -8,8 +8,8 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.blocks import CrossAttend, SelfAttend
-from perceiver_io.models.encoder import Encoder, InterleavedEncoder, LatentStack
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.perceiver.encoder import Encoder, InterleavedEncoder, LatentStack
+from perceiver_io.models.perceiver.tokens import Tokens
 from tests import oracles
 
 CROSS_ATTEND = dict(num_heads=1, use_query_residual=True)

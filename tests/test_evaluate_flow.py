@@ -16,7 +16,7 @@ from perceiver_io.data.flow_pairs import FlowDataset
 from perceiver_io.data.motorcycle import Motorcycle
 from perceiver_io.errors import UserError
 from perceiver_io.inference.flow import TiledFlow
-from perceiver_io.models.builders import Model, build
+from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained.weights import example_inputs
 from perceiver_io.tasks.optical_flow import OpticalFlow
 from perceiver_io.training.parallel import Mesh, Pmap
@@ -57,7 +57,7 @@ def still(params, state, rng, *, inputs, is_training):
     return jnp.zeros((len(inputs), *inputs.shape[2:4], 2)), state
 
 
-STILL = Model(None, still, None, None)
+STILL = Architecture(None, still, None, None)
 
 
 def evaluator(dataset, model, batch_size=8, overlap=None, tile_size=FLOW["image_size"]):

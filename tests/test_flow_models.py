@@ -8,12 +8,12 @@ import pytest
 import scipy.special
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import build
-from perceiver_io.models.inputs import RawValues, SeparateFrames, StackedFrames
-from perceiver_io.models.outputs import UpsampledFlow
-from perceiver_io.models.positions import FourierPositions
-from perceiver_io.models.queries import FirstInputQueries
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.architectures import build
+from perceiver_io.models.perceiver.inputs import RawValues, SeparateFrames, StackedFrames
+from perceiver_io.models.perceiver.outputs import UpsampledFlow
+from perceiver_io.models.perceiver.positions import FourierPositions
+from perceiver_io.models.perceiver.queries import FirstInputQueries
+from perceiver_io.models.perceiver.tokens import Tokens
 from tests import experiments, oracles
 
 RNG = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def outcome(config, training, **attention):
 @pytest.mark.parametrize("preset", ["patches", "pixels_separate", "conv"])
 def test_forms_agree(preset):
     config = shrunk(preset)
-    plain = outcome(config, True, key_chunk_size=None, fold_projections=False)
+    plain = outcome(config, True, implementation="textbook")
     assert plain[0][1].shape == (2, 8, 12, 2)
     with config.unlocked():
         config.decoder.query_chunk_size = 7

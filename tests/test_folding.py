@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.models.attention import AttentionForm, Dropout, attend, attention_form
-from perceiver_io.models.folding import (
+from perceiver_io.models.fast.folding import (
     Affine,
     AttentionWeights,
     Side,

@@ -10,12 +10,12 @@ import pytest
 
 from perceiver_io.models.attention import AttentionForm, attention_form
 from perceiver_io.models.blocks import CrossAttend
-from perceiver_io.models.grids import GridPositions, lift, standardised
+from perceiver_io.models.fast.grids import GridPositions, lift, standardised
 from perceiver_io.models.layers import Norm
-from perceiver_io.models.outputs import PositionProjection
-from perceiver_io.models.perceiver import Decoder
-from perceiver_io.models.positions import FourierPositions, LearnedPositions, grid_of
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.perceiver.outputs import PositionProjection
+from perceiver_io.models.perceiver.perceiver import Decoder
+from perceiver_io.models.perceiver.positions import FourierPositions, LearnedPositions, grid_of
+from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.training.flops import count_flops
 from tests import oracles
 

@@ -8,13 +8,13 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.inference.autoencode import reconstruct
-from perceiver_io.models.builders import Model
-from perceiver_io.models.encoder import Encoder
-from perceiver_io.models.outputs import ClassLogits, PositionProjection
-from perceiver_io.models.perceiver import Decoder, PerceiverIO
-from perceiver_io.models.positions import FourierPositions
-from perceiver_io.models.queries import LearnedQueries, ModalityQueries, PositionQueries
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.architectures import Architecture
+from perceiver_io.models.perceiver.encoder import Encoder
+from perceiver_io.models.perceiver.outputs import ClassLogits, PositionProjection
+from perceiver_io.models.perceiver.perceiver import Decoder, PerceiverIO
+from perceiver_io.models.perceiver.positions import FourierPositions
+from perceiver_io.models.perceiver.queries import LearnedQueries, ModalityQueries, PositionQueries
+from perceiver_io.models.perceiver.tokens import Tokens
 from tests import oracles
 
 SHAPE, PATCHES, SAMPLES, CLASSES = (2, 3, 5), 7, 4, 6
@@ -78,7 +78,7 @@ def counted():
         assert not encoded.tokens.features.size  # only the latents are kept
         return decode(params, state, rng, encoded, query=query, **keywords)
 
-    return Model(None, apply, counting_encode, counting_decode), runs, traces
+    return Architecture(None, apply, counting_encode, counting_decode), runs, traces
 
 
 @pytest.fixture(scope="module")

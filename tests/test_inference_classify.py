@@ -6,7 +6,7 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.inference.classify import classify
-from perceiver_io.models.builders import Model, build
+from perceiver_io.models.architectures import Architecture, build
 from tests import experiments, oracles
 
 IMAGES = np.random.default_rng(0).normal(size=(7, 4, 5, 3)).astype(np.float32)
@@ -21,7 +21,7 @@ def linear_model(batch_shapes):
         batch_shapes.append(inputs.shape)
         return inputs.reshape(len(inputs), -1) @ params + state, state
 
-    return Model(None, apply, None, None)
+    return Architecture(None, apply, None, None)
 
 
 def stacked(results):

@@ -8,13 +8,13 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.inference import fill_mask
-from perceiver_io.models.builders import Model
-from perceiver_io.models.encoder import Encoder
-from perceiver_io.models.outputs import PositionProjection
-from perceiver_io.models.perceiver import Decoder, PerceiverIO
-from perceiver_io.models.positions import LearnedPositions
-from perceiver_io.models.queries import PositionQueries
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.architectures import Architecture
+from perceiver_io.models.perceiver.encoder import Encoder
+from perceiver_io.models.perceiver.outputs import PositionProjection
+from perceiver_io.models.perceiver.perceiver import Decoder, PerceiverIO
+from perceiver_io.models.perceiver.positions import LearnedPositions
+from perceiver_io.models.perceiver.queries import PositionQueries
+from perceiver_io.models.perceiver.tokens import Tokens
 from tests import oracles
 
 MASK, NUM_RESERVED, LONGEST, VOCABULARY = 3, 6, 200, 40
@@ -29,7 +29,7 @@ def plain(function, shapes=None):
             shapes.append(inputs.shape)
         return function(inputs, input_mask), state
 
-    return Model(None, apply, None, None)
+    return Architecture(None, apply, None, None)
 
 
 def fill(model, ids, mask=None, params=None, top_k=2, **settings):
@@ -141,7 +141,7 @@ def language_model(longest):
         return model, (model, model.encode, model.decode)
 
     init, functions = hk.multi_transform_with_state(transformed)
-    return Model(lambda rng, **inputs: init(rng, **inputs, is_training=True), *functions)
+    return Architecture(lambda rng, **inputs: init(rng, **inputs, is_training=True), *functions)
 
 
 def test_padding_changes_nothing_with_modules_of_the_project():

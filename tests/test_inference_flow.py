@@ -6,7 +6,7 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.inference.flow import TiledFlow, blending_weights, tiles
-from perceiver_io.models.builders import Model
+from perceiver_io.models.architectures import Architecture
 
 TILE, OVERLAP = (8, 11), 3
 
@@ -21,7 +21,7 @@ def model_of(function, shapes=None):
             shapes.append(inputs.shape)
         return function(params, inputs), state
 
-    return Model(None, apply, None, None)
+    return Architecture(None, apply, None, None)
 
 
 def tiled(function, shapes=None, batch_size=4, overlap=OVERLAP, tile_size=TILE):

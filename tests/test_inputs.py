@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.inputs import (
+from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
     ConvStem,
     FramePairs,
@@ -20,8 +20,8 @@ from perceiver_io.models.inputs import (
     add_positions,
     concatenate_positions,
 )
-from perceiver_io.models.positions import FourierPositions, LearnedPositions
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.perceiver.positions import FourierPositions, LearnedPositions
+from perceiver_io.models.perceiver.tokens import Tokens
 
 
 def random(*shape, seed=0):

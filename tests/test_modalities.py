@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import build
-from perceiver_io.models.positions import subsampled_coordinates
+from perceiver_io.models.architectures import build
+from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from tests import oracles
 
 CORE = dict(
@@ -33,7 +33,7 @@ FLOW = dict(
     name="perceiver_io_flow", image_size=(4, 6), neighbourhood=3, channels=5, num_bands=2, **CORE
 )
 FOLDED = dict(key_chunk_size=4, fold_projections=True)
-PLAIN = dict(key_chunk_size=None, fold_projections=False)
+PLAIN = dict(implementation="textbook")
 RNG = np.random.default_rng(0)
 CLIP = {
     "image": RNG.normal(size=(2, 2, 4, 6, 3)).astype(np.float32),

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import setup
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build
 from perceiver_io.training.optimizers import (
     build_optimizer,
     build_schedule,

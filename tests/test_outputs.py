@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_io.models.outputs import (
+from perceiver_io.models.perceiver.outputs import (
     AveragePooledLogits,
     ClassLogits,
     FlowField,

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_io.models.encoder import Encoder
-from perceiver_io.models.inputs import ArrayTokens, PermutedTokens, RawValues, ReadyTokens
-from perceiver_io.models.outputs import AveragePooledLogits, PositionProjection
-from perceiver_io.models.perceiver import Decoder, Perceiver, PerceiverIO
-from perceiver_io.models.positions import FourierPositions
-from perceiver_io.models.queries import (
+from perceiver_io.models.perceiver.encoder import Encoder
+from perceiver_io.models.perceiver.inputs import ArrayTokens, PermutedTokens, RawValues, ReadyTokens
+from perceiver_io.models.perceiver.outputs import AveragePooledLogits, PositionProjection
+from perceiver_io.models.perceiver.perceiver import Decoder, Perceiver, PerceiverIO
+from perceiver_io.models.perceiver.positions import FourierPositions
+from perceiver_io.models.perceiver.queries import (
     InputQueries,
     LearnedQueries,
     ModalityQueries,

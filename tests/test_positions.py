@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.positions import (
+from perceiver_io.models.perceiver.positions import (
     FourierPositions,
     LearnedPositions,
     ProjectedPositions,

@@ -20,7 +20,7 @@ from experiments.predictions.common import Progress, Trained, create_folder, uni
 from experiments.predictions.kinds import KINDS, check_flags, check_model
 from perceiver_io.data.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import build
+from perceiver_io.models.architectures import build
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state, names
 from tests import experiments, oracles, tiny

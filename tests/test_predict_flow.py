@@ -15,7 +15,7 @@ from perceiver_io.data.flow_files import read_flo, read_kitti_png
 from perceiver_io.data.video import read_frames
 from perceiver_io.errors import UserError
 from perceiver_io.inference.flow import TiledFlow
-from perceiver_io.models.builders import Model
+from perceiver_io.models.architectures import Architecture
 from perceiver_io.pretrained.weights import Weights
 from tests import oracles
 from tests.predictions import FLOW, applied, film, picture, size_of, trained
@@ -27,7 +27,7 @@ def constant(*flow):
     def apply(params, state, rng, *, inputs, is_training):
         return jnp.broadcast_to(jnp.float32(flow), (len(inputs), *inputs.shape[2:4], 2)), state
 
-    return Trained(Model(None, apply, None, None), Weights(FLOW, {}, {}, None), None)
+    return Trained(Architecture(None, apply, None, None), Weights(FLOW, {}, {}, None), None)
 
 
 def two_images(folder, height, width):

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_io.models.positions import FourierPositions
-from perceiver_io.models.queries import (
+from perceiver_io.models.perceiver.positions import FourierPositions
+from perceiver_io.models.perceiver.queries import (
     ConcatenatedQueries,
     InputQueries,
     LearnedQueries,
@@ -14,7 +14,7 @@ from perceiver_io.models.queries import (
     PositionQueries,
     TaskQueries,
 )
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.perceiver.tokens import Tokens
 
 
 def random(*shape, seed=0):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from perceiver_io.models.inputs import ConvStem
+from perceiver_io.models.perceiver.inputs import ConvStem
 
 WIDTH, CLASSES, EXAMPLES = 6, 3, 64
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.data.image_sequence import list_images
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import Model
+from perceiver_io.models.architectures import Architecture
 from perceiver_io.pretrained.weights import Weights
 
 _SECONDS_BETWEEN_LINES = 10
@@ -27,7 +27,7 @@ class Trained(NamedTuple):
         dataset: what it was trained on, where that is known.
     """
 
-    model: Model
+    model: Architecture
     weights: Weights
     dataset: Dataset | None
 

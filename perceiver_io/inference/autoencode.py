@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_io.errors import UserError
 from perceiver_io.inference.batches import Advance, check_positive, ignore, in_batches
-from perceiver_io.models.builders import Model
-from perceiver_io.models.perceiver import Encoded
-from perceiver_io.models.positions import subsampled_coordinates
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.architectures import Architecture
+from perceiver_io.models.perceiver.perceiver import Encoded
+from perceiver_io.models.perceiver.positions import subsampled_coordinates
+from perceiver_io.models.perceiver.tokens import Tokens
 
 
 class Reconstruction(NamedTuple):
@@ -31,7 +31,7 @@ class Reconstruction(NamedTuple):
 
 
 def reconstruct(
-    model: Model,
+    model: Architecture,
     params: PyTree,
     state: PyTree,
     clip: Mapping[str, np.ndarray],
@@ -75,7 +75,7 @@ def reconstruct(
 
 
 def _decode_all(
-    model: Model,
+    model: Architecture,
     params: PyTree,
     state: PyTree,
     encoded: Encoded,
@@ -94,7 +94,9 @@ def _decode_all(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(model: Model, params: PyTree, state: PyTree, inputs: dict[str, Array]) -> Encoded:
+def _encode(
+    model: Architecture, params: PyTree, state: PyTree, inputs: dict[str, Array]
+) -> Encoded:
     encoded, _ = model.encode(params, state, None, inputs=inputs, is_training=False)
     # No query is made from the tokens, which are the larger part by far.
     return encoded._replace(tokens=Tokens(encoded.latents[:, :0]))
@@ -103,7 +105,7 @@ def _encode(model: Model, params: PyTree, state: PyTree, inputs: dict[str, Array
 # Compiled, which drops the queries of the modalities that are not asked for.
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _decode_points(
-    model: Model,
+    model: Architecture,
     modality: str,
     shape: tuple[int, ...],
     params: PyTree,
@@ -118,7 +120,7 @@ def _decode_points(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode_label(
-    model: Model, params: PyTree, state: PyTree, encoded: Encoded
+    model: Architecture, params: PyTree, state: PyTree, encoded: Encoded
 ) -> Float[Array, " K"]:
     query = {"label": None}
     decoded, _ = model.decode(params, state, None, encoded, query=query, is_training=False)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int32, PyTree
 
 from perceiver_io.errors import UserError
 from perceiver_io.inference.batches import Advance, check_positive, each_in_batches, ignore
-from perceiver_io.models.builders import Model
+from perceiver_io.models.architectures import Architecture
 
 
 class TopClasses(NamedTuple):
@@ -21,7 +21,7 @@ class TopClasses(NamedTuple):
 
 
 def classify(
-    model: Model,
+    model: Architecture,
     params: PyTree,
     state: PyTree,
     images: Iterable[Float[np.ndarray, "H W C"]],
@@ -50,7 +50,9 @@ def classify(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _top(model: Model, top_k: int, params: PyTree, state: PyTree, images: Array) -> TopClasses:
+def _top(
+    model: Architecture, top_k: int, params: PyTree, state: PyTree, images: Array
+) -> TopClasses:
     logits, _ = model.apply(params, state, None, inputs=images, is_training=False)
     num_classes = logits.shape[-1]
     if top_k > num_classes:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int32, PyTree
 
 from perceiver_io.errors import UserError
 from perceiver_io.inference.batches import Advance, check_positive, ignore
-from perceiver_io.models.builders import Model
+from perceiver_io.models.architectures import Architecture
 
 # A program is compiled for each length; texts are filled up to multiples of this one.
 _LENGTH_STEP = 128
@@ -31,7 +31,7 @@ class Filled(NamedTuple):
 
 
 def fill(
-    model: Model,
+    model: Architecture,
     params: PyTree,
     state: PyTree,
     ids: Int32[np.ndarray, "B M"],
@@ -90,7 +90,7 @@ def fill(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _candidates(
-    model: Model,
+    model: Architecture,
     top_k: int,
     num_reserved: int,
     params: PyTree,

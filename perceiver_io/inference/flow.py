@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from perceiver_io.errors import UserError
 from perceiver_io.inference.batches import Advance, check_positive, each_in_batches, ignore
-from perceiver_io.models.builders import Model
+from perceiver_io.models.architectures import Architecture
 
 _USUAL_OVERLAP = 20
 
@@ -46,7 +46,7 @@ class TiledFlow:
 
     def __init__(
         self,
-        model: Model,
+        model: Architecture,
         params: PyTree,
         state: PyTree,
         *,
@@ -145,7 +145,9 @@ class TiledFlow:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _flow(model: Model, params: PyTree, state: PyTree, inputs: Array) -> Float[Array, "B h w 2"]:
+def _flow(
+    model: Architecture, params: PyTree, state: PyTree, inputs: Array
+) -> Float[Array, "B h w 2"]:
     return model.apply(params, state, None, inputs=inputs, is_training=False)[0]
 
 

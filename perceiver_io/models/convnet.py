@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -31,7 +32,7 @@ class ConvNet:
             norm = hk.BatchNorm(
                 create_scale=True, create_offset=True, decay_rate=0.9, name=f"batch_norm_{i}"
             )
-            x = jax.nn.relu(norm(x, is_training))
+            x = jax.nn.relu(norm(x.astype(jnp.float32), is_training).astype(x.dtype))
             x = hk.max_pool(x, (1, 2, 2, 1), (1, 2, 2, 1), "SAME")
         return x.mean(axis=(1, 2))
 

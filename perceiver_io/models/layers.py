@@ -1,139 +1,82 @@
-"""Layers without attention: normalisation, linear maps as weights, MLP."""
+"""Layers without attention, as functions of their weights: each is one thing."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
-
-import haiku as hk
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from perceiver_io.models.folding import Affine, Grid, Side
-from perceiver_io.models.grids import GridPositions, lift, multiply_adds, standardised
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.weights import MLP, LayerNorm, Linear
 
-WEIGHT_INIT = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
-
-
-class Norm(NamedTuple):
-    """Normalises the last axis to mean 0, variance 1, then scales and offsets it."""
-
-    scale: Float[Array, " D"]
-    offset: Float[Array, " D"]
-
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        """Normalises `x`."""
-        x32 = x.astype(jnp.float32)
-        centred = x32 - x32.mean(axis=-1, keepdims=True)
-        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-        unscaled = (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
-        return unscaled * self.scale + self.offset
-
-    def side(self, tokens: Tokens, num_at_once: int, total: int) -> Side:
-        """Normalised tokens as one side of an attention.
-
-        Args:
-            tokens: some of the tokens, or all.
-            num_at_once: how many of them are multiplied at once.
-            total: how many there are.
-        """
-        positions, channels = tokens.positions, tokens.features.shape[-1]
-        side = Side(total, tokens.width, lambda part: self(part.joined()))
-        if not isinstance(positions, GridPositions):
-            return side
-        return side._replace(
-            grid=Grid(
-                lambda part: standardised(part.features, part.positions),
-                Affine(lift(channels, positions) * self.scale, self.offset),
-                multiply_adds(channels, positions, num_at_once),
-            )
-        )
+# Beyond this size of a table, a product with one-hot rows costs more than the scatter it replaces.
+_SMALL_TABLE = 1024
 
 
-class LayerNorm(hk.Module):
-    """Normalises the last axis to mean 0, variance 1, then scales and offsets it."""
-
-    def function(self, width: int) -> Norm:
-        """The layer as a function without parameters of its own, to be used inside loops."""
-        scale = hk.get_parameter("scale", [width], init=jnp.ones)
-        offset = hk.get_parameter("offset", [width], init=jnp.zeros)
-
-        return Norm(scale, offset)
-
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        """Normalises `x`."""
-        return self.function(x.shape[-1])(x)
+def linear(weights: Linear, x: Float[Array, "... I"]) -> Float[Array, "... J"]:
+    """X W + b over the last axis."""
+    return x @ weights.weight + weights.bias
 
 
-class Perceptron(NamedTuple):
-    """The weights of an MLP block: a norm, a map, an activation, a map back to the same width."""
-
-    normalise: Callable[[Array], Array]
-    hidden: Affine
-    activation: Callable[[Array], Array]
-    output: Affine
-
-    def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... J"]:
-        """The residual branch: `x` itself is not added."""
-        return self.output(self.activation(self.hidden(self.normalise(x))))
+def layer_norm(weights: LayerNorm, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """The last axis at mean 0 and variance 1, scaled and offset (1607.06450); in float32 inside."""
+    x32 = x.astype(jnp.float32)
+    centred = x32 - x32.mean(axis=-1, keepdims=True)
+    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+    unscaled = (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+    return unscaled * weights.scale + weights.offset
 
 
-class Projection(hk.Module):
-    """The weights of a linear layer, for code that multiplies them in an order of its own."""
-
-    def __init__(
-        self, output_dim: int, name: str, w_init: hk.initializers.Initializer = WEIGHT_INIT
-    ):
-        super().__init__(name=name)
-        self._output_dim, self._w_init = output_dim, w_init
-
-    def __call__(self, input_dim: int) -> Affine:
-        """The map from width `input_dim`."""
-        return Affine(
-            hk.get_parameter("w", [input_dim, self._output_dim], init=self._w_init),
-            hk.get_parameter("b", [self._output_dim], init=jnp.zeros),
-        )
+def gelu(x: Array, exact: bool) -> Array:
+    """GELU (1606.08415), with the error function or, as the papers' models, by tanh."""
+    return jax.nn.gelu(x, approximate=not exact)
 
 
-class MLP(hk.Module):
-    """LayerNorm, linear to `widening` times the width, GELU, linear back.
+def mlp(weights: MLP, x: Float[Array, "... C"], *, exact_gelu: bool) -> Float[Array, "... C"]:
+    """Linear, GELU, linear."""
+    return linear(weights.output, gelu(linear(weights.hidden, x), exact_gelu))
 
-    Args:
-        widening: width of the hidden layer over that of the input.
-        exact_gelu: whether GELU is taken with the error function, instead of its approximation by
-            tanh, which the papers' models were trained with.
+
+def dropout(x: Array, rate: float, rng: PRNGKeyArray | None) -> Array:
+    """Entries set to zero at `rate`, the others scaled to keep the mean; all kept without `rng`."""
+    if rng is None or rate == 0:
+        return x
+    return jnp.where(jax.random.bernoulli(rng, 1 - rate, x.shape), x / (1 - rate), 0)
+
+
+def stochastic_depth(
+    branch: Float[Array, "B ..."], rate: float, rng: PRNGKeyArray | None
+) -> Float[Array, "B ..."]:
+    """A residual branch left out for whole examples at `rate` (1603.09382), else scaled.
+
+    The mean stays the same; without `rng` every branch is taken.
     """
-
-    def __init__(self, widening: int, exact_gelu: bool = False, name: str = "mlp"):
-        super().__init__(name=name)
-        self._widening, self._exact_gelu = widening, exact_gelu
-
-    @hk.name_like("__call__")
-    def function(self, width: int) -> Perceptron:
-        """The block as a function without parameters of its own, to be used inside loops."""
-        hidden_dim = self._widening * width
-        return Perceptron(
-            normalise=LayerNorm(name="norm").function(width),
-            hidden=Projection(hidden_dim, name="hidden")(width),
-            activation=partial(jax.nn.gelu, approximate=not self._exact_gelu),
-            output=Projection(width, name="output")(hidden_dim),
-        )
-
-    def __call__(self, x: Float[Array, "B O C"]) -> Float[Array, "B O C"]:
-        """The residual branch: `x` itself is not added."""
-        return self.function(x.shape[-1])(x)
+    if rng is None or rate == 0:
+        return branch
+    kept = jax.random.bernoulli(rng, 1 - rate, (len(branch), *[1] * (branch.ndim - 1)))
+    return jnp.where(kept, branch / (1 - rate), 0)
 
 
-def project_residual(mlp: Perceptron, project: Affine, num_rows: int) -> Callable[[Array], Array]:
-    """The function project(x + mlp(x)) of `num_rows` rows, with the fewest FLOPs.
+@jax.custom_vjp
+def embed(table: Float[Array, "V C"], ids: Int[Array, "..."]) -> Float[Array, "... C"]:
+    """The rows of `table` that `ids` name.
 
-    (x + h W) P = x P + h (W P): the MLP's last map goes straight to a narrower output.
+    The gradient of a small table is a product with one-hot rows: adding many rows into a few, one
+    after the other, is what accelerators are slowest at.
     """
-    width, outputs = project.weight.shape
-    if outputs * (num_rows + width) >= width * num_rows:
-        return lambda x: project(x + mlp(x))
-    direct = mlp._replace(
-        output=mlp.output.then(Affine(project.weight, jnp.zeros_like(project.bias)))
-    )
-    return lambda x: project(x) + direct(x)
+    return table[ids]
+
+
+def _embed_forward(table, ids):
+    return table[ids], (ids, table.shape, jnp.zeros((0,), table.dtype))
+
+
+def _embed_backward(residuals, cotangent):
+    ids, (size, width), like = residuals
+    ids, cotangent = ids.reshape(-1), cotangent.reshape(-1, width)
+    if size <= _SMALL_TABLE:
+        rows = jax.nn.one_hot(ids, size, dtype=cotangent.dtype)
+        gradient = jnp.einsum("nv,nc->vc", rows, cotangent, preferred_element_type=jnp.float32)
+    else:
+        gradient = jnp.zeros((size, width), jnp.float32).at[ids].add(cotangent)
+    return gradient.astype(like.dtype), None
+
+
+embed.defvjp(_embed_forward, _embed_backward)

@@ -179,7 +179,7 @@ def _core(arrays: Arrays, settings: Settings, **decoder: Any) -> Section:
         latent_stack=dict(
             num_layers=_shape(arrays, f"{stack}/mlp/norm/scale")[0],
             num_heads=settings.num_heads,
-            remat=True,
+            remat="all",
             **_widths(arrays, stack, settings),
         ),
     )
@@ -188,12 +188,7 @@ def _core(arrays: Arrays, settings: Settings, **decoder: Any) -> Section:
         use_query_residual=settings.use_query_residual,
         **_widths(arrays, "decoder/cross_attend", settings),
     )
-    return dict(
-        encoder=encoder,
-        decoder=dict(cross_attend=cross_attend, **decoder),
-        attention=dict(key_chunk_size=1024, fold_projections=True),
-        compute_dtype="float32",
-    )
+    return dict(encoder=encoder, decoder=dict(cross_attend=cross_attend, **decoder))
 
 
 def _widths(arrays: Arrays, block: str, settings: Settings) -> Section:

@@ -11,7 +11,7 @@ import numpy as np
 
 from perceiver_io.construct import listing
 from perceiver_io.errors import UserError
-from perceiver_io.models.builders import Model, build
+from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained import deepmind, huggingface, huggingface_export, huggingface_links
 from perceiver_io.pretrained.mapping import (
     Arrays,
@@ -136,7 +136,7 @@ def save_huggingface(path: str | Path, weights: Weights) -> None:
     write_folder(path, config, restored(links, arrays))
 
 
-def shapes(model: Model, section: dict[str, Any]) -> Arrays:
+def shapes(model: Architecture, section: dict[str, Any]) -> Arrays:
     """Shapes of a model's parameters and state by flat names."""
 
     def init(key, inputs):

@@ -13,10 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.grids import GridPositions
-from perceiver_io.models.layers import WEIGHT_INIT
-
-EMBEDDING_INIT = hk.initializers.TruncatedNormal(0.02)
+from perceiver_io.models.perceiver.tokens import GridPositions
+from perceiver_io.models.weights import EMBEDDING_INIT, WEIGHT_INIT
 
 
 @runtime_checkable

@@ -1,8 +1,6 @@
 """Output adapters: the decoded array -> class logits, values at each position.
 
-An adapter has two halves. `maps(width)` are linear maps from the decoded width, applied at each
-position one after the other; they are given as weights, so that the decoder can fold them into each
-other and into its own last layer. `arrange` puts all the results together in their final shape.
+Each is an `OutputAdapter` (see `decoder.py`), but for the head of the original Perceiver.
 """
 
 from collections.abc import Callable
@@ -13,8 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_io.models.folding import Affine
-from perceiver_io.models.layers import WEIGHT_INIT, Projection
+from perceiver_io.models.weights import WEIGHT_INIT, Linear, get_linear
 
 
 @dataclass(frozen=True)
@@ -29,14 +26,14 @@ class PositionProjection:
     init_scale: float = 1.0
     name: str = "output"
 
-    def maps(self, width: int) -> list[Affine]:
+    def layers(self, width: int) -> list[Linear]:
         """The layer."""
         init = (
             hk.initializers.VarianceScaling(self.init_scale, "fan_in", "truncated_normal")
             if self.init_scale
             else hk.initializers.Constant(0)
         )
-        return [Projection(self.dim, self.name, init)(width)]
+        return [get_linear(self.name, width, self.dim, init)]
 
     def arrange(self, x: Float[Array, "B O E"]) -> Float[Array, "B O E"]:
         """Positions stay as they are."""
@@ -50,9 +47,9 @@ class ClassLogits:
     num_classes: int
     name: str = "logits"
 
-    def maps(self, width: int) -> list[Affine]:
+    def layers(self, width: int) -> list[Linear]:
         """A linear layer to the classes."""
-        return PositionProjection(self.num_classes, name=self.name).maps(width)
+        return PositionProjection(self.num_classes, name=self.name).layers(width)
 
     def arrange(self, x: Float[Array, "B 1 E"]) -> Float[Array, "B E"]:
         """Drops the axis of the single query."""
@@ -66,9 +63,9 @@ class SharedProjection:
     shared: PositionProjection
     own: PositionProjection | ClassLogits
 
-    def maps(self, width: int) -> list[Affine]:
+    def layers(self, width: int) -> list[Linear]:
         """Both layers."""
-        return [*self.shared.maps(width), *self.own.maps(self.shared.dim)]
+        return [*self.shared.layers(width), *self.own.layers(self.shared.dim)]
 
     def arrange(self, x: Float[Array, "B O E"]) -> Array:
         """As the modality's own adapter."""
@@ -86,12 +83,12 @@ class TiedLogits(hk.Module):
         super().__init__(name=name)
         self._embeddings = embeddings
 
-    def maps(self, width: int) -> list[Affine]:
+    def layers(self, width: int) -> list[Linear]:
         """The transposed table; `width` must be that of the embeddings."""
         del width
         table = self._embeddings()
         bias = hk.get_parameter("b", [table.shape[0]], init=hk.initializers.Constant(0))
-        return [Affine(table.T, bias)]
+        return [Linear(table.T, bias)]
 
     def arrange(self, x: Float[Array, "B O V"]) -> Float[Array, "B O V"]:
         """Positions stay as they are."""
@@ -110,9 +107,9 @@ class FlowField:
     image_size: tuple[int, int]
     scale: float = 20 / 100
 
-    def maps(self, width: int) -> list[Affine]:
+    def layers(self, width: int) -> list[Linear]:
         """A linear layer to the two coordinates, which starts from zero flow."""
-        return PositionProjection(2, init_scale=0.0).maps(width)
+        return PositionProjection(2, init_scale=0.0).layers(width)
 
     def arrange(self, x: Float[Array, "B O 2"]) -> Float[Array, "B H W 2"]:
         """The field, scaled: displacement to the right and down."""
@@ -135,9 +132,9 @@ class UpsampledFlow:
     factor: int
     scale: float = 20 / 100
 
-    def maps(self, width: int) -> list[Affine]:
+    def layers(self, width: int) -> list[Linear]:
         """A linear layer to the coarse flow and nine weights for each pixel; starts from zero."""
-        return PositionProjection(2 + 9 * self.factor**2, init_scale=0.0).maps(width)
+        return PositionProjection(2 + 9 * self.factor**2, init_scale=0.0).layers(width)
 
     def arrange(self, x: Float[Array, "B O E"]) -> Float[Array, "B H W 2"]:
         """The field, scaled: displacement to the right and down."""

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.positions import EMBEDDING_INIT, LearnedPositions
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.layers import embed
+from perceiver_io.models.perceiver.positions import LearnedPositions
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.weights import EMBEDDING_INIT
 
 
 class Embeddings(hk.Module):
@@ -25,7 +27,7 @@ class Embeddings(hk.Module):
 
     def __call__(self, ids: Int[Array, "B M"]) -> Float[Array, "B M C"]:
         """The vectors of `ids`."""
-        return self.table()[ids]
+        return embed(self.table(), ids)
 
 
 @dataclass(frozen=True)

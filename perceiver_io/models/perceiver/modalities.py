@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.positions import EMBEDDING_INIT
-from perceiver_io.models.queries import PaddedChannels
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.perceiver.queries import PaddedChannels
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.weights import EMBEDDING_INIT
 
 
 @dataclass(frozen=True)

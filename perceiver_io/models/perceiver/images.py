@@ -1,31 +1,29 @@
-"""From config sections to the parts of models: image inputs, and the modalities of autoencoders."""
+"""Input adapters of images, chosen by a config section."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from perceiver_io.construct import construct, lookup
 from perceiver_io.errors import UserError
-from perceiver_io.models.inputs import (
+from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
     ConvStem,
     LinearPatches,
-    Patches,
     PermutedTokens,
     PointwiseConv,
     RawValues,
-    ReadyTokens,
 )
-from perceiver_io.models.modalities import Modality
-from perceiver_io.models.outputs import ClassLogits, PositionProjection
-from perceiver_io.models.positions import FourierPositions, LearnedPositions, ProjectedPositions
-from perceiver_io.models.queries import LearnedQueries, PositionQueries
+from perceiver_io.models.perceiver.perceiver import InputAdapter
+from perceiver_io.models.perceiver.positions import (
+    FourierPositions,
+    LearnedPositions,
+    ProjectedPositions,
+)
 
-Section = Mapping[str, Any]
 Size = tuple[int, int]
 
 
-def image_inputs(section: Section) -> Callable:
+def image_inputs(section: Mapping[str, Any]) -> InputAdapter:
     """The input adapter of images that a section's `name` chooses."""
     return construct(lookup(IMAGE_INPUTS, section, "model.inputs"), section, "model.inputs")
 
@@ -84,7 +82,7 @@ def linear_patches(
     return ArrayTokens(LinearPatches(patch_size, channels), FourierPositions(num_bands, grid))
 
 
-def permuted(inputs: Section, seed: int) -> PermutedTokens:
+def permuted(inputs: Mapping[str, Any], seed: int) -> PermutedTokens:
     """Other inputs with their tokens in one fixed random order."""
     return PermutedTokens(image_inputs(inputs), seed)
 
@@ -96,48 +94,3 @@ IMAGE_INPUTS = {
     "linear_patches": linear_patches,
     "permuted": permuted,
 }
-
-
-class Part(NamedTuple):
-    """What one modality of an autoencoder consists of."""
-
-    tokens: Modality
-    queries: Callable
-    output: PositionProjection | ClassLogits
-
-
-def video_part(shape: Sequence[int], patch_size: Size, resolution: Sequence[int], num_bands: int):
-    """Frames [B, *shape, 3] in patches, decoded pixel by pixel."""
-    positions = FourierPositions(num_bands, tuple(resolution))
-    patch = (1, *patch_size)
-    tokens = math.prod(side // p for side, p in zip(shape, patch, strict=True))
-    width = 3 * math.prod(patch) + positions.width
-    return Part(
-        Modality(ArrayTokens(Patches(patch), positions), tokens, width),
-        PositionQueries(positions, tuple(shape)),
-        PositionProjection(3, name="image_values"),
-    )
-
-
-def audio_part(num_samples: int, samples_per_patch: int, num_bands: int) -> Part:
-    """Sound [B, num_samples, 1] in patches, decoded patch by patch."""
-    num_patches = num_samples // samples_per_patch
-    positions = FourierPositions(num_bands, (num_samples,))
-    return Part(
-        Modality(
-            ArrayTokens(Patches((samples_per_patch,)), positions),
-            num_patches,
-            samples_per_patch + positions.width,
-        ),
-        PositionQueries(positions, (num_patches,)),
-        PositionProjection(samples_per_patch, name="audio_values"),
-    )
-
-
-def label_part(num_classes: int, query_dim: int) -> Part:
-    """A class as probabilities [B, 1, num_classes], decoded as logits [B, num_classes]."""
-    return Part(
-        Modality(ReadyTokens(), 1, num_classes),
-        LearnedQueries(1, query_dim, name="label_query"),
-        ClassLogits(num_classes, name="label_logits"),
-    )

@@ -7,22 +7,43 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from perceiver_io.models.grids import GridPositions
+
+class GridPositions(NamedTuple):
+    """Positions of a grid, rows[i] + columns[j] at place (i, j), places in array order.
+
+    rows: [1, R, P], of all axes but the last, flattened.
+    columns: [1, 1, W, P], of the last axis. The axis of one stands for being the same in each row:
+        chunks of tokens are runs of whole rows, which all have these columns.
+    """
+
+    rows: Float[Array, "1 R P"]
+    columns: Float[Array, "1 1 W P"]
+
+    @property
+    def width(self) -> int:
+        """P, the channels of a position."""
+        return self.rows.shape[-1]
+
+    def dense(self) -> Float[Array, "1 M P"]:
+        """The position of each place."""
+        return (self.rows[:, :, None] + self.columns).reshape(1, -1, self.width)
+
+
+Positions = Float[Array, "#B M P"] | GridPositions
 
 
 class Tokens(NamedTuple):
     """A set of elements, each with features, a position and whether it counts.
 
     features: [B, M, C]; a batch of 1 is shared by every example.
-    positions: [B or 1, M, P], or those of a grid, to be concatenated to the features; None where
-        the features hold the position already. Kept apart, as positions are mostly the same for
-        all examples.
+    positions: to be concatenated to the features; None where these hold the position already. Kept
+        apart, as positions are mostly the same for all examples.
     mask: [B, M], False for elements that are not there; None if all are.
     """
 
-    features: Float[Array, "B M C"]
-    positions: Float[Array, "b M P"] | GridPositions | None = None
-    mask: Bool[Array, "B M"] | None = None
+    features: Float[Array, "#B M C"]
+    positions: Positions | None = None
+    mask: Bool[Array, "#B M"] | None = None
 
     @property
     def width(self) -> int:
@@ -37,7 +58,7 @@ class Tokens(NamedTuple):
         """The same tokens with a row of positions for each."""
         return self._replace(positions=dense_positions(self.positions))
 
-    def joined(self) -> Float[Array, "B M D"]:
+    def joined(self) -> Float[Array, "#B M D"]:
         """Features with their positions, [B, M, C + P]."""
         if self.positions is None:
             return self.features
@@ -54,8 +75,6 @@ class Tokens(NamedTuple):
         return self._replace(features=self.features.astype(dtype), positions=positions)
 
 
-def dense_positions(
-    positions: Float[Array, "b M P"] | GridPositions | None,
-) -> Float[Array, "b M P"] | None:
+def dense_positions(positions: Positions | None) -> Float[Array, "#B M P"] | None:
     """Positions as one array."""
     return positions.dense() if isinstance(positions, GridPositions) else positions

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.grids import GridPositions
-from perceiver_io.models.layers import WEIGHT_INIT
-from perceiver_io.models.positions import Positions, grid_of
-from perceiver_io.models.tokens import Tokens, dense_positions
+from perceiver_io.models.perceiver.positions import Positions, grid_of
+from perceiver_io.models.perceiver.tokens import GridPositions, Tokens, dense_positions
+from perceiver_io.models.weights import WEIGHT_INIT
 
 
 class RawValues:

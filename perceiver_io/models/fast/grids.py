@@ -12,30 +12,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_io.models.keys_values import KeysValues, batched_product
+from perceiver_io.models.fast.products import batched_product
+from perceiver_io.models.perceiver.tokens import GridPositions
 
 _FEW_ROWS = 16
-
-
-class GridPositions(NamedTuple):
-    """Positions of a grid, rows[i] + columns[j] at place (i, j), places in array order.
-
-    rows: [1, R, P], of all axes but the last, flattened.
-    columns: [1, 1, W, P], of the last axis. The axis of one stands for being the same in each row:
-        chunks of tokens are runs of whole rows, which all have these columns.
-    """
-
-    rows: Float[Array, "1 R P"]
-    columns: Float[Array, "1 1 W P"]
-
-    @property
-    def width(self) -> int:
-        """P, the channels of a position."""
-        return self.rows.shape[-1]
-
-    def dense(self) -> Float[Array, "1 M P"]:
-        """The position of each place."""
-        return (self.rows[:, :, None] + self.columns).reshape(1, -1, self.width)
 
 
 class GridRows(NamedTuple):
@@ -54,9 +34,9 @@ class GridRows(NamedTuple):
         """Precision of the rows."""
         return self.own.dtype
 
-    def logits(self, queries: Float[Array, "b 1 K O"], scale: float) -> Float[Array, "B 1 M O"]:
-        """The rows as keys of one head, K = D + W: scale * X queries."""
-        queries, dim = queries[:, 0] * scale, self.basis.shape[-1]
+    def key_logits(self, queries: Float[Array, "b 1 K O"]) -> Float[Array, "B 1 M O"]:
+        """The rows as keys of one head, K = D + W: X queries."""
+        queries, dim = queries[:, 0], self.basis.shape[-1]
         small, of_columns = self.basis @ queries[:, :dim], queries[:, dim:].astype(jnp.float32)
         logits = batched_product(self.own, small)
         # Added in the shape of the grid: XLA does not vectorise a sum of repeated rows otherwise.
@@ -64,9 +44,9 @@ class GridRows(NamedTuple):
         by_place += of_columns[:, None, None] * self.inverse[:, None, ..., None].astype(jnp.float32)
         return by_place.reshape(len(logits), 1, *logits.shape[1:])
 
-    def query_logits(self, keys: Float[Array, "b N 1 K"], scale: float) -> Float[Array, "B 1 N M"]:
-        """The rows as queries of one head: scale * keys X^T."""
-        keys, dim = keys[:, :, 0] * scale, self.basis.shape[-1]
+    def query_logits(self, keys: Float[Array, "b 1 N K"]) -> Float[Array, "B 1 N M"]:
+        """The rows as queries of one head: keys X^T."""
+        keys, dim = keys[:, 0], self.basis.shape[-1]
         small = keys[..., :dim] @ jnp.swapaxes(self.basis, 1, 2)
         of_columns = keys[..., dim:].astype(jnp.float32)
         logits = batched_product(small, jnp.swapaxes(self.own, 1, 2))
@@ -87,14 +67,6 @@ class GridRows(NamedTuple):
         of_columns = sum(by_place[:, row] for row in range(rows)) if few else by_place.sum(axis=1)
         dense = jnp.swapaxes(self.basis, 1, 2).astype(jnp.float32) @ small
         return jnp.concatenate([dense, of_columns], axis=1)[:, None]
-
-
-class KeysOfGrid(KeysValues):
-    """Keys [B, N, 1, D + W] for queries that are `GridRows`."""
-
-    def products(self, queries: GridRows, scale: float) -> Float[Array, "B 1 N M"]:
-        """Logits without the bias."""
-        return queries.query_logits(self.keys, scale)
 
 
 def standardised(features: Float[Array, "B M C"], positions: GridPositions) -> GridRows:

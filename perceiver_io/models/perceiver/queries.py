@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from perceiver_io.models.positions import EMBEDDING_INIT, Positions
-from perceiver_io.models.tokens import Tokens
+from perceiver_io.models.perceiver.positions import Positions
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.weights import EMBEDDING_INIT
 
 
 class LearnedQueries(hk.Module):

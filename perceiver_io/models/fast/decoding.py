@@ -1,0 +1,86 @@
+"""Cross-attention blocks with everything that follows them, in pieces of queries."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from perceiver_io.models.fast.chunks import choose_chunk_size, chunk, num_rows, padded
+from perceiver_io.models.fast.folding import merged, project_residual_mlp
+from perceiver_io.models.fast.reading import Norms, Ready, Target, Way, choose_way, make_ready, read
+from perceiver_io.models.layers import dropout, layer_norm, linear, mlp
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.settings import AttentionForm, CrossAttendSettings
+from perceiver_io.models.weights import CrossAttend, Linear
+
+
+def decode_for(
+    target: Target,
+    settings: CrossAttendSettings,
+    query_chunk_size: int | None,
+    form: AttentionForm,
+    weights: CrossAttend,
+    outputs: Sequence[Linear],
+    queries: Tokens,
+    inputs: Tokens,
+    rng: PRNGKeyArray | None,
+) -> Float[Array, "B O E"]:
+    """As `perceiver.decoder.decode` of any inputs, for one platform.
+
+    Inputs are normalised and projected once, however many pieces the queries are cut into.
+    """
+    num_queries = num_rows(queries)
+    size = num_queries
+    if query_chunk_size is not None and query_chunk_size < num_queries:
+        size = choose_chunk_size(queries, query_chunk_size)
+    pieces = padded(queries, size)
+    first = chunk(pieces, 0, size)
+    rate = 0.0 if rng is None else settings.attention_dropout
+    norms = Norms(weights.norm_queries, weights.norm_inputs)
+    way = choose_way(
+        target, form, weights.attention, norms, first, inputs, num_heads=settings.num_heads,
+        num_queries=num_queries, dropout_rate=rate,
+    )  # fmt: skip
+    ready = make_ready(way, weights.attention, norms, first, inputs)
+    if form.fold_projections and outputs:
+        outputs = merged(outputs, num_queries)
+
+    def decode_piece(index):
+        piece = chunk(pieces, index, size)
+        piece_rng = None if rng is None else jax.random.fold_in(rng, index)
+        attended = _attend(way, ready, piece, settings, piece_rng)
+        return _finish(weights, outputs, attended, settings, form, num_queries, piece_rng)
+
+    if size == num_queries:
+        return decode_piece(0)
+    # One piece after the other; the gradient recomputes each.
+    count = num_rows(pieces) // size
+    decoded = jnp.moveaxis(jax.lax.map(jax.checkpoint(decode_piece), jnp.arange(count)), 0, 1)
+    return decoded.reshape(decoded.shape[0], -1, decoded.shape[-1])[:, :num_queries]
+
+
+def _attend(
+    way: Way, ready: Ready, queries: Tokens, settings: CrossAttendSettings, rng
+) -> Float[Array, "B O C"]:
+    of_weights, of_attended = (None, None) if rng is None else jax.random.split(rng)
+    x = dropout(read(way, ready, queries, rng=of_weights), settings.dropout, of_attended)
+    return queries.joined() + x if settings.use_query_residual else x
+
+
+def _finish(weights, outputs, x, settings, form, num_queries, rng) -> Array:
+    """The MLP and the linear layers that follow."""
+    exact = settings.exact_gelu
+    drops = rng is not None and settings.dropout > 0
+    if outputs and form.fold_projections and not drops:
+        first, *outputs = outputs
+        x = project_residual_mlp(
+            weights.norm_mlp, weights.mlp, first, x, exact_gelu=exact, num_rows=num_queries
+        )
+    else:
+        branch = mlp(weights.mlp, layer_norm(weights.norm_mlp, x), exact_gelu=exact)
+        of_mlp = None if rng is None else jax.random.fold_in(rng, 2)
+        x = x + dropout(branch, settings.dropout, of_mlp)
+    for output in outputs:
+        x = linear(output, x)
+    return x

@@ -1,0 +1,264 @@
+"""Attention over keys in chunks, with an online softmax: memory linear in their number.
+
+A running maximum, denominator and numerator of the softmax are kept (Rabe and Staats, 2112.05682).
+The gradient makes each chunk's weights again from the logits and their log-sum (Dao et al.,
+2205.14135), so that nothing of the size of all pairs is ever stored. Keys and values, too, can be
+made of their inputs chunk by chunk.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from perceiver_io.models.fast.chunks import chunk, first_chunk, num_rows, padded, put_chunk
+from perceiver_io.models.fast.folding import Maps, apply
+from perceiver_io.models.fast.grids import GridRows, standardised
+from perceiver_io.models.fast.products import batched_product
+from perceiver_io.models.layers import dropout, layer_norm
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.weights import LayerNorm
+
+# Finite, so that a row whose keys are all masked has no NaN on its way to being zeroed.
+MASKED_LOGIT = -1e30
+
+Queries = Float[Array, "#B H K O"] | GridRows
+
+
+class KeysValues(NamedTuple):
+    """Keys and values in rows."""
+
+    keys: Float[Array, "#B M H K"]
+    values: Float[Array, "#B M H V"]
+
+
+class KeyMaps(NamedTuple):
+    """How keys and values of one head are made of tokens.
+
+    norm: of the tokens; None if they are normalised.
+    key, value: maps of normalised tokens.
+    key_bias: times a normalised token, it is added to the logits of its key.
+    """
+
+    norm: LayerNorm | None
+    key: Maps
+    value: Maps
+    key_bias: Float[Array, " D"] | None
+
+
+class Inputs(NamedTuple):
+    """What is attended to, cut into chunks of its rows.
+
+    source: keys and values, or what they are made of.
+    bias: added to the scaled logits, with the keys as rows.
+    mask: False for keys that no query sees.
+    """
+
+    source: KeysValues | Tokens
+    bias: Float[Array, "#B M #H #O"] | None
+    mask: Bool[Array, "#B M"] | None
+
+
+class Online(NamedTuple):
+    """What is constant in an attention.
+
+    chunk_size: keys taken at once.
+    scale: of the logits.
+    dropout_rate: of the weights.
+    input_grid: whether tokens are taken in the factors of their grid.
+    """
+
+    chunk_size: int
+    scale: float
+    dropout_rate: float
+    input_grid: bool
+
+
+class _Products(NamedTuple):
+    """What queries meet: keys and values laid out for products, and a bias on the logits."""
+
+    keys: Float[Array, "#B H M K"] | GridRows
+    values: Float[Array, "#B H V M"] | GridRows
+    bias: Float[Array, "#B #H M #O"] | None
+
+
+class _Sums(NamedTuple):
+    maximum: Float[Array, "B H O"]
+    denominator: Float[Array, "B H O"]
+    numerator: Float[Array, "B H V O"]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def online_attention(
+    form: Online, queries: Queries, maps: KeyMaps, inputs: Inputs, rng: PRNGKeyArray | None
+) -> Float[Array, "B H V O"]:
+    """Weighted values in float32; zeros for a query that sees no key.
+
+    Args:
+        form: what is constant.
+        queries: of every head.
+        maps: how keys and values are made, where the inputs are tokens.
+        inputs: what is attended to.
+        rng: draws the dropout of the weights; None for none.
+    """
+    return _forward(form, queries, maps, inputs, rng)[0]
+
+
+def _forward(form, queries, maps, inputs, rng):
+    inputs = _in_whole_chunks(inputs, form.chunk_size)
+
+    def add(sums, index):
+        part = chunk(inputs, index, form.chunk_size)
+        products = _products(form, maps, part)
+        logits = _logits(form, queries, products)
+        if part.mask is not None:
+            logits = jnp.where(part.mask[:, None, :, None], logits, MASKED_LOGIT)
+        maximum = jnp.maximum(sums.maximum, logits.max(axis=-2))
+        weights = _weights(logits, maximum, part.mask)
+        decay = jnp.exp(sums.maximum - maximum)
+        thinned = dropout(weights, form.dropout_rate, _chunk_rng(rng, index))
+        return _Sums(
+            maximum,
+            sums.denominator * decay + weights.sum(axis=-2),
+            sums.numerator * decay[:, :, None] + _weighted(products.values, thinned),
+        ), None
+
+    count = num_rows(inputs) // form.chunk_size
+    sums = _no_sums(form, queries, maps, inputs)
+    sums, _ = jax.lax.scan(add, sums, jnp.arange(count))
+    seen = sums.denominator > 0
+    denominator = jnp.where(seen, sums.denominator, 1)
+    attended = sums.numerator / denominator[:, :, None]
+    log_sum = jnp.where(seen, sums.maximum, 0) + jnp.log(denominator)
+    return attended, log_sum
+
+
+def _forward_and_residuals(form, queries, maps, inputs, rng):
+    attended, log_sum = _forward(form, queries, maps, inputs, rng)
+    return attended, (queries, maps, inputs, rng, attended, log_sum)
+
+
+def _backward(form, residuals, cotangent):
+    queries, maps, inputs, rng, attended, log_sum = residuals
+    whole = _in_whole_chunks(inputs, form.chunk_size)
+    # What a query's weights have in common: they sum to one.
+    common = (cotangent * attended).sum(axis=-2)
+
+    def add(gradients, index):
+        part = chunk(whole, index, form.chunk_size)
+
+        def multiply(queries, maps, source, bias):
+            products = _products(form, maps, Inputs(source, bias, None))
+            return _logits(form, queries, products), products.values
+
+        (logits, values), pull_products = jax.vjp(multiply, queries, maps, part.source, part.bias)
+        weights = _weights(logits, log_sum, part.mask)
+
+        def weigh(weights, values):
+            thinned = dropout(weights, form.dropout_rate, _chunk_rng(rng, index))
+            return _weighted(values, thinned)
+
+        _, pull_weighted = jax.vjp(weigh, weights, values)
+        of_weights, of_values = pull_weighted(cotangent)
+        of_logits = weights * (of_weights - common[:, :, None])
+        *of_sides, of_source, of_bias = pull_products((of_logits, of_values))
+        sides, source, bias = gradients
+        return (
+            jax.tree.map(lambda x, part: x + part.astype(x.dtype), sides, tuple(of_sides)),
+            put_chunk(source, of_source, index),
+            put_chunk(bias, of_bias, index),
+        ), None
+
+    count = num_rows(whole) // form.chunk_size
+    # Of many chunks: added up in float32.
+    sides = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (queries, maps))
+    rows = jax.tree.map(jnp.zeros_like, (whole.source, whole.bias))
+    (sides, *rows), _ = jax.lax.scan(add, (sides, *rows), jnp.arange(count))
+    queries, maps = jax.tree.map(lambda x, like: x.astype(like.dtype), sides, (queries, maps))
+    source, bias = jax.tree.map(
+        lambda x, like: x[:, : like.shape[1]], tuple(rows), (inputs.source, inputs.bias)
+    )
+    return queries, maps, Inputs(source, bias, None), None
+
+
+online_attention.defvjp(_forward_and_residuals, _backward)
+
+
+def _in_whole_chunks(inputs: Inputs, size: int) -> Inputs:
+    rows = num_rows(inputs)
+    if rows % size and inputs.mask is None:
+        inputs = inputs._replace(mask=jnp.ones((1, rows), bool))
+    return padded(inputs, size)
+
+
+def _products(form: Online, maps: KeyMaps, inputs: Inputs) -> _Products:
+    bias = None if inputs.bias is None else jnp.moveaxis(inputs.bias, 1, 2)
+    if isinstance(inputs.source, KeysValues):
+        keys, values = inputs.source
+        return _Products(
+            jnp.transpose(keys, (0, 2, 1, 3)), jnp.transpose(values, (0, 2, 3, 1)), bias
+        )
+    if form.input_grid:
+        rows = standardised(inputs.source.features, inputs.source.positions)
+        return _Products(rows, rows, bias)
+    rows = normalised(maps.norm, inputs.source)
+    keys, values = apply(maps.key, rows), apply(maps.value, rows)
+    if maps.key_bias is not None:
+        of_keys = form.scale * (rows @ maps.key_bias)[:, None, :, None]
+        bias = of_keys if bias is None else bias + of_keys
+    return _Products(keys[:, None], jnp.swapaxes(values, 1, 2)[:, None], bias)
+
+
+def normalised(norm: LayerNorm | None, tokens: Tokens) -> Float[Array, "#B M D"]:
+    """Features with their positions through a norm, where there is one."""
+    return tokens.joined() if norm is None else layer_norm(norm, tokens.joined())
+
+
+def _logits(form: Online, queries: Queries, products: _Products) -> Float[Array, "B H M O"]:
+    keys = products.keys
+    if isinstance(queries, GridRows):
+        logits = queries.query_logits(keys * form.scale)
+    elif isinstance(keys, GridRows):
+        logits = keys.key_logits(queries * form.scale)
+    else:
+        logits = batched_product(keys, queries * form.scale)
+    return logits if products.bias is None else logits + products.bias.astype(jnp.float32)
+
+
+def _weights(
+    logits: Float[Array, "B H M O"],
+    subtracted: Float[Array, "B H O"],
+    mask: Bool[Array, "#B M"] | None,
+) -> Float[Array, "B H M O"]:
+    weights = jnp.exp(logits - subtracted[:, :, None])
+    return weights if mask is None else jnp.where(mask[:, None, :, None], weights, 0)
+
+
+def _weighted(
+    values: Float[Array, "#B H V M"] | GridRows, weights: Float[Array, "B H M O"]
+) -> Float[Array, "B H V O"]:
+    if isinstance(values, GridRows):
+        return values.weighted(weights)
+    return batched_product(values, weights.astype(values.dtype))
+
+
+def _no_sums(form, queries, maps, inputs) -> _Sums:
+    def shapes(queries, maps, part):
+        products = _products(form, maps, part)
+        logits = _logits(form, queries, products)
+        return logits, _weighted(products.values, logits)
+
+    part = first_chunk(inputs, form.chunk_size)
+    logits, weighted = jax.eval_shape(shapes, queries, maps, part)
+    row = (*weighted.shape[:2], weighted.shape[-1])
+    return _Sums(
+        maximum=jnp.full(row, MASKED_LOGIT, jnp.float32),
+        denominator=jnp.zeros(row, jnp.float32),
+        numerator=jnp.zeros(weighted.shape, jnp.float32),
+    )
+
+
+def _chunk_rng(rng: PRNGKeyArray | None, index) -> PRNGKeyArray | None:
+    return None if rng is None else jax.random.fold_in(rng, index)

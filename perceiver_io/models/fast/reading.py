@@ -1,0 +1,251 @@
+"""Attention in two steps: inputs are made ready once, and are then read by any part of the queries.
+
+With one head, projections are folded to where they cost least; inputs that outnumber the queries
+are never projected as a whole on CPUs, but chunk by chunk.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from perceiver_io.models.attention import merge_heads, split_heads
+from perceiver_io.models.fast import grids
+from perceiver_io.models.fast.chunks import choose_chunk_size
+from perceiver_io.models.fast.folding import Counts, FoldedAttention, Plan, apply, fold, plan
+from perceiver_io.models.fast.heads import attention_by_heads
+from perceiver_io.models.fast.online import (
+    Inputs,
+    KeyMaps,
+    KeysValues,
+    Online,
+    normalised,
+    online_attention,
+)
+from perceiver_io.models.fast.whole import whole_attention
+from perceiver_io.models.layers import linear
+from perceiver_io.models.perceiver.tokens import GridPositions, Tokens
+from perceiver_io.models.settings import AttentionForm
+from perceiver_io.models.weights import Attention, LayerNorm, Linear
+
+Target = Literal["cpu", "cuda", "other"]
+"""The platform that a program is compiled for."""
+
+_CPU_CHUNK_SIZE = 1024
+
+
+class Way(NamedTuple):
+    """How one attention is computed: all that is constant in it.
+
+    target: the platform.
+    num_heads: heads of the attention.
+    plan: where the projections of one head are done; None for where they are written.
+    chunk_size: most keys at once; None for all.
+    lazy: whether keys and values are made chunk by chunk.
+    dropout_rate: of the weights; 0 where there is none.
+    fused: whether cuDNN may be used.
+    """
+
+    target: Target
+    num_heads: int
+    plan: Plan | None
+    chunk_size: int | None
+    lazy: bool
+    dropout_rate: float
+    fused: bool
+
+
+class Norms(NamedTuple):
+    """Of queries and of inputs; None for those that are normalised."""
+
+    queries: LayerNorm | None = None
+    inputs: LayerNorm | None = None
+
+
+class Ready(NamedTuple):
+    """Inputs that are ready to be read.
+
+    weights: of the attention.
+    folded: its maps, for a plan.
+    norms: of both sides.
+    source: keys and values, or the tokens that they are made of.
+    key_bias: what is added to the unscaled logits of each key.
+    mask: False for inputs that are not seen.
+    """
+
+    weights: Attention
+    folded: FoldedAttention | None
+    norms: Norms
+    source: KeysValues | Tokens
+    key_bias: Float[Array, "#B M"] | None
+    mask: Bool[Array, "#B M"] | None
+
+
+def choose_way(
+    target: Target,
+    form: AttentionForm,
+    weights: Attention,
+    norms: Norms,
+    queries: Tokens,
+    inputs: Tokens,
+    *,
+    num_heads: int,
+    num_queries: int,
+    dropout_rate: float,
+) -> Way:
+    """How to compute an attention.
+
+    Args:
+        target: the platform.
+        form: what the config says.
+        weights: of the attention.
+        norms: of both sides.
+        queries: those of one reading.
+        inputs: what is read.
+        num_heads: of the attention.
+        num_queries: queries of all readings together.
+        dropout_rate: of its weights; 0 where there is none.
+    """
+    num_inputs = inputs.features.shape[1]
+    chunk_size = form.key_chunk_size
+    if chunk_size is None and target == "cpu":
+        chunk_size = _CPU_CHUNK_SIZE
+    if chunk_size is not None:
+        chunk_size = choose_chunk_size(inputs._replace(mask=None), min(chunk_size, num_inputs))
+    folds = num_heads == 1 and form.fold_projections
+    lazy = folds and chunk_size is not None and num_inputs > max(num_queries, chunk_size)
+    chosen = None
+    if folds:
+        in_factors = dict(
+            query_grid=_factor_cost(target, norms.queries, queries, queries.features.shape[1]),
+            input_grid=_factor_cost(target, norms.inputs, inputs, chunk_size) if lazy else None,
+        )
+        counts = Counts(num_queries, num_inputs)
+        chosen = plan(weights, counts, drops=dropout_rate > 0, **in_factors)
+    return Way(target, num_heads, chosen, chunk_size, lazy, dropout_rate, form.fused)
+
+
+def _factor_cost(
+    target: Target, norm: LayerNorm | None, tokens: Tokens, num_at_once: int
+) -> float | None:
+    """Multiply-adds of a token in the factors of its grid; None if it has none."""
+    on_grid = isinstance(tokens.positions, GridPositions) and norm is not None
+    if target != "cpu" or not on_grid:
+        return None
+    return grids.multiply_adds(tokens.features.shape[-1], tokens.positions, num_at_once)
+
+
+def make_ready(
+    way: Way, weights: Attention, norms: Norms, queries: Tokens, inputs: Tokens
+) -> Ready:
+    """Inputs as queries like these read them."""
+    source = inputs._replace(mask=None)
+    if way.plan is None:
+        x = normalised(norms.inputs, source)
+        keys, values = (
+            split_heads(linear(layer, x), way.num_heads) for layer in (weights.key, weights.value)
+        )
+        return Ready(weights, None, norms, KeysValues(keys, values), None, inputs.mask)
+    folded = fold(
+        weights,
+        way.plan,
+        query_lift=_lift(norms.queries, queries) if way.plan.query_grid else None,
+        input_lift=_lift(norms.inputs, inputs) if way.plan.input_grid else None,
+    )
+    if way.lazy:
+        return Ready(weights, folded, norms, source, None, inputs.mask)
+    x = normalised(norms.inputs, source)
+    keys_values = KeysValues(apply(folded.key, x)[:, :, None], apply(folded.value, x)[:, :, None])
+    key_bias = None if folded.key_bias is None else x @ folded.key_bias
+    return Ready(weights, folded, norms, keys_values, key_bias, inputs.mask)
+
+
+def _lift(norm: LayerNorm, tokens: Tokens) -> Linear:
+    matrix = grids.lift(tokens.features.shape[-1], tokens.positions)
+    return Linear(matrix * norm.scale, norm.offset)
+
+
+def read(
+    way: Way,
+    ready: Ready,
+    queries: Tokens,
+    *,
+    bias: Float[Array, "#B #H #O #M"] | None = None,
+    rng: PRNGKeyArray | None,
+) -> Float[Array, "B O E"]:
+    """The result of attention for some of the queries; where their mask is False, they see nothing.
+
+    Args:
+        way: how it is computed.
+        ready: what is read.
+        queries: what reads.
+        bias: added to the scaled logits.
+        rng: draws the dropout of the weights; None for none.
+    """
+    scale = (ready.weights.query.weight.shape[-1] // way.num_heads) ** -0.5
+    if ready.key_bias is not None:
+        bias = scale * ready.key_bias[:, None, None].astype(jnp.float32)
+    if way.lazy or (way.plan and way.plan.query_grid):
+        attended = _read_online(way, ready, queries, bias, scale, rng)
+    else:
+        q = _projected_queries(way, ready, queries)
+        options = dict(
+            bias=bias,
+            key_mask=ready.mask,
+            scale=scale,
+            dropout_rate=way.dropout_rate,
+            rng=rng,
+        )
+        if way.chunk_size is None:
+            options["implementation"] = "cudnn" if way.target == "cuda" and way.fused else "xla"
+            attended = whole_attention(q, *ready.source, **options)
+        else:
+            attended = attention_by_heads(q, *ready.source, chunk_size=way.chunk_size, **options)
+    return _output(way, ready, attended, queries.mask)
+
+
+def _projected_queries(way: Way, ready: Ready, queries: Tokens) -> Float[Array, "#B O H K"]:
+    x = normalised(ready.norms.queries, queries)
+    if way.plan is None:
+        return split_heads(linear(ready.weights.query, x), way.num_heads)
+    return apply(ready.folded.query, x)[:, :, None]
+
+
+def _read_online(way, ready, queries, bias, scale, rng) -> Float[Array, "B O 1 V"]:
+    """One head, in factors of grids or with keys and values that are made chunk by chunk."""
+    if way.plan.query_grid:
+        q = grids.standardised(queries.features, queries.positions)
+    else:
+        q = jnp.transpose(_projected_queries(way, ready, queries), (0, 2, 3, 1))
+    if way.lazy:
+        _, key, key_bias, value, _ = ready.folded
+    else:
+        key, key_bias, value = (), None, ()
+    form = Online(way.chunk_size, scale, way.dropout_rate, way.plan.input_grid)
+    maps = KeyMaps(ready.norms.inputs, key, value, key_bias)
+    bias = None if bias is None else jnp.transpose(bias, (0, 3, 1, 2))
+    inputs = Inputs(ready.source, bias, ready.mask)
+    attended = online_attention(form, q, maps, inputs, rng)
+    return jnp.moveaxis(attended, -1, 1).astype(queries.features.dtype)
+
+
+def _output(
+    way: Way,
+    ready: Ready,
+    attended: Float[Array, "B O H V"],
+    query_mask: Bool[Array, "#B O"] | None,
+) -> Float[Array, "B O E"]:
+    if query_mask is not None:
+        attended = jnp.where(query_mask[:, :, None, None], attended, 0)
+    if way.plan is None:
+        return linear(ready.weights.output, merge_heads(attended))
+    result = apply(ready.folded.output, attended[:, :, 0])
+    if way.plan.values != "attended" or (query_mask is None and ready.mask is None):
+        return result
+    # A query that sees nothing has no value either, and so not the bias of the values.
+    sees = jnp.ones((1, 1), bool)
+    if ready.mask is not None:
+        sees = sees & ready.mask.any(axis=-1, keepdims=True)
+    if query_mask is not None:
+        sees = sees & query_mask
+    return jnp.where(sees[..., None], result, ready.weights.output.bias)

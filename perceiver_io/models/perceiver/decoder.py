@@ -1,0 +1,97 @@
+"""The decoder: queries read the latents."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import haiku as hk
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from perceiver_io.models import fast
+from perceiver_io.models.layers import linear
+from perceiver_io.models.perceiver.cross_attend import CrossAttend, cross_attend
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.settings import AttentionForm, DecoderSettings
+from perceiver_io.models.weights import CrossAttend as CrossAttendWeights
+from perceiver_io.models.weights import Linear
+
+
+class OutputAdapter(Protocol):
+    """From decoded vectors to an output: linear layers at each position, then an arrangement."""
+
+    def layers(self, width: int) -> Sequence[Linear]:
+        """The layers that follow the decoder's block of this width, one after the other.
+
+        They are given as weights, so that they can be multiplied into each other and into the
+        decoder's own last layer.
+        """
+
+    def arrange(self, x: Float[Array, "B O E"]) -> Array:
+        """Puts the results together in their final shape."""
+
+
+def decode(
+    weights: CrossAttendWeights,
+    outputs: Sequence[Linear],
+    queries: Tokens,
+    latents: Float[Array, "#B N D"],
+    settings: DecoderSettings,
+    *,
+    rng: PRNGKeyArray | None = None,
+    form: AttentionForm = AttentionForm(),
+) -> Float[Array, "B O E"]:
+    """What the queries find in the latents, through linear layers (Perceiver IO, section 3.1).
+
+    Args:
+        weights: of the block in which the queries attend.
+        outputs: linear layers that follow, one after the other.
+        queries: what is asked for.
+        latents: what was encoded.
+        settings: of the block.
+        rng: draws dropout; None for none.
+        form: how it is computed: all queries at once, or in pieces.
+    """
+    if form.implementation != "textbook":
+        return fast.decode(weights, outputs, queries, latents, settings, rng=rng, form=form)
+    block = settings.cross_attend
+    x = cross_attend(weights, queries, Tokens(latents), block, rng=rng, form=form)
+    for output in outputs:
+        x = linear(output, x)
+    return x
+
+
+class Decoder(hk.Module):
+    """The decoder with its parameters; see `decode`."""
+
+    def __init__(
+        self,
+        settings: DecoderSettings,
+        form: AttentionForm = AttentionForm(),
+        name: str = "decoder",
+    ):
+        super().__init__(name=name)
+        self._settings, self._form = settings, form
+
+    def __call__(
+        self,
+        queries: Tokens,
+        latents: Float[Array, "B N D"],
+        output: OutputAdapter,
+        is_training: bool,
+    ) -> Float[Array, "B O E"]:
+        """Decodes `queries`, in the precision of the latents, up to the output's arrangement."""
+        queries = queries.astype(latents.dtype)
+        block = CrossAttend(self._settings.cross_attend)
+        weights = block.weights(queries.width, latents.shape[-1])
+        rng = block.next_rng_key(is_training)
+        return decode(
+            weights, output.layers(queries.width), queries, latents, self._settings, rng=rng,
+            form=self._form,
+        )  # fmt: skip
+
+    @hk.name_like("__call__")
+    def attention_map(
+        self, queries: Tokens, latents: Float[Array, "B N D"]
+    ) -> Float[Array, "B H O N"]:
+        """How much each query attends to each latent."""
+        block = CrossAttend(self._settings.cross_attend)
+        return block.attention_map(queries.astype(latents.dtype), Tokens(latents))
