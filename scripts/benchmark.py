@@ -29,6 +29,7 @@ from absl import flags
 
 from experiments import setup
 from perceiver_io.errors import UserError
+from perceiver_io.losses import batch_loss
 from perceiver_io.models.attention import AttentionForm, attention_form
 from perceiver_io.models.blocks import CrossAttend, SelfAttend
 from perceiver_io.models.builders import build
@@ -157,7 +158,7 @@ def config_case() -> None:
 
         def loss(params, inputs):
             outputs, _ = model.apply(params, state, jax.random.key(0), **inputs, is_training=True)
-            return task.loss(outputs, batch)
+            return batch_loss(task, outputs, batch)
 
         return Program(params, jax.grad(loss))
 
