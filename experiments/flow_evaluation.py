@@ -28,6 +28,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.inference.flow import TiledFlow
 from perceiver_io.tasks.flow_figures import ComparedFlow, compared_flow
 from perceiver_io.training.evaluation import Result, means
+from perceiver_io.training.step import measures
 
 _ROWS_OF_FIGURE = 4
 # Pairs are read while the model works on those before.
@@ -73,7 +74,8 @@ class FlowEvaluator:
         whose flow is not known.
         """
         self._parts.dataset.check_labelled(split)
-        measure = jax.jit(self._parts.task.metrics)
+        task = self._parts.task
+        measure = jax.jit(functools.partial(measures, task))
         totals = defaultdict(lambda: np.zeros(2))
         examples, ranked = [], []
         for one in self._predicted(params, model_state, split):
@@ -86,7 +88,7 @@ class FlowEvaluator:
                 ranked = heapq.nlargest(
                     _ROWS_OF_FIGURE, [*ranked, (total / count, one)], key=lambda item: item[0]
                 )
-        metrics = means(_over_processes(totals), split)
+        metrics = means(_over_processes(totals), task.loss_weights, split)
         return Result(metrics, _figures(examples, worst=[one for _, one in ranked]))
 
     def submit(self, params: PyTree, model_state: PyTree, split: str, folder: Path) -> int:

@@ -181,7 +181,8 @@ def _metric_names(parts: Parts, seed: int) -> list[str]:
         batch = _zeros(parts.dataset)
         return EvaluationStep(parts.model, parts.task)(*initialise(parts, seed), batch)
 
-    return [*jax.eval_shape(evaluate).metrics, *parts.task.reported(parts.dataset)]
+    metrics = jax.eval_shape(evaluate).metrics
+    return sorted({"loss", *metrics}) + list(parts.task.reported(parts.dataset))
 
 
 def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIterator:

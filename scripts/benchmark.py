@@ -28,6 +28,7 @@ from absl import flags
 
 from experiments import setup
 from perceiver_io.errors import UserError
+from perceiver_io.losses import batch_loss
 from perceiver_io.models.architectures import build, in_textbook_form
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.decoder import Decoder
@@ -165,7 +166,7 @@ def config_case() -> None:
 
         def loss(params, inputs):
             outputs, _ = model.apply(params, state, jax.random.key(0), **inputs, is_training=True)
-            return task.loss(outputs, batch)
+            return batch_loss(task, outputs, batch)
 
         return Program(params, jax.grad(loss))
 

@@ -37,6 +37,8 @@ import jaxtyping  # noqa: E402
 import ml_collections  # noqa: E402
 
 collections.abc.Mapping.register(ml_collections.ConfigDict)
-jaxtyping.install_import_hook(["perceiver_io.models", "perceiver_io.tasks"], "beartype.beartype")
+jaxtyping.install_import_hook(
+    ["perceiver_io.losses", "perceiver_io.models", "perceiver_io.tasks"], "beartype.beartype"
+)
 
 from tests.programs import start  # noqa: E402, F401

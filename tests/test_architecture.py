@@ -15,11 +15,12 @@ MAX_FUNCTION_LINES = 40
 
 PROJECT = {"perceiver_io", "configs", "experiments", "scripts", "tests"}
 # What each part may import beside itself and the leaves, which all may import.
-LEAVES = {"perceiver_io.construct", "perceiver_io.errors"}
+LEAVES = {"perceiver_io.construct", "perceiver_io.errors", "perceiver_io.losses"}
 LAYERS = {
     "perceiver_io": set(),
     "perceiver_io.construct": set(),
     "perceiver_io.errors": set(),
+    "perceiver_io.losses": set(),
     "perceiver_io.models": set(),
     "perceiver_io.data": set(),
     "perceiver_io.training": set(),

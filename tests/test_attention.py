@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from perceiver_io.models.keys_values import KeysValues
 
 from perceiver_io.models import attention as attention_module
 from perceiver_io.models.attention import (
@@ -15,7 +16,6 @@ from perceiver_io.models.attention import (
     current_form,
     plain_attention,
 )
-from perceiver_io.models.keys_values import KeysValues
 from tests import oracles
 
 # Batch of the queries, batch of the keys, O, M, H, K, V.

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from perceiver_io.models.blocks import Attention, CrossAttend, SelfAttend
 
 from perceiver_io.models.attention import AttentionForm, attention_form
-from perceiver_io.models.blocks import Attention, CrossAttend, SelfAttend
 from perceiver_io.models.layers import MLP, LayerNorm
 from perceiver_io.models.perceiver.tokens import Tokens
 from tests import oracles

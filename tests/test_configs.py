@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import configuration
+from perceiver_io.losses import batch_loss
 from perceiver_io.models.architectures import build
 from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.state import initial_state, names
@@ -63,7 +64,7 @@ def test_builds_at_full_size(name, preset, tmp_path):
         inputs = task.model_inputs(batch)
         params, state = model.init(key, **inputs)
         outputs, _ = model.apply(params, state, key, **inputs, is_training=False)
-        return params, outputs, task.loss(outputs, batch)
+        return params, outputs, batch_loss(task, outputs, batch)
 
     params, outputs, loss = jax.eval_shape(evaluate, jax.random.key(0), batch)
     assert {x.dtype for x in jax.tree.leaves((params, outputs, loss))} == {np.dtype("float32")}

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from perceiver_io.models.blocks import CrossAttend, SelfAttend
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.blocks import CrossAttend, SelfAttend
 from perceiver_io.models.perceiver.encoder import Encoder, InterleavedEncoder, LatentStack
 from perceiver_io.models.perceiver.tokens import Tokens
 from tests import oracles

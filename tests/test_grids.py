@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from perceiver_io.models.blocks import CrossAttend
 
 from perceiver_io.models.attention import AttentionForm, attention_form
-from perceiver_io.models.blocks import CrossAttend
 from perceiver_io.models.fast.grids import GridPositions, lift, standardised
 from perceiver_io.models.layers import Norm
 from perceiver_io.models.perceiver.outputs import PositionProjection

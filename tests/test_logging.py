@@ -53,10 +53,10 @@ def test_what_is_not_finite_is_null(tmp_path):
 def test_curves_have_a_panel_a_metric_and_a_line_a_split(tmp_path):
     folder = RunFolder(tmp_path, "{}", None)
     for step in (1, 2):
-        folder.metrics(step, "train", {"loss": 2.0 / step})
+        folder.metrics(step, "train", {"loss": 2.0 / step, "loss_label": 0.1})
         folder.metrics(step, "test", {"loss": 1.0 / step, "top_1": 0.5, "class_accuracy/a": 0.5})
     panels = [p for p in logging.draw_curves(tmp_path / "metrics.jsonl").axes if p.lines]
-    assert [panel.get_title() for panel in panels] == ["loss", "top 1"]
+    assert [panel.get_title() for panel in panels] == ["loss", "top 1", "loss label"]
     train, test = panels[0].lines
     np.testing.assert_allclose(train.get_xydata(), [[1, 2.0], [2, 1.0]])
     np.testing.assert_allclose(test.get_xydata(), [[1, 1.0], [2, 0.5]])

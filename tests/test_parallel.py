@@ -7,11 +7,13 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from perceiver_io.errors import UserError
+from perceiver_io.losses import batch_loss
 from perceiver_io.training import parallel
 from perceiver_io.training.parallel import Mesh, Pmap
 from perceiver_io.training.state import initial_state, names
 from perceiver_io.training.step import EvaluationStep, TrainStep
 from tests import tiny
+from tests.strategies import mesh_of_one_device
 
 BATCH = 16
 
@@ -40,15 +42,7 @@ def train(strategy, model, num_steps=20, accumulate=1):
 
 
 def one_device(monkeypatch, *arguments, **keywords):
-    """`train` by a mesh of one device."""
-    with monkeypatch.context() as patch:
-        patch.setattr(jax, "device_count", lambda: 1)
-        make_mesh = jax.make_mesh
-        patch.setattr(
-            jax, "make_mesh", lambda *a, **k: make_mesh(*a, devices=jax.devices()[:1], **k)
-        )
-        strategy = Mesh(fsdp=1)
-    return train(strategy, *arguments, **keywords)
+    return train(mesh_of_one_device(monkeypatch), *arguments, **keywords)
 
 
 def assert_same(a, b, rtol=1e-4, atol=1e-5):
@@ -89,7 +83,7 @@ def test_batch_norm_is_global_under_mesh_and_per_device_under_pmap(monkeypatch):
         outputs, state = tiny.batch_norm.apply(
             params, model_state, None, inputs=part["x"], is_training=True
         )
-        losses.append(tiny.Task().loss(outputs, part))
+        losses.append(batch_loss(tiny.Task(), outputs, part))
         means.append(names(state)["conv_stem/batch_norm/~/mean_ema/average"])
     np.testing.assert_allclose(pmap[0][0], np.mean(losses), rtol=1e-5)
     running = names(pmap[1].model_state)["conv_stem/batch_norm/~/mean_ema/average"]

@@ -7,7 +7,9 @@ import pytest
 
 from perceiver_io.data.motorcycle import Motorcycle
 from perceiver_io.errors import UserError
+from perceiver_io.losses import batch_loss
 from perceiver_io.tasks.optical_flow import OpticalFlow
+from perceiver_io.training.step import measures
 
 TASK = OpticalFlow(loss_name="end_point")
 MOTORCYCLE = Motorcycle(
@@ -29,7 +31,7 @@ def batch_of(flow, valid=None, examples=None, **more):
 def means(outputs, batch, task=TASK):
     return {
         name: float(total / count) if count else None
-        for name, (total, count) in task.metrics(jnp.asarray(outputs, jnp.float32), batch).items()
+        for name, (total, count) in measures(task, jnp.asarray(outputs, jnp.float32), batch).items()
     }
 
 
@@ -68,7 +70,7 @@ def test_unknown_pixels_and_padding_do_not_count():
     assert result["epe"] == pytest.approx((6 + 2 + 2) / 3)
     assert result["epe_per_pair"] == pytest.approx((6 + 2) / 2)
     assert result["epe_s40"] is None
-    gradient = jax.grad(lambda x: TASK.loss(x, batch))(jnp.asarray(outputs, jnp.float32))
+    gradient = jax.grad(lambda x: batch_loss(TASK, x, batch))(jnp.asarray(outputs, jnp.float32))
     assert np.isfinite(gradient).all()
     assert not gradient[2].any() and not gradient[0, 0, 1].any()
     np.testing.assert_allclose(gradient[0, 0, 0], (0, 1 / 3 / 20), atol=1e-6)
@@ -80,8 +82,9 @@ def test_unknown_pixels_and_padding_do_not_count():
 def test_losses(name, loss):
     task = OpticalFlow(loss_name=name)
     batch = batch_of(np.zeros((1, 1, 1, 2)))
-    assert float(task.loss(jnp.array([[[[3.0, -4.0]]]]), batch)) == pytest.approx(loss, rel=1e-5)
-    perfect = jax.grad(lambda x: task.loss(x, batch))(jnp.zeros((1, 1, 1, 2)))
+    value = batch_loss(task, jnp.array([[[[3.0, -4.0]]]]), batch)
+    assert float(value) == pytest.approx(loss, rel=1e-5)
+    perfect = jax.grad(lambda x: batch_loss(task, x, batch))(jnp.zeros((1, 1, 1, 2)))
     assert np.isfinite(perfect).all()
 
 

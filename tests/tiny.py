@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from perceiver_io.losses import sum_and_count
 from perceiver_io.models.perceiver.inputs import ConvStem
 
 WIDTH, CLASSES, EXAMPLES = 6, 3, 64
@@ -20,25 +21,26 @@ class Model(NamedTuple):
     apply: Any
 
 
-def _model(function):
+def transformed(function):
+    """A model of a Haiku function."""
     init, apply = hk.transform_with_state(function)
     return Model(lambda rng, **inputs: init(rng, **inputs, is_training=True), apply)
 
 
-@_model
+@transformed
 def mlp(inputs, is_training):
     del is_training
     return hk.nets.MLP([16, CLASSES])(inputs)
 
 
-@_model
+@transformed
 def wide_mlp(inputs, is_training):
     """With arrays large enough to be cut over devices."""
     del is_training
     return hk.nets.MLP([64, 64, CLASSES])(inputs)
 
 
-@_model
+@transformed
 def stacked(inputs, is_training):
     """Two scanned layers, dropout in each."""
 
@@ -50,7 +52,7 @@ def stacked(inputs, is_training):
     return hk.Linear(CLASSES)(x)
 
 
-@_model
+@transformed
 def batch_norm(inputs, is_training):
     """The convolutional stem of the image models, on products of the inputs as pixels."""
     inputs = jnp.asarray(inputs, jnp.float32)
@@ -61,24 +63,21 @@ def batch_norm(inputs, is_training):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
+    loss_weights = {"loss": 1.0}
+
     def model_inputs(self, batch):
         return {"inputs": batch["x"]}
 
-    def _losses(self, outputs, batch):
-        log_p = jax.nn.log_softmax(outputs)
-        return -jnp.take_along_axis(log_p, batch["y"][:, None], axis=1)[:, 0]
+    def loss_masks(self, batch):
+        return {"loss": batch["valid"]}
 
-    def loss(self, outputs, batch):
-        valid = batch["valid"]
-        return jnp.where(valid, self._losses(outputs, batch), 0).sum() / valid.sum()
+    def losses(self, outputs, batch):
+        log_p = jax.nn.log_softmax(outputs)
+        return {"loss": -jnp.take_along_axis(log_p, batch["y"][:, None], axis=1)[:, 0]}
 
     def metrics(self, outputs, batch):
-        valid = batch["valid"]
         right = outputs.argmax(-1) == batch["y"]
-        values = {"loss": self._losses(outputs, batch), "top_1": right.astype(jnp.float32)}
-        return {
-            name: (jnp.where(valid, value, 0).sum(), valid.sum()) for name, value in values.items()
-        }
+        return {"top_1": sum_and_count(right, batch["valid"])}
 
     def predictions(self, outputs, batch):
         return {"index": batch["index"], "logits": outputs}
@@ -89,6 +88,26 @@ class Task:
     def figure(self, outputs, batch, dataset):
         assert len(outputs) == len(batch["x"])
         return Figure()
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTerms(Task):
+    """The class of each example, and small outputs where inputs are large, which few are.
+
+    The second term covers several elements of an example, none of some, and counts each as 1/100.
+    """
+
+    loss_weights = {"loss_class": 2.0, "loss_size": 0.3}
+
+    def loss_masks(self, batch):
+        large = (batch["x"][:, :CLASSES] > 1) & batch["valid"][:, None]
+        return {"loss_class": batch["valid"], "loss_size": 0.01 * large}
+
+    def losses(self, outputs, batch):
+        return {
+            "loss_class": super().losses(outputs, batch)["loss"],
+            "loss_size": jnp.square(outputs),
+        }
 
 
 def examples(split):

@@ -19,6 +19,7 @@ from perceiver_io.data.imagenet import ImageNet
 from perceiver_io.data.images import ImageDataset
 from perceiver_io.data.photos import Photos
 from perceiver_io.errors import UserError
+from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks import figures
 from perceiver_io.tasks.task import Batch, Task
 
@@ -55,26 +56,30 @@ class ImageClassification(Task):
         """The images, as the model's `inputs`."""
         return {"inputs": batch["image"]}
 
-    def loss(self, outputs: Float[Array, "B K"], batch: Batch) -> Float[Array, ""]:
-        """Cross-entropy against the smoothed labels in nats, mean over the valid examples."""
-        total, count = self.metrics(outputs, batch)["loss"]
-        return total / jnp.maximum(count, 1)
+    def loss_masks(self, batch: Batch) -> dict[str, Bool[Array, " B"]]:
+        """The valid examples."""
+        return {"loss": jnp.asarray(batch["valid"])}
+
+    def losses(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Float[Array, " B"]]:
+        """Cross-entropy against the smoothed labels, in nats."""
+        self._check_classes(outputs, batch)
+        targets = optax.smooth_labels(batch["label"], self.label_smoothing)
+        return {"loss": optax.softmax_cross_entropy(outputs, targets)}
 
     def metrics(
         self, outputs: Float[Array, "B K"], batch: Batch
     ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
-        """Loss, `top_1` and, where there are more than five classes, `top_5`.
+        """`top_1` and, where there are more than five classes, `top_5`.
 
         With five classes or fewer every answer is among the five best, so `top_5` is left out.
         """
         self._check_classes(outputs, batch)
-        targets = optax.smooth_labels(batch["label"], self.label_smoothing)
-        values = {"loss": optax.softmax_cross_entropy(outputs, targets)}
-        for k in (1, 5):
-            if k == 1 or k < self.num_classes:
-                values[f"top_{k}"] = _in_top_k(outputs, jnp.argmax(batch["label"], -1), k)
-        valid = jnp.asarray(batch["valid"])
-        return {name: _sum_and_count(value, valid) for name, value in values.items()}
+        label = jnp.argmax(batch["label"], -1)
+        return {
+            f"top_{k}": sum_and_count(_in_top_k(outputs, label, k), batch["valid"])
+            for k in (1, 5)
+            if k == 1 or k < self.num_classes
+        }
 
     def predictions(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Array]:
         """The true class, the most probable class and its probability, each [B]."""
@@ -134,14 +139,7 @@ class ImageClassification(Task):
                 )
 
 
-def _in_top_k(logits: Float[Array, "B K"], label: Int[Array, " B"], k: int) -> Float[Array, " B"]:
-    """1 where the label is among the k largest logits; of equal logits the first one counts."""
+def _in_top_k(logits: Float[Array, "B K"], label: Int[Array, " B"], k: int) -> Bool[Array, " B"]:
+    """Whether the label is among the k largest logits; of equal logits the first one counts."""
     _, best = jax.lax.top_k(logits, k)
-    return (best == label[:, None]).any(-1).astype(jnp.float32)
-
-
-def _sum_and_count(
-    value: Float[Array, " B"], valid: Bool[Array, " B"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    # `where`, not a product: what a padded example gives may be infinite.
-    return jnp.where(valid, value, 0).sum(), valid.sum(dtype=jnp.float32)
+    return (best == label[:, None]).any(-1)

@@ -19,6 +19,7 @@ from perceiver_io.data.motorcycle import Motorcycle
 from perceiver_io.data.procedural_flow import ProceduralFlow
 from perceiver_io.data.sintel import Sintel
 from perceiver_io.errors import UserError
+from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks import flow_figures
 from perceiver_io.tasks.task import Batch, Task
 
@@ -91,10 +92,13 @@ class OpticalFlow(Task):
         """The frames from -1 to 1, as the model's `inputs`."""
         return {"inputs": batch["frames"].astype(jnp.float32) / 127.5 - 1}
 
-    def loss(self, outputs: Field, batch: Batch) -> Float[Array, ""]:
-        """The mean loss of the pixels whose flow is known."""
-        total, count = self.metrics(outputs, batch)["loss"]
-        return total / jnp.maximum(count, 1)
+    def loss_masks(self, batch: Batch) -> dict[str, Bool[Array, "B H W"]]:
+        """The pixels whose flow is known."""
+        return {"loss": _known(batch)}
+
+    def losses(self, outputs: Field, batch: Batch) -> dict[str, PerPixel]:
+        """The loss `loss_name` of each pixel."""
+        return {"loss": LOSSES[self.loss_name](_error(outputs, batch) / LOSS_UNIT)}
 
     def metrics(
         self, outputs: Field, batch: Batch
@@ -111,13 +115,10 @@ class OpticalFlow(Task):
 
         A measure of which there is no pixel has a count of 0.
         """
-        known = jnp.asarray(batch["flow_valid"]) & jnp.asarray(batch["valid"])[:, None, None]
-        error = jnp.where(known[..., None], outputs - batch["flow"], 0)
-        epe = jnp.sqrt(jnp.square(error).sum(-1))
+        known = _known(batch)
+        epe = jnp.sqrt(jnp.square(_error(outputs, batch)).sum(-1))
         speed = jnp.sqrt(jnp.square(batch["flow"]).sum(-1))
-        loss = LOSSES[self.loss_name](error / LOSS_UNIT)
         values = {
-            "loss": (loss, known),
             "epe": (epe, known),
             **{f"{limit}px": (epe > limit, known) for limit in (1, 3, 5)},
             "fl_all": ((epe > 3) & (epe > 0.05 * speed), known),
@@ -128,7 +129,7 @@ class OpticalFlow(Task):
             occluded = jnp.asarray(batch["occluded"])
             values["epe_matched"] = (epe, known & ~occluded)
             values["epe_unmatched"] = (epe, known & occluded)
-        sums = {name: _sum_and_count(*value) for name, value in values.items()}
+        sums = {name: sum_and_count(*value) for name, value in values.items()}
         return sums | {"epe_per_pair": _mean_of_pairs(epe, known)}
 
     def predictions(self, outputs: Field, batch: Batch) -> dict[str, Array]:
@@ -165,11 +166,14 @@ class OpticalFlow(Task):
         )
 
 
-def _sum_and_count(
-    value: PerPixel | Bool[Array, "B H W"], counted: Bool[Array, "B H W"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    # `where`, not a product: what is not counted may be infinite.
-    return jnp.where(counted, value, 0).sum(dtype=jnp.float32), counted.sum(dtype=jnp.float32)
+def _known(batch: Batch) -> Bool[Array, "B H W"]:
+    """The pixels of valid examples whose flow is known."""
+    return jnp.asarray(batch["flow_valid"]) & jnp.asarray(batch["valid"])[:, None, None]
+
+
+def _error(outputs: Field, batch: Batch) -> Field:
+    """Outputs minus flow; 0 where the flow is not known, for the sake of the gradient there."""
+    return jnp.where(_known(batch)[..., None], outputs - batch["flow"], 0)
 
 
 def _mean_of_pairs(
@@ -177,4 +181,4 @@ def _mean_of_pairs(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     count = known.sum((1, 2))
     means = jnp.where(known, epe, 0).sum((1, 2)) / jnp.maximum(count, 1)
-    return means.sum(), (count > 0).sum(dtype=jnp.float32)
+    return sum_and_count(means, count > 0)

@@ -2,10 +2,11 @@
 
 import abc
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from matplotlib.figure import Figure
 
 from perceiver_io.data.dataset import Dataset
@@ -19,23 +20,45 @@ class Task(abc.ABC):
     Subclasses are frozen dataclasses whose fields are the keys of `config.task`, without `name`.
     A batch is a dict of arrays with a leading example axis. Its entry `valid` [B] (bool) is False
     for the examples that only fill up the last batch of an evaluation; they count nowhere.
-    `loss`, `metrics` and `predictions` are traced by JAX; `report` and `figure` run on the host.
+    `loss_masks`, `losses`, `metrics` and `predictions` are traced by JAX; `report` and `figure` run
+    on the host.
+
+    The loss is L = sum over its terms of weight * S / C, where S adds up the losses of the elements
+    that a term covers, and C counts them over the whole batch of a step, or over a whole split; see
+    `perceiver_io.losses`.
     """
 
     datasets: ClassVar[Mapping[str, type[Dataset]]]
     """The classes that `config.data.name` chooses from."""
+
+    loss_weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
+    """The weight of each term of the loss.
+
+    One term is called `loss`. Of several, each is called `loss_NAME`: its mean S / C, without the
+    weight, is recorded under this name, beside the `loss` that is their weighted sum.
+    """
 
     @abc.abstractmethod
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The keyword arguments of the model's `init` and `apply`."""
 
     @abc.abstractmethod
-    def loss(self, outputs: Any, batch: Batch) -> Float[Array, ""]:
-        """The training loss, a mean over the valid examples."""
+    def loss_masks(self, batch: Batch) -> dict[str, Array]:
+        """For each term of the loss the elements that it covers, arrays [B, ...].
+
+        Booleans, or weights of 0 and more; False or 0 for all of an example that is not `valid`.
+        """
+
+    @abc.abstractmethod
+    def losses(self, outputs: Any, batch: Batch) -> dict[str, Array]:
+        """For each term of the loss what each element costs, in the shape of its mask.
+
+        An element that is not covered may cost anything, but its gradient must be finite.
+        """
 
     @abc.abstractmethod
     def metrics(self, outputs: Any, batch: Batch) -> dict[str, tuple[Array, Array]]:
-        """One (sum, count) a metric, `loss` among them.
+        """One (sum, count) a metric, other than the loss and its terms.
 
         The evaluation adds them up over batches, devices and processes and divides once, which is
         exact for any batch size.

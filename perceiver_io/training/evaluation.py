@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
+from perceiver_io import losses
 from perceiver_io.errors import UserError
 from perceiver_io.training.parallel import Strategy
 from perceiver_io.training.state import Params
@@ -62,7 +63,7 @@ class Evaluator:
             valid = rows.pop("valid")
             for name, values in rows.items():
                 predictions[name].append(values[valid])
-        metrics = means(totals, split)
+        metrics = means(totals, self._task.loss_weights, split)
         arrays = {name: np.concatenate(values) for name, values in predictions.items()}
         more_metrics, figures = self._task.report(arrays, self._dataset)
         return Result(metrics | more_metrics, figures | pictures)
@@ -77,14 +78,27 @@ class Evaluator:
         )
 
 
-def means(totals: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
-    """Metrics of a split from the (sum, count) of each; those that cover nothing are left out.
+def means(
+    totals: Mapping[str, np.ndarray], loss_weights: Mapping[str, float], split: str
+) -> dict[str, float]:
+    """Metrics of a split, the loss among them, from the (sum, count) of each.
 
-    Raises UserError if the loss is one of these: then the split is empty, or has no truth.
+    Those that cover nothing are left out. The loss is the weighted sum of its terms, as in
+    training; a term that covers nothing adds nothing.
+
+    Args:
+        totals: (sum, count) of the metrics and of the terms of the loss.
+        loss_weights: the weight of each term.
+        split: the name of the split.
+
+    Raises:
+        UserError: if no term covers anything; then the split is empty, or has no truth.
     """
-    if "loss" not in totals or totals["loss"][1] == 0:
+    found = {name: float(total / count) for name, (total, count) in totals.items() if count}
+    if not found.keys() & loss_weights.keys():
         raise UserError(
             f"The split {split!r} has nothing to evaluate: its metrics cover no example. Choose "
             "another split, or look whether the dataset is complete."
         )
-    return {name: float(total / count) for name, (total, count) in totals.items() if count}
+    terms = {name: found.get(name, 0.0) for name in loss_weights}
+    return found | {"loss": losses.total(loss_weights, terms)}

@@ -1,8 +1,8 @@
 """How a training step is spread over devices: `Mesh` or `Pmap`, chosen by `config.parallel`.
 
-Both have the same interface, and both run the same `TrainStep`; with batch norm they differ as
-documented at `Pmap`. A batch is split over all devices of all processes. Every process brings its
-own rows of it, and runs the same program.
+Both have the same interface, and both run the same `TrainStep`; they differ in batch norm and in
+what dropout draws, as documented at `Pmap`. A batch is split over all devices of all processes.
+Every process brings its own rows of it, and runs the same program.
 """
 
 import math
@@ -28,8 +28,9 @@ class Mesh:
     """One program for all devices, by `jit` over a named mesh. The default.
 
     The state is replicated, or, with `fsdp` > 1, cut into that many pieces, each parameter along
-    its longest suitable axis (fully sharded data parallelism). The loss is the mean over the global
-    batch, and so are the statistics of batch norm; the compiler puts in the communication.
+    its longest suitable axis (fully sharded data parallelism). Loss and gradient are those of the
+    global batch, and the statistics of batch norm those of a microbatch of all devices; the
+    compiler puts in the communication.
     """
 
     def __init__(self, *, fsdp: int):
@@ -117,10 +118,11 @@ class Mesh:
 class Pmap:
     """A replica of the state on each device, by `pmap`, as the published experiments ran.
 
-    Gradients are averaged over the devices, which gives what `Mesh` gives, with one difference:
-    batch norm normalises by the statistics of each device's own examples, where `Mesh` uses those
-    of the global batch. The running statistics are averaged, so that replicas never differ.
-    Dropout draws other masks than under `Mesh`.
+    The terms of the loss are counted over all devices; then each device's share of the loss and the
+    gradient is taken, and added up. This gives what `Mesh` gives, whatever each device's examples
+    cover, with one difference: batch norm normalises by the statistics of each device's own
+    examples, where `Mesh` uses those of the global batch. The running statistics are averaged, so
+    that replicas never differ. Dropout draws other masks than under `Mesh`.
     """
 
     _AXIS = "replicas"
@@ -151,8 +153,10 @@ class Pmap:
         """As `Mesh.compile_train`."""
 
         def train(state, batch):
-            gradients = step.gradients(state, batch, replica=jax.lax.axis_index(self._AXIS))
-            return step.update(state, self._average(gradients))
+            counts = jax.lax.psum(step.counts(batch), self._AXIS)
+            replica = jax.lax.axis_index(self._AXIS)
+            share = step.share(state, batch, counts, replica)
+            return step.update(state, self._add_up(share))
 
         return jax.pmap(train, axis_name=self._AXIS, donate_argnums=0)
 
@@ -177,12 +181,15 @@ class Pmap:
             lambda x: np.concatenate([shard[0] for shard in _local_shards(x)]), tree
         )
 
-    def _average(self, gradients: Gradients) -> Gradients:
+    def _add_up(self, share: Gradients) -> Gradients:
+        """The gradients of the whole batch, from every replica's share."""
+
         def mean(x):
             # Counters of the model's state are integers, and the same everywhere.
             return jax.lax.pmean(x, self._AXIS) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
-        return jax.tree.map(mean, gradients)
+        params, terms = jax.lax.psum(share[:2], self._AXIS)
+        return Gradients(params, terms, jax.tree.map(mean, share.model_state))
 
 
 Strategy = Mesh | Pmap

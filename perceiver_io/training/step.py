@@ -8,26 +8,42 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from perceiver_io import losses
 from perceiver_io.training.state import Params, TrainState
 
 Batch = dict[str, Array]
+# A number for each term of the loss, by its name.
+Terms = dict[str, Float[Array, ""]]
 
 
 class Gradients(NamedTuple):
-    """What one pass over a batch gives; replicas are averaged entry by entry."""
+    """What one pass over a batch gives, or over a part of it.
+
+    Attributes:
+        params: the gradient of the loss; those of all parts add up to that of the batch.
+        terms: S / C of each term of the loss; those of all parts add up, too.
+        model_state: the model's state afterwards.
+    """
 
     params: Params
-    loss: Float[Array, ""]
+    terms: Terms
     model_state: PyTree[Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainStep:
-    """A training step in two halves, between which a strategy averages over replicas.
+    """A training step in two halves, `gradients` and `update`.
+
+    A strategy whose replicas each hold a part of the batch takes the first half in two, and adds up
+    over replicas what each gives: the `counts` of the loss, then the `share` of the gradients.
+
+    The loss and its gradient are those of the whole batch, whatever its microbatches and replicas
+    cover of it. Batch norm does depend on how it is cut: it normalises a part by the statistics of
+    this part. Dropout draws other masks.
 
     Attributes:
         model: has `apply(params, state, rng, **inputs, is_training) -> (outputs, new state)`.
-        task: has `model_inputs(batch)` and `loss(outputs, batch)`.
+        task: has `model_inputs(batch)` and a loss as in `perceiver_io.losses`.
         optimizer: makes updates of gradients.
         schedule: the optimizer's learning rate, to be reported.
         seed: the step's randomness is `fold_in(key(seed), step)`.
@@ -43,39 +59,62 @@ class TrainStep:
     accumulate: int
     ema_decay: float | None
 
-    def gradients(self, state: TrainState, batch: Batch, replica: int = 0) -> Gradients:
-        """Loss and gradient, means over a batch; the model's state after it.
+    def gradients(self, state: TrainState, batch: Batch) -> Gradients:
+        """Loss and gradient of a whole batch, and the model's state after it.
 
         Args:
             state: the training state.
             batch: arrays [B, ...], B divisible by `accumulate`.
+        """
+        return self.share(state, batch, self.counts(batch))
+
+    def counts(self, batch: Batch) -> Terms:
+        """How many elements each term of the loss covers in a batch, or in a part of it."""
+        return losses.counts(self.task, batch)
+
+    def share(self, state: TrainState, part: Batch, counts: Terms, replica: int = 0) -> Gradients:
+        """What a part of a batch adds to loss and gradient, and the model's state after it.
+
+        Args:
+            state: the training state.
+            part: the examples of a replica, arrays [B, ...], B divisible by `accumulate`.
+            counts: of the whole batch.
             replica: keeps the randomness of replicas apart that hold different examples.
         """
         rng = jax.random.fold_in(jax.random.key(self.seed), state.step)
         keys = jax.random.split(jax.random.fold_in(rng, replica), self.accumulate)
         if self.accumulate == 1:
-            return self._gradients(state.params, state.model_state, keys[0], batch)
+            return self._gradients(state.params, state.model_state, counts, keys[0], part)
 
         def add(carry: Gradients, inputs) -> tuple[Gradients, None]:
-            one = self._gradients(state.params, carry.model_state, *inputs)
-            params, loss = jax.tree.map(jnp.add, carry[:2], one[:2])
-            return Gradients(params, loss, one.model_state), None
+            one = self._gradients(state.params, carry.model_state, counts, *inputs)
+            params, terms = jax.tree.map(jnp.add, carry[:2], one[:2])
+            return Gradients(params, terms, one.model_state), None
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        start = Gradients(zeros, jnp.zeros(()), state.model_state)
-        total, _ = jax.lax.scan(add, start, (keys, self._microbatches(batch)))
-        params, loss = jax.tree.map(lambda x: x / self.accumulate, total[:2])
-        return Gradients(params, loss, total.model_state)
+        zeros = jax.tree.map(jnp.zeros_like, (state.params, counts))
+        start = Gradients(*zeros, state.model_state)
+        total, _ = jax.lax.scan(add, start, (keys, self._microbatches(part)))
+        return total
 
     def update(self, state: TrainState, gradients: Gradients) -> tuple[TrainState, dict]:
-        """The state after one step, and its loss, gradient and update norm and learning rate."""
+        """The state after one step, and its metrics.
+
+        Args:
+            state: the state before.
+            gradients: of the whole batch.
+
+        Returns:
+            The new state; and the loss, the mean of each of its terms where there are several,
+            the norms of gradient and update, and the learning rate.
+        """
         updates, opt_state = self.optimizer.update(gradients.params, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
         if ema_params is not None:
             ema_params = optax.incremental_update(params, ema_params, 1 - self.ema_decay)
         metrics = {
-            "loss": gradients.loss,
+            **gradients.terms,
+            "loss": losses.total(self.task.loss_weights, gradients.terms),
             "gradient_norm": optax.global_norm(gradients.params),
             "update_norm": optax.global_norm(updates),
             "learning_rate": jnp.asarray(self.schedule(state.step), jnp.float32),
@@ -83,15 +122,18 @@ class TrainStep:
         new = TrainState(state.step + 1, params, gradients.model_state, opt_state, ema_params)
         return new, metrics
 
-    def _gradients(self, params: Params, model_state: PyTree, rng, batch: Batch) -> Gradients:
+    def _gradients(
+        self, params: Params, model_state: PyTree, counts: Terms, rng, batch: Batch
+    ) -> Gradients:
         def loss(params):
             outputs, new_state = self.model.apply(
                 params, model_state, rng, **self.task.model_inputs(batch), is_training=True
             )
-            return self.task.loss(outputs, batch), new_state
+            terms = losses.shares(self.task, outputs, batch, counts)
+            return losses.total(self.task.loss_weights, terms), (terms, new_state)
 
-        (value, new_state), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        return Gradients(gradient, value, new_state)
+        gradient, (terms, new_state) = jax.grad(loss, has_aux=True)(params)
+        return Gradients(gradient, terms, new_state)
 
     def _microbatches(self, batch: Batch) -> Batch:
         """[B, ...] to [A, B/A, ...]; microbatch a holds the examples a, a + A, a + 2A ...
@@ -110,7 +152,8 @@ class Evaluation(NamedTuple):
     """What the evaluation of one batch gives.
 
     Attributes:
-        metrics: (sum, count) by name, over the whole batch.
+        metrics: (sum, count) by name, of the loss's terms and the task's metrics, over the whole
+            batch.
         predictions: arrays [B, ...] by name, with `valid`, for the whole batch.
         outputs: the model's outputs [B, ...].
     """
@@ -134,5 +177,10 @@ class EvaluationStep:
         )
         predictions = self.task.predictions(outputs, batch)
         return Evaluation(
-            self.task.metrics(outputs, batch), predictions | {"valid": batch["valid"]}, outputs
+            measures(self.task, outputs, batch), predictions | {"valid": batch["valid"]}, outputs
         )
+
+
+def measures(task: Any, outputs: PyTree[Array], batch: Batch) -> dict[str, tuple[Array, Array]]:
+    """(sum, count) by name over a batch: the terms of a task's loss, and its metrics."""
+    return losses.sums_and_counts(task, outputs, batch) | task.metrics(outputs, batch)

@@ -6,7 +6,6 @@ the softmax, however narrow a head is. Normalised tokens of a grid may stand for
 """
 
 import math
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float

@@ -1,0 +1,238 @@
+"""The loss of every task, and that no way of cutting a batch changes it or its gradient."""
+
+import dataclasses
+from collections.abc import Callable
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from perceiver_io import losses
+from perceiver_io.tasks import TASKS
+from perceiver_io.tasks.image_classification import ImageClassification
+from perceiver_io.tasks.optical_flow import OpticalFlow
+from perceiver_io.training import parallel
+from perceiver_io.training.parallel import Mesh, Pmap
+from perceiver_io.training.state import initial_state
+from perceiver_io.training.step import TrainStep
+from tests import tiny
+from tests.strategies import mesh_of_one_device
+
+BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A task with a model, a batch whose examples weigh differently, and its terms in NumPy."""
+
+    task: object
+    model: tiny.Model
+    batch: dict[str, np.ndarray]
+    terms: Callable
+
+
+@tiny.transformed
+def logits_of_images(inputs, is_training):
+    del is_training
+    return hk.Linear(6)(hk.Flatten()(inputs))
+
+
+@tiny.transformed
+def flow_of_frames(inputs, is_training):
+    del is_training
+    return hk.Linear(2)(jnp.concatenate([inputs[:, 0], inputs[:, 1]], axis=-1))
+
+
+def image_classification():
+    """Soft labels, and 7 examples of 16, of which the devices have 4, 2, 0 and 1."""
+    rng = np.random.default_rng(0)
+    valid = np.isin(np.arange(BATCH), [0, 1, 2, 3, 5, 6, 12])
+    batch = {
+        "image": rng.normal(size=(BATCH, 3, 3, 1)).astype(np.float32),
+        "label": rng.dirichlet(np.ones(6), BATCH).astype(np.float32),
+        "valid": valid,
+    }
+    batch["image"][~valid] = 0
+    batch["label"][~valid] = 0
+
+    def terms(outputs):
+        targets = 0.9 * batch["label"] + 0.1 / 6
+        return {"loss": -(targets * jax.nn.log_softmax(outputs)).sum(-1)[valid].mean()}
+
+    return Case(ImageClassification(6, label_smoothing=0.1), logits_of_images, batch, terms)
+
+
+def optical_flow():
+    """All of a field known, or a few pixels, or none; unknown flow is not a number."""
+    rng = np.random.default_rng(1)
+    sizes = [144, 40, 8, 2, 0, 0, 1, 144, 1, 1, 1, 1, 90, 3, 2, 1]
+    known = np.stack([rng.permutation(144).reshape(12, 12) < size for size in sizes])
+    flow = rng.normal(size=(BATCH, 12, 12, 2), scale=30).astype(np.float32)
+    # The fewer pixels are known, the faster they are.
+    flow *= 1 + 5 / (1 + np.float32(sizes)[:, None, None, None])
+    flow[~known] = np.nan
+    valid = np.arange(BATCH) != 7
+    batch = {
+        "frames": rng.integers(0, 256, (BATCH, 2, 12, 12, 3), np.uint8),
+        "flow": flow,
+        "flow_valid": known,
+        "valid": valid,
+    }
+    counted = known & valid[:, None, None]
+
+    def terms(outputs):
+        error = outputs[counted] - flow[counted]
+        return {"loss": jnp.sqrt(jnp.square(error).sum(-1)).mean() / 20}
+
+    return Case(OpticalFlow("end_point"), flow_of_frames, batch, terms)
+
+
+def two_terms():
+    """Padding, a term of few elements, and counts below 1."""
+    batch = tiny.take(tiny.examples("train"), np.arange(11), BATCH)
+    valid = batch["valid"]
+    large = (batch["x"][:, : tiny.CLASSES] > 1) & valid[:, None]
+    assert 0 < large.sum() < valid.sum() and len({*large.sum(1)}) > 1
+
+    def terms(outputs):
+        log_p = jax.nn.log_softmax(outputs)
+        return {
+            "loss_class": -log_p[np.arange(BATCH), batch["y"]][valid].mean(),
+            "loss_size": jnp.square(outputs[large]).mean(),
+        }
+
+    return Case(tiny.TwoTerms(), tiny.mlp, batch, terms)
+
+
+CASES = {
+    "image_classification": image_classification,
+    "optical_flow": optical_flow,
+    "two_terms": two_terms,
+}
+STRATEGIES = {
+    "mesh of 1": mesh_of_one_device,
+    "mesh of 4": lambda _: Mesh(fsdp=1),
+    "mesh of 2x2": lambda _: Mesh(fsdp=2),
+    "pmap on 4": lambda _: Pmap(),
+}
+
+
+def variables(case):
+    inputs = case.task.model_inputs(case.batch)
+    params, model_state = case.model.init(jax.random.key(0), **inputs)
+    return jax.tree.map(lambda x: x + 0.1, params), model_state
+
+
+def expected(case):
+    """Metrics and gradient of the batch as a whole, from the definition."""
+
+    def loss(params):
+        inputs = case.task.model_inputs(case.batch)
+        outputs, _ = case.model.apply(params, {}, None, **inputs, is_training=True)
+        terms = case.terms(outputs)
+        return sum(case.task.loss_weights[name] * mean for name, mean in terms.items()), terms
+
+    (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(variables(case)[0])
+    return terms | {"loss": value}, gradient
+
+
+def first_step(case, strategy, accumulate):
+    """Metrics and gradient of a training step."""
+    # The momentum after one step is the gradient.
+    optimizer = optax.sgd(1.0, momentum=0.9)
+
+    def initialise():
+        return initial_state(*variables(case), optimizer, ema=False)
+
+    template = strategy.template(jax.eval_shape(initialise))
+    state = strategy.adopt(parallel.make(initialise, template))
+    schedule = optax.constant_schedule(1.0)
+    step = TrainStep(case.model, case.task, optimizer, schedule, 0, accumulate, None)
+    state, metrics = strategy.compile_train(step, state)(state, strategy.place(case.batch))
+    return strategy.fetch(metrics), strategy.snapshot(state).opt_state[0].trace
+
+
+def test_every_task_is_among_the_cases():
+    assert TASKS.keys() <= CASES.keys()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("name", CASES)
+def test_however_a_batch_is_cut(monkeypatch, name, accumulate, strategy):
+    case = CASES[name]()
+    means, gradient = expected(case)
+    metrics, found = first_step(case, STRATEGIES[strategy](monkeypatch), accumulate)
+    norms = {"gradient_norm", "update_norm", "learning_rate"}
+    assert metrics.keys() == means.keys() | norms, "each term once, and no other"
+    for metric, value in means.items():
+        np.testing.assert_allclose(metrics[metric], value, rtol=1e-5)
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(gradient))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * largest),
+        found,
+        gradient,
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_that_covers_nothing_costs_nothing(name):
+    case = CASES[name]()
+    case.batch["valid"][:] = False
+    metrics, gradient = first_step(case, Pmap(), 2)
+    assert metrics["loss"] == 0
+    assert not any(np.any(x) for x in jax.tree.leaves(gradient))
+
+
+def test_masked_sum_of_what_is_not_covered():
+    values = jnp.array([1.0, jnp.nan, 3.0, -jnp.inf])
+    mask = np.array([True, False, True, False])
+    assert losses.sum_and_count(values, mask) == (4, 2)
+    assert losses.sum_and_count(values, 0.25 * mask) == (1, 0.5)
+    gradient = jax.grad(losses.masked_sum)(values, 0.25 * mask)
+    np.testing.assert_array_equal(gradient, 0.25 * mask)
+
+
+def test_masked_sum_of_booleans():
+    right = np.array([True, True, False, True])
+    assert losses.sum_and_count(right, np.array([True, True, True, False])) == (2, 3)
+
+
+def test_counts_beyond_the_integers_of_float32():
+    num_pixels = 2**24 + 2
+    assert losses.count(np.ones(num_pixels, bool)) == num_pixels
+
+
+def test_a_mask_that_would_be_broadcast():
+    with pytest.raises(ValueError, match=r"shape \(3, 3\) have a mask of shape \(3,\)"):
+        losses.masked_sum(np.ones((3, 3)), np.ones(3, bool))
+
+
+@dataclasses.dataclass(frozen=True)
+class Inconsistent(tiny.TwoTerms):
+    """Of each of the three, the term `loss_size` is there or not."""
+
+    missing: str
+
+    @property
+    def loss_weights(self):
+        return self._without("loss_weights", tiny.TwoTerms.loss_weights)
+
+    def loss_masks(self, batch):
+        return self._without("loss_masks", super().loss_masks(batch))
+
+    def losses(self, outputs, batch):
+        return self._without("losses", super().losses(outputs, batch))
+
+    def _without(self, what, terms):
+        return {k: v for k, v in terms.items() if what != self.missing or k != "loss_size"}
+
+
+@pytest.mark.parametrize("missing", ["loss_weights", "loss_masks", "losses"])
+def test_terms_must_agree(missing):
+    batch = tiny.take(tiny.examples("train"), np.arange(4), 4)
+    with pytest.raises(ValueError, match="loss_size"):
+        losses.batch_loss(Inconsistent(missing), jnp.ones((4, tiny.CLASSES)), batch)
