@@ -64,11 +64,13 @@ def read_run(workdir: Path) -> ConfigDict:
 def overridden(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
     """The config with each `--config.any.key=VALUE`, in their order; references resolved.
 
-    Settings of the model that the config leaves out are there with their defaults. A section is replaced as a whole by a dict: `--config.parallel={'name':'pmap'}`.
+    Settings of the model that the config leaves out are there with their defaults. A section is
+    replaced as a whole by a dict: `--config.parallel={'name':'pmap'}`.
 
     Raises UserError about a key that does not exist or a value of the wrong type.
     """
-    _complete(config.model, missing_settings(config.model))
+    if "model" in config:  # what is missing is found by `schema.check`
+        _complete(config.model, missing_settings(config.model))
     for override in overrides:
         key, equals, value = override.removeprefix(OVERRIDE).partition("=")
         if not equals:

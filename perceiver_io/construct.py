@@ -61,7 +61,7 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
 
 
 def defaults(factory: Callable[..., Any], section: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a section leaves out and their defaults, those of sections inside it too."""
+    """The settings that a section leaves out, with their defaults; inner sections likewise."""
     missing = {}
     for name, parameter in inspect.signature(factory).parameters.items():
         default, inner = parameter.default, section.get(name, {})

@@ -1,4 +1,4 @@
-"""Architectures: from a config section to pure functions. The only place where config meets modules.
+"""Architectures: from a config section to pure functions. Here alone config meets modules.
 
 A builder is a short function whose arguments are the keys of `config.model`; the table at the end
 names them all. `build` turns the one that `config.model.name` picks into an `Architecture`.
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, PyTree
 
 from perceiver_io.construct import construct, defaults, lookup
@@ -105,7 +106,7 @@ def build(config: Section) -> Architecture:
 
 
 def missing_settings(config: Section) -> dict[str, Any]:
-    """What `config.model` leaves out, as nested sections of defaults. Raises UserError as `build`."""
+    """The defaults of what `config.model` leaves out. Raises UserError for a wrong name."""
     builder = lookup(ARCHITECTURES, config, "model")
     return {"compute_dtype": "float32"} | defaults(builder, config)
 
@@ -129,12 +130,12 @@ class Precision:
     the results are float32.
     """
 
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def around(self, method: Callable) -> Callable:
         """The method with its inputs, parameters and results in their precisions."""
 
-        def call(*arguments: PyTree[Array], **keywords: PyTree[Array]) -> PyTree[Array]:
+        def call(*arguments: PyTree, **keywords: PyTree) -> PyTree[Array]:
             arguments, keywords = _cast((arguments, keywords), self.dtype)
             with hk.custom_creator(_create_in_float32), hk.custom_getter(self._read):
                 return _cast(method(*arguments, **keywords), jnp.float32)
@@ -152,12 +153,13 @@ def _create_in_float32(next_creator, shape, dtype, init, context):
     return next_creator(shape, jnp.float32, init)
 
 
-def _cast(tree: PyTree, dtype: jnp.dtype) -> PyTree:
-    """The tree with all floating-point arrays in `dtype`; all else as it is."""
+def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
+    """The tree with all floating-point arrays in `dtype`."""
 
     def cast(x):
-        is_float = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
-        return jnp.asarray(x, dtype) if is_float else x
+        if not hasattr(x, "dtype"):
+            return x
+        return jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)
 
     return jax.tree.map(cast, tree)
 

@@ -31,7 +31,7 @@ from perceiver_io.pretrained.sections import check_settings
 class Weights(NamedTuple):
     """A model with its trained arrays.
 
-    model: the config section that `perceiver_io.models.builders.build` makes the model of.
+    model: the config section that `perceiver_io.models.architectures.build` makes the model of.
     params: its parameters.
     model_state: its state, batch-norm statistics.
     class_names: the names of its classes, where the file has them.

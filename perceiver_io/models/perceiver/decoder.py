@@ -1,7 +1,7 @@
 """The decoder: queries read the latents."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import haiku as hk
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -15,6 +15,7 @@ from perceiver_io.models.weights import CrossAttend as CrossAttendWeights
 from perceiver_io.models.weights import Linear
 
 
+@runtime_checkable
 class OutputAdapter(Protocol):
     """From decoded vectors to an output: linear layers at each position, then an arrangement."""
 

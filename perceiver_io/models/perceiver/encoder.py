@@ -1,6 +1,6 @@
 """The encoder: learned latents read the inputs and process what they read."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import haiku as hk
 import jax
@@ -23,6 +23,7 @@ _REMAT_POLICIES = {
 }
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """From tokens to latents."""
 

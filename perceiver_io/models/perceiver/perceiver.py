@@ -1,8 +1,8 @@
-"""Perceiver IO and the original Perceiver: encode, process, query, decode. They know no modality."""
+"""Perceiver IO and the original Perceiver: encode, process, query, decode, whatever the data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
@@ -13,6 +13,7 @@ from perceiver_io.models.perceiver.tokens import Tokens
 QueryMask = Bool[Array, "#B O"]
 
 
+@runtime_checkable
 class InputAdapter(Protocol):
     """From a raw modality to tokens."""
 
@@ -22,6 +23,7 @@ class InputAdapter(Protocol):
         """The tokens of `inputs`; `mask` is over tokens, False for those that are not there."""
 
 
+@runtime_checkable
 class QueryModule(Protocol):
     """What the decoder is asked for."""
 
@@ -36,6 +38,7 @@ class QueryModule(Protocol):
         """
 
 
+@runtime_checkable
 class Head(Protocol):
     """From latents to an output without queries."""
 
