@@ -22,15 +22,6 @@ from scripts.side_process import MATRIX_SIZE, serve
 LARGEST_FLOW = 50
 
 
-def plain_form(config: ConfigDict) -> ConfigDict:
-    """The same function without anything that saves time or memory."""
-    form = ConfigDict(config.to_dict())
-    form.model.attention = dict(key_chunk_size=None, fold_projections=False)
-    form.model.encoder.latent_stack.remat = False
-    form.model.decoder.query_chunk_size = None
-    return form
-
-
 class Program(NamedTuple):
     """A compiled step, `(state, batch) -> (state, metrics)`, and the state that it starts from."""
 

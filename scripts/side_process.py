@@ -45,6 +45,14 @@ def busy_processors() -> str:
     return f"before, other programs kept {count:.1f} of {os.cpu_count()} processors busy{warning}"
 
 
+def free_memory() -> int:
+    """Bytes that a new program may take without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/meminfo has no MemAvailable")
+
+
 def serve(commands: dict[str, Callable[[], Any]], **facts: Any) -> None:
     """Answers requests until there are no more.
 
