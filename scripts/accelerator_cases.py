@@ -30,7 +30,7 @@ from perceiver_io.tasks.task import Batch
 from perceiver_io.training.flops import textbook
 from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep
-from scripts.forms import plain_form
+from scripts.forms import plain_model
 
 FORMS = ("default", "plain")
 SCALES = ("full", "tiny")
@@ -76,7 +76,7 @@ def case(name: str, form: str = "default", scale: str = "full") -> Case:
             raise UserError(f"There is no {given!r}; choose from {listing(known)}.")
     config, parts, step, initialise = _experiment(ITEMS[name].experiment, scale)
     if form == "plain":
-        step = dataclasses.replace(step, model=build(plain_form(config).model))
+        step = dataclasses.replace(step, model=build(plain_model(config.model.to_dict())))
 
     def train(state, batch):
         return step.update(state, step.gradients(state, batch))

@@ -21,6 +21,9 @@ from perceiver_io.errors import UserError
 MATRIX_SIZE = 2048
 """Side of the square matrices whose product shows what the machine reaches."""
 
+GRADIENT = "gradient"
+"""Folder that one side leaves its gradient in for another."""
+
 
 def processors(count: int) -> list[int]:
     """`count` of those that may be used. Raises UserError if there are fewer."""

@@ -1,5 +1,8 @@
 """The cases of `scripts.benchmark --cases=accelerator`, at full size by shape, run at tiny size."""
 
+import re
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from perceiver_io.errors import UserError
 from scripts import _accelerator
 from scripts.accelerator_cases import FORMS, ITEMS, MaskedBytes, arguments, case, model_flops
 from tests import experiments
+from tests.programs import finish
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -73,14 +77,18 @@ def test_the_masked_loss_is_the_weighted_mean():
 
 
 @pytest.mark.slow
-def test_the_table_has_a_line_for_each_case_and_form(capsys):
-    _accelerator.print_table(FORMS, "tiny", repeats=1)
-    head, *lines = capsys.readouterr().out.strip().split("\n")
-    rows = [line.split() for line in lines[1:]]
-    assert [tuple(row[:2]) for row in rows] == [(name, form) for name in ITEMS for form in FORMS]
+def test_the_table_has_a_line_for_each_case_and_form(start):
+    program = [sys.executable, "-m", "scripts.benchmark", "--cases=accelerator", "--repeats=1"]
+    head, _, *lines = (
+        finish(start([*program, "--accelerator_scale=tiny", "--forms=default"])).strip().split("\n")
+    )
+    assert re.search(r"products .*: [\d.]+ TFLOP/s in bfloat16, [\d.]+ in float32", head)
+    rows = [line.split() for line in lines]
+    assert [tuple(row[:2]) for row in rows] == [(name, "default") for name in ITEMS]
     for row in rows:
-        assert float(row[2]) > 0 and float(row[4]) > 0
-    assert "TFLOP/s in bfloat16" in head
+        time, unit, rate, share, _, memory_unit, compile_time, seconds = row[2:]
+        assert (unit, share[-1], memory_unit, seconds) == ("ms", "%", "GiB", "s")
+        assert min(map(float, (time, rate, compile_time))) > 0
 
 
 def test_what_does_not_fit_is_said(monkeypatch):
