@@ -78,10 +78,9 @@ def test_the_masked_loss_is_the_weighted_mean():
 
 @pytest.mark.slow
 def test_the_table_has_a_line_for_each_case_and_form(start):
-    program = [sys.executable, "-m", "scripts.benchmark", "--cases=accelerator", "--repeats=1"]
-    head, _, *lines = (
-        finish(start([*program, "--accelerator_scale=tiny", "--forms=default"])).strip().split("\n")
-    )
+    flags = ["cases=accelerator", "accelerator_scale=tiny", "forms=default", "repeats=1"]
+    program = [sys.executable, "-m", "scripts.benchmark", *(f"--{flag}" for flag in flags)]
+    head, _, *lines = finish(start(program)).strip().split("\n")
     assert re.search(r"products .*: [\d.]+ TFLOP/s in bfloat16, [\d.]+ in float32", head)
     rows = [line.split() for line in lines]
     assert [tuple(row[:2]) for row in rows] == [(name, "default") for name in ITEMS]
