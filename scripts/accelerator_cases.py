@@ -32,7 +32,12 @@ from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep
 from scripts.forms import plain_model
 
-FORMS = ("default", "plain")
+# What a form makes of a model section.
+FORMS: dict[str, Callable] = {
+    "default": lambda section: section,
+    "plain": textbook,
+    "stored": plain_model,
+}
 SCALES = ("full", "tiny")
 
 
@@ -66,7 +71,8 @@ def case(name: str, form: str = "default", scale: str = "full") -> Case:
 
     Args:
         name: one of `ITEMS`.
-        form: "default", as configured, or "plain", as in `scripts.forms`.
+        form: "default", as configured; "plain", with attention as it is written; or "stored", with
+            moreover all queries at once and nothing recomputed.
         scale: "full", or "tiny" for small sizes and a batch of 2 that a test can run.
 
     Raises UserError if there is no such name, form or scale.
@@ -75,8 +81,7 @@ def case(name: str, form: str = "default", scale: str = "full") -> Case:
         if given not in known:
             raise UserError(f"There is no {given!r}; choose from {listing(known)}.")
     config, parts, step, initialise = _experiment(ITEMS[name].experiment, scale)
-    if form == "plain":
-        step = dataclasses.replace(step, model=build(plain_model(config.model.to_dict())))
+    step = dataclasses.replace(step, model=build(FORMS[form](config.model.to_dict())))
 
     def train(state, batch):
         return step.update(state, step.gradients(state, batch))
