@@ -35,7 +35,7 @@ from scripts.forms import plain_model
 # What a form makes of a model section.
 FORMS: dict[str, Callable] = {
     "default": lambda section: section,
-    "plain": textbook,
+    "plain": in_textbook_form,
     "stored": plain_model,
 }
 SCALES = ("full", "tiny")

@@ -14,6 +14,7 @@ from perceiver_io.models.fast import grids
 from perceiver_io.models.fast.chunks import choose_chunk_size
 from perceiver_io.models.fast.folding import Counts, FoldedAttention, Plan, apply, fold, plan
 from perceiver_io.models.fast.heads import attention_by_heads
+from perceiver_io.models.fast.kernels import fused_attention, takes
 from perceiver_io.models.fast.online import (
     Inputs,
     KeyMaps,
@@ -22,7 +23,7 @@ from perceiver_io.models.fast.online import (
     normalised,
     online_attention,
 )
-from perceiver_io.models.fast.whole import whole_attention
+from perceiver_io.models.fast.whole import Arrays, Whole, whole_attention
 from perceiver_io.models.layers import linear
 from perceiver_io.models.perceiver.tokens import GridPositions, Tokens
 from perceiver_io.models.settings import AttentionForm
@@ -43,7 +44,7 @@ class Way(NamedTuple):
     chunk_size: most keys at once; None for all.
     lazy: whether keys and values are made chunk by chunk.
     dropout_rate: of the weights; 0 where there is none.
-    fused: whether cuDNN may be used.
+    kernel: the fused kernel on NVIDIA GPUs.
     """
 
     target: Target
@@ -52,7 +53,7 @@ class Way(NamedTuple):
     chunk_size: int | None
     lazy: bool
     dropout_rate: float
-    fused: bool
+    kernel: Literal["cudnn", "pallas", "none"]
 
 
 class Norms(NamedTuple):
@@ -122,7 +123,7 @@ def choose_way(
         )
         counts = Counts(num_queries, num_inputs)
         chosen = plan(weights, counts, drops=dropout_rate > 0, **in_factors)
-    return Way(target, num_heads, chosen, chunk_size, lazy, dropout_rate, form.fused)
+    return Way(target, num_heads, chosen, chunk_size, lazy, dropout_rate, form.kernel)
 
 
 def _factor_cost(
@@ -189,18 +190,20 @@ def read(
         attended = _read_online(way, ready, queries, bias, scale, rng)
     else:
         q = _projected_queries(way, ready, queries)
-        options = dict(
-            bias=bias,
-            key_mask=ready.mask,
-            scale=scale,
-            dropout_rate=way.dropout_rate,
-            rng=rng,
-        )
+        keys, values = ready.source
         if way.chunk_size is None:
-            options["implementation"] = "cudnn" if way.target == "cuda" and way.fused else "xla"
-            attended = whole_attention(q, *ready.source, **options)
+            arrays = Arrays(q, keys, values, bias)
+            kernel = way.kernel if way.target == "cuda" else "none"
+            if takes(kernel, arrays, key_mask=ready.mask, drops=way.dropout_rate > 0):
+                attended = fused_attention(kernel, arrays, key_mask=ready.mask, scale=scale)
+            else:
+                whole = Whole(scale, way.dropout_rate)
+                attended = whole_attention(whole, arrays, key_mask=ready.mask, rng=rng)
         else:
-            attended = attention_by_heads(q, *ready.source, chunk_size=way.chunk_size, **options)
+            attended = attention_by_heads(
+                q, keys, values, bias=bias, key_mask=ready.mask, dropout_rate=way.dropout_rate,
+                rng=rng, scale=scale, chunk_size=way.chunk_size,
+            )  # fmt: skip
     return _output(way, ready, attended, queries.mask)
 
 
