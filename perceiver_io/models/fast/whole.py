@@ -1,8 +1,8 @@
 """Attention on accelerators: all logits at once, read and written as seldom as possible.
 
 What such chips wait for is their memory. The softmax takes two passes over the logits, one for
-their log-sum and one for the weights; the gradient makes the weights again from the log-sum (Dao et al.,
-2205.14135) and multiplies in the precision of the inputs. Kernels that never write the logits are
+their log-sum and one for the weights; the gradient makes the weights again from the log-sum (Dao
+et al., 2205.14135) and multiplies in the precision of the inputs. Kernels that never write the logits are
 in `kernels.py`.
 """
 
@@ -27,13 +27,6 @@ _LOGITS_AT_ONCE = 2**29
 _MASKED_LOGIT = -1e30
 
 
-class Whole(NamedTuple):
-    """What is constant in an attention: the scale of its logits, and the rate of its dropout."""
-
-    scale: float
-    dropout_rate: float
-
-
 class Arrays(NamedTuple):
     """What attention is of. Shapes and meaning as in `attention.attention`."""
 
@@ -44,20 +37,21 @@ class Arrays(NamedTuple):
 
 
 def whole_attention(
-    form: Whole,
     arrays: Arrays,
     *,
     key_mask: Bool[Array, "#B M"] | None,
+    scale: float,
+    dropout_rate: float,
     rng: PRNGKeyArray | None,
 ) -> Float[Array, "B O H V"]:
     """As `attention.attention`; queries take turns where there would be too many logits."""
-    queries, keys, _, bias = arrays
+    queries, keys, _, bias = arrays = arrays._replace(queries=arrays.queries * scale)
     (_, num_queries, heads, _), batch = queries.shape, max(len(queries), len(keys))
     turns = -(-batch * heads * num_queries * keys.shape[1] // _LOGITS_AT_ONCE)
     turns = next(n for n in range(min(turns, num_queries), num_queries + 1) if num_queries % n == 0)
     seen = visible(key_mask, None)
     if turns == 1:
-        return _attention(form, arrays, seen, rng)
+        return _attention(dropout_rate, arrays, seen, rng)
 
     def split(x, axis):
         if x.shape[axis] == 1:
@@ -67,7 +61,7 @@ def whole_attention(
     def attend(part):
         index, queries, bias = part
         own_rng = None if rng is None else jax.random.fold_in(rng, index)
-        return _attention(form, arrays._replace(queries=queries, bias=bias), seen, own_rng)
+        return _attention(dropout_rate, arrays._replace(queries=queries, bias=bias), seen, own_rng)
 
     biases = jax.tree.map(lambda x: split(x, 2), bias)
     attended = jax.lax.map(attend, (jnp.arange(turns), split(queries, 1), biases))
@@ -75,36 +69,36 @@ def whole_attention(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(form, arrays, seen, rng) -> Float[Array, "B O H V"]:
-    return _forward(form, arrays, seen, rng)[0]
+def _attention(dropout_rate, arrays, seen, rng) -> Float[Array, "B O H V"]:
+    return _forward(dropout_rate, arrays, seen, rng)[0]
 
 
-def _forward(form, arrays, seen, rng):
-    logits = _logits(form, arrays, seen)
+def _forward(dropout_rate, arrays, seen, rng):
+    logits = _logits(arrays, seen)
     log_sum = _log_sum_exp(logits)
-    weights = dropout(_weights(logits, log_sum, seen), form.dropout_rate, rng)
+    weights = dropout(_weights(logits, log_sum, seen), dropout_rate, rng)
     values = arrays.values
     attended = jnp.einsum("bhom,bmhv->bohv", weights.astype(values.dtype), values)
     kept = checkpoint_name((attended, log_sum), ATTENDED)
     return kept[0], (arrays, seen, rng, *kept)
 
 
-def _backward(form, residuals, cotangent):
+def _backward(dropout_rate, residuals, cotangent):
     arrays, seen, rng, attended, log_sum = residuals
     queries, keys, values, bias = arrays
-    weights = _weights(_logits(form, arrays, seen), log_sum, seen)
-    thinned, thin = jax.vjp(lambda x: dropout(x, form.dropout_rate, rng), weights)
+    weights = _weights(_logits(arrays, seen), log_sum, seen)
+    thinned, thin = jax.vjp(lambda x: dropout(x, dropout_rate, rng), weights)
     # What a query's weights have in common: they sum to one.
     common = jnp.einsum("bohv,bohv->bho", cotangent, attended, preferred_element_type=jnp.float32)
     (of_weights,) = thin(
         jnp.einsum("bohv,bmhv->bhom", cotangent, values, preferred_element_type=jnp.float32)
     )
     of_logits = weights * (of_weights - common[..., None])
-    scaled = (form.scale * of_logits).astype(queries.dtype)
+    rounded = of_logits.astype(queries.dtype)
     return (
         Arrays(
-            _contract("bhom,bmhk->bohk", scaled, keys, queries),
-            _contract("bhom,bohk->bmhk", scaled, queries, keys),
+            _contract("bhom,bmhk->bohk", rounded, keys, queries),
+            _contract("bhom,bohk->bmhk", rounded, queries, keys),
             _contract("bhom,bohv->bmhv", thinned.astype(values.dtype), cotangent, values),
             None if bias is None else _summed(of_logits, bias),
         ),
@@ -116,11 +110,9 @@ def _backward(form, residuals, cotangent):
 _attention.defvjp(_forward, _backward)
 
 
-def _logits(form, arrays, seen) -> Float[Array, "B H O M"]:
+def _logits(arrays, seen) -> Float[Array, "B H O M"]:
     queries, keys, _, bias = arrays
-    logits = form.scale * jnp.einsum(
-        "bohk,bmhk->bhom", queries, keys, preferred_element_type=jnp.float32
-    )
+    logits = jnp.einsum("bohk,bmhk->bhom", queries, keys, preferred_element_type=jnp.float32)
     logits = logits if bias is None else logits + bias
     return logits if seen is None else jnp.where(seen, logits, _MASKED_LOGIT)
 
