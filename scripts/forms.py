@@ -15,7 +15,6 @@ def plain_model(section: Mapping[str, Any]) -> ConfigDict:
     """
     plain = ConfigDict(in_textbook_form(section))
     plain.encoder.latent_stack.remat = "none"
-    plain.decoder.query_chunk_size = None
     return plain
 
 

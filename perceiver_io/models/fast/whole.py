@@ -20,8 +20,8 @@ from perceiver_io.models.layers import dropout
 ATTENDED = "attended"
 """What the gradient of attention needs beside queries, keys and values has this name."""
 
-# 2 GiB in float32. Of a batch that is spread over devices they are those of all devices.
-_LOGITS_AT_ONCE = 2**29
+# 4 GiB in float32. Of a batch that is spread over devices they are those of all devices.
+_LOGITS_AT_ONCE = 2**30
 
 # Finite, so that a row in which nothing is seen has no NaN on its way to being zeroed.
 _MASKED_LOGIT = -1e30
