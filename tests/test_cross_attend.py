@@ -139,14 +139,8 @@ def test_dropout_rate_of_a_residual_branch(form):
     """An attention output that is all ones and an MLP that is zero leave the mask to be seen."""
     queries, inputs = jnp.zeros((50, 40, 6)), normal(50, 3, 6)
     params, apply = made(FORMS[form], queries, inputs, dropout=0.25)
-    is_output_bias = lambda module, name: (
-        (module, name)
-        == (  # noqa: E731
-            "cross_attend/attention/output",
-            "b",
-        )
-    )
-    params = hk.data_structures.map(lambda m, n, x: jnp.full_like(x, is_output_bias(m, n)), params)
+    params = jax.tree.map(jnp.zeros_like, params)
+    params["cross_attend/attention/output"]["b"] += 1.0
     values = np.asarray(apply(params, jax.random.key(0), queries, inputs))
     assert set(np.unique(values)) == {np.float32(0), np.float32(1 / 0.75)}
     assert abs((values == 0).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / values.size)
