@@ -6,9 +6,36 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def attention(queries, keys, values, scale, key_mask=None, query_mask=None, key_bias=None):
+def normal(*shape, seed=0):
+    """Numbers of the normal distribution, in float32."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def random_mask(batch, length, seed=1, empty=True):
+    """Each row keeps its first and some others; the last row of several keeps none if `empty`."""
+    mask = np.random.default_rng(seed).random((batch, length)) < 0.6
+    mask[:, 0] = True
+    if empty and batch > 1:
+        mask[-1] = False
+    return jnp.asarray(mask)
+
+
+def values_and_gradients(function, *arguments):
+    """function(*arguments), and the gradients of a random projection of it to all arguments."""
+
+    @jax.jit
+    def both(*arguments):
+        value, pullback = jax.vjp(function, *arguments)
+        rng = np.random.default_rng(5)
+        project = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
+        return value, pullback(jax.tree.map(project, value))
+
+    return both(*arguments)
+
+
+def attention(queries, keys, values, scale, key_mask=None, query_mask=None, bias=None):
     """Attention one head of one example at a time, in float64: [B, O, H, V]."""
-    weights = attention_weights(queries, keys, scale, key_mask, key_bias)
+    weights = attention_weights(queries, keys, scale, key_mask, bias)
     batch, num_queries, num_heads, _ = queries.shape
     result = np.zeros((len(weights), num_queries, num_heads, values.shape[-1]))
     for b, h in np.ndindex(len(weights), num_heads):
@@ -18,37 +45,46 @@ def attention(queries, keys, values, scale, key_mask=None, query_mask=None, key_
     return result
 
 
-def attention_weights(queries, keys, scale, key_mask=None, key_bias=None):
+def attention_weights(queries, keys, scale, key_mask=None, bias=None):
     """Softmax over the keys that are not masked, zeros where all are: [B, H, O, M], float64."""
-    batch = max(len(x) for x in (queries, keys, key_mask) if x is not None)
+    batch = max(len(x) for x in (queries, keys, key_mask, bias) if x is not None)
     _, num_queries, num_heads, _ = queries.shape
     weights = np.zeros((batch, num_heads, num_queries, keys.shape[1]))
+    bias = np.broadcast_to(0 if bias is None else bias, weights.shape)
     for b, h, o in np.ndindex(batch, num_heads, num_queries):
-        logits = example(keys, b)[:, h].astype(np.float64) @ example(queries, b)[o, h]
-        if key_bias is not None:
-            logits = logits + example(key_bias, b)
+        products = example(keys, b)[:, h].astype(np.float64) @ example(queries, b)[o, h]
+        logits = scale * products + bias[b, h, o]
         seen = np.ones(len(logits), bool) if key_mask is None else example(key_mask, b)
         if seen.any():
-            exponentials = np.exp(scale * (logits[seen] - logits[seen].max()))
+            exponentials = np.exp(logits[seen] - logits[seen].max())
             weights[b, h, o, seen] = exponentials / exponentials.sum()
     return weights
 
 
-def attention_gradients(queries, keys, values, scale, cotangent, key_mask=None):
-    """Gradients of sum(attention * cotangent) with respect to queries, keys and values."""
-    weights = attention_weights(queries, keys, scale, key_mask)
+def attention_gradients(queries, keys, values, scale, cotangent, key_mask=None, bias=None):
+    """Gradients of sum(attention * cotangent) to queries, keys, values, and the bias if any."""
+    weights = attention_weights(queries, keys, scale, key_mask, bias)
     gradients = [np.zeros((len(weights), *x.shape[1:])) for x in (queries, keys, values)]
+    of_bias = np.zeros(weights.shape)
     for b, h in np.ndindex(*weights.shape[:2]):
         a, g = weights[b, h], cotangent[b, :, h]
         of_weights = g @ example(values, b)[:, h].T
-        of_logits = scale * a * (of_weights - (a * of_weights).sum(-1, keepdims=True))
-        gradients[0][b, :, h] = of_logits @ example(keys, b)[:, h]
-        gradients[1][b, :, h] = of_logits.T @ example(queries, b)[:, h]
+        of_logits = a * (of_weights - (a * of_weights).sum(-1, keepdims=True))
+        gradients[0][b, :, h] = scale * of_logits @ example(keys, b)[:, h]
+        gradients[1][b, :, h] = scale * of_logits.T @ example(queries, b)[:, h]
         gradients[2][b, :, h] = a.T @ g
-    return [
-        gradient.sum(0, keepdims=True) if len(x) == 1 else gradient
-        for gradient, x in zip(gradients, (queries, keys, values), strict=True)
-    ]
+        of_bias[b, h] = of_logits
+    arrays = [queries, keys, values]
+    if bias is not None:
+        arrays.append(bias)
+        gradients.append(of_bias)
+    return [unbroadcast(x, y.shape) for x, y in zip(gradients, arrays, strict=True)]
+
+
+def unbroadcast(x, shape):
+    """The sum of what was broadcast from `shape`."""
+    axes = tuple(i for i, size in enumerate(shape) if size == 1 < x.shape[i])
+    return x.sum(axes, keepdims=True)
 
 
 def example(x, index):
@@ -57,13 +93,14 @@ def example(x, index):
 
 
 def layer_norm(x, params):
+    x = np.asarray(x, np.float64)
     centred = x - x.mean(-1, keepdims=True)
     deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
     return centred / deviation * params["scale"] + params["offset"]
 
 
 def linear(x, params):
-    return x @ params["w"] + params["b"]
+    return np.asarray(x, np.float64) @ params["w"] + params["b"]
 
 
 def gelu(x):
@@ -91,14 +128,26 @@ def cross_attend(queries, inputs, params, name, num_heads, residual, **masks):
     normal_queries = layer_norm(queries, params[f"{name}/norm_queries"])
     normal_inputs = layer_norm(inputs, params[f"{name}/norm_inputs"])
     x = multi_head(normal_queries, normal_inputs, params, f"{name}/attention", num_heads, **masks)
-    x = queries + x if residual else x
+    x = np.asarray(queries) + x if residual else x
     return x + mlp(x, params, f"{name}/mlp")
 
 
-def self_attend(x, params, name, num_heads, key_mask=None):
-    normal = layer_norm(x, params[f"{name}/norm"])
-    x = x + multi_head(normal, normal, params, f"{name}/attention", num_heads, key_mask)
+def self_attend(x, params, name, num_heads, **masks):
+    x = np.asarray(x, np.float64)
+    normalised = layer_norm(x, params[f"{name}/norm"])
+    attention_name = f"{name}/attention"
+    x = x + multi_head(normalised, normalised, params, attention_name, num_heads, **masks)
     return x + mlp(x, params, f"{name}/mlp")
+
+
+def post_norm_self_attend(x, params, name, num_heads, **masks):
+    """The layer as BERT has it: each sum is normalised."""
+    x = np.asarray(x, np.float64)
+    x = x + multi_head(x, x, params, f"{name}/attention", num_heads, **masks)
+    x = layer_norm(x, params[f"{name}/norm"])
+    hidden = gelu(linear(x, params[f"{name}/mlp/hidden"]))
+    x = x + linear(hidden, params[f"{name}/mlp/output"])
+    return layer_norm(x, params[f"{name}/mlp/norm"])
 
 
 def random_params(init, *arguments, **keywords):

@@ -1,11 +1,17 @@
 """Rows in chunks and back."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_io.models.fast.chunks import choose_chunk_size, num_rows, split_rows
+from perceiver_io.models.fast.chunks import (
+    choose_chunk_size,
+    chunk,
+    first_chunk,
+    num_rows,
+    padded,
+    put_chunk,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,15 +30,15 @@ def test_chunks_hold_the_rows_in_order(rows, size):
         "none": None,
     }
     assert num_rows(tree) == rows
-    chunks, restore = split_rows(tree, size)
-    count = -(-rows // size)
-    restored = [restore(jax.tree.map(lambda x, i=i: x[i], chunks)) for i in range(count)]
-    assert {len(x) for x in jax.tree.leaves(chunks)} == {count}
+    whole, count = padded(tree, size), -(-rows // size)
+    parts = [chunk(whole, i, size) for i in range(count)]
     for name in ("own", "shared"):
-        joined = np.concatenate([chunk[name] for chunk in restored], axis=1)
+        joined = np.concatenate([part[name] for part in parts], axis=1)
         np.testing.assert_array_equal(joined[:, :rows], tree[name])
         assert joined.shape[1] == count * size and not joined[:, rows:].any()
-    assert restored[0]["none"] is None
+    assert parts[0]["none"] is None
+    shapes = first_chunk(whole, size)
+    assert shapes["own"].shape == (3, size, 2) and shapes["shared"].shape == (1, size)
 
 
 @pytest.mark.parametrize("most,size", [(8, 8), (7, 4), (3, 4), (11, 8)])
@@ -41,8 +47,18 @@ def test_chunks_are_whole_runs(most, size):
     places = jnp.arange(24.0).reshape(1, 24)
     tree = (places, places[:, ::4], jnp.ones((1, 1, 7)))
     assert choose_chunk_size(tree, most) == size
-    chunks, restore = split_rows(tree, size)
     for i in range(24 // size):
-        part, runs, shared = restore([x[i] for x in chunks])
+        part, runs, shared = chunk(padded(tree, size), i, size)
         np.testing.assert_array_equal(part[:, ::4], runs)
         assert part.shape == (1, size) and shared.shape == (1, 1, 7)
+
+
+def test_chunks_are_put_back_and_shared_rows_added_up():
+    places = jnp.arange(24.0).reshape(1, 24)
+    tree = (places, places[:, ::4], jnp.ones((1, 1, 7)))
+    whole = tuple(map(jnp.zeros_like, tree))
+    for i in range(3):
+        whole = put_chunk(whole, chunk(tree, i, 8), i)
+    np.testing.assert_array_equal(whole[0], tree[0])
+    np.testing.assert_array_equal(whole[1], tree[1])
+    np.testing.assert_array_equal(whole[2], 3 * tree[2])

@@ -61,6 +61,19 @@ def test_of_a_branch_the_dearer_side_counts_and_calls_are_entered():
     assert count_flops(branch, X) == 2 * 5 * 7 * 7
 
 
+@pytest.mark.parametrize("gradient", [False, True])
+def test_of_what_depends_on_the_platform_its_own_side_counts(gradient):
+    def product(x):
+        twice = lambda x: x @ W @ W  # noqa: E731
+        own = lambda x: x @ W  # noqa: E731
+        return jax.lax.platform_dependent(x, cpu=own, cuda=twice, default=twice)
+
+    loss = lambda x: product(x).sum()  # noqa: E731
+    one = 2 * 5 * 7 * 7
+    expected = 2 * one if gradient else one
+    assert count_flops(jax.value_and_grad(loss) if gradient else product, X) == expected
+
+
 def test_an_unknown_length_is_an_error():
     loop = lambda x: jax.lax.while_loop(lambda x: x[0, 0] < 3, lambda x: x @ W, x)  # noqa: E731
     with pytest.raises(NotImplementedError, match="length"):

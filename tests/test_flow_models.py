@@ -70,8 +70,8 @@ def test_upsampled_flow_is_a_convex_combination():
     assert fine.shape == (2, 4, 6, 2)
     for i in range(2):
         np.testing.assert_allclose(fine[i], upsampled(decoded[i], (2, 3), 2, 0.5), atol=1e-5)
-    maps = hk.transform(adapter.maps).init(jax.random.key(0), 5)
-    assert maps["output"]["w"].shape == (5, 38) and not maps["output"]["w"].any()
+    layer = hk.transform(adapter.layers).init(jax.random.key(0), 5)["output"]
+    assert layer["w"].shape == (5, 38) and not layer["w"].any()
 
 
 def shrunk(preset):

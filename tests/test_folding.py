@@ -1,147 +1,96 @@
 """Folded projections of one-head attention: the same function as the plain ones, in fewer FLOPs."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_io.models.attention import AttentionForm, Dropout, attend, attention_form
+from perceiver_io.models import layers
 from perceiver_io.models.fast.folding import (
-    Affine,
-    AttentionWeights,
-    Side,
-    attended_queries,
-    maps_of_sides,
+    Counts,
+    Plan,
     merged,
-    plain_maps,
+    plan,
+    project_residual_mlp,
 )
-from perceiver_io.models.layers import Perceptron, project_residual
+from perceiver_io.models.fast.reading import Norms, choose_way, make_ready, read
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.settings import AttentionForm
+from perceiver_io.models.transformer import multi_head_attention
+from perceiver_io.models.weights import MLP, Attention, LayerNorm, Linear
 from tests import oracles
+from tests.oracles import normal, random_mask, values_and_gradients
 
 QUERY_DIM, INPUT_DIM, OUTPUT_DIM = 7, 8, 6
-# Where each side is folded: queries, inputs, query/key width, value width; then the widths that
-# show it: of the queries and of the values that attention sees.
-FEW_QUERIES, FEW_INPUTS = (3, 20), (20, 3)
-CASES = {
-    "nothing": (FEW_QUERIES, 2, 2, 2, 2),
-    "keys into queries": (FEW_QUERIES, 9, 2, INPUT_DIM, 2),
-    "values after attention": (FEW_QUERIES, 2, 9, 2, INPUT_DIM),
-    "keys into queries, values after attention": (FEW_QUERIES, 9, 10, INPUT_DIM, INPUT_DIM),
-    "queries into keys": (FEW_INPUTS, 9, 2, QUERY_DIM, 2),
-    "outputs into values": (FEW_INPUTS, 2, 9, 2, OUTPUT_DIM),
-    "queries into keys, outputs into values": (FEW_INPUTS, 9, 10, QUERY_DIM, OUTPUT_DIM),
+FEW_QUERIES, FEW_INPUTS = Counts(3, 20), Counts(20, 3)
+# Counts, query/key width, value width, and what is then the cheapest.
+CHEAPEST = {
+    "nothing": (FEW_QUERIES, 2, 2, Plan("both", "inputs")),
+    "keys into queries": (FEW_QUERIES, 9, 2, Plan("queries", "inputs")),
+    "values after attention": (FEW_QUERIES, 2, 9, Plan("both", "attended")),
+    "both after attention": (FEW_QUERIES, 9, 10, Plan("queries", "attended")),
+    "queries into keys": (FEW_INPUTS, 9, 2, Plan("inputs", "inputs")),
+    "outputs into values": (FEW_INPUTS, 2, 9, Plan("both", "output")),
+    "both into inputs": (FEW_INPUTS, 9, 10, Plan("inputs", "output")),
 }
 
 
-def random_weights(qk_dim, v_dim, seed=0):
-    """Weights and biases of the four maps, none of them zero."""
-    rng = np.random.default_rng(seed)
+def random_linear(rows, columns, seed):
+    return Linear(normal(rows, columns, seed=seed) / np.sqrt(rows), normal(columns, seed=seed + 50))
 
-    def affine(rows, columns):
-        weight = rng.normal(size=(rows, columns)) / np.sqrt(rows)
-        return Affine(*(jnp.asarray(x, jnp.float32) for x in (weight, rng.normal(size=columns))))
 
-    return AttentionWeights(
-        query=affine(QUERY_DIM, qk_dim),
-        key=affine(INPUT_DIM, qk_dim),
-        value=affine(INPUT_DIM, v_dim),
-        output=affine(v_dim, OUTPUT_DIM),
+def random_weights(qk_dim=9, v_dim=10):
+    return Attention(
+        query=random_linear(QUERY_DIM, qk_dim, 0),
+        key=random_linear(INPUT_DIM, qk_dim, 1),
+        value=random_linear(INPUT_DIM, v_dim, 2),
+        output=random_linear(v_dim, OUTPUT_DIM, 3),
     )
 
 
-def random_inputs(num_queries, num_inputs, batch=3):
-    """Queries shared by all examples, inputs, and masks with one example that sees nothing."""
-    rng = np.random.default_rng(1)
-    queries = jnp.asarray(rng.normal(size=(1, num_queries, QUERY_DIM)), jnp.float32)
-    inputs = jnp.asarray(rng.normal(size=(batch, num_inputs, INPUT_DIM)), jnp.float32)
-    key_mask = rng.random((batch, num_inputs)) < 0.7
-    key_mask[:, 0], key_mask[-1] = True, False
-    query_mask = rng.random((batch, num_queries)) < 0.7
-    return queries, inputs, jnp.asarray(key_mask), jnp.asarray(query_mask)
+@pytest.mark.parametrize("case", CHEAPEST)
+def test_the_cheapest_plan_is_chosen(case):
+    counts, qk_dim, v_dim, expected = CHEAPEST[case]
+    weights = random_weights(qk_dim, v_dim)
+    assert plan(weights, counts, drops=False) == expected
+    # Dropped weights do not sum to one, so that a value bias cannot be added afterwards.
+    assert plan(weights, counts, drops=True).values != "attended"
 
 
-def folded_maps(weights, num_queries, num_inputs, dropout):
-    sides = [
-        Side(rows, len(weight), lambda x: x)
-        for rows, weight in ((num_queries, weights.query.weight), (num_inputs, weights.key.weight))
-    ]
-    return maps_of_sides(weights, *sides, dropout=dropout)
+PLANS = [
+    Plan(*x)
+    for x in itertools.product(*(Plan.__annotations__[n].__args__ for n in ("scores", "values")))
+]
 
 
-def through(maps, queries, inputs, scale, key_mask=None, query_mask=None, **options):
-    masks = dict(key_mask=key_mask, query_mask=query_mask)
-    attended = attend(
-        maps.query(queries), inputs, maps.keys_values, scale=scale, **masks, **options
-    )
-    return maps.output(attended, attended_queries(query_mask, key_mask, attended.dtype))
-
-
-def values_and_gradients(function, *arguments):
-    @jax.jit
-    def both(*arguments):
-        value, pullback = jax.vjp(function, *arguments)
-        cotangent = np.random.default_rng(2).normal(size=value.shape)
-        return value, pullback(jnp.asarray(cotangent, value.dtype))
-
-    return both(*arguments)
+def attend(chosen, lazy, weights, queries, inputs, key_mask=None, query_mask=None):
+    """Attention by a plan, chunk by chunk where keys and values are made lazily."""
+    queries, inputs = Tokens(queries, mask=query_mask), Tokens(inputs, mask=key_mask)
+    way = choose_way(
+        "cpu", AttentionForm(key_chunk_size=4), weights, Norms(), queries, inputs, num_heads=1,
+        num_queries=queries.features.shape[1], dropout_rate=0.0,
+    )._replace(plan=chosen, lazy=lazy)  # fmt: skip
+    return read(way, make_ready(way, weights, Norms(), queries, inputs), queries, rng=None)
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
-@pytest.mark.parametrize("chunk_size", [None, 2], ids=["plain", "chunked"])
-@pytest.mark.parametrize("case", CASES)
-def test_folded_equals_plain(case, masked, chunk_size):
-    sizes, qk_dim, v_dim, query_width, value_width = CASES[case]
-    queries, inputs, key_mask, query_mask = random_inputs(*sizes)
-    scale = qk_dim**-0.5
+@pytest.mark.parametrize("lazy", [False, True], ids=["whole", "lazy"])
+@pytest.mark.parametrize("chosen", PLANS, ids=lambda p: f"{p.scores}-{p.values}")
+def test_every_plan_equals_the_textbook(chosen, lazy, masked):
+    masks = {}
+    if masked:
+        masks = dict(key_mask=random_mask(3, 10), query_mask=random_mask(3, 5, seed=2, empty=False))
+    arguments = random_weights(), normal(1, 5, QUERY_DIM), normal(3, 10, INPUT_DIM, seed=1)
 
-    def with_maps(make_maps):
-        def function(weights, queries, inputs):
-            masks = dict(key_mask=key_mask, query_mask=query_mask) if masked else {}
-            with attention_form(AttentionForm(key_chunk_size=chunk_size)):
-                return through(make_maps(weights), queries, inputs, scale, **masks)
+    def textbook(*arguments):
+        form = AttentionForm("textbook")
+        return multi_head_attention(*arguments, num_heads=1, form=form, **masks)
 
-        return function
-
-    def fold(weights):
-        maps = folded_maps(weights, num_queries=sizes[0], num_inputs=sizes[1], dropout=False)
-        assert maps.query(queries).shape[-2] == query_width
-        assert maps.keys_values(inputs).values.shape[-1] == value_width
-        return maps
-
-    arguments = (random_weights(qk_dim, v_dim), queries, inputs)
-    plain = values_and_gradients(with_maps(lambda w: plain_maps(w, 1)), *arguments)
-    oracles.assert_close(values_and_gradients(with_maps(fold), *arguments), plain, 1e-5)
-    of_weights, _, of_inputs = plain[1]
-    assert all(np.abs(x).max() > 1e-3 for x in (of_weights.query.bias, of_weights.value.bias))
-    assert not of_inputs[~key_mask].any() or not masked
-
-
-@pytest.mark.parametrize("sizes", [FEW_QUERIES, FEW_INPUTS], ids=["few queries", "few inputs"])
-def test_folded_equals_plain_under_dropout(sizes):
-    """Dropped weights do not sum to one, so that a value bias cannot be added afterwards."""
-    weights = random_weights(9, 10)
-    queries, inputs, key_mask, query_mask = random_inputs(*sizes)
-    folded = folded_maps(weights, num_queries=sizes[0], num_inputs=sizes[1], dropout=True)
-
-    def run(maps):
-        options = dict(key_mask=key_mask, query_mask=query_mask)
-        dropout = Dropout(0.5, jax.random.key(0))
-        return through(maps, queries, inputs, 0.3, dropout=dropout, **options)
-
-    oracles.assert_close(run(folded), run(plain_maps(weights, 1)))
-
-
-def test_plain_maps_split_heads_side_by_side():
-    weights = random_weights(4, 6)
-    queries, inputs, *_ = random_inputs(4, 5)
-    maps = plain_maps(weights, 2)
-    rows = maps.keys_values(inputs)
-    keys = inputs @ weights.key.weight + weights.key.bias
-    values = inputs @ weights.value.weight + weights.value.bias
-    for head in range(2):
-        np.testing.assert_array_equal(rows.keys[:, :, head], keys[..., 2 * head : 2 * head + 2])
-        np.testing.assert_array_equal(rows.values[:, :, head], values[..., 3 * head : 3 * head + 3])
-    assert maps.query(queries).shape == (1, 2, 2, 4)
+    expected = values_and_gradients(textbook, *arguments)
+    result = values_and_gradients(lambda *x: attend(chosen, lazy, *x, **masks), *arguments)
+    oracles.assert_close(result, expected)
 
 
 @pytest.mark.parametrize(
@@ -152,36 +101,30 @@ def test_plain_maps_split_heads_side_by_side():
 def test_folding_saves_flops(queries, inputs, width, most):
     """Counted by the compiler: the sizes are those of the published models."""
     query_dim, input_dim = (1024, 261) if queries < inputs else (322, 512)
+    array = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
+    linear = lambda rows, columns: Linear(array(rows, columns), array(columns))  # noqa: E731
+    weights = Attention(
+        linear(query_dim, width),
+        linear(input_dim, width),
+        linear(input_dim, width),
+        linear(width, query_dim),
+    )
 
-    def flops(make_maps):
+    def flops(folded):
         def function(weights, x, y):
-            return through(make_maps(weights), x, y, 1.0)
+            # What accelerators compute: without a loop, whose body the compiler counts once.
+            x, y = Tokens(x), Tokens(y)
+            form = AttentionForm(fold_projections=folded)
+            way = choose_way(
+                "other", form, weights, Norms(), x, y, num_heads=1, num_queries=queries,
+                dropout_rate=0.0,
+            )  # fmt: skip
+            return read(way, make_ready(way, weights, Norms(), x, y), x, rng=None)
 
-        def affine(rows, columns):
-            return Affine(array(rows, columns), array(columns))
+        arrays = array(1, queries, query_dim), array(1, inputs, input_dim)
+        return jax.jit(function).lower(weights, *arrays).cost_analysis()["flops"]
 
-        array = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
-        weights = AttentionWeights(
-            affine(query_dim, width),
-            affine(input_dim, width),
-            affine(input_dim, width),
-            affine(width, query_dim),
-        )
-        with attention_form(AttentionForm(key_chunk_size=None)):
-            lowered = jax.jit(function).lower(
-                weights, array(1, queries, query_dim), array(1, inputs, input_dim)
-            )
-        return lowered.cost_analysis()["flops"]
-
-    sizes = dict(num_queries=queries, num_inputs=inputs, dropout=False)
-    folded = flops(lambda weights: folded_maps(weights, **sizes))
-    assert folded <= most * flops(lambda weights: plain_maps(weights, 1))
-
-
-def random_affine(rows, columns, seed):
-    rng = np.random.default_rng(seed)
-    shapes = (rows, columns), (columns,)
-    return Affine(*(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes))
+    assert flops(True) <= most * flops(False)
 
 
 @pytest.mark.parametrize(
@@ -196,13 +139,13 @@ def random_affine(rows, columns, seed):
 )
 def test_adjacent_maps_merge_where_that_saves_flops(widths, num_rows, shapes):
     pairs = enumerate(zip(widths, widths[1:], strict=False))
-    maps = [random_affine(*pair, seed) for seed, pair in pairs]
-    x = jnp.asarray(np.random.default_rng(9).normal(size=(3, widths[0])), jnp.float32)
+    maps = [random_linear(*pair, seed) for seed, pair in pairs]
+    x = normal(3, widths[0], seed=9)
 
     def through(maps):
         y = x
-        for layer in maps:
-            y = layer(y)
+        for weights in maps:
+            y = layers.linear(weights, y)
         return y
 
     assert [m.weight.shape for m in merged(maps, num_rows)] == shapes
@@ -214,20 +157,20 @@ def test_adjacent_maps_merge_where_that_saves_flops(widths, num_rows, shapes):
 
 @pytest.mark.parametrize(("outputs", "direct"), [(2, True), (9, False)])
 def test_an_mlp_goes_straight_to_narrow_outputs(outputs, direct):
-    mlp = Perceptron(lambda x: x, random_affine(6, 12, 0), jnp.tanh, random_affine(12, 6, 1))
-    project = random_affine(6, outputs, 2)
-    x = jnp.asarray(np.random.default_rng(9).normal(size=(3, 6)), jnp.float32)
+    norm = LayerNorm(normal(6, seed=3), normal(6, seed=4))
+    mlp = MLP(random_linear(6, 12, 0), random_linear(12, 6, 1))
+    output, x = random_linear(6, outputs, 2), normal(1, 3, 6, seed=9)
 
-    def folded(x, hidden, output, project):
-        parts = mlp._replace(hidden=hidden, output=output)
-        return project_residual(parts, project, num_rows=100)(x)
+    def folded(x, norm, mlp, output):
+        return project_residual_mlp(norm, mlp, output, x, exact_gelu=False, num_rows=100)
 
-    def plain(x, hidden, output, project):
-        return project(x + mlp._replace(hidden=hidden, output=output)(x))
+    def plain(x, norm, mlp, output):
+        branch = layers.mlp(mlp, layers.layer_norm(norm, x), exact_gelu=False)
+        return layers.linear(output, x + branch)
 
-    arguments = (x, mlp.hidden, mlp.output, project)
+    arguments = (x, norm, mlp, output)
     oracles.assert_close(
         values_and_gradients(folded, *arguments), values_and_gradients(plain, *arguments)
     )
-    products = str(jax.make_jaxpr(lambda x: folded(x, *arguments[1:]))(x)).count("f32[3,6] = dot")
+    products = str(jax.make_jaxpr(folded)(*arguments)).count("f32[1,3,6] = dot")
     assert products == (0 if direct else 1)

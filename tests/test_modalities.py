@@ -108,7 +108,7 @@ def test_chosen_points():
     oracles.assert_close(some["image"], everything[:, 10:15])
 
 
-@pytest.mark.parametrize("inputs", [{}, {"image": CLIP["image"], "smell": 0}])
+@pytest.mark.parametrize("inputs", [{}, {"image": CLIP["image"], "smell": CLIP["audio"]}])
 def test_unknown_modalities(inputs):
     _, apply = made(AUTOENCODER, CLIP)
     with pytest.raises(UserError, match=r"takes one or more of \['audio', 'image', 'label'\]"):

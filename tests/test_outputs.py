@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perceiver_io.models.layers import linear
 from perceiver_io.models.perceiver.outputs import (
     AveragePooledLogits,
     ClassLogits,
@@ -24,8 +25,8 @@ def run(function, x):
 
 
 def applied(adapter, x):
-    for layer in adapter.maps(x.shape[-1]):
-        x = layer(x)
+    for weights in adapter.layers(x.shape[-1]):
+        x = linear(weights, x)
     return x
 
 
@@ -43,7 +44,7 @@ def test_position_projection():
 
 def test_projection_that_starts_from_zero():
     adapter = PositionProjection(5, init_scale=0.0)
-    params = hk.transform(adapter.maps).init(jax.random.key(0), 4)
+    params = hk.transform(adapter.layers).init(jax.random.key(0), 4)
     assert not params["output"]["w"].any() and not params["output"]["b"].any()
 
 
@@ -88,5 +89,5 @@ def test_tied_logits_are_products_with_the_embeddings():
 def test_flow_field_is_scaled_and_in_the_images_shape():
     flow = FlowField((2, 3)).arrange(jnp.arange(12.0).reshape(1, 6, 2))
     np.testing.assert_allclose(flow, 0.2 * np.arange(12.0).reshape(1, 2, 3, 2), rtol=1e-6)
-    params = hk.transform(FlowField((2, 3)).maps).init(jax.random.key(0), 4)
+    params = hk.transform(FlowField((2, 3)).layers).init(jax.random.key(0), 4)
     assert not params["output"]["w"].any()

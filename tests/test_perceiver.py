@@ -1,15 +1,18 @@
 """Perceiver IO and Perceiver as a whole: masks, chunks, pieces, permutations."""
 
+import dataclasses
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_io.models.perceiver.encoder import Encoder
+from perceiver_io.models.perceiver.decoder import Decoder
+from perceiver_io.models.perceiver.encoder import SingleReadEncoder
 from perceiver_io.models.perceiver.inputs import ArrayTokens, PermutedTokens, RawValues, ReadyTokens
 from perceiver_io.models.perceiver.outputs import AveragePooledLogits, PositionProjection
-from perceiver_io.models.perceiver.perceiver import Decoder, Perceiver, PerceiverIO
+from perceiver_io.models.perceiver.perceiver import Perceiver, PerceiverIO
 from perceiver_io.models.perceiver.positions import FourierPositions
 from perceiver_io.models.perceiver.queries import (
     InputQueries,
@@ -17,14 +20,18 @@ from perceiver_io.models.perceiver.queries import (
     ModalityQueries,
     PositionQueries,
 )
+from perceiver_io.models.settings import (
+    CrossAttendSettings,
+    DecoderSettings,
+    EncoderSettings,
+    LatentStackSettings,
+)
 from tests import oracles
+from tests.oracles import normal, values_and_gradients
 
 POSITIONS = FourierPositions(num_bands=2, resolution=(3, 4))
-CROSS_ATTEND = dict(num_heads=1, use_query_residual=True)
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+CROSS_ATTEND = CrossAttendSettings(num_heads=1, use_query_residual=True)
+ENCODER = EncoderSettings(4, 6, 1, CROSS_ATTEND, LatentStackSettings(num_layers=1, num_heads=2))
 
 
 def perceiver_io(
@@ -36,12 +43,14 @@ def perceiver_io(
 ):
     """Functions init, apply, encode, decode of a small model, with jitted apply."""
 
+    block = dataclasses.replace(CROSS_ATTEND, **cross_attend)
+
     def transformed():
         model = PerceiverIO(
             inputs=inputs(),
-            encoder=Encoder(4, 6, 1, CROSS_ATTEND, dict(num_layers=1, num_heads=2)),
+            encoder=SingleReadEncoder(ENCODER),
             queries=queries(),
-            decoder=Decoder(CROSS_ATTEND | cross_attend, query_chunk_size),
+            decoder=Decoder(DecoderSettings(block, query_chunk_size)),
             outputs=outputs(),
         )
         return model, (model, model.encode, model.decode)
@@ -63,28 +72,19 @@ def perceiver_io(
     return init_random, quiet(apply), quiet(encode), quiet(decode), training
 
 
-def gradients_of(function, *arguments):
-    @jax.jit
-    def both(*arguments):
-        value, pullback = jax.vjp(function, *arguments)
-        return value, pullback(jax.tree.map(lambda x: jnp.asarray(random(*x.shape)), value))
-
-    return both(*arguments)
-
-
-INPUTS = random(2, 9, 5)
-INPUT_MASK = np.array([[1, 0, 1, 1, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0, 1, 0, 1]], bool)
+INPUTS = normal(2, 9, 5)
+INPUT_MASK = jnp.array([[1, 0, 1, 1, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0, 1, 0, 1]], bool)
 
 
 def test_masked_inputs_do_not_count():
     init, apply, *_ = perceiver_io()
     params = init(INPUTS)
-    changed = np.where(INPUT_MASK[..., None], INPUTS, 100 * random(2, 9, 5, seed=1))
+    changed = np.where(INPUT_MASK[..., None], INPUTS, 100 * normal(2, 9, 5, seed=1))
 
     def masked(params, inputs):
         return apply(params, inputs, input_mask=INPUT_MASK)
 
-    value, (_, of_inputs) = gradients_of(masked, params, INPUTS)
+    value, (_, of_inputs) = values_and_gradients(masked, params, INPUTS)
     oracles.assert_close(masked(params, changed), value)
     assert not of_inputs[~INPUT_MASK].any()
     assert np.abs(of_inputs[INPUT_MASK]).min() > 0
@@ -95,8 +95,8 @@ def test_masked_inputs_do_not_count():
 
 def test_an_example_without_any_input_is_finite():
     init, apply, *_ = perceiver_io()
-    mask = INPUT_MASK & [[True], [False]]
-    results = gradients_of(lambda p, x: apply(p, x, input_mask=mask), init(INPUTS), INPUTS)
+    mask = INPUT_MASK & jnp.array([[True], [False]])
+    results = values_and_gradients(lambda p, x: apply(p, x, input_mask=mask), init(INPUTS), INPUTS)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(results))
 
 
@@ -138,8 +138,8 @@ def test_decoding_in_chunks(chunk_size, masked):
     params = init(INPUTS)
     assert jax.tree.structure(params) == jax.tree.structure(init_chunked(INPUTS))
     oracles.assert_close(
-        gradients_of(lambda p, x: apply_chunked(p, x, query_mask=mask), params, INPUTS),
-        gradients_of(lambda p, x: apply(p, x, query_mask=mask), params, INPUTS),
+        values_and_gradients(lambda p, x: apply_chunked(p, x, query_mask=mask), params, INPUTS),
+        values_and_gradients(lambda p, x: apply(p, x, query_mask=mask), params, INPUTS),
     )
 
 
@@ -190,7 +190,8 @@ def test_encoded_once_and_decoded_in_pieces():
 
     params = init(INPUTS)
     oracles.assert_close(
-        gradients_of(in_pieces, params, INPUTS), gradients_of(at_once, params, INPUTS)
+        values_and_gradients(in_pieces, params, INPUTS),
+        values_and_gradients(at_once, params, INPUTS),
     )
 
 
@@ -203,8 +204,8 @@ def test_shared_queries_give_what_their_copies_give():
     grid = np.stack([y, x], -1).reshape(1, 12, 2).astype(np.float32)
     copies = np.repeat(grid, 2, axis=0)
     oracles.assert_close(
-        gradients_of(lambda p, x: apply(p, x, query=copies), params, INPUTS),
-        gradients_of(apply, params, INPUTS),
+        values_and_gradients(lambda p, x: apply(p, x, query=copies), params, INPUTS),
+        values_and_gradients(apply, params, INPUTS),
     )
 
 
@@ -236,14 +237,14 @@ def test_modalities():
 
 @pytest.mark.slow
 def test_a_model_of_sets_does_not_see_the_order_of_its_inputs():
-    image, mask = random(2, 3, 4, 2), np.arange(24).reshape(2, 12) % 5 > 0
+    image, mask = normal(2, 3, 4, 2), np.arange(24).reshape(2, 12) % 5 > 0
     tokens = lambda: ArrayTokens(RawValues(), POSITIONS)  # noqa: E731
     init, apply, *_ = perceiver_io(inputs=tokens)
     _, permuted, *_ = perceiver_io(inputs=lambda: PermutedTokens(tokens(), seed=1))
     params = init(image)
 
     def run(apply):
-        return gradients_of(lambda p, x: apply(p, x, input_mask=mask), params, image)
+        return values_and_gradients(lambda p, x: apply(p, x, input_mask=mask), params, image)
 
     oracles.assert_close(run(permuted), run(apply))
     # Pixels without their positions would be seen: the test is not blind.
@@ -254,7 +255,7 @@ def test_a_model_of_sets_does_not_see_the_order_of_its_inputs():
 
 def test_perceiver_averages_its_latents():
     def run(inputs):
-        encoder = Encoder(4, 6, 1, CROSS_ATTEND, dict(num_layers=1, num_heads=2))
+        encoder = SingleReadEncoder(ENCODER)
         model = Perceiver(ReadyTokens(), encoder, AveragePooledLogits(3))
         mask = jnp.asarray(INPUT_MASK)
         encoded = model.encode(inputs, input_mask=mask, is_training=False)

@@ -15,8 +15,9 @@ def count_flops(function: Callable, *args: Any) -> int:
     """FLOPs of the matrix products and convolutions in `function(*args)`.
 
     A multiplication and an addition count as two, as in the Perceiver papers; all else, which is
-    of lower order, as none. Of a branch the most expensive side counts. Nothing is computed:
-    `args` may be `jax.ShapeDtypeStruct`s.
+    of lower order, as none. Of a branch the most expensive side counts; of code that is written for
+    each platform, that of the platform at hand. Nothing is computed: `args` may be
+    `jax.ShapeDtypeStruct`s.
 
     Raises NotImplementedError for a loop whose length is not known beforehand.
     """
@@ -36,13 +37,24 @@ def _equation_flops(equation: JaxprEqn) -> int:
         case "scan":
             return equation.params["length"] * _flops(equation.params["jaxpr"].jaxpr)
         case "cond":
-            return max(_flops(branch.jaxpr) for branch in equation.params["branches"])
+            return _branch_flops(equation)
         case "while":
             if any(map(_flops, _inner_jaxprs(equation))):
                 raise NotImplementedError("a while loop has no known length: use a scan")
             return 0
         case _:
             return sum(map(_flops, _inner_jaxprs(equation)))
+
+
+def _branch_flops(equation: JaxprEqn) -> int:
+    branches = [_flops(branch.jaxpr) for branch in equation.params["branches"]]
+    platforms = equation.params.get("branches_platforms")
+    if platforms is None:
+        return max(branches)
+    own = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    # None stands for all that are not named.
+    chosen = (i for i, names in enumerate(platforms) if names is None or own in names)
+    return branches[next(chosen)]
 
 
 def _dot_flops(equation: JaxprEqn) -> int:

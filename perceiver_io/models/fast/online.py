@@ -151,7 +151,9 @@ def _backward(form, residuals, cotangent):
 
         def multiply(queries, maps, source, bias):
             products = _products(form, maps, Inputs(source, bias, None))
-            return _logits(form, queries, products), products.values
+            logits = _logits(form, queries, products)
+            # A mask may be all that tells the examples apart.
+            return jnp.broadcast_to(logits, (len(log_sum), *logits.shape[1:])), products.values
 
         (logits, values), pull_products = jax.vjp(multiply, queries, maps, part.source, part.bias)
         weights = _weights(logits, log_sum, part.mask)
@@ -229,8 +231,8 @@ def _logits(form: Online, queries: Queries, products: _Products) -> Float[Array,
 
 
 def _weights(
-    logits: Float[Array, "B H M O"],
-    subtracted: Float[Array, "B H O"],
+    logits: Float[Array, "#B H M O"],
+    subtracted: Float[Array, "#B H O"],
     mask: Bool[Array, "#B M"] | None,
 ) -> Float[Array, "B H M O"]:
     weights = jnp.exp(logits - subtracted[:, :, None])
@@ -249,10 +251,10 @@ def _no_sums(form, queries, maps, inputs) -> _Sums:
     def shapes(queries, maps, part):
         products = _products(form, maps, part)
         logits = _logits(form, queries, products)
-        return logits, _weighted(products.values, logits)
+        return _weighted(products.values, _weights(logits, logits.max(axis=-2), part.mask))
 
     part = first_chunk(inputs, form.chunk_size)
-    logits, weighted = jax.eval_shape(shapes, queries, maps, part)
+    weighted = jax.eval_shape(shapes, queries, maps, part)
     row = (*weighted.shape[:2], weighted.shape[-1])
     return _Sums(
         maximum=jnp.full(row, MASKED_LOGIT, jnp.float32),

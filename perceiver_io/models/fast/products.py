@@ -5,8 +5,10 @@ and weighted values [B, H, V, O]: so the queries fill the vectors of a CPU in ev
 the softmax, however narrow a head is. Normalised tokens of a grid may stand for any of the three.
 """
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -22,5 +24,17 @@ def batched_product(
     leading = left.shape[:-2]
     if math.prod(leading) == math.prod(right.shape[:-2]) == 1:
         left, right = (x.reshape(x.shape[-2:]) for x in (left, right))
-    product = jnp.einsum("...ij,...jk->...ik", left, right, preferred_element_type=jnp.float32)
+    multiply = functools.partial(
+        jnp.einsum, "...ij,...jk->...ik", preferred_element_type=jnp.float32
+    )
+    if left.dtype == right.dtype == jnp.float32:
+        product = multiply(left, right)
+    else:
+        # XLA for CPUs fails on some products of bfloat16 into float32, and converts in the others.
+        product = jax.lax.platform_dependent(
+            left,
+            right,
+            cpu=lambda *sides: multiply(*(side.astype(jnp.float32) for side in sides)),
+            default=multiply,
+        )
     return product if product.ndim > 2 else product.reshape(*leading, *product.shape)
