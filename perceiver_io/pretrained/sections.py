@@ -1,6 +1,6 @@
 """The config section of a published model: sizes read off its arrays, the rest as published.
 
-Each function gives a section as `config.model` holds it, for `perceiver_io.models.architectures.build`.
+Each function gives a section as `config.model` holds it, for `models.architectures.build`.
 `arrays` are a file's arrays under our flat names (`mapping.renamed`).
 """
 

@@ -56,7 +56,7 @@ def chunk(tree: Tree, index: Int[Array, ""] | int, size: int) -> Tree:
     return jax.tree.map(take, tree)
 
 
-def first_chunk(tree: Tree, size: int) -> Tree:
+def first_chunk(tree: PyTree[Array], size: int) -> PyTree[jax.ShapeDtypeStruct]:
     """Shapes and types of one chunk."""
     return jax.eval_shape(lambda x: chunk(x, 0, size), tree)
 

@@ -98,7 +98,7 @@ def _multiply_adds(
     counts: Counts,
     query_grid: float | None,
     input_grid: float | None,
-) -> float:
+) -> int | float:
     query_dim, qk_dim = weights.query.weight.shape
     input_dim, v_dim = weights.value.weight.shape
     output_dim = weights.output.weight.shape[1]
