@@ -1,6 +1,6 @@
 """Films encoded into latents and decoded again, beside the original."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,17 +9,21 @@ import scipy.signal
 from jaxtyping import Float, Float32
 
 from experiments.predictions import figures
+from experiments.predictions.attention_figures import clip_attention
 from experiments.predictions.common import Prediction, Progress, Trained, existing, unique_names
 from experiments.predictions.film_record import FilmRecord, clipped, to_pixels
 from perceiver_io.data.video import FRAME_RATE, SAMPLES_PER_FRAME, Clip, count_pieces, pieces
 from perceiver_io.data.video_writer import VideoWriter
 from perceiver_io.errors import UserError
+from perceiver_io.inference.attention import attention_to_clip
 from perceiver_io.inference.autoencode import Reconstruction, reconstruct
 from perceiver_io.inference.batches import Advance, check_positive
 from perceiver_io.training.logging import save_figure
 
 _FRAMES_OF_SHEET = 10
 _TOP_CLASSES = 5
+_FRAMES_OF_ATTENTION = 5
+_LATENTS_OF_MODALITY = 2
 
 
 class _Sizes(NamedTuple):
@@ -38,7 +42,12 @@ class _Sizes(NamedTuple):
 
 
 def predict(
-    trained: Trained, output: Path, *, inputs: Sequence[str], chunk_size: int = 16384
+    trained: Trained,
+    output: Path,
+    *,
+    inputs: Sequence[str],
+    chunk_size: int = 16384,
+    attention: bool = False,
 ) -> Prediction:
     """NAME_reconstruction.mp4, the original to the left, and NAME_sheet.png with a few frames.
 
@@ -50,6 +59,7 @@ def predict(
         output: the folder to write into.
         inputs: video files.
         chunk_size: points, or patches of sound, that are decoded at a time.
+        attention: whether attention_NAME.png shows what the model looks at in the first piece.
     """
     check_positive(chunk_size=chunk_size)
     paths = existing(inputs)
@@ -60,7 +70,11 @@ def predict(
         record = _reconstruct(trained, sizes, path, film, chunk_size)
         answer = dict(input=str(path), **_measures(record, trained.weights.class_names))
         save_figure(_sheet(record, path, answer), output, f"{name}_sheet")
-        answers.append(answer | dict(film=str(film), sheet=str(output / f"{name}_sheet.png")))
+        answer |= dict(film=str(film), sheet=str(output / f"{name}_sheet.png"))
+        if attention:
+            save_figure(_attention(trained, sizes, path), output, f"attention_{name}")
+            answer["attention"] = str(output / f"attention_{name}.png")
+        answers.append(answer)
     return Prediction("\n\n".join(map(_shown, answers)), {"films": answers})
 
 
@@ -87,12 +101,7 @@ def _reconstruct(
     count = count_pieces(path, num_frames=sizes.num_frames)
     total = None if count is None else count * sizes.num_points
     record = FilmRecord(_FRAMES_OF_SHEET)
-    clips = pieces(
-        path,
-        size=sizes.image_size,
-        num_frames=sizes.num_frames,
-        samples_per_frame=sizes.samples_per_frame,
-    )
+    clips = _clips(sizes, path)
     with Progress(total, "points") as progress, VideoWriter(film, frame_rate=FRAME_RATE) as writer:
         for clip in clips:
             result = _ask(trained, sizes, clip, chunk_size, progress.advance)
@@ -105,6 +114,15 @@ def _reconstruct(
     return record
 
 
+def _clips(sizes: _Sizes, path: Path) -> Iterator[Clip]:
+    return pieces(
+        path,
+        size=sizes.image_size,
+        num_frames=sizes.num_frames,
+        samples_per_frame=sizes.samples_per_frame,
+    )
+
+
 def _ask(
     trained: Trained, sizes: _Sizes, clip: Clip, chunk_size: int, advance: Advance
 ) -> Reconstruction:
@@ -112,10 +130,35 @@ def _ask(
         trained.model,
         trained.weights.params,
         trained.weights.model_state,
-        {"image": clip.frames / np.float32(255), "audio": clip.audio},
+        _inputs(clip),
         audio_patches=sizes.audio_patches,
         chunk_size=chunk_size,
         advance=advance,
+    )
+
+
+def _inputs(clip: Clip) -> dict[str, np.ndarray]:
+    return {"image": clip.frames / np.float32(255), "audio": clip.audio}
+
+
+def _attention(trained: Trained, sizes: _Sizes, path: Path) -> figures.Figure:
+    """What the model looks at in the first piece of a film."""
+    clip = next(_clips(sizes, path))
+    attention = attention_to_clip(
+        trained.model,
+        trained.weights.params,
+        trained.weights.model_state,
+        _inputs(clip),
+        audio_patches=sizes.audio_patches,
+        count=_LATENTS_OF_MODALITY,
+    )
+    chosen = np.linspace(0, sizes.num_frames - 1, min(sizes.num_frames, _FRAMES_OF_ATTENTION))
+    frames = {int(k) / FRAME_RATE: clip.frames[int(k)] for k in chosen}
+    return clip_attention(
+        frames,
+        clip.audio[:, 0],
+        attention,
+        title=f"{path.name}\nheat and curves: where the clip is read",
     )
 
 
@@ -163,4 +206,5 @@ def _quality(answer: Mapping[str, Any]) -> str:
 def _shown(answer: Mapping[str, Any]) -> str:
     lines = [f"{answer['input']}: {answer['seconds']:.2f} s, {_quality(answer)}"]
     lines += [f"  {x['probability']:6.1%}  {x['name']}" for x in answer.get("classes", ())]
-    return "\n".join([*lines, f"  {answer['film']}", f"  {answer['sheet']}"])
+    files = [answer[name] for name in ("film", "sheet", "attention") if name in answer]
+    return "\n".join([*lines, *(f"  {path}" for path in files)])

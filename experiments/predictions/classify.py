@@ -10,6 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from experiments.predictions import figures
+from experiments.predictions.attention_figures import image_attention
 from experiments.predictions.common import (
     Prediction,
     Progress,
@@ -23,9 +24,12 @@ from perceiver_io.data.image_sequence import read_image
 from perceiver_io.data.imagenet_classes import imagenet_class_names
 from perceiver_io.data.images import EncodedImageDataset, ImageDataset
 from perceiver_io.errors import UserError
+from perceiver_io.inference.attention import attention_to_image
 from perceiver_io.inference.batches import Advance, check_positive
 from perceiver_io.inference.classify import TopClasses, classify
 from perceiver_io.training.logging import save_figure
+
+_LATENTS_SHOWN = 8
 
 
 class Preparation(NamedTuple):
@@ -66,9 +70,21 @@ class Preparation(NamedTuple):
         pixels = np.asarray(image, np.float32).reshape(self.shape) / 255
         return (pixels - np.float32(self.mean)) / np.float32(self.std)
 
+    def picture(self, image: Float[np.ndarray, "H W C"]) -> figures.Picture:
+        """The inverse: what the model takes, as an RGB image."""
+        pixels = 255 * (image * np.float32(self.std) + np.float32(self.mean))
+        rgb = np.broadcast_to(pixels, (*self.shape[:2], 3))
+        return np.rint(rgb).clip(0, 255).astype(np.uint8)
+
 
 def predict(
-    trained: Trained, output: Path, *, inputs: Sequence[str], top_k: int = 5, batch_size: int = 8
+    trained: Trained,
+    output: Path,
+    *,
+    inputs: Sequence[str],
+    top_k: int = 5,
+    batch_size: int = 8,
+    attention: bool = False,
 ) -> Prediction:
     """Up to `top_k` classes of each image, and NAME_classes.png with them beside it.
 
@@ -80,21 +96,33 @@ def predict(
         inputs: image files, and folders of them.
         top_k: how many classes.
         batch_size: images at a time.
+        attention: whether attention_NAME.png shows what the model looks at.
+
+    Raises UserError for the attention of a model that has none.
     """
     check_positive(top_k=top_k, batch_size=batch_size)
+    if attention:
+        _check_attends(trained)
     paths = images_of(inputs)
-    figure_paths = [output / f"{name}_classes.png" for name in unique_names(paths)]
+    image_names = unique_names(paths)
     prepared, names = preparation(trained), class_names(trained)
     required = set(existing(inputs))
     answers, unreadable = [], []
     with Progress(len(paths), "images") as progress:
         images, shown = itertools.tee(_readable(paths, prepared, required, unreadable))
         best = _ask(trained, (pixels for _, pixels in images), top_k, batch_size, progress.advance)
-        for (index, _), top in zip(shown, best, strict=True):
-            path, figure_path = paths[index], figure_paths[index]
-            answer = _listed(names, *top)
-            _draw(path, figure_path, prepared, answer)
-            answers.append(dict(input=str(path), figure=str(figure_path), classes=answer))
+        for (index, pixels), top in zip(shown, best, strict=True):
+            path, name = paths[index], image_names[index]
+            classes = _listed(names, *top)
+            figure_path = output / f"{name}_classes.png"
+            _draw(path, figure_path, prepared, classes)
+            answer = dict(input=str(path), figure=str(figure_path), classes=classes)
+            if attention:
+                answer["attention"] = str(output / f"attention_{name}.png")
+                save_figure(
+                    _attention(trained, prepared, pixels, answer), output, f"attention_{name}"
+                )
+            answers.append(answer)
     return _prediction(answers, unreadable)
 
 
@@ -173,6 +201,34 @@ def _draw(path: Path, figure_path: Path, prepared: Preparation, answer: list[dic
         probabilities=[(entry["name"], entry["probability"]) for entry in answer],
     )
     save_figure(figure, figure_path.parent, figure_path.stem)
+
+
+def _check_attends(trained: Trained) -> None:
+    if trained.model.encoder_maps is None:
+        raise UserError(
+            f"--attention: the model {trained.weights.model['name']} has no cross-attention to "
+            "show. Leave the flag out, or give a Perceiver."
+        )
+
+
+def _attention(
+    trained: Trained, prepared: Preparation, pixels: np.ndarray, answer: dict[str, Any]
+) -> figures.Figure:
+    """What the model looks at in an image."""
+    attention = attention_to_image(
+        trained.model,
+        trained.weights.params,
+        trained.weights.model_state,
+        pixels,
+        count=_LATENTS_SHOWN,
+    )
+    best = answer["classes"][0]
+    return image_attention(
+        prepared.picture(pixels),
+        attention,
+        title=f"{Path(answer['input']).name}: {best['name']} {best['probability']:.1%}\n"
+        "heat: where a latent reads the image; weight: how much the class is read from it",
+    )
 
 
 def _prediction(answers: list[dict[str, Any]], unreadable: list[str]) -> Prediction:

@@ -17,7 +17,7 @@ from perceiver_io.data.flow_colors import color_wheel_legend
 Picture = UInt8[np.ndarray, "H W 3"]
 Envelope = Float[np.ndarray, "T 2"]
 
-_INK, _FIRST, _OTHERS = "#333333", "#1565c0", "#90b4d8"
+INK, _FIRST, _OTHERS = "#333333", "#1565c0", "#90b4d8"
 _LARGEST = 1000  # pixels of a picture's longer side in a figure
 _WHEEL_SIZE = 200
 _MOST_PARTS = 2000  # of an envelope, more than a picture has columns
@@ -39,15 +39,15 @@ def classified_image(
     rows = max(3.2, 0.55 * len(probabilities))
     figure = Figure(figsize=(rows * wide + 5, rows + 0.4), layout="constrained")
     picture, bars = figure.subplots(1, 2, width_ratios=[rows * wide, 5])
-    _show(picture, image)
+    show(picture, image)
     left, upper, right, lower = seen
     frame = Rectangle(
         (left - 0.5, upper - 0.5), right - left, lower - upper, fill=False, ls="--", color="white"
     )
-    frame.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=_INK)])
+    frame.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=INK)])
     picture.add_patch(frame)
     picture.set_title(title, fontsize=10, parse_math=False)
-    note = dict(transform=picture.transAxes, ha="center", va="top", fontsize=8, color=_INK)
+    note = dict(transform=picture.transAxes, ha="center", va="top", fontsize=8, color=INK)
     picture.text(0.5, -0.02, "dashed: what the model sees", **note)
     _draw_bars(bars, probabilities)
     return figure
@@ -73,7 +73,7 @@ def flow_pictures(
     grid = figure.subplots(len(rows), 4, squeeze=False, width_ratios=[side, side, side, 1.6])
     for axes, pictures, names in zip(grid, rows, labels, strict=True):
         for panel, picture, name in zip(axes[:3], pictures, (*names, "flow"), strict=True):
-            _show(panel, picture)
+            show(panel, picture)
             panel.set_title(name, fontsize=9, parse_math=False)
         axes[3].set_axis_off()
     wheel = grid[0, 3]
@@ -120,7 +120,7 @@ def contact_sheet(
         grid, ("original", "reconstruction"), (originals, reconstructions), strict=True
     ):
         for panel, frame in zip(row, frames, strict=True):
-            _show(panel, frame)
+            show(panel, frame)
         row[0].set_axis_on()
         row[0].set(xticks=[], yticks=[])
         row[0].spines[:].set_visible(False)
@@ -129,7 +129,7 @@ def contact_sheet(
     return figure
 
 
-def _show(axes: Axes, image: Picture) -> None:
+def show(axes: Axes, image: Picture) -> None:
     """An image in the axes' own pixels, shrunk where it is larger than can be seen."""
     height, width, _ = image.shape
     small = Image.fromarray(image)

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from experiments.predictions.attention_figures import text_attention
 from experiments.predictions.common import Prediction, Progress, Trained, existing
 from perceiver_io.data import bytes as tokenizer
 from perceiver_io.errors import UserError
+from perceiver_io.inference.attention import attention_to_text
 from perceiver_io.inference.batches import check_positive
 from perceiver_io.inference.fill_mask import Filled, fill
+from perceiver_io.training.logging import save_figure
 
+_LATENTS_SHOWN = 8
 _BOLD_GREEN, _PLAIN = "\x1b[1;32m", "\x1b[0m"
 
 
@@ -26,19 +31,21 @@ def predict(
     top_k: int = 5,
     batch_size: int = 8,
     steps: int = 1,
+    attention: bool = False,
 ) -> Prediction:
     """The texts with the most probable bytes in place of their markers.
 
     Args:
         trained: a masked language model of bytes.
-        output: not written to.
+        output: the folder for pictures of attention, if there are any.
         text: texts in which [MASK] stands for one unknown byte and [MASK:5] for five.
         inputs: files with one such text a line.
         top_k: bytes to list for each unknown one.
         batch_size: texts at a time.
         steps: times that the model is asked, each time filling in what it is most certain of.
+        attention: whether attention_NUMBER.png shows for each text what the unknown bytes are read
+            from when the model is first asked.
     """
-    del output
     check_positive(top_k=top_k, batch_size=batch_size, steps=steps)
     _check_vocabulary(trained)
     texts = [*text, *_lines(inputs)]
@@ -55,6 +62,11 @@ def predict(
             filled = _ask(trained, ids[rows], mask[rows], top_k, steps)
             answers += map(_answer, texts[rows], ids[rows], mask[rows], *filled)
             progress.advance(len(texts[rows]))
+    if attention:
+        for number, (answer, row, its_mask) in enumerate(zip(answers, ids, mask, strict=True), 1):
+            name = f"attention_{number}"
+            save_figure(_attention(trained, row[its_mask], answer), output, name)
+            answer["attention"] = str(output / f"{name}.png")
     return Prediction("\n\n".join(map(_shown, answers)), {"texts": answers})
 
 
@@ -105,6 +117,23 @@ def _ask(trained: Trained, ids: np.ndarray, mask: np.ndarray, top_k: int, steps:
         top_k=top_k,
         steps=steps,
     )
+
+
+def _attention(trained: Trained, ids: np.ndarray, answer: dict[str, Any]) -> Figure:
+    """What the unknown bytes of a text are read from; in the picture they are filled in."""
+    attention = attention_to_text(
+        trained.model,
+        trained.weights.params,
+        trained.weights.model_state,
+        ids,
+        mask_id=tokenizer.MASK,
+        longest=trained.weights.model["max_length"],
+        count=_LATENTS_SHOWN,
+    )
+    unknown = [place["position"] for place in answer["candidates"]]
+    filled = {place["position"]: place["bytes"][0]["byte"] for place in answer["candidates"]}
+    shown = [filled.get(place, int(id) - tokenizer.NUM_RESERVED) for place, id in enumerate(ids)]
+    return text_attention(list(map(_short_symbol, shown)), unknown, attention)
 
 
 def _answer(
@@ -158,6 +187,13 @@ def _shown(answer: dict[str, Any]) -> str:
 def _printable(text: str) -> str:
     """Text without characters that a terminal would obey."""
     return "".join(x if x.isprintable() else f"\\x{ord(x):02X}" for x in text)
+
+
+def _short_symbol(byte: int) -> str:
+    """A byte as one sign, where there is one: spaces as a low bracket, others by their number."""
+    if byte == ord(" "):
+        return "\N{OPEN BOX}"
+    return chr(byte) if 32 < byte < 127 else f"{byte:02X}"
 
 
 def _symbol(byte: int) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from experiments.predictions import figures
+from experiments.predictions.attention_figures import flow_attention
 from experiments.predictions.common import (
     Prediction,
     Progress,
@@ -34,12 +35,14 @@ from perceiver_io.data.image_sequence import read_images
 from perceiver_io.data.video import FRAME_RATE, import_av, read_frames
 from perceiver_io.data.video_writer import VideoWriter
 from perceiver_io.errors import UserError
+from perceiver_io.inference.attention import attention_to_frames
 from perceiver_io.inference.flow import TiledFlow
 from perceiver_io.training.logging import save_figure
 
 Frame = UInt8[np.ndarray, "H W 3"]
 
 _ROWS_OF_FIGURE = 4
+_LATENTS_SHOWN = 6
 # What is written for a frame of a film.
 _OWN_FILE = re.compile(r"\d{5,}(\.flo|\.png|_kitti\.png)")
 
@@ -89,6 +92,7 @@ def predict(
     batch_size: int = 1,
     overlap: int | None = None,
     flow_format: str = "flo",
+    attention: bool = False,
 ) -> Prediction:
     """Flow between two images, or from each frame of a film to the next.
 
@@ -105,6 +109,8 @@ def predict(
         overlap: least number of pixels that neighbouring tiles have in common, the more, the
             smoother and slower; None: 20, or less where tiles are small.
         flow_format: one of FORMATS.
+        attention: whether attention_NAME.png shows what the model looks at in the middle tile of
+            the first two frames.
     """
     paths = existing(inputs)
     is_film = len(paths) == 1
@@ -127,7 +133,12 @@ def predict(
     film = output / f"{name}_flow.mp4" if is_film else None
     figure = _draw(frames, measured, film)
     save_figure(figure, output, f"{name}_figure")
-    return _prediction(measured, output / f"{name}_figure.png", film)
+    shown = {"figure": output / f"{name}_figure.png"}
+    if attention:
+        figure = _attention(trained, tiled, frames, measured)
+        save_figure(figure, output, f"attention_{name}")
+        shown["attention"] = output / f"attention_{name}.png"
+    return _prediction(measured, shown | ({} if film is None else {"film": film}))
 
 
 def _pair(paths: list[Path], output: Path, name: str) -> _Frames:
@@ -217,7 +228,29 @@ def _writer(film: Path | None, frame_rate: Fraction | int):
     return contextlib.nullcontext() if film is None else VideoWriter(film, frame_rate=frame_rate)
 
 
-def _prediction(measured: _Measured, figure: Path, film: Path | None) -> Prediction:
+def _attention(
+    trained: Trained, tiled: TiledFlow, frames: _Frames, measured: _Measured
+) -> figures.Figure:
+    """What the model looks at in the first two frames."""
+    tile, place = tiled.middle_tile(*itertools.islice(frames.read(), 2))
+    attention = attention_to_frames(
+        trained.model,
+        trained.weights.params,
+        trained.weights.model_state,
+        tile,
+        count=_LATENTS_SHOWN,
+    )
+    flow = read_flow(measured.paths[0]).flow[place]
+    return flow_attention(
+        np.rint(127.5 * (tile + 1)).astype(np.uint8),
+        flow_colors(flow, measured.max_length or 1.0),
+        attention,
+        title="heat: where a latent reads the frames, and by which pixels of the flow it is read; "
+        "weight: the mean over these",
+    )
+
+
+def _prediction(measured: _Measured, pictures: dict[str, Path]) -> Prediction:
     height, width = measured.size
     files = [str(path) for path in measured.paths]
     shown = files[0] if len(files) == 1 else f"{files[0]} ... {measured.paths[-1].name}"
@@ -225,16 +258,13 @@ def _prediction(measured: _Measured, figure: Path, film: Path | None) -> Predict
         f"flow of {height}x{width} pixels: {measured.mean_length:.2f} pixels on average, "
         f"{measured.max_length:.2f} at the {SATURATION_PERCENTILE}th percentile",
         f"  {shown}, and colours in .png beside",
-        f"  {figure}",
+        *(f"  {path}" for path in pictures.values()),
     ]
     summary = dict(
         flow=files,
         size=[height, width],
         mean_length=measured.mean_length,
         max_length=measured.max_length,
-        figure=str(figure),
+        **{name: str(path) for name, path in pictures.items()},
     )
-    if film is not None:
-        lines.append(f"  {film}")
-        summary["film"] = str(film)
     return Prediction("\n".join(lines), summary)

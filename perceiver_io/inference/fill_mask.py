@@ -70,8 +70,7 @@ def fill(
     ids, input_mask = np.array(ids, np.int32), np.asarray(input_mask, bool)
     _check_shapes(ids, input_mask, longest)
     length = ids.shape[1]
-    padding = [(0, 0), (0, min(-(-length // _LENGTH_STEP) * _LENGTH_STEP, longest) - length)]
-    ids, input_mask = np.pad(ids, padding), np.pad(input_mask, padding)
+    ids, input_mask = filled_up(ids, input_mask, longest)
     top_ids = np.zeros((*ids.shape, top_k), np.int32)
     top_probabilities = np.zeros(top_ids.shape, np.float32)
     for steps_left in range(steps, 0, -1):
@@ -86,6 +85,15 @@ def fill(
         top_ids[chosen], top_probabilities[chosen] = candidates[chosen], probabilities[chosen]
         advance(int(chosen.sum()))
     return Filled(ids[:, :length], top_ids[:, :length], top_probabilities[:, :length])
+
+
+def filled_up(
+    ids: Int32[np.ndarray, "B M"], input_mask: Bool[np.ndarray, "B M"], longest: int
+) -> tuple[Int32[np.ndarray, "B m"], Bool[np.ndarray, "B m"]]:
+    """Texts and mask at one of a few lengths up to `longest`, of which each compiles a program."""
+    length = ids.shape[1]
+    padding = [(0, 0), (0, min(-(-length // _LENGTH_STEP) * _LENGTH_STEP, longest) - length)]
+    return np.pad(ids, padding), np.pad(input_mask, padding)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -116,6 +116,21 @@ class TiledFlow:
         """(top, left) of the tiles of frames of `size` = (height, width)."""
         return tiles(*size, self._tile_size, self._overlap)
 
+    def middle_tile(
+        self, first: Frame, second: Frame
+    ) -> tuple[Float[np.ndarray, "2 h w 3"], tuple[slice, slice]]:
+        """The tile nearest to the middle of two frames, as the model takes it, and where it is."""
+        size = _common_size(first, second)
+
+        def distance(corner: tuple[int, int]) -> float:
+            sides = zip(corner, self._tile_size, size, strict=True)
+            return sum(abs(start + tile / 2 - whole / 2) for start, tile, whole in sides)
+
+        corners = self.corners(size)
+        index = min(range(len(corners)), key=lambda index: distance(corners[index]))
+        tile = next(itertools.islice(self._tiles_of(first, second), index, None))
+        return tile, self._cut(*corners[index])
+
     def _tiles_of(self, first: Frame, second: Frame) -> Iterator[Float[np.ndarray, "2 h w 3"]]:
         size = _common_size(first, second)
         # Images smaller than a tile go on beyond their edge with the pixels of the edge.

@@ -3,6 +3,7 @@
 An adapter is called as `adapter(inputs, mask, is_training)`; the mask [B, M] is over tokens.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_io.errors import UserError
+from perceiver_io.models.perceiver.perceiver import PlacedInputs
 from perceiver_io.models.perceiver.positions import Positions, grid_of
 from perceiver_io.models.perceiver.tokens import GridPositions, Tokens, dense_positions
 from perceiver_io.models.weights import WEIGHT_INIT
@@ -197,10 +199,16 @@ class ArrayTokens:
         self, inputs: Float[Array, "B *axes C"], mask: Bool[Array, "B M"] | None, is_training: bool
     ) -> Tokens:
         """The tokens, axes flattened in array order."""
+        return self.with_places(inputs, mask, is_training)[0]
+
+    def with_places(
+        self, inputs: Float[Array, "B *axes C"], mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> tuple[Tokens, Int[np.ndarray, "*grid"]]:
+        """The tokens, and the number of each place of the grid that the stem leaves."""
         x = self.stem(inputs, is_training)
         batch, *shape, channels = x.shape
         tokens = self.join(x.reshape(batch, -1, channels), grid_of(self.positions, tuple(shape)))
-        return tokens._replace(mask=mask)
+        return tokens._replace(mask=mask), np.arange(math.prod(shape)).reshape(shape)
 
 
 class ReadyTokens:
@@ -213,6 +221,12 @@ class ReadyTokens:
         del is_training
         return Tokens(inputs, mask=mask)
 
+    def with_places(
+        self, inputs: Float[Array, "B M C"], mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> tuple[Tokens, Int[np.ndarray, " M"]]:
+        """The tokens in their order."""
+        return self(inputs, mask, is_training), np.arange(inputs.shape[1])
+
 
 @dataclass(frozen=True)
 class PermutedTokens:
@@ -222,14 +236,20 @@ class PermutedTokens:
     that relies on the order of its inputs can.
     """
 
-    adapter: Callable[[Array, Array | None, bool], Tokens]
+    adapter: PlacedInputs
     seed: int
 
     def __call__(self, inputs: Array, mask: Bool[Array, "B M"] | None, is_training: bool) -> Tokens:
         """The adapter's tokens, shuffled."""
-        tokens = self.adapter(inputs, mask, is_training).dense()
+        return self.with_places(inputs, mask, is_training)[0]
+
+    def with_places(
+        self, inputs: Array, mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> tuple[Tokens, Int[np.ndarray, "*grid"]]:
+        """The adapter's tokens, shuffled, and where in its grid each of them is from."""
+        tokens, places = self.adapter.with_places(inputs, mask, is_training)
         order = np.random.default_rng(self.seed).permutation(tokens.features.shape[1])
-        return jax.tree.map(lambda x: x[:, order], tokens)
+        return jax.tree.map(lambda x: x[:, order], tokens.dense()), np.argsort(order)[places]
 
 
 def _by(size) -> str:

@@ -3,15 +3,17 @@
 Modalities always come in alphabetical order, whatever the order of a dict.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import haiku as hk
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_io.errors import UserError
+from perceiver_io.models.perceiver.perceiver import PlacedInputs
 from perceiver_io.models.perceiver.queries import PaddedChannels
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.weights import EMBEDDING_INIT
@@ -21,7 +23,7 @@ from perceiver_io.models.weights import EMBEDDING_INIT
 class Modality:
     """One kind of input: its adapter, and how many tokens of which width that gives."""
 
-    adapter: Callable[[Array, Array | None, bool], Tokens]
+    adapter: PlacedInputs
     num_tokens: int
     width: int
 
@@ -47,6 +49,12 @@ class ModalityTokens:
 
         Raises UserError for a modality that the model does not have, or if none is given.
         """
+        return self.with_places(inputs, mask, is_training)[0]
+
+    def with_places(
+        self, inputs: Mapping[str, Any], mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> tuple[Tokens, dict[str, Int[np.ndarray, "..."]]]:
+        """The tokens, and their places by modality; mask tokens' in a row."""
         unknown = set(inputs) - set(self.parts)
         if unknown or not inputs:
             raise UserError(
@@ -54,23 +62,28 @@ class ModalityTokens:
                 f"{sorted(self.parts)}."
             )
         batch = len(next(iter(inputs.values())))
-        rows = [
-            self._tokens(name, inputs.get(name), batch, is_training) for name in sorted(self.parts)
-        ]
-        return Tokens(jnp.concatenate(rows, axis=1), mask=mask)
+        rows, places, count = [], {}, 0
+        for name in sorted(self.parts):
+            row, its_places = self._tokens(name, inputs.get(name), batch, is_training)
+            rows.append(row)
+            places[name] = count + its_places
+            count += row.shape[1]
+        return Tokens(jnp.concatenate(rows, axis=1), mask=mask), places
 
     def _tokens(
         self, name: str, given: Array | None, batch: int, is_training: bool
-    ) -> Float[Array, "B M D"]:
+    ) -> tuple[Float[Array, "B M D"], Int[np.ndarray, "..."]]:
         part = self.parts[name]
         width = max(part.width for part in self.parts.values()) + self.extra_channels
-        nothing = Tokens(jnp.zeros((1, part.num_tokens, part.width)))
-        tokens = nothing if given is None else part.adapter(given, None, is_training)
+        tokens = Tokens(jnp.zeros((1, part.num_tokens, part.width)))
+        places = np.arange(part.num_tokens)
+        if given is not None:
+            tokens, places = part.adapter.with_places(given, None, is_training)
         # Both are made in either case: which parameters there are does not depend on the input.
         padded = PaddedChannels(width, name=f"{name}_padding")(tokens).features
         hidden = MaskToken(width, name=f"{name}_mask_token")()
         shape = (batch, part.num_tokens, width)
-        return jnp.broadcast_to(hidden, shape) if given is None else padded
+        return jnp.broadcast_to(hidden, shape) if given is None else padded, places
 
 
 class MaskToken(hk.Module):

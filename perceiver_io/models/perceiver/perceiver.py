@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_io.models.perceiver.decoder import Decoder, OutputAdapter
@@ -11,6 +13,8 @@ from perceiver_io.models.perceiver.encoder import Encoder
 from perceiver_io.models.perceiver.tokens import Tokens
 
 QueryMask = Bool[Array, "#B O"]
+Places = PyTree[Int[np.ndarray, "..."]]
+"""The number of the token at each place of the inputs' own grid; a dict by modality."""
 
 
 @runtime_checkable
@@ -21,6 +25,16 @@ class InputAdapter(Protocol):
         self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
     ) -> Tokens:
         """The tokens of `inputs`; `mask` is over tokens, False for those that are not there."""
+
+
+@runtime_checkable
+class PlacedInputs(InputAdapter, Protocol):
+    """An input adapter that knows where its tokens are, as all in this project do."""
+
+    def with_places(
+        self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
+    ) -> tuple[Tokens, Places]:
+        """The tokens, and their places."""
 
 
 @runtime_checkable
@@ -87,9 +101,15 @@ class _Encoding:
         *,
         input_mask: Bool[Array, "#B M"] | None = None,
         latents: Int[Array, " n"],
-    ) -> list[Float[Array, "B H n M"]]:
-        """How much some latents attend to each token, in each cross-attend of the encoder."""
-        return self.encoder.attention_maps(self.inputs(inputs, input_mask, False), latents)
+    ) -> list[PyTree[Float[Array, "B H n ..."]]]:
+        """How much some latents attend to each place, in each cross-attend of the encoder.
+
+        Places are in the inputs' own grid, such as [B, H, n, rows, columns]; a dict by modality.
+        The input adapter must be one of `PlacedInputs`.
+        """
+        tokens, places = self.inputs.with_places(inputs, input_mask, False)
+        maps = self.encoder.attention_maps(tokens, latents)
+        return [jax.tree.map(lambda at, x=x: x[..., at], places) for x in maps]
 
 
 @dataclass(frozen=True)

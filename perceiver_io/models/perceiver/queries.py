@@ -50,10 +50,9 @@ class PositionQueries:
 class InputQueries:
     """The input's own features with their positions, one query for each input."""
 
-    def __call__(self, tokens: Tokens, query: None) -> Tokens:
-        """The tokens themselves."""
-        del query
-        return tokens
+    def __call__(self, tokens: Tokens, query: Int[Array, " O"] | None) -> Tokens:
+        """The tokens themselves; those of the numbers `query`, where it is given."""
+        return tokens if query is None else tokens.at(query)
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,10 @@ class FirstInputQueries:
 
     share: int
 
-    def __call__(self, tokens: Tokens, query: None) -> Tokens:
-        """The first tokens."""
-        del query
+    def __call__(self, tokens: Tokens, query: Int[Array, " O"] | None) -> Tokens:
+        """The first tokens; those of the numbers `query`, where it is given."""
+        if query is not None:
+            return tokens.at(query)
         first = lambda x: x[:, : -(-x.shape[1] // self.share)]  # noqa: E731
         return jax.tree.map(first, tokens)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import haiku as hk
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_io.errors import UserError
@@ -43,6 +44,12 @@ class TextTokens:
         """The tokens of texts of any length up to the number of positions."""
         del is_training
         return Tokens(self.embeddings(inputs) + first(self.positions, inputs.shape[1]), mask=mask)
+
+    def with_places(
+        self, inputs: Int[Array, "B M"], mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> tuple[Tokens, Int[np.ndarray, " M"]]:
+        """The tokens in the order of the text."""
+        return self(inputs, mask, is_training), np.arange(inputs.shape[1])
 
 
 @dataclass(frozen=True)

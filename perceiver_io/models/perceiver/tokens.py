@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 class GridPositions(NamedTuple):
@@ -27,6 +27,11 @@ class GridPositions(NamedTuple):
     def dense(self) -> Float[Array, "1 M P"]:
         """The position of each place."""
         return (self.rows[:, :, None] + self.columns).reshape(1, -1, self.width)
+
+    def at(self, places: Int[Array, " n"]) -> Float[Array, "1 n P"]:
+        """The positions of some places."""
+        row, column = jnp.divmod(places, self.columns.shape[2])
+        return self.rows[:, row] + self.columns[:, 0, column]
 
 
 Positions = Float[Array, "#B M P"] | GridPositions
@@ -68,6 +73,16 @@ class Tokens(NamedTuple):
             jnp.broadcast_to(part, (batch, *part.shape[1:])) for part in (self.features, positions)
         ]
         return jnp.concatenate(parts, axis=-1)
+
+    def at(self, places: Int[Array, " n"]) -> "Tokens":
+        """The tokens of some places, in a row."""
+        positions = self.positions
+        if isinstance(positions, GridPositions):
+            positions = positions.at(places)
+        elif positions is not None:
+            positions = positions[:, places]
+        mask = None if self.mask is None else self.mask[:, places]
+        return Tokens(self.features[:, places], positions, mask)
 
     def astype(self, dtype: DTypeLike) -> "Tokens":
         """The same tokens with features and positions in `dtype`."""
