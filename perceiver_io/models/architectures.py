@@ -5,6 +5,7 @@ names them all. `build` turns the one that `config.model.name` picks into an `Ar
 """
 
 import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from perceiver_io.construct import construct, defaults, lookup
 from perceiver_io.errors import UserError
 from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.perceiver.decoder import Decoder, OutputAdapter
-from perceiver_io.models.perceiver.encoder import InterleavedEncoder, SingleReadEncoder
+from perceiver_io.models.perceiver.encoder import EncodingModel, InputAdapter, SingleReadEncoder
 from perceiver_io.models.perceiver.images import Size, image_inputs
 from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
@@ -31,7 +32,13 @@ from perceiver_io.models.perceiver.inputs import (
     SeparateFrames,
     StackedFrames,
 )
+from perceiver_io.models.perceiver.maps import decoder_map, encoder_maps
 from perceiver_io.models.perceiver.modalities import Modality, ModalityTokens
+from perceiver_io.models.perceiver.original import (
+    InterleavedEncoder,
+    InterleavedEncoderSettings,
+    Perceiver,
+)
 from perceiver_io.models.perceiver.outputs import (
     AveragePooledLogits,
     ClassLogits,
@@ -41,12 +48,7 @@ from perceiver_io.models.perceiver.outputs import (
     TiedLogits,
     UpsampledFlow,
 )
-from perceiver_io.models.perceiver.perceiver import (
-    InputAdapter,
-    Perceiver,
-    PerceiverIO,
-    QueryModule,
-)
+from perceiver_io.models.perceiver.perceiver import PerceiverIO, QueryModule
 from perceiver_io.models.perceiver.positions import FourierPositions, LearnedPositions
 from perceiver_io.models.perceiver.queries import (
     FirstInputQueries,
@@ -60,7 +62,6 @@ from perceiver_io.models.settings import (
     AttentionForm,
     DecoderSettings,
     EncoderSettings,
-    InterleavedEncoderSettings,
 )
 
 Section = Mapping[str, Any]
@@ -96,13 +97,23 @@ def build(config: Section) -> Architecture:
     def transformed():
         model = construct(builder, sizes, "model")
         methods = {name: getattr(model, name) for name in METHODS if hasattr(model, name)}
+        if isinstance(model, EncodingModel):
+            methods["encoder_maps"] = functools.partial(encoder_maps, model)
+        if isinstance(model, PerceiverIO):
+            methods["decoder_map"] = functools.partial(decoder_map, model)
         precision = Precision(dtype)
         functions = {name: precision.around(method) for name, method in methods.items()}
         return functions["__call__"], functions
 
     init, functions = hk.multi_transform_with_state(transformed)
-    apply, *others = (functions.get(name) for name in METHODS)
-    return Architecture(lambda rng, **inputs: init(rng, **inputs, is_training=True), apply, *others)
+    return Architecture(
+        init=lambda rng, **inputs: init(rng, **inputs, is_training=True),
+        apply=functions["__call__"],
+        encode=functions["encode"],
+        decode=functions["decode"],
+        encoder_maps=functions.get("encoder_maps"),
+        decoder_map=functions.get("decoder_map"),
+    )
 
 
 def missing_settings(config: Section) -> dict[str, Any]:
@@ -118,7 +129,7 @@ def in_textbook_form(config: Section) -> Section:
     return dict(config, attention=dict(implementation="textbook"))
 
 
-METHODS = ("__call__", "encode", "decode", "encoder_maps", "decoder_map")
+METHODS = ("__call__", "encode", "decode")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 

@@ -25,16 +25,9 @@ def attention(
 ) -> Float[Array, "B O H V"]:
     """The values of what each query attends to, weighted by how much; softmax in float32.
 
-    Args:
-        queries: what attends.
-        keys: what the queries are compared with.
-        values: what is averaged.
-        bias: added to the scaled logits.
-        key_mask: False for inputs that no query sees.
-        query_mask: False for queries whose result is zeros, as it is for those that see nothing.
-        dropout_rate: of the weights.
-        rng: draws the dropout; None for none.
-        scale: of the logits; None for 1 / sqrt(K).
+    `bias` is added to the scaled logits; `scale` is 1 / sqrt(K) unless it is given. No query sees
+    an input whose `key_mask` is False. The result is zeros for a query whose `query_mask` is False,
+    or that sees nothing. `rng` draws the dropout of the weights; None for none.
     """
     weights = attention_map(
         queries, keys, bias=bias, key_mask=key_mask, query_mask=query_mask, scale=scale
@@ -82,8 +75,3 @@ def visible(
 def split_heads(x: Float[Array, "B N C"], num_heads: int) -> Float[Array, "B N H K"]:
     """The columns of each head."""
     return x.reshape(*x.shape[:2], num_heads, -1)
-
-
-def merge_heads(x: Float[Array, "B N H V"]) -> Float[Array, "B N C"]:
-    """The heads' columns side by side."""
-    return x.reshape(*x.shape[:2], -1)

@@ -1,11 +1,13 @@
 """Multi-head attention, and the transformer layer around it."""
 
+import functools
+
 import haiku as hk
 import jax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from perceiver_io.models import fast
-from perceiver_io.models.attention import attention, merge_heads, split_heads
+from perceiver_io.models.attention import attention, split_heads
 from perceiver_io.models.layers import dropout, layer_norm, linear, mlp, stochastic_depth
 from perceiver_io.models.settings import AttentionForm, SelfAttendSettings
 from perceiver_io.models.weights import Attention, get_attention, get_layer_norm, get_mlp
@@ -27,17 +29,8 @@ def multi_head_attention(
 ) -> Float[Array, "B O E"]:
     """Attention in several subspaces at once (1706.03762, section 3.2.2).
 
-    Args:
-        weights: the linear layers to queries, keys and values, and from the heads to the result.
-        queries: what attends.
-        inputs: what keys and values are made from.
-        num_heads: heads that the projected widths are split into.
-        bias: added to the scaled logits.
-        key_mask: False for inputs that no query sees.
-        query_mask: False for queries that attend to nothing; their result is the output's bias.
-        dropout_rate: of the attention weights.
-        rng: draws the dropout; None for none.
-        form: how it is computed.
+    `inputs` are what keys and values are made from, and `form` is how it is computed; what else is
+    not explained is as in `attention`. A query that sees nothing results in the output's bias.
     """
     options = dict(
         bias=bias, key_mask=key_mask, query_mask=query_mask, dropout_rate=dropout_rate, rng=rng
@@ -49,7 +42,8 @@ def multi_head_attention(
     q = split_heads(linear(weights.query, queries), num_heads)
     k = split_heads(linear(weights.key, inputs), num_heads)
     v = split_heads(linear(weights.value, inputs), num_heads)
-    return linear(weights.output, merge_heads(attention(q, k, v, **options)))
+    attended = attention(q, k, v, **options)
+    return linear(weights.output, attended.reshape(*attended.shape[:2], -1))
 
 
 def self_attend(
@@ -65,21 +59,15 @@ def self_attend(
 ) -> Float[Array, "B N C"]:
     """A transformer layer: self-attention, then an MLP, each added to its input.
 
-    Args:
-        weights: of the layer.
-        x: what attends to itself.
-        settings: where the norms are, heads and rates.
-        bias: added to the scaled logits of attention.
-        key_mask: False for positions that are not seen.
-        query_mask: False for positions that attend to nothing.
-        rng: draws dropout and the branches that are left out; None for neither.
-        form: how attention is computed.
+    `rng` draws dropout and the branches that are left out; None for neither. Bias, masks and form
+    are those of `multi_head_attention`.
     """
-    of_weights, *of_branches = (None,) * 5 if rng is None else jax.random.split(rng, 5)
+    of_weights, of_attended, of_mlp = (None,) * 3 if rng is None else jax.random.split(rng, 3)
 
-    def add(x, branch, drop_rng, depth_rng):
-        branch = dropout(branch, settings.dropout, drop_rng)
-        return x + stochastic_depth(branch, settings.stochastic_depth, depth_rng)
+    def add(x, branch, rng):
+        of_numbers, of_examples = (None, None) if rng is None else jax.random.split(rng)
+        branch = dropout(branch, settings.dropout, of_numbers)
+        return x + stochastic_depth(branch, settings.stochastic_depth, of_examples)
 
     def attend(x):
         return multi_head_attention(
@@ -88,26 +76,19 @@ def self_attend(
             dropout_rate=settings.attention_dropout, rng=of_weights,
         )  # fmt: skip
 
-    def perceive(x):
-        return mlp(weights.mlp, x, exact_gelu=settings.exact_gelu)
-
+    perceive = functools.partial(mlp, weights.mlp, exact_gelu=settings.exact_gelu)
     if settings.norm == "pre":
-        x = add(x, attend(layer_norm(weights.norm, x)), *of_branches[:2])
-        return add(x, perceive(layer_norm(weights.norm_mlp, x)), *of_branches[2:])
-    x = layer_norm(weights.norm, add(x, attend(x), *of_branches[:2]))
-    return layer_norm(weights.norm_mlp, add(x, perceive(x), *of_branches[2:]))
+        x = add(x, attend(layer_norm(weights.norm, x)), of_attended)
+        return add(x, perceive(layer_norm(weights.norm_mlp, x)), of_mlp)
+    x = layer_norm(weights.norm, add(x, attend(x), of_attended))
+    return layer_norm(weights.norm_mlp, add(x, perceive(x), of_mlp))
 
 
 class SelfAttend(hk.Module):
     """The layer with its parameters; see `self_attend`."""
 
-    def __init__(
-        self,
-        settings: SelfAttendSettings,
-        form: AttentionForm = AttentionForm(),
-        name: str = "self_attend",
-    ):
-        super().__init__(name=name)
+    def __init__(self, settings: SelfAttendSettings, form: AttentionForm = AttentionForm()):
+        super().__init__(name="self_attend")
         self._settings, self._form = settings, form
 
     def __call__(
@@ -130,14 +111,8 @@ class SelfAttend(hk.Module):
 
     @hk.name_like("__call__")
     def _weights(self, width: int) -> SelfAttendWeights:
-        settings = self._settings
-        norm_mlp, mlp_weights = get_mlp(width, settings.widening * width)
         return SelfAttendWeights(
-            norm=get_layer_norm("norm", width),
-            attention=get_attention(
-                settings.num_heads, width, width, settings.qk_dim or width,
-                settings.v_dim or width, width,
-            ),
-            norm_mlp=norm_mlp,
-            mlp=mlp_weights,
-        )  # fmt: skip
+            get_layer_norm("norm", width),
+            get_attention(self._settings, width, width),
+            *get_mlp(width, self._settings.widening),
+        )

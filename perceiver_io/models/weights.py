@@ -1,7 +1,4 @@
-"""Weights are data: what each part of a model consists of, and how it is read out of Haiku.
-
-Computation is plain functions of these tuples and of arrays: see `layers.py` and `attention.py`.
-"""
+"""Weights are data: what each part of a model consists of, and how it is read out of Haiku."""
 
 from typing import NamedTuple
 
@@ -10,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perceiver_io.errors import UserError
+from perceiver_io.models.settings import BlockSettings
 
 WEIGHT_INIT = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 EMBEDDING_INIT = hk.initializers.TruncatedNormal(0.02)
@@ -84,38 +82,30 @@ def get_layer_norm(name: str, width: int) -> LayerNorm:
         )
 
 
-def get_mlp(width: int, hidden_dim: int) -> tuple[LayerNorm, MLP]:
-    """An MLP of `width` under the name `mlp`, and the norm that goes with it."""
+def get_mlp(width: int, widening: int) -> tuple[LayerNorm, MLP]:
+    """An MLP under the name `mlp`, and the norm that goes with it."""
     with hk.name_scope("mlp"):
-        return get_layer_norm("norm", width), MLP(
-            hidden=get_linear("hidden", width, hidden_dim),
-            output=get_linear("output", hidden_dim, width),
-        )
+        hidden = get_linear("hidden", width, widening * width)
+        output = get_linear("output", widening * width, width)
+        return get_layer_norm("norm", width), MLP(hidden, output)
 
 
-def get_attention(
-    num_heads: int, query_dim: int, input_dim: int, qk_dim: int, v_dim: int, output_dim: int
-) -> Attention:
-    """Multi-head attention under the name `attention`.
+def get_attention(settings: BlockSettings, query_dim: int, input_dim: int) -> Attention:
+    """Multi-head attention under the name `attention`, as wide as its queries.
 
-    Args:
-        num_heads: must divide `qk_dim` and `v_dim`, else UserError is raised.
-        query_dim: width of the queries.
-        input_dim: width of the inputs.
-        qk_dim: width of projected queries and keys, all heads together.
-        v_dim: width of values, all heads together.
-        output_dim: width of the result.
+    Raises UserError for widths that do not divide into heads.
     """
+    qk_dim, v_dim = settings.qk_dim or input_dim, settings.v_dim or input_dim
     for argument, width in (("qk_dim", qk_dim), ("v_dim", v_dim)):
-        if width % num_heads:
+        if width % settings.num_heads:
             raise UserError(
                 f"{hk.experimental.current_name()}: {argument}={width} does not divide into "
-                f"{num_heads} heads: choose a multiple of num_heads={num_heads}."
+                f"num_heads={settings.num_heads} heads: choose a multiple of that."
             )
     with hk.name_scope("attention"):
         return Attention(
             query=get_linear("query", query_dim, qk_dim),
             key=get_linear("key", input_dim, qk_dim),
             value=get_linear("value", input_dim, v_dim),
-            output=get_linear("output", v_dim, output_dim),
+            output=get_linear("output", v_dim, query_dim),
         )

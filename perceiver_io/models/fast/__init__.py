@@ -14,10 +14,20 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from perceiver_io.models.fast.decoding import decode_for
 from perceiver_io.models.fast.reading import Norms, choose_way, make_ready, read
-from perceiver_io.models.fast.whole import ATTENDED as ATTENDED
+from perceiver_io.models.fast.whole import ATTENDED
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import AttentionForm, CrossAttendSettings, DecoderSettings
 from perceiver_io.models.weights import Attention, CrossAttend, Linear
+
+_KEEP_ATTENDED = jax.checkpoint_policies.save_only_these_names(ATTENDED)
+
+REMAT_POLICIES = {
+    "products": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _KEEP_ATTENDED
+    ),
+    "all": _KEEP_ATTENDED,
+}
+"""What is kept for the gradient of a layer that is not stored: see `LatentStackSettings.remat`."""
 
 # Queries that are decoded at once.
 _CPU_QUERIES, _QUERIES = 4096, 65_536

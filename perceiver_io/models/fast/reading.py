@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from perceiver_io.models.attention import merge_heads, split_heads
+from perceiver_io.models.attention import split_heads
 from perceiver_io.models.fast import grids
 from perceiver_io.models.fast.chunks import choose_chunk_size
 from perceiver_io.models.fast.folding import Counts, FoldedAttention, Plan, apply, fold, plan
@@ -270,7 +270,7 @@ def _output(
     if query_mask is not None:
         attended = jnp.where(query_mask[:, :, None, None], attended, 0)
     if way.plan is None:
-        return linear(ready.weights.output, merge_heads(attended))
+        return linear(ready.weights.output, attended.reshape(*attended.shape[:2], -1))
     result = apply(ready.folded.output, attended[:, :, 0])
     if way.plan.values != "attended" or (query_mask is None and ready.mask is None):
         return result

@@ -1,9 +1,9 @@
 """Attention on accelerators: all logits at once, read and written as seldom as possible.
 
 What such chips wait for is their memory. The softmax takes two passes over the logits, one for
-their log-sum and one for the weights; the gradient makes the weights again from the log-sum (Dao
-et al., 2205.14135) and multiplies in the precision of the inputs. Kernels that never write the logits are
-in `kernels.py`.
+their log-sum and one for the weights. The gradient makes the weights again from the log-sum (Dao et
+al., 2205.14135), and multiplies in the precision of the inputs. Kernels that never write the logits
+are in `kernels.py`.
 """
 
 import functools

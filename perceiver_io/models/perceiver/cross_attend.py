@@ -25,13 +25,7 @@ def cross_attend(
 ) -> Float[Array, "B O C"]:
     """What the queries make of the inputs (Perceiver IO, section 3.1).
 
-    Args:
-        weights: of the block.
-        queries: what attends; where their mask is False, to nothing.
-        inputs: what is attended to, where their mask is not False.
-        settings: heads, rates and whether the queries are added to what they attended to.
-        rng: draws dropout; None for none.
-        form: how attention is computed.
+    Queries whose mask is False attend to nothing; `rng` draws dropout, None for none.
     """
     if form.implementation != "textbook":
         return fast.cross_attend(weights, queries, inputs, settings, rng=rng, form=form)
@@ -54,26 +48,11 @@ def cross_attend(
     return x + dropout(branch, settings.dropout, of_mlp)
 
 
-def cross_attention_map(
-    weights: CrossAttendWeights, queries: Tokens, inputs: Tokens, settings: CrossAttendSettings
-) -> Float[Array, "B H O M"]:
-    """How much each query attends to each input: the softmax inside `cross_attend`."""
-    q = linear(weights.attention.query, layer_norm(weights.norm_queries, queries.joined()))
-    k = linear(weights.attention.key, layer_norm(weights.norm_inputs, inputs.joined()))
-    q, k = (split_heads(x, settings.num_heads) for x in (q, k))
-    return attention_map(q, k, key_mask=inputs.mask, query_mask=queries.mask)
-
-
 class CrossAttend(hk.Module):
     """The block with its parameters; see `cross_attend`."""
 
-    def __init__(
-        self,
-        settings: CrossAttendSettings,
-        form: AttentionForm = AttentionForm(),
-        name: str = "cross_attend",
-    ):
-        super().__init__(name=name)
+    def __init__(self, settings: CrossAttendSettings, form: AttentionForm = AttentionForm()):
+        super().__init__(name="cross_attend")
         self.settings, self._form = settings, form
 
     def __call__(
@@ -86,9 +65,12 @@ class CrossAttend(hk.Module):
 
     @hk.name_like("__call__")
     def attention_map(self, queries: Tokens, inputs: Tokens) -> Float[Array, "B H O M"]:
-        """How much each query attends to each input."""
+        """How much each query attends to each input: the softmax inside the block."""
         weights = self.weights(queries.width, inputs.width)
-        return cross_attention_map(weights, queries, inputs, self.settings)
+        q = linear(weights.attention.query, layer_norm(weights.norm_queries, queries.joined()))
+        k = linear(weights.attention.key, layer_norm(weights.norm_inputs, inputs.joined()))
+        q, k = (split_heads(x, self.settings.num_heads) for x in (q, k))
+        return attention_map(q, k, key_mask=inputs.mask, query_mask=queries.mask)
 
     def next_rng_key(self, is_training: bool) -> PRNGKeyArray | None:
         """A new key where dropout is on."""
@@ -98,15 +80,9 @@ class CrossAttend(hk.Module):
     @hk.name_like("__call__")
     def weights(self, query_dim: int, input_dim: int) -> CrossAttendWeights:
         """The parameters, for queries and inputs of these widths."""
-        settings = self.settings
-        norm_mlp, mlp_weights = get_mlp(query_dim, settings.widening * query_dim)
         return CrossAttendWeights(
-            norm_queries=get_layer_norm("norm_queries", query_dim),
-            norm_inputs=get_layer_norm("norm_inputs", input_dim),
-            attention=get_attention(
-                settings.num_heads, query_dim, input_dim, settings.qk_dim or input_dim,
-                settings.v_dim or input_dim, query_dim,
-            ),
-            norm_mlp=norm_mlp,
-            mlp=mlp_weights,
-        )  # fmt: skip
+            get_layer_norm("norm_queries", query_dim),
+            get_layer_norm("norm_inputs", input_dim),
+            get_attention(self.settings, query_dim, input_dim),
+            *get_mlp(query_dim, self.settings.widening),
+        )

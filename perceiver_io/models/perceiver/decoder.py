@@ -20,11 +20,7 @@ class OutputAdapter(Protocol):
     """From decoded vectors to an output: linear layers at each position, then an arrangement."""
 
     def layers(self, width: int) -> Sequence[Linear]:
-        """The layers that follow the decoder's block of this width, one after the other.
-
-        They are given as weights, so that they can be multiplied into each other and into the
-        decoder's own last layer.
-        """
+        """The layers, from this width; as weights, so that they can fold into each other."""
 
     def arrange(self, x: Float[Array, "B O E"]) -> Array:
         """Puts the results together in their final shape."""
@@ -42,14 +38,7 @@ def decode(
 ) -> Float[Array, "B O E"]:
     """What the queries find in the latents, through linear layers (Perceiver IO, section 3.1).
 
-    Args:
-        weights: of the block in which the queries attend.
-        outputs: linear layers that follow, one after the other.
-        queries: what is asked for.
-        latents: what was encoded.
-        settings: of the block.
-        rng: draws dropout; None for none.
-        form: how it is computed: all queries at once, or in pieces.
+    `outputs` are the layers that follow the block, one after the other.
     """
     if form.implementation != "textbook":
         return fast.decode(weights, outputs, queries, latents, settings, rng=rng, form=form)
@@ -63,13 +52,8 @@ def decode(
 class Decoder(hk.Module):
     """The decoder with its parameters; see `decode`."""
 
-    def __init__(
-        self,
-        settings: DecoderSettings,
-        form: AttentionForm = AttentionForm(),
-        name: str = "decoder",
-    ):
-        super().__init__(name=name)
+    def __init__(self, settings: DecoderSettings, form: AttentionForm = AttentionForm()):
+        super().__init__(name="decoder")
         self._settings, self._form = settings, form
 
     def __call__(

@@ -1,30 +1,27 @@
 """The encoder: learned latents read the inputs and process what they read."""
 
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import haiku as hk
-import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_io.models import fast
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.tokens import Tokens
-from perceiver_io.models.settings import (
-    AttentionForm,
-    EncoderSettings,
-    InterleavedEncoderSettings,
-    LatentStackSettings,
-)
+from perceiver_io.models.settings import AttentionForm, EncoderSettings, LatentStackSettings
 from perceiver_io.models.transformer import SelfAttend
 from perceiver_io.models.weights import EMBEDDING_INIT
 
-_REMAT_POLICIES = {
-    "products": jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(fast.ATTENDED),
-    ),
-    "all": jax.checkpoint_policies.save_only_these_names(fast.ATTENDED),
-}
+
+@runtime_checkable
+class InputAdapter(Protocol):
+    """From a raw modality to tokens."""
+
+    def __call__(
+        self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
+    ) -> Tokens:
+        """The tokens of `inputs`; `mask` is over tokens, False for those that are not there."""
 
 
 @runtime_checkable
@@ -40,16 +37,37 @@ class Encoder(Protocol):
         """How much some latents attend to each token, in each cross-attend."""
 
 
+class Encoded(NamedTuple):
+    """What decoding needs: the latents, and the tokens for queries that are made from them."""
+
+    latents: Float[Array, "B N D"]
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class EncodingModel:
+    """What both Perceivers begin with: `inputs` makes tokens, `encoder` latents of them."""
+
+    inputs: InputAdapter
+    encoder: Encoder
+
+    def encode(
+        self,
+        inputs: PyTree[Array],
+        *,
+        input_mask: Bool[Array, "#B M"] | None = None,
+        is_training: bool,
+    ) -> Encoded:
+        """The latents of `inputs`, computed once for any number of `decode`s."""
+        tokens = self.inputs(inputs, input_mask, is_training)
+        return Encoded(self.encoder(tokens, is_training), tokens)
+
+
 class LatentStack(hk.Module):
     """Self-attention layers over the latents, compiled as one scanned layer."""
 
-    def __init__(
-        self,
-        settings: LatentStackSettings,
-        form: AttentionForm = AttentionForm(),
-        name: str = "latent_stack",
-    ):
-        super().__init__(name=name)
+    def __init__(self, settings: LatentStackSettings, form: AttentionForm = AttentionForm()):
+        super().__init__(name="latent_stack")
         self._settings, self._form = settings, form
 
     def __call__(self, latents: Float[Array, "B N D"], is_training: bool) -> Array:
@@ -59,101 +77,40 @@ class LatentStack(hk.Module):
             return SelfAttend(self._settings, self._form)(x, is_training=is_training)
 
         if self._settings.remat != "none":
-            layer = hk.remat(layer, policy=_REMAT_POLICIES[self._settings.remat])
+            layer = hk.remat(layer, policy=fast.REMAT_POLICIES[self._settings.remat])
         return hk.experimental.layer_stack(self._settings.num_layers)(layer)(latents)
 
 
 class SingleReadEncoder(hk.Module):
     """Learned latents read the inputs once, then pass through the latent stack (Perceiver IO)."""
 
-    def __init__(
-        self,
-        settings: EncoderSettings,
-        form: AttentionForm = AttentionForm(),
-        name: str = "encoder",
-    ):
-        super().__init__(name=name)
+    def __init__(self, settings: EncoderSettings, form: AttentionForm = AttentionForm()):
+        super().__init__(name="encoder")
         self._settings, self._form = settings, form
 
     def __call__(self, tokens: Tokens, is_training: bool) -> Float[Array, "B N D"]:
         """Encodes the tokens, in the precision of the latents."""
-        latents = learned_latents(self._settings)
-        tokens = tokens.astype(latents.features.dtype)
-        x = CrossAttend(self._settings.cross_attend, self._form)(
-            latents, tokens, is_training=is_training
-        )
-        stack = LatentStack(self._settings.latent_stack, self._form)
-        if self._settings.num_blocks == 1:
+        settings = self._settings
+        latents = learned_latents(settings.num_latents, settings.latent_dim)
+        tokens = tokens.astype(latents.dtype)
+        read = CrossAttend(settings.cross_attend, self._form)
+        x = read(Tokens(latents), tokens, is_training=is_training)
+        stack = LatentStack(settings.latent_stack, self._form)
+        if settings.num_blocks == 1:
             return stack(x, is_training)
         # A scan over the blocks compiles the stack once, however many blocks there are.
-        return hk.scan(
-            lambda x, _: (stack(x, is_training), None), x, None, self._settings.num_blocks
-        )[0]
+        return hk.scan(lambda x, _: (stack(x, is_training), None), x, None, settings.num_blocks)[0]
 
     @hk.name_like("__call__")
     def attention_maps(
         self, tokens: Tokens, latents: Int[Array, " n"]
     ) -> list[Float[Array, "B H n M"]]:
         """As `Encoder.attention_maps`: of the one cross-attend."""
-        queries = learned_latents(self._settings)
-        tokens = tokens.astype(queries.features.dtype)
-        chosen = Tokens(queries.features[:, latents])
-        return [CrossAttend(self._settings.cross_attend).attention_map(chosen, tokens)]
+        queries = learned_latents(self._settings.num_latents, self._settings.latent_dim)
+        read = CrossAttend(self._settings.cross_attend, self._form)
+        return [read.attention_map(Tokens(queries[:, latents]), tokens.astype(queries.dtype))]
 
 
-class InterleavedEncoder(hk.Module):
-    """Cross-attends and latent stacks in turn, with weights shared at will (Perceiver, 3.1)."""
-
-    def __init__(
-        self,
-        settings: InterleavedEncoderSettings,
-        form: AttentionForm = AttentionForm(),
-        name: str = "encoder",
-    ):
-        super().__init__(name=name)
-        self._settings, self._form = settings, form
-        self._stages = tuple(zip(settings.cross_attends, settings.stacks, strict=True))
-
-    def __call__(self, tokens: Tokens, is_training: bool) -> Float[Array, "B N D"]:
-        """Encodes the tokens, in the precision of the latents."""
-        return self._run(tokens, is_training, None)[0]
-
-    @hk.name_like("__call__")
-    def attention_maps(
-        self, tokens: Tokens, latents: Int[Array, " n"]
-    ) -> list[Float[Array, "B H n M"]]:
-        """As `Encoder.attention_maps`: of the cross-attends in the order in which they read."""
-        return self._run(tokens, False, latents)[1]
-
-    @hk.name_like("__call__")
-    def _run(
-        self, tokens: Tokens, is_training: bool, shown: Int[Array, " n"] | None
-    ) -> tuple[Array, list[Array]]:
-        """The latents, and the maps of those that are to be shown."""
-        latents = learned_latents(self._settings)
-        tokens = tokens.astype(latents.features.dtype)
-        blocks, stacks = self._parts()
-        x, maps = latents.features, []
-        for block, stack in self._stages:
-            if block is not None:
-                if shown is not None:
-                    maps.append(blocks[block].attention_map(Tokens(x[:, shown]), tokens))
-                x = blocks[block](Tokens(x), tokens, is_training=is_training)
-            x = stacks[stack](x, is_training)
-        return x, maps
-
-    @hk.name_like("__call__")
-    def _parts(self) -> tuple[dict[int, CrossAttend], dict[int, LatentStack]]:
-        """The cross-attends and the stacks by number."""
-        blocks = sorted({number for number, _ in self._stages if number is not None})
-        stacks = sorted({number for _, number in self._stages})
-        return (
-            {number: CrossAttend(self._settings.cross_attend, self._form) for number in blocks},
-            {number: LatentStack(self._settings.latent_stack, self._form) for number in stacks},
-        )
-
-
-def learned_latents(settings: EncoderSettings | InterleavedEncoderSettings) -> Tokens:
-    """The latents [1, N, D] before they have read anything, the same for every example."""
-    shape = (settings.num_latents, settings.latent_dim)
-    return Tokens(hk.get_parameter("latents", shape, init=EMBEDDING_INIT)[None])
+def learned_latents(num_latents: int, latent_dim: int) -> Float[Array, "1 N D"]:
+    """The latents before they have read anything, the same for every example."""
+    return hk.get_parameter("latents", [num_latents, latent_dim], init=EMBEDDING_INIT)[None]

@@ -5,6 +5,7 @@ from typing import Any
 
 from perceiver_io.construct import construct, lookup
 from perceiver_io.errors import UserError
+from perceiver_io.models.perceiver.encoder import InputAdapter
 from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
     ConvStem,
@@ -13,7 +14,6 @@ from perceiver_io.models.perceiver.inputs import (
     PointwiseConv,
     RawValues,
 )
-from perceiver_io.models.perceiver.perceiver import InputAdapter
 from perceiver_io.models.perceiver.positions import (
     FourierPositions,
     LearnedPositions,

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.perceiver.perceiver import PlacedInputs
+from perceiver_io.models.perceiver.maps import PlacedInputs
 from perceiver_io.models.perceiver.positions import Positions, grid_of
 from perceiver_io.models.perceiver.tokens import GridPositions, Tokens, dense_positions
 from perceiver_io.models.weights import WEIGHT_INIT
@@ -249,7 +249,9 @@ class PermutedTokens:
         """The adapter's tokens, shuffled, and where in its grid each of them is from."""
         tokens, places = self.adapter.with_places(inputs, mask, is_training)
         order = np.random.default_rng(self.seed).permutation(tokens.features.shape[1])
-        return jax.tree.map(lambda x: x[:, order], tokens.dense()), np.argsort(order)[places]
+        return jax.tree.map(
+            lambda x: x[:, order], tokens._replace(positions=dense_positions(tokens.positions))
+        ), np.argsort(order)[places]
 
 
 def _by(size) -> str:

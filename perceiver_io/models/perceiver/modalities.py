@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.perceiver.perceiver import PlacedInputs
+from perceiver_io.models.perceiver.maps import PlacedInputs
 from perceiver_io.models.perceiver.queries import PaddedChannels
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.weights import EMBEDDING_INIT

@@ -1,40 +1,16 @@
-"""Perceiver IO and the original Perceiver: encode, process, query, decode, whatever the data."""
+"""Perceiver IO (2107.14795): encode, process, query, decode, whatever the data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import jax
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from perceiver_io.models.perceiver.decoder import Decoder, OutputAdapter
-from perceiver_io.models.perceiver.encoder import Encoder
+from perceiver_io.models.perceiver.encoder import Encoded, EncodingModel
 from perceiver_io.models.perceiver.tokens import Tokens
 
 QueryMask = Bool[Array, "#B O"]
-Places = PyTree[Int[np.ndarray, "..."]]
-"""The number of the token at each place of the inputs' own grid; a dict by modality."""
-
-
-@runtime_checkable
-class InputAdapter(Protocol):
-    """From a raw modality to tokens."""
-
-    def __call__(
-        self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
-    ) -> Tokens:
-        """The tokens of `inputs`; `mask` is over tokens, False for those that are not there."""
-
-
-@runtime_checkable
-class PlacedInputs(InputAdapter, Protocol):
-    """An input adapter that knows where its tokens are, as all in this project do."""
-
-    def with_places(
-        self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
-    ) -> tuple[Tokens, Places]:
-        """The tokens, and their places."""
 
 
 @runtime_checkable
@@ -46,80 +22,14 @@ class QueryModule(Protocol):
     ) -> Tokens | Mapping[str, Tokens]:
         """Queries, or queries by modality, which may differ in width.
 
-        Args:
-            tokens: of the input, for queries that are made from them.
-            query: the caller's choice (points, places, task ids, a dict by modality); None for all.
+        `tokens` are the input's, and `query` is the caller's choice: points, places, task ids, or a
+        dict by modality; None for all.
         """
-
-
-@runtime_checkable
-class Head(Protocol):
-    """From latents to an output without queries."""
-
-    def __call__(self, latents: Float[Array, "B N D"]) -> Array:
-        """The output."""
-
-
-class Encoded(NamedTuple):
-    """What decoding needs: the latents, and the tokens for queries that are made from them."""
-
-    latents: Float[Array, "B N D"]
-    tokens: Tokens
 
 
 @dataclass(frozen=True)
-class _Encoding:
-    """What both models begin with.
-
-    inputs: makes tokens.
-    encoder: makes latents of them.
-    """
-
-    inputs: InputAdapter
-    encoder: Encoder
-
-    def encode(
-        self,
-        inputs: PyTree[Array],
-        *,
-        input_mask: Bool[Array, "#B M"] | None = None,
-        is_training: bool,
-    ) -> Encoded:
-        """The latents of `inputs`, computed once for any number of `decode`s.
-
-        Args:
-            inputs: what the input adapter takes.
-            input_mask: False for tokens that are not there.
-            is_training: whether dropout is on and batch norm updates its statistics.
-        """
-        tokens = self.inputs(inputs, input_mask, is_training)
-        return Encoded(self.encoder(tokens, is_training), tokens)
-
-    def encoder_maps(
-        self,
-        inputs: PyTree[Array],
-        *,
-        input_mask: Bool[Array, "#B M"] | None = None,
-        latents: Int[Array, " n"],
-    ) -> list[PyTree[Float[Array, "B H n ..."]]]:
-        """How much some latents attend to each place, in each cross-attend of the encoder.
-
-        Places are in the inputs' own grid, such as [B, H, n, rows, columns]; a dict by modality.
-        The input adapter must be one of `PlacedInputs`.
-        """
-        tokens, places = self.inputs.with_places(inputs, input_mask, False)
-        maps = self.encoder.attention_maps(tokens, latents)
-        return [jax.tree.map(lambda at, x=x: x[..., at], places) for x in maps]
-
-
-@dataclass(frozen=True)
-class PerceiverIO(_Encoding):
-    """Perceiver IO (2107.14795).
-
-    queries: makes queries.
-    decoder: reads the latents with them.
-    outputs: makes outputs of what was decoded; a dict by modality where the queries are one.
-    """
+class PerceiverIO(EncodingModel):
+    """The model; `outputs` are a dict by modality where `queries` makes one."""
 
     queries: QueryModule
     decoder: Decoder
@@ -136,13 +46,9 @@ class PerceiverIO(_Encoding):
     ) -> PyTree[Array]:
         """Outputs for `inputs`.
 
-        Args:
-            inputs: what the input adapter takes.
-            input_mask: False for tokens that are not there.
-            query: what the query module takes; None for all of its queries.
-            query_mask: False for queries that attend to nothing; a dict by modality where the
-                queries are one.
-            is_training: whether dropout is on and batch norm updates its statistics.
+        Tokens are not there where `input_mask` is False, and queries attend to nothing where
+        `query_mask` is; `query` chooses some queries, see `QueryModule`. In training, dropout is on
+        and batch norm updates its statistics.
         """
         encoded = self.encode(inputs, input_mask=input_mask, is_training=is_training)
         return self.decode(encoded, query=query, query_mask=query_mask, is_training=is_training)
@@ -165,49 +71,7 @@ class PerceiverIO(_Encoding):
             for name, part in queries.items()
         }
 
-    def decoder_map(
-        self, encoded: Encoded, *, query: PyTree[Array] | None = None
-    ) -> Float[Array, "B H O N"] | dict[str, Float[Array, "B H O N"]]:
-        """How much the queries attend to each latent; a dict by modality where they are one."""
-        queries = self.queries(encoded.tokens, query)
-        if isinstance(queries, Tokens):
-            return self.decoder.attention_map(queries, encoded.latents)
-        return {
-            name: self.decoder.attention_map(part, encoded.latents)
-            for name, part in queries.items()
-        }
-
-    def _decode(
-        self,
-        encoded: Encoded,
-        queries: Tokens,
-        query_mask: QueryMask | None,
-        output: OutputAdapter,
-        is_training: bool,
-    ) -> Array:
+    def _decode(self, encoded, queries, query_mask, output, is_training) -> Array:
         if query_mask is not None:
             queries = queries._replace(mask=query_mask)
         return output.arrange(self.decoder(queries, encoded.latents, output, is_training))
-
-
-@dataclass(frozen=True)
-class Perceiver(_Encoding):
-    """The original Perceiver (2103.03206): no queries, but a head on the latents."""
-
-    head: Head
-
-    def __call__(
-        self,
-        inputs: PyTree[Array],
-        *,
-        input_mask: Bool[Array, "#B M"] | None = None,
-        is_training: bool,
-    ) -> Array:
-        """The head's outputs for `inputs`; arguments as in `PerceiverIO`."""
-        encoded = self.encode(inputs, input_mask=input_mask, is_training=is_training)
-        return self.decode(encoded, is_training=is_training)
-
-    def decode(self, encoded: Encoded, *, is_training: bool) -> Array:
-        """The head on the latents."""
-        del is_training
-        return self.head(encoded.latents)

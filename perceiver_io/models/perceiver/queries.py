@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from perceiver_io.models.perceiver.positions import Positions
-from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.perceiver.tokens import GridPositions, Tokens
 from perceiver_io.models.weights import EMBEDDING_INIT
 
 
@@ -52,7 +52,7 @@ class InputQueries:
 
     def __call__(self, tokens: Tokens, query: Int[Array, " O"] | None) -> Tokens:
         """The tokens themselves; those of the numbers `query`, where it is given."""
-        return tokens if query is None else tokens.at(query)
+        return tokens if query is None else _at(tokens, query)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class FirstInputQueries:
     def __call__(self, tokens: Tokens, query: Int[Array, " O"] | None) -> Tokens:
         """The first tokens; those of the numbers `query`, where it is given."""
         if query is not None:
-            return tokens.at(query)
+            return _at(tokens, query)
         first = lambda x: x[:, : -(-x.shape[1] // self.share)]  # noqa: E731
         return jax.tree.map(first, tokens)
 
@@ -151,3 +151,15 @@ def _repeat(x: Array, batch: int) -> Array:
 def _mask_of(tokens: Tokens, batch: int) -> Array:
     mask = tokens.mask
     return _repeat(jnp.ones((1, tokens.features.shape[1]), bool) if mask is None else mask, batch)
+
+
+def _at(tokens: Tokens, places: Int[Array, " n"]) -> Tokens:
+    """The tokens of some places, in a row."""
+    positions = tokens.positions
+    if isinstance(positions, GridPositions):
+        row, column = jnp.divmod(places, positions.columns.shape[2])
+        positions = positions.rows[:, row] + positions.columns[:, 0, column]
+    elif positions is not None:
+        positions = positions[:, places]
+    mask = None if tokens.mask is None else tokens.mask[:, places]
+    return Tokens(tokens.features[:, places], positions, mask)

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 
 import haiku as hk
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.layers import embed
 from perceiver_io.models.perceiver.positions import LearnedPositions
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.weights import EMBEDDING_INIT
+
+# Beyond this size of a table, a product with one-hot rows costs more than the scatter it replaces.
+_SMALL_TABLE = 1024
 
 
 class Embeddings(hk.Module):
@@ -76,3 +79,31 @@ def first(positions: LearnedPositions, length: int) -> Float[Array, "1 M P"]:
             "that the model has: cut it, or set model.max_length to its length and train."
         )
     return positions.at(jnp.arange(length)[None])
+
+
+@jax.custom_vjp
+def embed(table: Float[Array, "V C"], ids: Int[Array, "..."]) -> Float[Array, "... C"]:
+    """The rows of `table` that `ids` name.
+
+    The gradient of a small table is a product with one-hot rows: adding many rows into a few, one
+    after the other, is what accelerators are slowest at.
+    """
+    return table[ids]
+
+
+def _embed_forward(table, ids):
+    return table[ids], (ids, table.shape, jnp.zeros((0,), table.dtype))
+
+
+def _embed_backward(residuals, cotangent):
+    ids, (size, width), like = residuals
+    ids, cotangent = ids.reshape(-1), cotangent.reshape(-1, width)
+    if size <= _SMALL_TABLE:
+        rows = jax.nn.one_hot(ids, size, dtype=cotangent.dtype)
+        gradient = jnp.einsum("nv,nc->vc", rows, cotangent, preferred_element_type=jnp.float32)
+    else:
+        gradient = jnp.zeros((size, width), jnp.float32).at[ids].add(cotangent)
+    return gradient.astype(like.dtype), None
+
+
+embed.defvjp(_embed_forward, _embed_backward)

@@ -5,15 +5,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 
 class GridPositions(NamedTuple):
     """Positions of a grid, rows[i] + columns[j] at place (i, j), places in array order.
 
-    rows: [1, R, P], of all axes but the last, flattened.
-    columns: [1, 1, W, P], of the last axis. The axis of one stands for being the same in each row:
-        chunks of tokens are runs of whole rows, which all have these columns.
+    rows: of all axes but the last, flattened.
+    columns: of the last axis; the other axis of 1 stands for being the same in each row.
     """
 
     rows: Float[Array, "1 R P"]
@@ -28,11 +27,6 @@ class GridPositions(NamedTuple):
         """The position of each place."""
         return (self.rows[:, :, None] + self.columns).reshape(1, -1, self.width)
 
-    def at(self, places: Int[Array, " n"]) -> Float[Array, "1 n P"]:
-        """The positions of some places."""
-        row, column = jnp.divmod(places, self.columns.shape[2])
-        return self.rows[:, row] + self.columns[:, 0, column]
-
 
 Positions = Float[Array, "#B M P"] | GridPositions
 
@@ -40,10 +34,9 @@ Positions = Float[Array, "#B M P"] | GridPositions
 class Tokens(NamedTuple):
     """A set of elements, each with features, a position and whether it counts.
 
-    features: [B, M, C]; a batch of 1 is shared by every example.
-    positions: to be concatenated to the features; None where these hold the position already. Kept
-        apart, as positions are mostly the same for all examples.
-    mask: [B, M], False for elements that are not there; None if all are.
+    features: a batch of 1 is shared by every example.
+    positions: to be concatenated to the features; None where these hold the position already.
+    mask: False for elements that are not there; None if all are.
     """
 
     features: Float[Array, "#B M C"]
@@ -55,13 +48,8 @@ class Tokens(NamedTuple):
         """Features and positions together."""
         if self.positions is None:
             return self.features.shape[-1]
-        grid = isinstance(self.positions, GridPositions)
-        positions = self.positions.width if grid else self.positions.shape[-1]
-        return self.features.shape[-1] + positions
-
-    def dense(self) -> "Tokens":
-        """The same tokens with a row of positions for each."""
-        return self._replace(positions=dense_positions(self.positions))
+        some = jax.tree.leaves(self.positions)[0]
+        return self.features.shape[-1] + some.shape[-1]
 
     def joined(self) -> Float[Array, "#B M D"]:
         """Features with their positions, [B, M, C + P]."""
@@ -73,16 +61,6 @@ class Tokens(NamedTuple):
             jnp.broadcast_to(part, (batch, *part.shape[1:])) for part in (self.features, positions)
         ]
         return jnp.concatenate(parts, axis=-1)
-
-    def at(self, places: Int[Array, " n"]) -> "Tokens":
-        """The tokens of some places, in a row."""
-        positions = self.positions
-        if isinstance(positions, GridPositions):
-            positions = positions.at(places)
-        elif positions is not None:
-            positions = positions[:, places]
-        mask = None if self.mask is None else self.mask[:, places]
-        return Tokens(self.features[:, places], positions, mask)
 
     def astype(self, dtype: DTypeLike) -> "Tokens":
         """The same tokens with features and positions in `dtype`."""

@@ -1,0 +1,110 @@
+"""The original Perceiver (2103.03206): it reads several times, and has a head but no queries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import haiku as hk
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from perceiver_io.models.perceiver.cross_attend import CrossAttend
+from perceiver_io.models.perceiver.encoder import (
+    Encoded,
+    EncodingModel,
+    LatentStack,
+    learned_latents,
+)
+from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.settings import AttentionForm, CrossAttendSettings, LatentStackSettings
+
+
+@dataclass(frozen=True)
+class InterleavedEncoderSettings:
+    """The encoder.
+
+    num_latents, latent_dim: N and D.
+    cross_attends: for each stage, the number of the cross-attend that comes first, or None for
+        none. Stages with the same number share weights.
+    stacks: for each stage, the number of the latent stack that follows.
+    cross_attend: every block that reads.
+    latent_stack: the layers of every stack.
+    """
+
+    num_latents: int
+    latent_dim: int
+    cross_attends: Sequence[int | None]
+    stacks: Sequence[int]
+    cross_attend: CrossAttendSettings
+    latent_stack: LatentStackSettings
+
+
+class InterleavedEncoder(hk.Module):
+    """Cross-attends and latent stacks in turn, with weights shared at will (section 3.1)."""
+
+    def __init__(self, settings: InterleavedEncoderSettings, form: AttentionForm = AttentionForm()):
+        super().__init__(name="encoder")
+        self._settings, self._form = settings, form
+        self._stages = tuple(zip(settings.cross_attends, settings.stacks, strict=True))
+
+    def __call__(self, tokens: Tokens, is_training: bool) -> Float[Array, "B N D"]:
+        """Encodes the tokens, in the precision of the latents."""
+        return self._run(tokens, is_training, None)[0]
+
+    @hk.name_like("__call__")
+    def attention_maps(
+        self, tokens: Tokens, latents: Int[Array, " n"]
+    ) -> list[Float[Array, "B H n M"]]:
+        """As `Encoder.attention_maps`: of the cross-attends in the order in which they read."""
+        return self._run(tokens, False, latents)[1]
+
+    @hk.name_like("__call__")
+    def _run(
+        self, tokens: Tokens, is_training: bool, shown: Int[Array, " n"] | None
+    ) -> tuple[Array, list[Array]]:
+        """The latents, and the maps of those that are to be shown."""
+        settings = self._settings
+        x, maps = learned_latents(settings.num_latents, settings.latent_dim), []
+        tokens = tokens.astype(x.dtype)
+        numbers = {number for number in settings.cross_attends if number is not None}
+        reads = {n: CrossAttend(settings.cross_attend, self._form) for n in sorted(numbers)}
+        stacks = {
+            n: LatentStack(settings.latent_stack, self._form) for n in sorted(set(settings.stacks))
+        }
+        for read, stack in self._stages:
+            if read is not None and shown is not None:
+                maps.append(reads[read].attention_map(Tokens(x[:, shown]), tokens))
+            if read is not None:
+                x = reads[read](Tokens(x), tokens, is_training=is_training)
+            x = stacks[stack](x, is_training)
+        return x, maps
+
+
+@runtime_checkable
+class Head(Protocol):
+    """From latents to an output without queries."""
+
+    def __call__(self, latents: Float[Array, "B N D"]) -> Array:
+        """The output."""
+
+
+@dataclass(frozen=True)
+class Perceiver(EncodingModel):
+    """The model: tokens, latents, and a head on these."""
+
+    head: Head
+
+    def __call__(
+        self,
+        inputs: PyTree[Array],
+        *,
+        input_mask: Bool[Array, "#B M"] | None = None,
+        is_training: bool,
+    ) -> Array:
+        """The head's outputs for `inputs`; arguments as in `PerceiverIO`."""
+        encoded = self.encode(inputs, input_mask=input_mask, is_training=is_training)
+        return self.decode(encoded, is_training=is_training)
+
+    def decode(self, encoded: Encoded, *, is_training: bool) -> Array:
+        """The head on the latents."""
+        del is_training
+        return self.head(encoded.latents)
