@@ -30,7 +30,7 @@ class QueryModule(Protocol):
     def __call__(
         self, tokens: Tokens, query: PyTree[Array] | None
     ) -> Tokens | Mapping[str, Tokens]:
-        """Queries, or queries by modality, which may differ in width.
+        """Queries, or queries by modality, of one width, as one decoder reads for all of them.
 
         Args:
             tokens: of the input, for queries that are made from them.
