@@ -168,7 +168,7 @@ def get_config(preset: str = "patches") -> ConfigDict:
     return config
 
 
-def _core(num_latents: int, num_layers: int, query_chunk_size: int | None) -> dict:
+def _core(num_latents: int, num_layers: int) -> dict:
     return dict(
         encoder=dict(
             num_latents=num_latents,
@@ -177,10 +177,7 @@ def _core(num_latents: int, num_layers: int, query_chunk_size: int | None) -> di
             cross_attend=dict(num_heads=1, use_query_residual=True),
             latent_stack=dict(num_layers=num_layers, num_heads=16, remat="all"),
         ),
-        decoder=dict(
-            cross_attend=dict(num_heads=1, use_query_residual=False),
-            query_chunk_size=query_chunk_size,
-        ),
+        decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False)),
     )
 
 
@@ -191,7 +188,7 @@ def _pixels(name: str, neighbourhood: int) -> dict:
         neighbourhood=neighbourhood,
         channels=64,
         num_bands=64,
-        **_core(2048, 24, 16_384),
+        **_core(2048, 24),
     )
 
 
@@ -201,7 +198,7 @@ def _conv(num_latents: int, num_layers: int) -> dict:
         image_size=IMAGE_SIZE,
         channels=64,
         num_bands=64,
-        **_core(num_latents, num_layers, None),
+        **_core(num_latents, num_layers),
     )
 
 

@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import setup
-from perceiver_io.models.architectures import build, in_textbook_form
+from perceiver_io.models.architectures import in_textbook_form
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
@@ -57,20 +57,11 @@ def _modules(params) -> dict[str, int]:
 
 def _flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     """FLOPs of one example: forward as papers count and as computed here, and a training step."""
-    textbook = build(in_textbook_form(config.model))
     step, state = _training(config, parts)
-    batch = _batch(parts, config.training.accumulate)
-
-    def forward(model):
-        def apply(state, batch):
-            inputs = parts.task.model_inputs(batch)
-            return model.apply(state.params, state.model_state, None, **inputs, is_training=False)
-
-        return count_flops(apply, state, _batch(parts, 1))
-
+    batch = setup.batch_shapes(parts.dataset, config.training.accumulate)
     return {
-        "flops_forward": forward(textbook),
-        "flops_forward_as_run": forward(parts.model),
+        "flops_forward": setup.forward_flops(in_textbook_form(config.model), parts, state),
+        "flops_forward_as_run": setup.forward_flops(config.model, parts, state),
         "flops_training_step_as_run": count_flops(step.gradients, state, batch)
         // config.training.accumulate,
     }
@@ -84,7 +75,7 @@ def _memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     # A replica of `pmap` takes as much memory as a device of a mesh with whole parameters.
     mesh = parts.strategy if isinstance(parts.strategy, parallel.Mesh) else parallel.Mesh(fsdp=1)
     state = mesh.template(state)
-    batch = mesh.batch_template(_batch(parts, batch_size))
+    batch = mesh.batch_template(setup.batch_shapes(parts.dataset, batch_size))
     memory = mesh.compile_train(step, state).lower(state, batch).compile().memory_analysis()
     return {
         "batch_size": batch_size,
@@ -98,11 +89,6 @@ def _training(config: ConfigDict, parts: setup.Parts) -> tuple[TrainStep, TrainS
     """The training step and the shapes of its state."""
     step, initialise = setup.training_step(config, parts)
     return step, jax.eval_shape(initialise)
-
-
-def _batch(parts: setup.Parts, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    spec = parts.dataset.batch_spec(batch_size)
-    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in spec.items()}
 
 
 def _table(description: dict) -> str:

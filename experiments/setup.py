@@ -3,9 +3,9 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -19,10 +19,11 @@ from experiments import configuration, schema
 from perceiver_io.construct import construct, listing, lookup, nearest
 from perceiver_io.data.dataset import Dataset
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture, build
+from perceiver_io.models.architectures import Architecture, build, in_textbook_form
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.task import Task
 from perceiver_io.training import distributed
+from perceiver_io.training.flops import count_flops
 from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.parallel import STRATEGIES, Strategy, local_batch_size
 from perceiver_io.training.state import TrainState, initial_state
@@ -149,6 +150,36 @@ def training_step(config: ConfigDict, parts: Parts) -> tuple[TrainStep, Callable
         return initial_state(*initialise(parts, config.seed), optimizer, ema=ema)
 
     return step, initialise_state
+
+
+def forward_flops(section: Mapping[str, Any], parts: Parts, state: TrainState) -> int:
+    """FLOPs of the forward pass of one example in the form of a model section.
+
+    With `in_textbook_form(config.model)` they are those that papers count. Only traces; `state` is
+    the training state or its shapes, which are the same in every form.
+    """
+    model = build(section)
+
+    def apply(params, model_state, batch):
+        inputs = parts.task.model_inputs(batch)
+        return model.apply(params, model_state, None, **inputs, is_training=False)
+
+    return count_flops(apply, state.params, state.model_state, batch_shapes(parts.dataset, 1))
+
+
+def training_flops(config: ConfigDict, parts: Parts, state: TrainState) -> int:
+    """Model FLOPs of training on one example, as papers count them.
+
+    They are three times the forward pass in the textbook form, however it is computed: what is
+    computed again to save memory does not count. Arguments as for `forward_flops`.
+    """
+    return 3 * forward_flops(in_textbook_form(config.model), parts, state)
+
+
+def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch, to trace or compile without one."""
+    spec = dataset.batch_spec(batch_size)
+    return {name: jax.ShapeDtypeStruct(*array) for name, array in spec.items()}
 
 
 def _zeros(dataset: Dataset) -> dict[str, jax.Array]:

@@ -71,6 +71,8 @@ class Run:
         )
         self.iterator = setup.training_iterator(config, parts.dataset)
         self.start = self.checkpoints.latest_step() or 0
+        example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
+        self.step_flops = example_flops * config.training.batch_size / jax.device_count()
         self.state = self.initial_state(workdir, initialise)
         self.folder = logging.open_run_folder(workdir, config.to_json(indent=2), self.start)
         self.step = parts.strategy.compile_train(step, self.state)
@@ -116,7 +118,7 @@ class Run:
         config, parts = self.config, self.parts
         last = config.training.steps
         interruption = Interruption()
-        progress = logging.Progress(self.start, last, config.training.batch_size)
+        progress = logging.Progress(self.start, last, config.training.batch_size, self.step_flops)
         for step in range(self.start + 1, last + 1):
             self.profiler.before(step)
             batch = setup.checked(next(self.iterator), parts.dataset)

@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from ml_collections import ConfigDict
+
 from perceiver_io.errors import UserError
 
 T = TypeVar("T")
+
+# A ConfigDict is a mapping in all but name.
+_SECTION = (Mapping, ConfigDict)
 
 
 def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
@@ -49,7 +54,7 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
         )
     for key, value in given.items():
         annotation = parameters[key].annotation
-        if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
+        if dataclasses.is_dataclass(annotation) and isinstance(value, _SECTION):
             given[key] = construct(annotation, value, f"{where}.{key}")
             continue
         if not _fits(value, annotation):
@@ -65,7 +70,7 @@ def defaults(factory: Callable[..., Any], section: Mapping[str, Any]) -> dict[st
     missing = {}
     for name, parameter in inspect.signature(factory).parameters.items():
         default, inner = parameter.default, section.get(name, {})
-        if dataclasses.is_dataclass(parameter.annotation) and isinstance(inner, Mapping):
+        if dataclasses.is_dataclass(parameter.annotation) and isinstance(inner, _SECTION):
             missing[name] = defaults(parameter.annotation, inner)
         elif name not in section and default is not inspect.Parameter.empty:
             missing[name] = default

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from experiments import configuration, setup
 from perceiver_io.data.dataset import BatchSpec
-from perceiver_io.models.architectures import in_textbook_form
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
@@ -21,15 +20,6 @@ from scripts.side_process import MATRIX_SIZE, serve
 
 # The range of the flow of the random batch, in pixels.
 LARGEST_FLOW = 50
-
-
-def plain_form(config: ConfigDict) -> ConfigDict:
-    """The same function without anything that saves time or memory."""
-    form = ConfigDict(config.to_dict())
-    form.model = in_textbook_form(form.model)
-    form.model.encoder.latent_stack.remat = "none"
-    form.model.decoder.query_chunk_size = None
-    return form
 
 
 class Program(NamedTuple):

@@ -12,11 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from perceiver_io.models.architectures import build, in_textbook_form
+from perceiver_io.models.architectures import build
 from perceiver_io.pretrained.weights import load
 from perceiver_io.training.flops import count_flops
-from scripts.side_process import MATRIX_SIZE, serve
+from scripts.forms import plain_model
+from scripts.side_process import GRADIENT, MATRIX_SIZE, serve
 
 
 def forward(section: dict[str, Any]) -> Callable:
@@ -29,38 +31,62 @@ def forward(section: dict[str, Any]) -> Callable:
     return apply
 
 
+def loss_and_gradient(section: dict[str, Any]) -> Callable:
+    """Mean cross-entropy and its gradient, as a function of what `forward` takes and targets."""
+    apply = forward(section)
+
+    def loss(params, state, inputs, targets):
+        logits = apply(params, state, inputs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+
+    return jax.value_and_grad(loss)
+
+
 def main(folder: Path) -> None:
-    """Runs the folder's model on request."""
+    """Runs the folder's model on request; with `targets.npy` in the folder, its gradient."""
     section, params, state, _ = load(folder)
-    inputs = jnp.asarray(np.load(folder / "inputs.npy"))
+    targets = folder / "targets.npy"
+    files = [folder / "inputs.npy", *([targets] if targets.exists() else [])]
+    arguments = params, state, *(jnp.asarray(np.load(file)) for file in files)
+    make = loss_and_gradient if targets.exists() else forward
 
     start = time.perf_counter()
-    compiled = jax.jit(forward(section)).lower(params, state, inputs).compile()
+    compiled = jax.jit(make(section)).lower(*arguments).compile()
     compile_seconds = time.perf_counter() - start
-    textbook = forward(in_textbook_form(section))
     flops = {
-        "as written": count_flops(textbook, params, state, inputs),
-        "as run": count_flops(forward(section), params, state, inputs),
+        "as written": count_flops(make(plain_model(section)), *arguments),
+        "as run": count_flops(make(section), *arguments),
     }
     matrix = jax.random.normal(jax.random.key(0), (MATRIX_SIZE, MATRIX_SIZE))
     product = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
     latest = {}
 
     def run() -> None:
-        latest["outputs"] = np.asarray(compiled(params, state, inputs))
+        latest.clear()  # or the memory would hold the results of two runs
+        latest["results"] = jax.block_until_ready(compiled(*arguments))
 
     def multiply() -> None:
         product(matrix, matrix).block_until_ready()
 
     def save() -> None:
-        np.save(folder / "here.npy", latest["outputs"])
+        results = latest["results"]
+        if targets.exists():
+            loss, gradient = results
+            results = loss, difference(load(folder / GRADIENT).params, gradient)
+        np.save(folder / "here.npy", results)
 
     serve(
         {"run": run, "multiply": multiply, "save": save},
         versions=f"jax {jax.__version__}",
         flops=flops,
         compile_seconds=compile_seconds,
+        gradient_bytes=sum(x.nbytes for x in jax.tree.leaves(params)) * targets.exists(),
     )
+
+
+def difference(theirs: Any, ours: Any) -> float:
+    """The norm of the difference of two gradients, over that of the first."""
+    return optax.global_norm(jax.tree.map(jnp.subtract, theirs, ours)) / optax.global_norm(theirs)
 
 
 if __name__ == "__main__":

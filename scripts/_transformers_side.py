@@ -1,6 +1,6 @@
 """The side of `transformers` in `scripts.benchmark_transformers`, for an environment with torch.
 
-python -m scripts._transformers_side make|serve CASE FOLDER
+python -m scripts._transformers_side make|serve MODEL FOLDER
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 
-from scripts.side_process import MATRIX_SIZE, serve
+from scripts.side_process import GRADIENT, MATRIX_SIZE, serve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def make(case: Case, folder: Path) -> None:
 
 
 def serve_case(case: Case, folder: Path) -> None:
-    """Runs the saved model on request."""
+    """Runs the saved model on request; with `targets.npy` in the folder, its gradient."""
     model = getattr(transformers, case.model).from_pretrained(folder).eval()
     for weights in model.parameters():
         weights.sum()  # a mapped file is not in memory before it is read
@@ -82,22 +82,42 @@ def serve_case(case: Case, folder: Path) -> None:
         "flow": frame_patches,
         "imagenet": channels_first,
     }[folder.name](np.load(folder / "inputs.npy"))
+    targets = folder / "targets.npy"
+    labels = tokens(np.load(targets)).flatten() if targets.exists() else None
     matrix = torch.randn(MATRIX_SIZE, MATRIX_SIZE)
 
     latest = {}
 
     @torch.inference_mode()
-    def run() -> None:
-        latest["outputs"] = model(inputs).logits.numpy()
+    def apply() -> None:
+        latest["results"] = model(inputs).logits.numpy()
+
+    def gradient() -> None:
+        model.zero_grad()  # or the memory would hold those of two runs
+        logits = model(inputs).logits.flatten(0, -2)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        loss.backward()
+        latest["results"] = loss.detach().numpy()
 
     @torch.inference_mode()
     def multiply() -> None:
         torch.mm(matrix, matrix)
 
     def save() -> None:
-        np.save(folder / "transformers.npy", case.unit * latest["outputs"])
+        np.save(folder / "transformers.npy", case.unit * latest["results"])
+        if labels is not None:
+            save_gradient(model, folder / GRADIENT)
 
+    run = apply if labels is None else gradient
     serve({"run": run, "multiply": multiply, "save": save}, versions=versions())
+
+
+def save_gradient(model: torch.nn.Module, folder: Path) -> None:
+    """Saves the gradient as if it were weights, to be read like them; the weights are lost."""
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.copy_(weights.grad)
+    model.save_pretrained(folder)
 
 
 def tokens(ids: np.ndarray) -> torch.Tensor:

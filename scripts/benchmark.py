@@ -1,7 +1,8 @@
 """Times the exact rewritings that make the models fast against their plain forms.
 
-    python -m scripts.benchmark [--cases=encoder,decoder,stack,config] [--repeats=5]
+    python -m scripts.benchmark [--cases=encoder,decoder,stack,config,accelerator] [--repeats=5]
         [--config=configs/imagenet.py:fourier] [--config.any.key=VALUE]
+        [--forms=default,plain] [--accelerator_scale=full]
 
 Each case runs both sides in turn in this one process and prints time, temporary memory of the
 compiled program, and the ratios. Cases:
@@ -13,6 +14,16 @@ decoder: the flow decoder, 182,528 queries of 64 features and 258 channels of po
 stack: gradient of 24 self-attention layers over 512 latents of width 512: scanned and
     rematerialised against a Python loop, compile time included.
 config: forward and training gradient of a whole config at its batch size.
+accelerator: for a GPU or TPU, not among the default cases. Training steps at published sizes, in
+    bfloat16 with parameters in float32, optimizer (LAMB) included, random batches on the device:
+    the masked language model of 2048 bytes, batches of 32 and 128; ImageNet with Fourier positions,
+    a batch of 32; optical flow of 368 x 496 pixels, a batch of 2, and its forward pass for one
+    pair. TFLOP/s count the model's FLOPs as papers do, without what is computed again: the forward
+    pass in the textbook form, times three for a training step. The share is of the rate of large
+    matrix products in bfloat16 on the same device. The forms: `default`, as configured; `plain`,
+    with attention as it is written; and, not shown unless asked for, `stored`, with moreover all
+    queries at once and nothing recomputed. What does not fit in memory is not run. JAX takes 75% of
+    a GPU's memory; XLA_PYTHON_CLIENT_MEM_FRACTION=.95 gives it more.
 """
 
 import statistics
@@ -44,9 +55,17 @@ from perceiver_io.models.settings import (
     SelfAttendSettings,
 )
 from perceiver_io.models.transformer import SelfAttend
+from scripts import _accelerator, accelerator_cases
 
 CASE_NAMES = flags.DEFINE_list("cases", ["encoder", "decoder", "stack", "config"], "What to run.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median counts.")
+FORMS_SHOWN = flags.DEFINE_list("forms", ["default", "plain"], "For `accelerator`.")
+SCALE = flags.DEFINE_enum(
+    "accelerator_scale",
+    "full",
+    accelerator_cases.SCALES,
+    "For `accelerator`: `tiny` tries it out on a CPU, with small sizes in float32.",
+)
 CONFIG = flags.DEFINE_string("config", "configs/imagenet.py:fourier", "For the case `config`.")
 
 TEXTBOOK = AttentionForm("textbook")
@@ -176,11 +195,17 @@ def config_case() -> None:
         _compare(f"{title}, {name}", programs, (inputs,))
 
 
+def accelerator_case() -> None:
+    """Training steps at published sizes."""
+    _accelerator.print_table(FORMS_SHOWN.value, SCALE.value, REPEATS.value)
+
+
 CASES: dict[str, Callable[[], None]] = {
     "encoder": encoder_case,
     "decoder": decoder_case,
     "stack": stack_case,
     "config": config_case,
+    "accelerator": accelerator_case,
 }
 
 

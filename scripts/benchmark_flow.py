@@ -36,8 +36,8 @@ from perceiver_io.data.flow_augmentation import FlowAugmentation
 from perceiver_io.data.flow_pair import FlowPair
 from perceiver_io.data.flow_pairs import FlowDataset
 from perceiver_io.errors import UserError
-from scripts._flow_side import plain_form
-from scripts.side_process import MATRIX_SIZE, Side, busy_processors, processors
+from scripts.forms import plain_form
+from scripts.side_process import MATRIX_SIZE, Side, busy_processors, free_memory, processors
 
 CASE_NAMES = flags.DEFINE_list("cases", ["input", "step"], "What to run.")
 BATCHES = flags.DEFINE_integer("batches", 8, "Input: batches to time.", lower_bound=1)
@@ -167,14 +167,6 @@ def print_step(name: str, side: Side, first: int) -> None:
         f"{MATRIX_SIZE} matrices: {best / 1e9:.0f} GFLOP/s",
         flush=True,
     )
-
-
-def free_memory() -> int:
-    """Bytes that a new program may take without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/meminfo has no MemAvailable")
 
 
 CASES: dict[str, Callable[[ConfigDict], None]] = {"input": input_case, "step": step_case}

@@ -21,6 +21,9 @@ from perceiver_io.errors import UserError
 MATRIX_SIZE = 2048
 """Side of the square matrices whose product shows what the machine reaches."""
 
+GRADIENT = "gradient"
+"""Folder that one side leaves its gradient in for another."""
+
 
 def processors(count: int) -> list[int]:
     """`count` of those that may be used. Raises UserError if there are fewer."""
@@ -43,6 +46,14 @@ def busy_processors() -> str:
     count = busy / total * os.cpu_count()
     warning = "" if count < 0.2 else ": THE FIGURES ARE NOT THOSE OF AN IDLE MACHINE"
     return f"before, other programs kept {count:.1f} of {os.cpu_count()} processors busy{warning}"
+
+
+def free_memory() -> int:
+    """Bytes that a new program may take without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/meminfo has no MemAvailable")
 
 
 def serve(commands: dict[str, Callable[[], Any]], **facts: Any) -> None:

@@ -92,5 +92,5 @@ def records(workdir):
         (line["step"], line["split"], name, value)
         for line in lines
         for name, value in line["metrics"].items()
-        if not name.endswith("per_second")
+        if not name.endswith(("per_second", "per_device"))
     ]

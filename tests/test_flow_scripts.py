@@ -16,6 +16,7 @@ from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state
 from scripts import _flow_comparison as comparison
 from scripts import _flow_side
+from scripts.forms import plain_form
 from tests import experiments, flow_scenes, tiny
 from tests.programs import finish
 
@@ -96,7 +97,7 @@ def test_the_plain_form_of_the_training_step_computes_the_same():
     config = shrunk("patches")
     config.model.attention.key_chunk_size = 16
     config.model.decoder.query_chunk_size = 16
-    forms = {"as configured": config, "plain": _flow_side.plain_form(config)}
+    forms = {"as configured": config, "plain": plain_form(config)}
     metrics, flops = {}, {}
     for name, form in forms.items():
         parts = setup.build_parts(form)

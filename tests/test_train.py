@@ -99,6 +99,43 @@ def test_sigterm_to_the_whole_group_saves_although_workers_die(tmp_path, start):
     assert int(line.split()[5].rstrip(";")) in saved_steps(tmp_path)
 
 
+def forward_flops():
+    """Of the shrunk quickstart, product by product: rows x width x columns, twice."""
+
+    def cross_attend(queries, query_width, inputs, input_width):
+        query = queries * query_width * input_width
+        keys_and_values = 2 * inputs * input_width * input_width
+        logits_and_sums = 2 * queries * inputs * input_width
+        output = queries * input_width * query_width
+        mlp = 2 * queries * query_width**2
+        return query + keys_and_values + logits_and_sums + output + mlp
+
+    patches, channels, latents, width = 16, 32, 8, 16
+    positions = 2 + 2 * 2 * 4  # raw, and sine and cosine of 4 bands, along both axes
+    return 2 * (
+        patches * (2 * 2) * channels
+        + cross_attend(latents, width, patches, channels + positions)
+        + 2 * cross_attend(latents, width, latents, width)
+        + cross_attend(1, width, latents, width)
+        + width * 10
+    )
+
+
+def check_speeds(workdir, count, num_devices):
+    """Model FLOPs per second and device, as recorded, are those of the examples per second."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    speeds = [line["metrics"] for line in lines if line["split"] == "train"]
+    assert len(speeds) == count
+    for speed in speeds:
+        expected = 3 * forward_flops() * speed["examples_per_second"] / num_devices / 1e12
+        assert speed["tflops_per_device"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_speed_is_recorded_in_flops_too(uninterrupted):
+    check_speeds(uninterrupted, 10, num_devices=1)
+
+
 @pytest.mark.slow
 def test_what_a_run_leaves_and_how_it_is_evaluated(start, uninterrupted):
     for name in ("config.json", "environment.json", "curves.png"):
@@ -193,6 +230,7 @@ def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
     assert config["parallel"] == {"name": "pmap"}
     assert config["optimizer"]["momentum"] == 0.8 and config["optimizer"]["clip_norm"] is None
     assert saved_steps(tmp_path) == [2]
+    check_speeds(tmp_path, 1, num_devices=4)
 
 
 @pytest.mark.slow

@@ -16,12 +16,16 @@ def linear(weights: Linear, x: Float[Array, "... I"]) -> Float[Array, "... J"]:
 
 
 def layer_norm(weights: LayerNorm, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    """The last axis at mean 0 and variance 1, scaled and offset (1607.06450); in float32 inside."""
+    """The standardised last axis, scaled and offset (1607.06450)."""
+    return standardised(x) * weights.scale + weights.offset
+
+
+def standardised(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """The last axis at mean 0 and variance 1; in float32 inside."""
     x32 = x.astype(jnp.float32)
     centred = x32 - x32.mean(axis=-1, keepdims=True)
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-    unscaled = (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
-    return unscaled * weights.scale + weights.offset
+    return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
 
 
 def gelu(x: Array, exact: bool) -> Array:

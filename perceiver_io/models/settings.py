@@ -19,13 +19,14 @@ class AttentionForm:
         accelerators.
     fold_projections: whether the linear layers around one-head attention, and at the end of a
         decoder, are multiplied into each other where that takes fewer FLOPs.
-    fused: whether cuDNN's attention is used on NVIDIA GPUs where it is there and takes the shapes.
+    kernel: which fused kernel is used on NVIDIA GPUs, where it takes the shapes: that of `cudnn`
+        (half precision), that which JAX ships in `pallas` (float32 too; on one device), or `none`.
     """
 
     implementation: Literal["auto", "textbook"] = "auto"
     key_chunk_size: int | None = None
     fold_projections: bool = True
-    fused: bool = True
+    kernel: Literal["cudnn", "pallas", "none"] = "cudnn"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +134,7 @@ class DecoderSettings:
 
     cross_attend: its block.
     query_chunk_size: most queries decoded at once, so that memory does not grow with the number of
-        outputs; None for all at once.
+        outputs. None for 4096 on CPUs and 65,536 on accelerators.
     """
 
     cross_attend: CrossAttendSettings

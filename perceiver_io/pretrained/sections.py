@@ -17,9 +17,6 @@ from perceiver_io.pretrained.mapping import Arrays
 Section = dict[str, Any]
 Size = tuple[int, int]
 
-# Flow and video are asked for so many outputs that they are decoded in pieces of this many.
-_QUERY_CHUNK_SIZE = 4096
-
 
 class Settings(NamedTuple):
     """What no array shows.
@@ -96,7 +93,7 @@ def flow(arrays: Arrays, settings: Settings, image_size: Size) -> Section:
         neighbourhood=neighbourhood,
         channels=channels,
         num_bands=_bands(width - channels, axes=2),
-        **_core(arrays, settings, query_chunk_size=_QUERY_CHUNK_SIZE),
+        **_core(arrays, settings),
     )
 
 
@@ -143,7 +140,7 @@ def autoencoder(
             query_dim=_shape(arrays, "label_query/embeddings")[1],
         ),
         output_dim=_shape(arrays, "decoder/output/b")[0],
-        **_core(arrays, settings, query_chunk_size=_QUERY_CHUNK_SIZE),
+        **_core(arrays, settings),
     )
 
 
@@ -163,8 +160,8 @@ def check_settings(section: Callable[..., Section], settings: Mapping[str, Any])
             raise UserError(f"{name}={value!r} must be {form} of at least 1.")
 
 
-def _core(arrays: Arrays, settings: Settings, **decoder: Any) -> Section:
-    """Encoder, decoder and how they are computed."""
+def _core(arrays: Arrays, settings: Settings) -> Section:
+    """Encoder and decoder."""
     num_latents, latent_dim = _shape(arrays, "encoder/latents")
     stack = STACK.removeprefix("params/")
     encoder = dict(
@@ -188,7 +185,7 @@ def _core(arrays: Arrays, settings: Settings, **decoder: Any) -> Section:
         use_query_residual=settings.use_query_residual,
         **_widths(arrays, "decoder/cross_attend", settings),
     )
-    return dict(encoder=encoder, decoder=dict(cross_attend=cross_attend, **decoder))
+    return dict(encoder=encoder, decoder=dict(cross_attend=cross_attend))
 
 
 def _widths(arrays: Arrays, block: str, settings: Settings) -> Section:

@@ -110,12 +110,20 @@ def say(message: str) -> None:
 
 
 class Progress:
-    """How far training is and how fast: a bar on a terminal, else lines."""
+    """How far training is and how fast: a bar on a terminal, else lines.
 
-    def __init__(self, start: int, total: int, batch_size: int):
+    Args:
+        start: steps done before.
+        total: the last step.
+        batch_size: examples of a step, on all devices.
+        flops: model FLOPs of a step on each device.
+    """
+
+    def __init__(self, start: int, total: int, batch_size: int, flops: float):
         self._first = start + 1
         self._total = total
         self._batch_size = batch_size
+        self._flops = flops
         self._step = self._since = start
         self._clock = time.perf_counter()
         self._terminal = sys.stderr.isatty()
@@ -143,14 +151,19 @@ class Progress:
             speed = {}
         else:
             rate = steps / max(time.perf_counter() - self._clock, 1e-9)
-            speed = {"steps_per_second": rate, "examples_per_second": rate * self._batch_size}
-            loss += f"  {speed['examples_per_second']:.3g} examples/s"
+            speed = {
+                "steps_per_second": rate,
+                "examples_per_second": rate * self._batch_size,
+                "tflops_per_device": rate * self._flops / 1e12,
+            }
+            loss += f"  {digits(speed['examples_per_second'])} examples/s"
+            loss += f"  {flop_rate(rate * self._flops)} a device"
         self._bar.set_postfix_str(loss)
         if not self._terminal:
             left = ""
             if speed:
                 seconds = (self._total - self._step) / rate
-                left = f"  {rate:.3g} steps/s  {_duration(seconds)} left"
+                left = f"  {digits(rate)} steps/s  {_duration(seconds)} left"
             say(f"step {self._step}/{self._total}  {loss}{left}")
         self.resume()
         return speed
@@ -234,6 +247,19 @@ def _environment() -> dict:
 def summary(metrics: Mapping[str, float]) -> str:
     """Metrics on one line; those of single classes and the like are left out."""
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
+
+
+def digits(value: float) -> str:
+    """A number to three digits, without an exponent unless it is very large or small."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def flop_rate(flops: float) -> str:
+    """FLOP/s in the unit that suits: `0.42 TFLOP/s`, `51 GFLOP/s`."""
+    for unit, size in (("T", 1e12), ("G", 1e9)):
+        if flops >= 0.1 * size:
+            return f"{digits(flops / size)} {unit}FLOP/s"
+    return f"{digits(flops / 1e6)} MFLOP/s"
 
 
 def _duration(seconds: float) -> str:

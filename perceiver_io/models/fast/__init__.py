@@ -14,9 +14,13 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from perceiver_io.models.fast.decoding import decode_for
 from perceiver_io.models.fast.reading import Norms, choose_way, make_ready, read
+from perceiver_io.models.fast.whole import ATTENDED as ATTENDED
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import AttentionForm, CrossAttendSettings, DecoderSettings
 from perceiver_io.models.weights import Attention, CrossAttend, Linear
+
+# Queries that are decoded at once.
+_CPU_QUERIES, _QUERIES = 4096, 65_536
 
 
 def multi_head_attention(
@@ -67,8 +71,12 @@ def cross_attend(
     form: AttentionForm,
 ) -> Float[Array, "B O C"]:
     """As `perceiver.cross_attend.cross_attend`."""
-    attend = functools.partial(_decode, settings, None, form)
-    return _by_platform(attend, weights, (), queries, inputs, rng)
+    attend = functools.partial(_cross_attend, settings, form)
+    return _by_platform(attend, weights, queries, inputs, rng)
+
+
+def _cross_attend(settings, form, target, weights, queries, inputs, rng) -> Array:
+    return decode_for(target, settings, None, form, weights, (), queries, inputs, rng)
 
 
 def decode(
@@ -82,12 +90,14 @@ def decode(
     form: AttentionForm,
 ) -> Float[Array, "B O E"]:
     """As `perceiver.decoder.decode`, in pieces of queries."""
-    decode = functools.partial(_decode, settings.cross_attend, settings.query_chunk_size, form)
+    decode = functools.partial(_decode, settings, form)
     return _by_platform(decode, weights, tuple(outputs), queries, Tokens(latents), rng)
 
 
-def _decode(settings, query_chunk_size, form, target, *arrays) -> Array:
-    return decode_for(target, settings, query_chunk_size, form, *arrays)
+def _decode(settings, form, target, weights, outputs, queries, latents, rng) -> Array:
+    most = settings.query_chunk_size or (_CPU_QUERIES if target == "cpu" else _QUERIES)
+    block = settings.cross_attend
+    return decode_for(target, block, most, form, weights, outputs, queries, latents, rng)
 
 
 def _by_platform(function, *arguments: Any) -> Array:

@@ -139,23 +139,22 @@ class FoldedAttention(NamedTuple):
 def fold(
     weights: Attention,
     plan: Plan,
-    *,
-    query_lift: Linear | None = None,
-    input_lift: Linear | None = None,
+    query_lift: Linear | LayerNorm | None,
+    input_lift: Linear | LayerNorm | None,
 ) -> FoldedAttention:
     """The maps of a plan.
 
     Args:
         weights: of an attention with a single head.
         plan: where each projection is done.
-        query_lift: from a grid's factors to the normalised queries, where the plan has them.
+        query_lift: from what the queries are taken as to normalised ones: a linear map of a grid's
+            factors, scale and offset of a norm, or None for queries that are normalised.
         input_lift: the same for inputs.
     """
     query, key, value, output = weights
-    if plan.query_grid:
-        query = then(query_lift, query)
-    if plan.input_grid:
-        key, value = then(input_lift, key), then(input_lift, value)
+    query, key, value = (
+        lifted(query_lift, query), lifted(input_lift, key), lifted(input_lift, value)
+    )  # fmt: skip
     queries, keys, key_bias = {
         "both": ((Map(*query),), (Map(*key),), None),
         "queries": ((Map(*query), Map(key.weight.T, None)), (), None),
@@ -167,6 +166,15 @@ def fold(
         "attended": ((), (Map(*value), Map(*output))),
     }[plan.values]
     return FoldedAttention(queries, keys, key_bias, values, outputs)
+
+
+def lifted(lift: Linear | LayerNorm | None, layer: Linear) -> Linear:
+    """A layer after a lift, as one."""
+    if lift is None:
+        return layer
+    if isinstance(lift, Linear):
+        return then(lift, layer)
+    return Linear(lift.scale[:, None] * layer.weight, linear(layer, lift.offset))
 
 
 def then(first: Linear, second: Linear) -> Linear:

@@ -40,7 +40,7 @@ def attention_by_heads(
     if turns == 1 and size == keys.shape[1]:
         weighted = _at_once(queries * scale, keys, values, bias, key_mask, dropout_rate, rng)
     else:
-        form = Online(size, scale, dropout_rate, input_grid=False)
+        form = Online(size, scale, dropout_rate, rows="as_is")
         bias = None if bias is None else jnp.transpose(bias, (0, 3, 1, 2))
         inputs = Inputs(KeysValues(keys, values), bias, key_mask)
         weighted = _in_turns(form, turns, queries, inputs, rng)
@@ -77,7 +77,7 @@ def _in_turns(
     form: Online, turns: int, queries: Array, inputs: Inputs, rng: PRNGKeyArray | None
 ) -> Float[Array, "B H V O"]:
     """Groups of heads one after the other, each in chunks of keys."""
-    no_maps = KeyMaps(None, (), (), None)
+    no_maps = KeyMaps((), (), None)
     if turns == 1:
         return online_attention(form, queries, no_maps, inputs, rng)
 

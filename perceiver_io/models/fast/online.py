@@ -7,22 +7,24 @@ made of their inputs chunk by chunk.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from perceiver_io.models.fast import grids
 from perceiver_io.models.fast.chunks import chunk, first_chunk, num_rows, padded, put_chunk
 from perceiver_io.models.fast.folding import Maps, apply
-from perceiver_io.models.fast.grids import GridRows, standardised
+from perceiver_io.models.fast.grids import GridRows
 from perceiver_io.models.fast.products import batched_product
-from perceiver_io.models.layers import dropout, layer_norm
+from perceiver_io.models.layers import dropout, standardised
 from perceiver_io.models.perceiver.tokens import Tokens
-from perceiver_io.models.weights import LayerNorm
 
 # Finite, so that a row whose keys are all masked has no NaN on its way to being zeroed.
 MASKED_LOGIT = -1e30
+
+Rows = Literal["grid", "standardised", "as_is"]
 
 Queries = Float[Array, "#B H K O"] | GridRows
 
@@ -37,12 +39,10 @@ class KeysValues(NamedTuple):
 class KeyMaps(NamedTuple):
     """How keys and values of one head are made of tokens.
 
-    norm: of the tokens; None if they are normalised.
-    key, value: maps of normalised tokens.
-    key_bias: times a normalised token, it is added to the logits of its key.
+    key, value: maps of the rows of tokens.
+    key_bias: times a row, it is added to the logits of its key.
     """
 
-    norm: LayerNorm | None
     key: Maps
     value: Maps
     key_bias: Float[Array, " D"] | None
@@ -67,13 +67,13 @@ class Online(NamedTuple):
     chunk_size: keys taken at once.
     scale: of the logits.
     dropout_rate: of the weights.
-    input_grid: whether tokens are taken in the factors of their grid.
+    rows: what is made of tokens: their `grid`'s factors, `standardised` rows, or rows `as_is`.
     """
 
     chunk_size: int
     scale: float
     dropout_rate: float
-    input_grid: bool
+    rows: Rows
 
 
 class _Products(NamedTuple):
@@ -202,10 +202,9 @@ def _products(form: Online, maps: KeyMaps, inputs: Inputs) -> _Products:
         return _Products(
             jnp.transpose(keys, (0, 2, 1, 3)), jnp.transpose(values, (0, 2, 3, 1)), bias
         )
-    if form.input_grid:
-        rows = standardised(inputs.source.features, inputs.source.positions)
+    rows = rows_of(form.rows, inputs.source)
+    if isinstance(rows, GridRows):
         return _Products(rows, rows, bias)
-    rows = normalised(maps.norm, inputs.source)
     keys, values = apply(maps.key, rows), apply(maps.value, rows)
     if maps.key_bias is not None:
         of_keys = form.scale * (rows @ maps.key_bias)[:, None, :, None]
@@ -213,9 +212,11 @@ def _products(form: Online, maps: KeyMaps, inputs: Inputs) -> _Products:
     return _Products(keys[:, None], jnp.swapaxes(values, 1, 2)[:, None], bias)
 
 
-def normalised(norm: LayerNorm | None, tokens: Tokens) -> Float[Array, "#B M D"]:
-    """Features with their positions through a norm, where there is one."""
-    return tokens.joined() if norm is None else layer_norm(norm, tokens.joined())
+def rows_of(rows: Rows, tokens: Tokens) -> Float[Array, "#B M D"] | GridRows:
+    """What tokens are multiplied as."""
+    if rows == "grid":
+        return grids.standardised(tokens.features, tokens.positions)
+    return standardised(tokens.joined()) if rows == "standardised" else tokens.joined()
 
 
 def _logits(form: Online, queries: Queries, products: _Products) -> Float[Array, "B H M O"]:

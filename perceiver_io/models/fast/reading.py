@@ -14,16 +14,18 @@ from perceiver_io.models.fast import grids
 from perceiver_io.models.fast.chunks import choose_chunk_size
 from perceiver_io.models.fast.folding import Counts, FoldedAttention, Plan, apply, fold, plan
 from perceiver_io.models.fast.heads import attention_by_heads
+from perceiver_io.models.fast.kernels import fused_attention, takes
 from perceiver_io.models.fast.online import (
     Inputs,
     KeyMaps,
     KeysValues,
     Online,
-    normalised,
+    Rows,
     online_attention,
+    rows_of,
 )
-from perceiver_io.models.fast.whole import whole_attention
-from perceiver_io.models.layers import linear
+from perceiver_io.models.fast.whole import Arrays, whole_attention
+from perceiver_io.models.layers import layer_norm, linear
 from perceiver_io.models.perceiver.tokens import GridPositions, Tokens
 from perceiver_io.models.settings import AttentionForm
 from perceiver_io.models.weights import Attention, LayerNorm, Linear
@@ -41,18 +43,22 @@ class Way(NamedTuple):
     num_heads: heads of the attention.
     plan: where the projections of one head are done; None for where they are written.
     chunk_size: most keys at once; None for all.
+    query_rows: what queries are taken as.
+    input_rows: what inputs are taken as.
     lazy: whether keys and values are made chunk by chunk.
     dropout_rate: of the weights; 0 where there is none.
-    fused: whether cuDNN may be used.
+    kernel: the fused kernel on NVIDIA GPUs.
     """
 
     target: Target
     num_heads: int
     plan: Plan | None
     chunk_size: int | None
+    query_rows: Rows
+    input_rows: Rows
     lazy: bool
     dropout_rate: float
-    fused: bool
+    kernel: Literal["cudnn", "pallas", "none"]
 
 
 class Norms(NamedTuple):
@@ -122,7 +128,23 @@ def choose_way(
         )
         counts = Counts(num_queries, num_inputs)
         chosen = plan(weights, counts, drops=dropout_rate > 0, **in_factors)
-    return Way(target, num_heads, chosen, chunk_size, lazy, dropout_rate, form.fused)
+    return Way(
+        target,
+        num_heads,
+        chosen,
+        chunk_size,
+        _rows(norms.queries, chosen and chosen.query_grid),
+        _rows(norms.inputs, chosen and chosen.input_grid),
+        lazy,
+        dropout_rate,
+        form.kernel,
+    )
+
+
+def _rows(norm: LayerNorm | None, grid: bool | None) -> Rows:
+    if grid:
+        return "grid"
+    return "as_is" if norm is None else "standardised"
 
 
 def _factor_cost(
@@ -141,7 +163,7 @@ def make_ready(
     """Inputs as queries like these read them."""
     source = inputs._replace(mask=None)
     if way.plan is None:
-        x = normalised(norms.inputs, source)
+        x = _normalised(norms.inputs, source)
         keys, values = (
             split_heads(linear(layer, x), way.num_heads) for layer in (weights.key, weights.value)
         )
@@ -149,20 +171,27 @@ def make_ready(
     folded = fold(
         weights,
         way.plan,
-        query_lift=_lift(norms.queries, queries) if way.plan.query_grid else None,
-        input_lift=_lift(norms.inputs, inputs) if way.plan.input_grid else None,
+        _lift(way.query_rows, norms.queries, queries),
+        _lift(way.input_rows, norms.inputs, inputs),
     )
     if way.lazy:
         return Ready(weights, folded, norms, source, None, inputs.mask)
-    x = normalised(norms.inputs, source)
+    x = rows_of(way.input_rows, source)
     keys_values = KeysValues(apply(folded.key, x)[:, :, None], apply(folded.value, x)[:, :, None])
     key_bias = None if folded.key_bias is None else x @ folded.key_bias
     return Ready(weights, folded, norms, keys_values, key_bias, inputs.mask)
 
 
-def _lift(norm: LayerNorm, tokens: Tokens) -> Linear:
+def _lift(rows: Rows, norm: LayerNorm | None, tokens: Tokens) -> Linear | LayerNorm | None:
+    """From what tokens are taken as to normalised ones."""
+    if rows != "grid":
+        return norm
     matrix = grids.lift(tokens.features.shape[-1], tokens.positions)
     return Linear(matrix * norm.scale, norm.offset)
+
+
+def _normalised(norm: LayerNorm | None, tokens: Tokens) -> Float[Array, "#B M D"]:
+    return tokens.joined() if norm is None else layer_norm(norm, tokens.joined())
 
 
 def read(
@@ -189,40 +218,43 @@ def read(
         attended = _read_online(way, ready, queries, bias, scale, rng)
     else:
         q = _projected_queries(way, ready, queries)
-        options = dict(
-            bias=bias,
-            key_mask=ready.mask,
-            scale=scale,
-            dropout_rate=way.dropout_rate,
-            rng=rng,
-        )
+        keys, values = ready.source
         if way.chunk_size is None:
-            options["implementation"] = "cudnn" if way.target == "cuda" and way.fused else "xla"
-            attended = whole_attention(q, *ready.source, **options)
+            arrays = Arrays(q, keys, values, bias)
+            kernel = way.kernel if way.target == "cuda" else "none"
+            if takes(kernel, arrays, key_mask=ready.mask, drops=way.dropout_rate > 0):
+                attended = fused_attention(kernel, arrays, key_mask=ready.mask, scale=scale)
+            else:
+                attended = whole_attention(
+                    arrays, key_mask=ready.mask, scale=scale, dropout_rate=way.dropout_rate, rng=rng
+                )
         else:
-            attended = attention_by_heads(q, *ready.source, chunk_size=way.chunk_size, **options)
+            attended = attention_by_heads(
+                q, keys, values, bias=bias, key_mask=ready.mask, dropout_rate=way.dropout_rate,
+                rng=rng, scale=scale, chunk_size=way.chunk_size,
+            )  # fmt: skip
     return _output(way, ready, attended, queries.mask)
 
 
 def _projected_queries(way: Way, ready: Ready, queries: Tokens) -> Float[Array, "#B O H K"]:
-    x = normalised(ready.norms.queries, queries)
     if way.plan is None:
+        x = _normalised(ready.norms.queries, queries)
         return split_heads(linear(ready.weights.query, x), way.num_heads)
-    return apply(ready.folded.query, x)[:, :, None]
+    return apply(ready.folded.query, rows_of(way.query_rows, queries))[:, :, None]
 
 
 def _read_online(way, ready, queries, bias, scale, rng) -> Float[Array, "B O 1 V"]:
     """One head, in factors of grids or with keys and values that are made chunk by chunk."""
     if way.plan.query_grid:
-        q = grids.standardised(queries.features, queries.positions)
+        q = rows_of(way.query_rows, queries)
     else:
         q = jnp.transpose(_projected_queries(way, ready, queries), (0, 2, 3, 1))
     if way.lazy:
         _, key, key_bias, value, _ = ready.folded
     else:
         key, key_bias, value = (), None, ()
-    form = Online(way.chunk_size, scale, way.dropout_rate, way.plan.input_grid)
-    maps = KeyMaps(ready.norms.inputs, key, value, key_bias)
+    form = Online(way.chunk_size, scale, way.dropout_rate, way.input_rows)
+    maps = KeyMaps(key, value, key_bias)
     bias = None if bias is None else jnp.transpose(bias, (0, 3, 1, 2))
     inputs = Inputs(ready.source, bias, ready.mask)
     attended = online_attention(form, q, maps, inputs, rng)

@@ -1,26 +1,152 @@
-"""Attention on accelerators: as many logits at once as fit, or cuDNN's kernel where it is there."""
+"""Attention on accelerators: all logits at once, read and written as seldom as possible.
 
-from typing import Literal
+What such chips wait for is their memory. The softmax takes two passes over the logits, one for
+their log-sum and one for the weights; the gradient makes the weights again from the log-sum (Dao
+et al., 2205.14135) and multiplies in the precision of the inputs. Kernels that never write the logits are
+in `kernels.py`.
+"""
 
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from perceiver_io.models.attention import attention
+from perceiver_io.models.attention import visible
+from perceiver_io.models.layers import dropout
+
+ATTENDED = "attended"
+"""What the gradient of attention needs beside queries, keys and values has this name."""
+
+# 4 GiB in float32. Of a batch that is spread over devices they are those of all devices.
+_LOGITS_AT_ONCE = 2**30
+
+# Finite, so that a row in which nothing is seen has no NaN on its way to being zeroed.
+_MASKED_LOGIT = -1e30
+
+
+class Arrays(NamedTuple):
+    """What attention is of. Shapes and meaning as in `attention.attention`."""
+
+    queries: Float[Array, "#B O H K"]
+    keys: Float[Array, "#B M H K"]
+    values: Float[Array, "#B M H V"]
+    bias: Float[Array, "#B #H #O #M"] | None
 
 
 def whole_attention(
-    queries: Float[Array, "#B O H K"],
-    keys: Float[Array, "#B M H K"],
-    values: Float[Array, "#B M H V"],
+    arrays: Arrays,
     *,
-    bias: Float[Array, "#B #H #O #M"] | None,
     key_mask: Bool[Array, "#B M"] | None,
+    scale: float,
     dropout_rate: float,
     rng: PRNGKeyArray | None,
-    scale: float,
-    implementation: Literal["xla", "cudnn"],
 ) -> Float[Array, "B O H V"]:
-    """As `attention.attention`."""
-    return attention(
-        queries, keys, values, bias=bias, key_mask=key_mask, dropout_rate=dropout_rate, rng=rng,
-        scale=scale,
-    )  # fmt: skip
+    """As `attention.attention`; queries take turns where there would be too many logits."""
+    queries, keys, _, bias = arrays = arrays._replace(queries=arrays.queries * scale)
+    (_, num_queries, heads, _), batch = queries.shape, max(len(queries), len(keys))
+    turns = -(-batch * heads * num_queries * keys.shape[1] // _LOGITS_AT_ONCE)
+    turns = next(n for n in range(min(turns, num_queries), num_queries + 1) if num_queries % n == 0)
+    seen = visible(key_mask, None)
+    if turns == 1:
+        return _attention(dropout_rate, arrays, seen, rng)
+
+    def split(x, axis):
+        if x.shape[axis] == 1:
+            return jnp.broadcast_to(x, (turns, *x.shape))
+        return jnp.stack(jnp.split(x, turns, axis))
+
+    def attend(part):
+        index, queries, bias = part
+        own_rng = None if rng is None else jax.random.fold_in(rng, index)
+        return _attention(dropout_rate, arrays._replace(queries=queries, bias=bias), seen, own_rng)
+
+    biases = jax.tree.map(lambda x: split(x, 2), bias)
+    attended = jax.lax.map(attend, (jnp.arange(turns), split(queries, 1), biases))
+    return jnp.moveaxis(attended, 0, 1).reshape(batch, num_queries, heads, -1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attention(dropout_rate, arrays, seen, rng) -> Float[Array, "B O H V"]:
+    return _forward(dropout_rate, arrays, seen, rng)[0]
+
+
+def _forward(dropout_rate, arrays, seen, rng):
+    logits = _logits(arrays, seen)
+    log_sum = _log_sum_exp(logits)
+    weights = dropout(_weights(logits, log_sum, seen), dropout_rate, rng)
+    values = arrays.values
+    attended = jnp.einsum("bhom,bmhv->bohv", weights.astype(values.dtype), values)
+    kept = checkpoint_name((attended, log_sum), ATTENDED)
+    return kept[0], (arrays, seen, rng, *kept)
+
+
+def _backward(dropout_rate, residuals, cotangent):
+    arrays, seen, rng, attended, log_sum = residuals
+    queries, keys, values, bias = arrays
+    weights = _weights(_logits(arrays, seen), log_sum, seen)
+    thinned, thin = jax.vjp(lambda x: dropout(x, dropout_rate, rng), weights)
+    # What a query's weights have in common: they sum to one.
+    common = jnp.einsum("bohv,bohv->bho", cotangent, attended, preferred_element_type=jnp.float32)
+    (of_weights,) = thin(
+        jnp.einsum("bohv,bmhv->bhom", cotangent, values, preferred_element_type=jnp.float32)
+    )
+    of_logits = weights * (of_weights - common[..., None])
+    rounded = of_logits.astype(queries.dtype)
+    return (
+        Arrays(
+            _contract("bhom,bmhk->bohk", rounded, keys, queries),
+            _contract("bhom,bohk->bmhk", rounded, queries, keys),
+            _contract("bhom,bohv->bmhv", thinned.astype(values.dtype), cotangent, values),
+            None if bias is None else _summed(of_logits, bias),
+        ),
+        None,
+        None,
+    )
+
+
+_attention.defvjp(_forward, _backward)
+
+
+def _logits(arrays, seen) -> Float[Array, "B H O M"]:
+    queries, keys, _, bias = arrays
+    logits = jnp.einsum("bohk,bmhk->bhom", queries, keys, preferred_element_type=jnp.float32)
+    logits = logits if bias is None else logits + bias
+    return logits if seen is None else jnp.where(seen, logits, _MASKED_LOGIT)
+
+
+def _weights(logits, log_sum, seen) -> Float[Array, "B H O M"]:
+    weights = jnp.exp(logits - log_sum[..., None])
+    return weights if seen is None else jnp.where(seen, weights, 0)
+
+
+def _log_sum_exp(logits: Float[Array, "B H O M"]) -> Float[Array, "B H O"]:
+    """In one pass: the running maximum and the sum that goes with it are reduced together."""
+
+    def add(one, other):
+        (maximum, total), (other_maximum, other_total) = one, other
+        larger = jnp.maximum(maximum, other_maximum)
+        return larger, (
+            total * jnp.exp(maximum - larger) + other_total * jnp.exp(other_maximum - larger)
+        )
+
+    # One for each logit, made from it: a constant array would be read like the logits.
+    once = (logits >= _MASKED_LOGIT).astype(jnp.float32)
+    start = (jnp.float32(2 * _MASKED_LOGIT), jnp.float32(0))
+    maximum, total = jax.lax.reduce((logits, once), start, add, (3,))
+    return maximum + jnp.log(total)
+
+
+def _contract(subscripts: str, left: Array, right: Array, like: Array) -> Array:
+    """The product in the shape and type of `like`, summed over the batch where it has one of 1."""
+    if len(like) == 1 < max(len(left), len(right)):
+        subscripts = subscripts.replace("->b", "->")
+    return jnp.einsum(subscripts, left, right).reshape(like.shape).astype(like.dtype)
+
+
+def _summed(x: Array, like: Array) -> Array:
+    """The sum over the axes along which `like` was broadcast to the shape of `x`."""
+    axes = [axis for axis in range(x.ndim) if like.shape[axis] == 1 < x.shape[axis]]
+    return x.sum(axes, keepdims=True).astype(like.dtype)

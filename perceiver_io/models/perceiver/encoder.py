@@ -6,6 +6,7 @@ import haiku as hk
 import jax
 from jaxtyping import Array, Float, Int
 
+from perceiver_io.models import fast
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import (
@@ -18,8 +19,11 @@ from perceiver_io.models.transformer import SelfAttend
 from perceiver_io.models.weights import EMBEDDING_INIT
 
 _REMAT_POLICIES = {
-    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "all": jax.checkpoint_policies.nothing_saveable,
+    "products": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(fast.ATTENDED),
+    ),
+    "all": jax.checkpoint_policies.save_only_these_names(fast.ATTENDED),
 }
 
 

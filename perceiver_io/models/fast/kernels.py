@@ -1,0 +1,92 @@
+"""Fused attention on NVIDIA GPUs: kernels that keep the logits on the chip."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.gpu import attention as pallas
+from jaxtyping import Array, Bool, Float
+
+from perceiver_io.models.fast.whole import Arrays
+
+Kernel = Literal["cudnn", "pallas", "none"]
+
+_HALF = (jnp.float16, jnp.bfloat16)
+
+
+def takes(
+    kernel: Kernel, arrays: Arrays, *, key_mask: Bool[Array, "#B M"] | None, drops: bool
+) -> bool:
+    """Whether a kernel computes this attention: none has dropout or a bias with a gradient."""
+    widest = max(arrays.keys.shape[-1], arrays.values.shape[-1])
+    if kernel == "none" or drops or arrays.bias is not None:
+        return False
+    if kernel == "cudnn":
+        return arrays.queries.dtype in _HALF and widest <= _widest_cudnn_head()
+    # Its blocks must divide the numbers of queries and keys, into equally many for the gradient.
+    few, many = sorted(x.shape[1] for x in (arrays.queries, arrays.keys))
+    divide = few % 64 == many % 64 == 0 and many % few == 0 and many <= 8 * few
+    return key_mask is None and widest <= 256 and divide
+
+
+def _widest_cudnn_head() -> int:
+    """The most that cuDNN takes on the GPUs of this process; 0 where there are none.
+
+    What is compiled here for GPUs elsewhere goes without cuDNN, whose version decides.
+    """
+    try:
+        gpu = jax.devices("cuda")[0]
+    except RuntimeError:
+        return 0
+    return 256 if float(gpu.compute_capability) >= 9 else 128
+
+
+def fused_attention(
+    kernel: Kernel,
+    arrays: Arrays,
+    *,
+    key_mask: Bool[Array, "#B M"] | None,
+    scale: float,
+    interpret: bool = False,
+) -> Float[Array, "B O H V"]:
+    """As `attention.attention`, for arrays that the kernel takes.
+
+    Heads are filled up with zeros to one size, a multiple of 8, for keys and values alike.
+    """
+    batch = max(map(len, arrays[:3]))
+    size = -(-max(arrays.keys.shape[-1], arrays.values.shape[-1]) // 8) * 8
+    queries, keys, values = (_filled(x, batch, size) for x in arrays[:3])
+    if kernel == "cudnn":
+        mask = None if key_mask is None else key_mask[:, None, None, :]
+        attended = jax.nn.dot_product_attention(
+            queries, keys, values, mask=mask, scale=scale, implementation="cudnn"
+        )
+        if mask is not None:
+            sees = key_mask.any(axis=-1)[:, None, None, None]
+            attended = jnp.where(sees, attended, 0)
+    else:
+        blocks = _blocks(queries.shape[1], keys.shape[1], size)
+        attended = pallas.mha(
+            queries, keys, values, None, scale, False, blocks, interpret=interpret
+        )
+    return attended[..., : arrays.values.shape[-1]]
+
+
+def _filled(x: Float[Array, "#B N H K"], batch: int, size: int) -> Float[Array, "B N H K"]:
+    x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
+    return jnp.pad(x, [(0, 0)] * 3 + [(0, size - x.shape[-1])])
+
+
+def _blocks(num_queries: int, num_keys: int, size: int) -> pallas.BlockSizes:
+    """Blocks that fit on the chip; the gradient wants equally many of queries and of keys."""
+    few, many = sorted((num_queries, num_keys))
+    count = few // (32 if many <= 4 * few else 16)
+    block = 128 if size <= 128 else 64
+    return pallas.BlockSizes(
+        block_q=block if num_queries % block == 0 else 64,
+        block_k=block if num_keys % block == 0 else 64,
+        block_q_dkv=32,
+        block_kv_dkv=num_keys // count,
+        block_q_dq=num_queries // count,
+        block_kv_dq=32,
+    )
