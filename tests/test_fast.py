@@ -27,7 +27,7 @@ FORMS = {
     "accelerator": ("other", AttentionForm()),
     "unfolded on accelerator": ("other", AttentionForm(fold_projections=False)),
     "chunks on accelerator": ("other", AttentionForm(key_chunk_size=4)),
-    "cuda": ("cuda", AttentionForm(fused=False)),
+    "cuda": ("cuda", AttentionForm(kernel="none")),
 }
 QUERY_DIM, INPUT_DIM, OUTPUT_DIM = 7, 8, 6
 

@@ -2,8 +2,8 @@
 
 What such chips wait for is their memory. The softmax takes two passes over the logits, one for
 their log-sum and one for the weights; the gradient makes the weights again from the log-sum (Dao
-et al., 2205.14135) and multiplies in the precision of the inputs. Kernels that never write the logits are
-in `kernels.py`.
+et al., 2205.14135) and multiplies in the precision of the inputs. Kernels that never write the
+logits are in `kernels.py`.
 """
 
 import functools
