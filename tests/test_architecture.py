@@ -1,4 +1,4 @@
-"""The project's own rules, read from its source: which way imports go, sizes, docstrings."""
+"""The project's own rules, read from its source: which way imports go, docstrings, links."""
 
 import ast
 import importlib
@@ -10,8 +10,6 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-MAX_FILE_LINES = 300
-MAX_FUNCTION_LINES = 40
 
 PROJECT = {"perceiver_io", "configs", "experiments", "scripts", "tests"}
 # What each part may import beside itself and the leaves, which all may import.
@@ -111,29 +109,44 @@ def test_data_does_not_import_jax():
     assert not offences(array_libraries, "perceiver_io/data")
 
 
-def test_files_are_short():
-    def length(path):
-        count = len(path.read_text().splitlines())
-        return [(count, "is the last line")] if count > MAX_FILE_LINES else []
-
-    assert not offences(length, "perceiver_io", "configs", "experiments", "scripts")
+FAST = "perceiver_io.models.fast"
 
 
-def test_functions_are_short():
-    def long_functions(path):
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.FunctionDef) and lines_of_code(node) > MAX_FUNCTION_LINES:
-                yield node.lineno, f"{node.name} has {lines_of_code(node)} lines of code"
+def test_fast_forms_have_one_entry():
+    """Few modules import them, and only the package itself: the textbook stands without them."""
 
-    # Not configs: `get_config` is a list of settings, however long.
-    assert not offences(long_functions, "perceiver_io", "experiments", "scripts")
+    def others(path):
+        if (ROOT / "perceiver_io" / "models" / "fast") in path.parents:
+            return
+        may = path == ROOT / "perceiver_io" / "models" / "transformer.py" or (
+            path.parent == ROOT / "perceiver_io" / "models" / "perceiver"
+        )
+        for line, name in imports_of(path):
+            if name.startswith(FAST) and not (may and name == FAST):
+                yield line, f"imports {name}"
+
+    assert not offences(others, "perceiver_io", "configs", "experiments", "scripts")
 
 
-def lines_of_code(function):
-    """Lines from `def` to the end without the docstring, which may be as long as it needs."""
-    docstring = function.body[0] if ast.get_docstring(function) else None
-    documented = docstring.end_lineno - docstring.lineno + 1 if docstring else 0
-    return function.end_lineno - function.lineno + 1 - documented
+def test_models_have_no_state_of_their_own():
+    """What a model computes follows from its arguments, and from nothing set before."""
+
+    def state(path):
+        tree = tree_of(path)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Global):
+                yield node.lineno, f"rebinds {', '.join(node.names)}"
+        for node in tree.body:
+            value = getattr(node, "value", None)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(
+                value, ast.List | ast.Set
+            ):
+                yield node.lineno, f"{ast.unparse(node)} can change"
+        for line, name in imports_of(path):
+            if root(name) in {"contextvars", "threading"}:
+                yield line, f"imports {name}"
+
+    assert not offences(state, "perceiver_io/models")
 
 
 def undocumented(module):

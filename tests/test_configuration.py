@@ -98,6 +98,31 @@ def test_wrong_overrides(configure, override, message):
         configure(override)
 
 
+@pytest.mark.parametrize(
+    ("override", "path", "expected"),
+    [
+        ("encoder.latent_stack.dropout=0.1", ("encoder", "latent_stack", "dropout"), 0.1),
+        ("encoder.latent_stack.remat=all", ("encoder", "latent_stack", "remat"), "all"),
+        ("encoder.cross_attend.v_dim=24", ("encoder", "cross_attend", "v_dim"), 24),
+        ("attention.key_chunk_size=16", ("attention", "key_chunk_size"), 16),
+        ("attention.implementation=textbook", ("attention", "implementation"), "textbook"),
+        ("compute_dtype=bfloat16", ("compute_dtype",), "bfloat16"),
+    ],
+)
+def test_settings_of_the_model_that_a_file_leaves_out_can_be_set(override, path, expected):
+    config = configuration.read("configs/quickstart.py")
+    value = configuration.overridden(config, [f"--config.model.{override}"]).model
+    for key in path:
+        value = value[key]
+    assert value == expected and type(value) is type(expected)
+
+
+def test_a_wrong_setting_of_the_model_is_named_with_its_section():
+    config = configuration.read("configs/quickstart.py")
+    with pytest.raises(UserError, match="latent_stack.dropuot.*did you mean 'dropout'"):
+        configuration.overridden(config, ["--config.model.encoder.latent_stack.dropuot=0.1"])
+
+
 def test_unknown_preset(configure):
     with pytest.raises(UserError, match="no preset 'smal' .did you mean 'small'.*small, large"):
         configure(preset="smal")

@@ -1,5 +1,6 @@
 """Sections become objects; what does not fit is named."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
-from perceiver_io.construct import construct, lookup
+from perceiver_io.construct import construct, defaults, lookup
 from perceiver_io.errors import UserError
 
 
@@ -82,6 +83,54 @@ def test_values_of_the_annotated_type(section):
 def test_values_of_another_type(section, message):
     with pytest.raises(UserError, match=re.escape(message)):
         construct(typed, section, "config.data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    width: int
+    rate: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    layer: Layer
+    depth: int = 2
+
+
+def nested(*, stack: Stack, form: Layer = Layer(7), size: int = 3):
+    return stack, form, size
+
+
+@pytest.mark.parametrize("section_type", [dict, ConfigDict])
+def test_an_entry_of_a_dataclass_is_a_section_of_its_own(section_type):
+    section = section_type({"name": "x", "stack": {"layer": {"width": 4}, "depth": 5}})
+    assert construct(nested, section, "config.model") == (Stack(Layer(4), 5), Layer(7), 3)
+    assert construct(nested, dict(stack=Stack(Layer(1))), "config.model")[0] == Stack(Layer(1))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (dict(stack=dict(layer=dict(widht=3))), "config.model.stack.layer.widht is not a setting"),
+        (dict(stack=dict(layer={})), "config.model.stack.layer lacks width, which Layer needs"),
+        (dict(stack=dict(layer=dict(width="a"))), "config.model.stack.layer.width is 'a', but"),
+        (dict(stack=3), "config.model.stack is 3, but nested needs"),
+    ],
+)
+def test_inner_sections_that_do_not_fit(section, message):
+    with pytest.raises(UserError, match=message):
+        construct(nested, section, "config.model")
+
+
+@pytest.mark.parametrize("section_type", [dict, ConfigDict])
+def test_defaults_of_what_is_left_out_however_deep(section_type):
+    section = section_type({"name": "x", "stack": {"layer": {"width": 4}}})
+    missing = {"stack": {"layer": {"rate": 0.1}, "depth": 2}, "size": 3}
+    found = defaults(nested, section)
+    assert {key: found[key] for key in missing} == missing
+    assert found["form"] == {"rate": 0.1}
+    full = {"stack": {"layer": {"width": 1, "rate": 2}, "depth": 3}, "form": Layer(1), "size": 3}
+    assert defaults(nested, section_type(full)) == {"stack": {"layer": {}}}
 
 
 def test_names():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.models import fast
-from perceiver_io.models.fast import heads
+from perceiver_io.models.fast import heads, whole
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import AttentionForm
 from perceiver_io.models.transformer import multi_head_attention
@@ -27,7 +27,7 @@ FORMS = {
     "accelerator": ("other", AttentionForm()),
     "unfolded on accelerator": ("other", AttentionForm(fold_projections=False)),
     "chunks on accelerator": ("other", AttentionForm(key_chunk_size=4)),
-    "cuda": ("cuda", AttentionForm(fused=False)),
+    "cuda": ("cuda", AttentionForm(kernel="none")),
 }
 QUERY_DIM, INPUT_DIM, OUTPUT_DIM = 7, 8, 6
 
@@ -170,6 +170,24 @@ def test_heads_in_turns(bias_shape, name, chunk_size, monkeypatch):
     assert_equals_textbook(
         name, weights, queries, inputs, bias, num_heads=6, key_mask=mask, query_mask=None
     )
+
+
+@pytest.mark.parametrize("num_heads", [1, 2])
+@pytest.mark.parametrize("batches", [(2, 2), (1, 2), (1, 1)], ids=str)
+@pytest.mark.parametrize("bias_shape", [None, (1, 2, 12, 5), (2, 1, 1, 5)], ids=str)
+def test_queries_in_turns(bias_shape, batches, num_heads, monkeypatch):
+    """On accelerators, where there would be too many logits: six turns, as five do not divide."""
+    weights, mask = random_weights(num_heads), random_mask(2, 5)
+    queries, inputs = normal(batches[0], 12, QUERY_DIM), normal(batches[1], 5, INPUT_DIM, seed=1)
+    monkeypatch.setattr(whole, "_LOGITS_AT_ONCE", 2 * num_heads * 5 * 12 // 5 + 1)
+    bias = None if bias_shape is None else normal(*bias_shape, seed=2)[:, :num_heads]
+    options = dict(num_heads=num_heads, key_mask=mask, query_mask=None)
+
+    def run(queries):
+        return attend("other", AttentionForm(), weights, queries, inputs, bias=bias, **options)
+
+    assert "length=6" in str(jax.make_jaxpr(run)(queries))
+    assert_equals_textbook("accelerator", weights, queries, inputs, bias, **options)
 
 
 @pytest.mark.slow

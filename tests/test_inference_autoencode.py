@@ -9,12 +9,19 @@ import pytest
 from perceiver_io.errors import UserError
 from perceiver_io.inference.autoencode import reconstruct
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.models.perceiver.encoder import Encoder
+from perceiver_io.models.perceiver.decoder import Decoder
+from perceiver_io.models.perceiver.encoder import SingleReadEncoder
 from perceiver_io.models.perceiver.outputs import ClassLogits, PositionProjection
-from perceiver_io.models.perceiver.perceiver import Decoder, PerceiverIO
+from perceiver_io.models.perceiver.perceiver import PerceiverIO
 from perceiver_io.models.perceiver.positions import FourierPositions
 from perceiver_io.models.perceiver.queries import LearnedQueries, ModalityQueries, PositionQueries
 from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.settings import (
+    CrossAttendSettings,
+    DecoderSettings,
+    EncoderSettings,
+    LatentStackSettings,
+)
 from tests import oracles
 
 SHAPE, PATCHES, SAMPLES, CLASSES = (2, 3, 5), 7, 4, 6
@@ -37,7 +44,8 @@ def adapter(inputs, mask, is_training):
 
 
 def transformed():
-    cross_attend = dict(num_heads=1, use_query_residual=False)
+    block = CrossAttendSettings(num_heads=1, use_query_residual=False)
+    stack = LatentStackSettings(num_layers=1, num_heads=2)
     parts = {
         "image": PositionQueries(FourierPositions(2, SHAPE), SHAPE),
         "audio": PositionQueries(FourierPositions(3, (PATCHES,)), (PATCHES,)),
@@ -45,9 +53,9 @@ def transformed():
     }
     model = PerceiverIO(
         inputs=adapter,
-        encoder=Encoder(4, 8, 1, cross_attend, dict(num_layers=1, num_heads=2)),
+        encoder=SingleReadEncoder(EncoderSettings(4, 8, 1, block, stack)),
         queries=ModalityQueries(parts, 2),
-        decoder=Decoder(cross_attend),
+        decoder=Decoder(DecoderSettings(block)),
         outputs={
             "image": PositionProjection(3, name="image_output"),
             "audio": PositionProjection(SAMPLES, name="audio_output"),

@@ -9,12 +9,19 @@ import pytest
 from perceiver_io.errors import UserError
 from perceiver_io.inference import fill_mask
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.models.perceiver.encoder import Encoder
+from perceiver_io.models.perceiver.decoder import Decoder
+from perceiver_io.models.perceiver.encoder import SingleReadEncoder
 from perceiver_io.models.perceiver.outputs import PositionProjection
-from perceiver_io.models.perceiver.perceiver import Decoder, PerceiverIO
+from perceiver_io.models.perceiver.perceiver import PerceiverIO
 from perceiver_io.models.perceiver.positions import LearnedPositions
 from perceiver_io.models.perceiver.queries import PositionQueries
 from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.settings import (
+    CrossAttendSettings,
+    DecoderSettings,
+    EncoderSettings,
+    LatentStackSettings,
+)
 from tests import oracles
 
 MASK, NUM_RESERVED, LONGEST, VOCABULARY = 3, 6, 200, 40
@@ -130,12 +137,13 @@ def language_model(longest):
             return PositionQueries(LearnedPositions(longest, 8), (longest,))(tokens, points)
 
     def transformed():
-        cross_attend = dict(num_heads=2, use_query_residual=False)
+        block = CrossAttendSettings(num_heads=2, use_query_residual=False)
+        stack = LatentStackSettings(num_layers=1, num_heads=2)
         model = PerceiverIO(
             inputs=adapter,
-            encoder=Encoder(4, 8, 1, cross_attend, dict(num_layers=1, num_heads=2)),
+            encoder=SingleReadEncoder(EncoderSettings(4, 8, 1, block, stack)),
             queries=Queries(),
-            decoder=Decoder(cross_attend),
+            decoder=Decoder(DecoderSettings(block)),
             outputs=PositionProjection(VOCABULARY),
         )
         return model, (model, model.encode, model.decode)

@@ -79,8 +79,8 @@ class Architecture(NamedTuple):
     apply: Callable
     encode: Callable
     decode: Callable
-    encoder_maps: Callable | None
-    decoder_map: Callable | None
+    encoder_maps: Callable | None = None
+    decoder_map: Callable | None = None
 
 
 def build(config: Section) -> Architecture:

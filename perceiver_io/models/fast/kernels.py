@@ -53,7 +53,7 @@ def fused_attention(
 
     Heads are filled up with zeros to one size, a multiple of 8, for keys and values alike.
     """
-    batch = max(map(len, arrays[:3]))
+    batch = max(len(x) for x in (*arrays[:3], key_mask) if x is not None)
     size = -(-max(arrays.keys.shape[-1], arrays.values.shape[-1]) // 8) * 8
     queries, keys, values = (_filled(x, batch, size) for x in arrays[:3])
     if kernel == "cudnn":
@@ -72,7 +72,7 @@ def fused_attention(
     return attended[..., : arrays.values.shape[-1]]
 
 
-def _filled(x: Float[Array, "#B N H K"], batch: int, size: int) -> Float[Array, "B N H K"]:
+def _filled(x: Float[Array, "#B N H K"], batch: int, size: int) -> Float[Array, "B N H P"]:
     x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
     return jnp.pad(x, [(0, 0)] * 3 + [(0, size - x.shape[-1])])
 

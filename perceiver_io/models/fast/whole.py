@@ -1,9 +1,9 @@
 """Attention on accelerators: all logits at once, read and written as seldom as possible.
 
 What such chips wait for is their memory. The softmax takes two passes over the logits, one for
-their log-sum and one for the weights. The gradient makes the weights again from the log-sum (Dao et
-al., 2205.14135), and multiplies in the precision of the inputs. Kernels that never write the logits
-are in `kernels.py`.
+their log-sum and one for the weights; the gradient makes the weights again from the log-sum (Dao
+et al., 2205.14135) and multiplies in the precision of the inputs. Kernels that never write the
+logits are in `kernels.py`.
 """
 
 import functools
@@ -46,7 +46,9 @@ def whole_attention(
 ) -> Float[Array, "B O H V"]:
     """As `attention.attention`; queries take turns where there would be too many logits."""
     queries, keys, _, bias = arrays = arrays._replace(queries=arrays.queries * scale)
-    (_, num_queries, heads, _), batch = queries.shape, max(len(queries), len(keys))
+    _, num_queries, heads, _ = queries.shape
+    # Examples that share queries and keys may still differ in what they see.
+    batch = max(len(x) for x in (queries, keys, bias, key_mask) if x is not None)
     turns = -(-batch * heads * num_queries * keys.shape[1] // _LOGITS_AT_ONCE)
     turns = next(n for n in range(min(turns, num_queries), num_queries + 1) if num_queries % n == 0)
     seen = visible(key_mask, None)

@@ -20,7 +20,7 @@ class QueryModule(Protocol):
     def __call__(
         self, tokens: Tokens, query: PyTree[Array] | None
     ) -> Tokens | Mapping[str, Tokens]:
-        """Queries, or queries by modality, which may differ in width.
+        """Queries, or queries by modality, of one width, as one decoder reads for all of them.
 
         `tokens` are the input's, and `query` is the caller's choice: points, places, task ids, or a
         dict by modality; None for all.
