@@ -92,7 +92,7 @@ def test_shared_latents_are_projected_once():
 def test_map_is_the_softmax_inside():
     queries, inputs = normal(1, 5, 7), normal(2, 9, 4, seed=1)
     mask = random_mask(2, 9, empty=False)
-    block = lambda: CrossAttend(CrossAttendSettings(2, True))  # noqa: E731
+    block = lambda: CrossAttend(CrossAttendSettings(2, use_query_residual=True))  # noqa: E731
 
     def shown(queries, inputs):
         return block().attention_map(Tokens(queries), Tokens(inputs, mask=mask))

@@ -9,17 +9,13 @@ import numpy as np
 import pytest
 
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
-from perceiver_io.models.perceiver.encoder import (
-    InterleavedEncoder,
-    LatentStack,
-    SingleReadEncoder,
-)
+from perceiver_io.models.perceiver.encoder import LatentStack, SingleReadEncoder
+from perceiver_io.models.perceiver.original import InterleavedEncoder, InterleavedEncoderSettings
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import (
     AttentionForm,
     CrossAttendSettings,
     EncoderSettings,
-    InterleavedEncoderSettings,
     LatentStackSettings,
     SelfAttendSettings,
 )

@@ -50,7 +50,7 @@ def outcome(make, form, *arguments):
 
 def read(shape, mask=None, dense=False, num_bands=16, **settings):
     """Given a form: latents that read features on a grid."""
-    settings = CrossAttendSettings(1, True, **settings)
+    settings = CrossAttendSettings(1, use_query_residual=True, **settings)
 
     def make(form):
         def function(features, latents):
@@ -65,7 +65,9 @@ def read(shape, mask=None, dense=False, num_bands=16, **settings):
 
 def decode(shape, mask=None, chunk_size=None, dense=False, num_bands=16, **settings):
     """Given a form: features on a grid that read latents."""
-    settings = DecoderSettings(CrossAttendSettings(1, False, **settings), chunk_size)
+    settings = DecoderSettings(
+        CrossAttendSettings(1, use_query_residual=False, **settings), chunk_size
+    )
 
     def make(form):
         def function(features, latents):

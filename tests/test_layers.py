@@ -8,6 +8,8 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.models import layers
+from perceiver_io.models.perceiver import text
+from perceiver_io.models.settings import BlockSettings
 from perceiver_io.models.weights import LayerNorm, Linear, get_attention, get_linear, get_mlp
 from tests import oracles
 from tests.oracles import normal
@@ -39,7 +41,7 @@ def test_layer_norm_takes_statistics_in_float32():
 def test_mlp(exact):
     x = normal(2, 4, 6)
     init, apply = hk.without_apply_rng(
-        hk.transform(lambda x: layers.mlp(get_mlp(6, 18)[1], x, exact_gelu=exact))
+        hk.transform(lambda x: layers.mlp(get_mlp(6, 3)[1], x, exact_gelu=exact))
     )
     params = oracles.random_params(init, x)
     assert params["mlp/hidden"]["w"].shape == (6, 18)
@@ -78,7 +80,7 @@ def test_stochastic_depth_leaves_out_whole_examples():
 def test_gradient_of_embeddings_adds_up_rows(size, dtype):
     table = jnp.asarray(normal(size, 4), dtype)
     ids = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 40)))
-    rows, pullback = jax.vjp(lambda table: layers.embed(table, ids), table)
+    rows, pullback = jax.vjp(lambda table: text.embed(table, ids), table)
     np.testing.assert_array_equal(rows, table[ids])
     cotangent = jnp.asarray(normal(3, 40, 4, seed=2), dtype)
     expected = np.zeros((size, 4))
@@ -99,7 +101,7 @@ def test_weights_start_at_the_variance_of_their_inputs():
 def test_widths_that_heads_do_not_divide(widths, name):
     class Block(hk.Module):
         def __call__(self):
-            return get_attention(4, 8, 8, *widths, 8)
+            return get_attention(BlockSettings(4, *widths), 8, 8)
 
-    with pytest.raises(UserError, match=f"block: {name} does not divide into 4 heads"):
+    with pytest.raises(UserError, match=f"block: {name} does not divide into num_heads=4 heads"):
         hk.transform(lambda: Block()()).init(jax.random.key(0))

@@ -11,8 +11,9 @@ import pytest
 from perceiver_io.models.perceiver.decoder import Decoder
 from perceiver_io.models.perceiver.encoder import SingleReadEncoder
 from perceiver_io.models.perceiver.inputs import ArrayTokens, PermutedTokens, RawValues, ReadyTokens
+from perceiver_io.models.perceiver.original import Perceiver
 from perceiver_io.models.perceiver.outputs import AveragePooledLogits, PositionProjection
-from perceiver_io.models.perceiver.perceiver import Perceiver, PerceiverIO
+from perceiver_io.models.perceiver.perceiver import PerceiverIO
 from perceiver_io.models.perceiver.positions import FourierPositions
 from perceiver_io.models.perceiver.queries import (
     InputQueries,
