@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perceiver_io.models.perceiver.tokens import dense_positions
+
 
 def normal(*shape, seed=0):
     """Numbers of the normal distribution, in float32."""
@@ -85,6 +87,11 @@ def unbroadcast(x, shape):
     """The sum of what was broadcast from `shape`."""
     axes = tuple(i for i, size in enumerate(shape) if size == 1 < x.shape[i])
     return x.sum(axes, keepdims=True)
+
+
+def with_dense_positions(tokens):
+    """The same tokens with a row of positions for each."""
+    return tokens._replace(positions=dense_positions(tokens.positions))
 
 
 def example(x, index):

@@ -22,7 +22,7 @@ FORMS = {
 
 def made(form, *arguments, num_heads=1, residual=True, is_training=True, masks=(), **settings):
     """(parameters without zeros, function of parameters, queries and inputs) of a block."""
-    settings = CrossAttendSettings(num_heads, residual, **settings)
+    settings = CrossAttendSettings(num_heads=num_heads, use_query_residual=residual, **settings)
     key_mask, query_mask = masks or (None, None)
 
     def run(queries, inputs):
@@ -92,7 +92,7 @@ def test_shared_latents_are_projected_once():
 def test_map_is_the_softmax_inside():
     queries, inputs = normal(1, 5, 7), normal(2, 9, 4, seed=1)
     mask = random_mask(2, 9, empty=False)
-    block = lambda: CrossAttend(CrossAttendSettings(2, use_query_residual=True))  # noqa: E731
+    block = lambda: CrossAttend(CrossAttendSettings(num_heads=2, use_query_residual=True))  # noqa: E731
 
     def shown(queries, inputs):
         return block().attention_map(Tokens(queries), Tokens(inputs, mask=mask))

@@ -53,7 +53,7 @@ def assert_equals_textbook(
     target, form, chunk_size, queries, latents, widths, num_heads=1, residual=False
 ):
     """Linear layers of `widths` follow the block."""
-    block = CrossAttendSettings(num_heads, residual)
+    block = CrossAttendSettings(num_heads=num_heads, use_query_residual=residual)
     settings = DecoderSettings(block, chunk_size)
     weights = random_weights(queries.width)
     widths = [queries.width, *widths]
@@ -121,7 +121,9 @@ def test_queries_on_a_grid(target, shape, chunk_size):
 def test_pieces_drop_independently_and_the_same_in_the_gradient(form, rates):
     queries = Tokens(jnp.tile(normal(1, 1, QUERY_DIM), (1, 12, 1)))
     latents, weights = normal(1, 9, LATENT_DIM, seed=1), random_weights()
-    settings = DecoderSettings(CrossAttendSettings(1, use_query_residual=True, **rates), 4)
+    settings = DecoderSettings(
+        CrossAttendSettings(num_heads=1, use_query_residual=True, **rates), 4
+    )
     direction = normal(*latents.shape, seed=2)
 
     def run(step):

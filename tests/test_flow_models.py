@@ -42,7 +42,9 @@ def test_queries_of_the_first_frame(dense):
     features = jnp.asarray(RNG.normal(size=(2, 24, 5)), jnp.float32)
     positions = FourierPositions(2, (2, 3, 4)).rows_and_columns((2, 3, 4))
     tokens = Tokens(features, positions)
-    first = FirstInputQueries(share=2)(tokens.dense() if dense else tokens, None)
+    first = FirstInputQueries(share=2)(
+        oracles.with_dense_positions(tokens) if dense else tokens, None
+    )
     np.testing.assert_allclose(first.joined(), tokens.joined()[:, :12], atol=1e-6)
 
 

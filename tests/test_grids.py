@@ -50,12 +50,12 @@ def outcome(make, form, *arguments):
 
 def read(shape, mask=None, dense=False, num_bands=16, **settings):
     """Given a form: latents that read features on a grid."""
-    settings = CrossAttendSettings(1, use_query_residual=True, **settings)
+    settings = CrossAttendSettings(num_heads=1, use_query_residual=True, **settings)
 
     def make(form):
         def function(features, latents):
             tokens = on_grid(features, shape, num_bands)._replace(mask=mask)
-            tokens = tokens.dense() if dense else tokens
+            tokens = oracles.with_dense_positions(tokens) if dense else tokens
             return CrossAttend(settings, form)(Tokens(latents), tokens, is_training=True)
 
         return function
@@ -66,13 +66,13 @@ def read(shape, mask=None, dense=False, num_bands=16, **settings):
 def decode(shape, mask=None, chunk_size=None, dense=False, num_bands=16, **settings):
     """Given a form: features on a grid that read latents."""
     settings = DecoderSettings(
-        CrossAttendSettings(1, use_query_residual=False, **settings), chunk_size
+        CrossAttendSettings(num_heads=1, use_query_residual=False, **settings), chunk_size
     )
 
     def make(form):
         def function(features, latents):
             queries = on_grid(features, shape, num_bands)._replace(mask=mask)
-            queries = queries.dense() if dense else queries
+            queries = oracles.with_dense_positions(queries) if dense else queries
             return Decoder(settings, form)(queries, latents, PositionProjection(2), True)
 
         return function

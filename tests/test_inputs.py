@@ -21,7 +21,7 @@ from perceiver_io.models.perceiver.inputs import (
     concatenate_positions,
 )
 from perceiver_io.models.perceiver.positions import FourierPositions, LearnedPositions
-from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.perceiver.tokens import Tokens, dense_positions
 
 
 def random(*shape, seed=0):
@@ -40,7 +40,7 @@ def test_raw_values_of_any_number_of_axes(shape):
     values = random(2, *shape, 3)
     positions = FourierPositions(num_bands=2, resolution=shape)
     tokens = ArrayTokens(RawValues(), positions)(values, None, True)
-    assert tokens.dense().positions.shape == (1, np.prod(shape), positions.width)
+    assert dense_positions(tokens.positions).shape == (1, np.prod(shape), positions.width)
     assert tokens.width == 3 + positions.width
     joined = tokens.joined()
     np.testing.assert_array_equal(joined[..., :3], values.reshape(2, -1, 3))
@@ -172,7 +172,7 @@ def test_positions_added_or_concatenated():
 def test_positions_are_those_of_the_grid_that_the_stem_leaves():
     positions = FourierPositions(num_bands=2, resolution=(2, 3))
     tokens = ArrayTokens(Patches((2, 2)), positions)(random(1, 4, 6, 3), None, True)
-    np.testing.assert_array_equal(tokens.dense().positions, positions.grid((2, 3)))
+    np.testing.assert_array_equal(dense_positions(tokens.positions), positions.grid((2, 3)))
 
 
 def test_ready_tokens():

@@ -8,8 +8,8 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.models import layers
-from perceiver_io.models.perceiver import text
-from perceiver_io.models.settings import BlockSettings
+from perceiver_io.models.perceiver.text import embed
+from perceiver_io.models.settings import CrossAttendSettings
 from perceiver_io.models.weights import LayerNorm, Linear, get_attention, get_linear, get_mlp
 from tests import oracles
 from tests.oracles import normal
@@ -80,7 +80,7 @@ def test_stochastic_depth_leaves_out_whole_examples():
 def test_gradient_of_embeddings_adds_up_rows(size, dtype):
     table = jnp.asarray(normal(size, 4), dtype)
     ids = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 40)))
-    rows, pullback = jax.vjp(lambda table: text.embed(table, ids), table)
+    rows, pullback = jax.vjp(lambda table: embed(table, ids), table)
     np.testing.assert_array_equal(rows, table[ids])
     cotangent = jnp.asarray(normal(3, 40, 4, seed=2), dtype)
     expected = np.zeros((size, 4))
@@ -101,7 +101,11 @@ def test_weights_start_at_the_variance_of_their_inputs():
 def test_widths_that_heads_do_not_divide(widths, name):
     class Block(hk.Module):
         def __call__(self):
-            return get_attention(BlockSettings(4, *widths), 8, 8)
+            qk_dim, v_dim = widths
+            settings = CrossAttendSettings(
+                num_heads=4, use_query_residual=True, qk_dim=qk_dim, v_dim=v_dim
+            )
+            return get_attention(settings, 8, 8)
 
     with pytest.raises(UserError, match=f"block: {name} does not divide into num_heads=4 heads"):
         hk.transform(lambda: Block()()).init(jax.random.key(0))
