@@ -13,8 +13,8 @@ import jax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from perceiver_io.models.fast.decoding import decode_for
+from perceiver_io.models.fast.products import ATTENDED
 from perceiver_io.models.fast.reading import Norms, choose_way, make_ready, read
-from perceiver_io.models.fast.whole import ATTENDED
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import AttentionForm, CrossAttendSettings, DecoderSettings
 from perceiver_io.models.weights import Attention, CrossAttend, Linear

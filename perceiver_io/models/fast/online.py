@@ -11,13 +11,14 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from perceiver_io.models.fast import grids
 from perceiver_io.models.fast.chunks import chunk, first_chunk, num_rows, padded, put_chunk
 from perceiver_io.models.fast.folding import Maps, apply
 from perceiver_io.models.fast.grids import GridRows
-from perceiver_io.models.fast.products import batched_product
+from perceiver_io.models.fast.products import ATTENDED, batched_product
 from perceiver_io.models.layers import dropout, standardised
 from perceiver_io.models.perceiver.tokens import Tokens
 
@@ -136,7 +137,7 @@ def _forward(form, queries, maps, inputs, rng):
 
 
 def _forward_and_residuals(form, queries, maps, inputs, rng):
-    attended, log_sum = _forward(form, queries, maps, inputs, rng)
+    attended, log_sum = checkpoint_name(_forward(form, queries, maps, inputs, rng), ATTENDED)
     return attended, (queries, maps, inputs, rng, attended, log_sum)
 
 

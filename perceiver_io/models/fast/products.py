@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+ATTENDED = "attended"
+"""What the gradient of attention needs beside queries, keys and values has this name."""
+
 
 def batched_product(
     left: Float[Array, "... I J"], right: Float[Array, "... J K"]

@@ -15,10 +15,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from perceiver_io.models.attention import visible
+from perceiver_io.models.fast.products import ATTENDED
 from perceiver_io.models.layers import dropout
-
-ATTENDED = "attended"
-"""What the gradient of attention needs beside queries, keys and values has this name."""
 
 # 4 GiB in float32. Of a batch that is spread over devices they are those of all devices.
 _LOGITS_AT_ONCE = 2**30
