@@ -204,6 +204,16 @@ def test_permuted_tokens_keep_their_positions_and_mask():
     np.testing.assert_array_equal(permuted.features[1], tokens.features[1][np.array(order)])
 
 
+@pytest.mark.parametrize("permuted", [False, True])
+def test_places_name_the_token_at_each_point_of_the_grid(permuted):
+    image = random(2, 4, 5, 3)
+    adapter = ArrayTokens(RawValues(), FourierPositions(num_bands=2, resolution=(4, 5)))
+    adapter = PermutedTokens(adapter, seed=3) if permuted else adapter
+    tokens, places = adapter.with_places(image, None, False)
+    assert places.shape == (4, 5)
+    np.testing.assert_array_equal(tokens.features[:, places], image)
+
+
 def test_patches_of_a_video_and_of_sound():
     video = random(1, 2, 4, 6, 3)
     patches = Patches((1, 2, 3))(video, True)

@@ -4,10 +4,12 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from perceiver_io.models.perceiver.positions import FourierPositions
 from perceiver_io.models.perceiver.queries import (
     ConcatenatedQueries,
+    FirstInputQueries,
     InputQueries,
     LearnedQueries,
     ModalityQueries,
@@ -50,6 +52,19 @@ def test_input_queries_are_the_inputs_with_their_mask():
     _, queries = run(InputQueries)
     np.testing.assert_array_equal(queries.joined(), TOKENS.joined())
     np.testing.assert_array_equal(queries.mask, TOKENS.mask)
+
+
+@pytest.mark.parametrize("on_grid", [False, True])
+@pytest.mark.parametrize("module", [InputQueries, lambda: FirstInputQueries(2)])
+def test_chosen_inputs_as_queries(module, on_grid):
+    tokens = TOKENS
+    if on_grid:
+        positions = FourierPositions(num_bands=2, resolution=(2, 3)).rows_and_columns((2, 3))
+        tokens = TOKENS._replace(positions=positions)
+    chosen = jnp.array([4, 0, 3])
+    queries = module()(tokens, chosen)
+    np.testing.assert_allclose(queries.joined(), tokens.joined()[:, chosen], atol=1e-6)
+    np.testing.assert_array_equal(queries.mask, tokens.mask[:, chosen])
 
 
 def test_task_queries():
