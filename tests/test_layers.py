@@ -101,9 +101,7 @@ def test_widths_that_heads_do_not_divide(widths, name):
     class Block(hk.Module):
         def __call__(self):
             qk_dim, v_dim = widths
-            settings = CrossAttendSettings(
-                num_heads=4, use_query_residual=True, qk_dim=qk_dim, v_dim=v_dim
-            )
+            settings = SelfAttendSettings(num_heads=4, qk_dim=qk_dim, v_dim=v_dim)
             return get_attention(settings, 8, 8)
 
     with pytest.raises(UserError, match=f"block: {name} does not divide into num_heads=4 heads"):
