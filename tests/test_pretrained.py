@@ -163,7 +163,7 @@ def test_damaged_trees_are_explained_by_name(change, message):
 
 
 def test_a_setting_that_does_not_fit():
-    with pytest.raises(UserError, match="qk_dim=16 does not divide into 3 heads"):
+    with pytest.raises(UserError, match="qk_dim=16 does not divide into num_heads=3 heads"):
         load(LANGUAGE, num_heads=3)
     with pytest.raises(UserError, match="num_head.*did you mean 'num_heads'"):
         load(LANGUAGE, num_head=4)
