@@ -9,6 +9,7 @@ import pytest
 from perceiver_io.errors import UserError
 from perceiver_io.models import layers
 from perceiver_io.models.perceiver.text import embed
+from perceiver_io.models.settings import SelfAttendSettings
 from perceiver_io.models.weights import LayerNorm, Linear, get_attention, get_linear, get_mlp
 from tests import oracles
 from tests.oracles import normal
