@@ -22,6 +22,7 @@ from perceiver_io.models.perceiver.queries import (
     PositionQueries,
 )
 from perceiver_io.models.settings import (
+    AttentionForm,
     CrossAttendSettings,
     DecoderSettings,
     EncoderSettings,
@@ -267,3 +268,42 @@ def test_perceiver_averages_its_latents():
     logits, latents = jax.jit(function.apply)(params, None, INPUTS)
     exact = oracles.as_float64(params)
     oracles.assert_close(logits, oracles.linear(np.asarray(latents).mean(1), exact["logits"]))
+
+
+def test_queries_of_different_widths_have_decoders_of_their_own():
+    """Two sets of learned queries, 3 and 7 wide, from one encoding; each learns by itself."""
+    tokens = normal(2, 5, 6)
+
+    def build(form):
+        decoders = {
+            name: Decoder(DecoderSettings(CROSS_ATTEND), form, name=f"{name}_decoder")
+            for name in ("narrow", "wide")
+        }
+        queries = {
+            "narrow": LearnedQueries(2, 3, name="narrow_queries"),
+            "wide": LearnedQueries(4, 7, name="wide_queries"),
+        }
+        return PerceiverIO(
+            inputs=ReadyTokens(),
+            encoder=SingleReadEncoder(ENCODER, form),
+            queries=lambda tokens, query: {
+                name: part(tokens, None) for name, part in queries.items()
+            },
+            decoder=decoders,
+            outputs={
+                "narrow": PositionProjection(2, name="narrow_output"),
+                "wide": PositionProjection(5, name="wide_output"),
+            },
+        )
+
+    forms = [
+        hk.transform(lambda x, f=f: build(f)(x, is_training=False))
+        for f in (AttentionForm("textbook"), AttentionForm())
+    ]
+    params = oracles.random_params(forms[0].init, tokens)
+    textbook, fast = (form.apply(params, None, tokens) for form in forms)
+    assert {name: x.shape for name, x in fast.items()} == {"narrow": (2, 2, 2), "wide": (2, 4, 5)}
+    oracles.assert_close(fast, textbook)
+    gradient = jax.grad(lambda p: forms[1].apply(p, None, tokens)["wide"].sum())(params)
+    touched = {name.split("/")[0] for name, x in gradient.items() if any(map(np.any, x.values()))}
+    assert touched == {"encoder", "wide_decoder", "wide_queries"}

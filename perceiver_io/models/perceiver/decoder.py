@@ -36,10 +36,7 @@ def decode(
     rng: PRNGKeyArray | None = None,
     form: AttentionForm = AttentionForm(),
 ) -> Float[Array, "B O E"]:
-    """What the queries find in the latents, through linear layers (Perceiver IO, section 3.1).
-
-    `outputs` are the layers that follow the block, one after the other.
-    """
+    """What queries find in the latents, through linear layers in turn (Perceiver IO, 3.1)."""
     if form.implementation != "textbook":
         return fast.decode(weights, outputs, queries, latents, settings, rng=rng, form=form)
     block = settings.cross_attend
@@ -52,8 +49,10 @@ def decode(
 class Decoder(hk.Module):
     """The decoder with its parameters; see `decode`."""
 
-    def __init__(self, settings: DecoderSettings, form: AttentionForm = AttentionForm()):
-        super().__init__(name="decoder")
+    def __init__(
+        self, settings: DecoderSettings, form: AttentionForm = AttentionForm(), name="decoder"
+    ):
+        super().__init__(name=name)
         self._settings, self._form = settings, form
 
     def __call__(

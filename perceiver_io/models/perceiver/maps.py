@@ -48,4 +48,6 @@ def decoder_map(
     queries, latents = model.queries(encoded.tokens, query), encoded.latents
     if isinstance(queries, Tokens):
         return model.decoder.attention_map(queries, latents)
-    return {name: model.decoder.attention_map(x, latents) for name, x in queries.items()}
+    return {
+        name: model.decoder_of(name).attention_map(part, latents) for name, part in queries.items()
+    }

@@ -20,19 +20,15 @@ class QueryModule(Protocol):
     def __call__(
         self, tokens: Tokens, query: PyTree[Array] | None
     ) -> Tokens | Mapping[str, Tokens]:
-        """Queries, or queries by modality, of one width, as one decoder reads for all of them.
-
-        `tokens` are the input's, and `query` is the caller's choice: points, places, task ids, or a
-        dict by modality; None for all.
-        """
+        """Queries, or queries by name; `query` chooses points, places, task ids; None for all."""
 
 
 @dataclass(frozen=True)
 class PerceiverIO(EncodingModel):
-    """The model; `outputs` are a dict by modality where `queries` makes one."""
+    """The model; for queries by name, `outputs` are, too, and `decoder` where widths differ."""
 
     queries: QueryModule
-    decoder: Decoder
+    decoder: Decoder | Mapping[str, Decoder]
     outputs: OutputAdapter | Mapping[str, OutputAdapter]
 
     def __call__(
@@ -64,14 +60,20 @@ class PerceiverIO(EncodingModel):
         """Outputs for any part of the queries."""
         queries = self.queries(encoded.tokens, query)
         if isinstance(queries, Tokens):
-            return self._decode(encoded, queries, query_mask, self.outputs, is_training)
+            return self._decode(encoded, queries, query_mask, None, is_training)
         masks = query_mask or dict.fromkeys(queries)
         return {
-            name: self._decode(encoded, part, masks[name], self.outputs[name], is_training)
+            name: self._decode(encoded, part, masks[name], name, is_training)
             for name, part in queries.items()
         }
 
-    def _decode(self, encoded, queries, query_mask, output, is_training) -> Array:
+    def _decode(self, encoded, queries, query_mask, name, is_training) -> Array:
         if query_mask is not None:
             queries = queries._replace(mask=query_mask)
-        return output.arrange(self.decoder(queries, encoded.latents, output, is_training))
+        output = self.outputs if name is None else self.outputs[name]
+        decoded = self.decoder_of(name)(queries, encoded.latents, output, is_training)
+        return output.arrange(decoded)
+
+    def decoder_of(self, name: str | None) -> Decoder:
+        """The decoder of the queries of this name; they may all have the same."""
+        return self.decoder[name] if isinstance(self.decoder, Mapping) else self.decoder
