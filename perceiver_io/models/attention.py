@@ -25,9 +25,9 @@ def attention(
 ) -> Float[Array, "B O H V"]:
     """The values of what each query attends to, weighted by how much; softmax in float32.
 
-    `bias` is added to the scaled logits; `scale` is 1 / sqrt(K) unless it is given. No query sees
-    an input whose `key_mask` is False. The result is zeros for a query whose `query_mask` is False,
-    or that sees nothing. `rng` draws the dropout of the weights; None for none.
+    `bias` is added to the logits, whose `scale` is 1 / sqrt(K) unless it is given. Inputs are not
+    seen where `key_mask` is False. The result is zeros where `query_mask` is False or nothing is
+    seen. `rng` draws the dropout of the weights; None for none.
     """
     weights = attention_map(
         queries, keys, bias=bias, key_mask=key_mask, query_mask=query_mask, scale=scale

@@ -48,8 +48,7 @@ class Tokens(NamedTuple):
         """Features and positions together."""
         if self.positions is None:
             return self.features.shape[-1]
-        some = jax.tree.leaves(self.positions)[0]
-        return self.features.shape[-1] + some.shape[-1]
+        return self.features.shape[-1] + jax.tree.leaves(self.positions)[0].shape[-1]
 
     def joined(self) -> Float[Array, "#B M D"]:
         """Features with their positions, [B, M, C + P]."""
