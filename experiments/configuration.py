@@ -69,13 +69,13 @@ def overridden(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
 
     Raises UserError about a key that does not exist or a value of the wrong type.
     """
-    if "model" in config:  # what is missing is found by `schema.check`
-        _complete(config.model, missing_settings(config.model))
+    _complete_model(config)
     for override in overrides:
         key, equals, value = override.removeprefix(OVERRIDE).partition("=")
         if not equals:
             raise UserError(f"{override} has no value; write {override}=VALUE.")
         _set(config, key, value)
+        _complete_model(config)  # where a section was replaced
     return _resolved(config)
 
 
@@ -112,12 +112,19 @@ def _read_json(path: Path) -> ConfigDict:
         config = _from_plain(json.loads(path.read_text()))
     except ValueError as error:
         config = error
-    if not isinstance(config, ConfigDict):
+    if isinstance(config, ConfigDict):
+        _renew(config)
+    else:
         raise UserError(
             f"{path} is damaged: it is not the JSON of a config ({config}). Start the training "
             "command of this run again, which writes it anew, or copy it from a run like this one."
         )
     return config
+
+
+def _complete_model(config: ConfigDict) -> None:
+    if "model" in config:  # what is missing is found by `schema.check`
+        _complete(config.model, missing_settings(config.model))
 
 
 def _complete(section: ConfigDict, missing: dict[str, Any]) -> None:
@@ -126,6 +133,18 @@ def _complete(section: ConfigDict, missing: dict[str, Any]) -> None:
             _complete(section[key], value)
         else:
             section[key] = _from_plain(value)
+
+
+def _renew(config: ConfigDict) -> None:
+    """Settings as runs from before `remat` had several values, and platforms their chunks."""
+    model = config.get("model", {})
+    stack = model.get("encoder", {}).get("latent_stack", {})
+    remat = stack.get("remat")
+    if isinstance(remat, bool):
+        del stack["remat"]
+        stack["remat"] = "all" if remat else "none"
+    if "implementation" not in model.get("attention", {"implementation": None}):
+        del model["attention"]
 
 
 def _set(config: ConfigDict, key: str, text: str) -> None:

@@ -1,11 +1,13 @@
 """Configs and overrides: what is read and set, and what is refused."""
 
+import dataclasses
 import json
 
 import pytest
 
 from experiments import configuration
 from perceiver_io.errors import UserError
+from perceiver_io.models.settings import AttentionForm
 
 FILE = """
 from ml_collections import ConfigDict, FieldReference
@@ -182,3 +184,28 @@ def test_files_that_are_no_configs(tmp_path, name, text, message):
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(UserError, match="is no run folder: it has no config.json"):
         configuration.read_run(tmp_path)
+
+
+def test_configs_of_older_runs_are_renewed(tmp_path):
+    model = dict(
+        name="perceiver_io_classifier",
+        encoder=dict(latent_stack=dict(num_layers=2, num_heads=1, remat=True)),
+        attention=dict(key_chunk_size=1024, fold_projections=True),
+    )
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(dict(model=model)))
+    renewed = configuration.read(str(path)).model
+    assert renewed.encoder.latent_stack.remat == "all" and "attention" not in renewed
+    completed = configuration.overridden(configuration.read(str(path)), []).model
+    assert completed.attention.to_dict() == dataclasses.asdict(AttentionForm())
+
+
+def test_defaults_of_a_replaced_section_can_be_overridden():
+    config = configuration.read("configs/quickstart.py")
+    stack = "model.encoder.latent_stack"
+    overrides = [
+        f"--config.{stack}={{'num_layers': 1, 'num_heads': 2}}",
+        f"--config.{stack}.dropout=0.1",
+    ]
+    new = configuration.overridden(config, overrides).model.encoder.latent_stack
+    assert (new.num_layers, new.num_heads, new.dropout, new.remat) == (1, 2, 0.1, "none")

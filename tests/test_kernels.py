@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from perceiver_io.models.attention import attention
+from perceiver_io.models.fast import kernels
 from perceiver_io.models.fast.kernels import fused_attention, takes
 from perceiver_io.models.fast.whole import Arrays
 from tests import oracles
@@ -28,7 +29,7 @@ def test_pallas_equals_the_textbook(counts, batches):
 
     def fused(*arrays):
         arrays = Arrays(*arrays, None)
-        return fused_attention("pallas", arrays, key_mask=None, scale=0.4, interpret=True)
+        return fused_attention("pallas", arrays, scale=0.4, interpret=True)
 
     textbook = values_and_gradients(lambda *x: attention(*x, scale=0.4), *arrays[:3])
     oracles.assert_close(values_and_gradients(fused, *arrays[:3]), textbook, 1e-5)
@@ -53,3 +54,18 @@ def test_no_kernel_takes_a_bias_or_what_is_turned_off():
     assert not takes("none", arrays, key_mask=None, drops=False)
     # cuDNN takes half precision only.
     assert not takes("cudnn", arrays, key_mask=None, drops=False)
+
+
+def test_cudnn_takes_even_numbers_without_masks(monkeypatch):
+    monkeypatch.setattr(kernels, "_widest_cudnn_head", lambda: 256)
+
+    def takes_cudnn(num_queries, num_keys, width, dtype="bfloat16", mask=None):
+        arrays = Arrays(
+            *(jnp.zeros((2, n, 2, width), dtype) for n in (num_queries, num_keys, num_keys)), None
+        )
+        return takes("cudnn", arrays, key_mask=mask, drops=False)
+
+    assert takes_cudnn(4, 6, 32) and takes_cudnn(4, 6, 256)
+    assert not takes_cudnn(1, 6, 32) and not takes_cudnn(4, 7, 32) and not takes_cudnn(4, 6, 264)
+    assert not takes_cudnn(4, 6, 32, "float32")
+    assert not takes_cudnn(4, 6, 32, mask=jnp.ones((2, 6), bool))

@@ -126,3 +126,17 @@ def test_flow_starts_from_zero_and_has_the_images_shape():
 def test_flow_depends_on_the_order_of_frames():
     _, apply = made(FLOW, FRAMES)
     assert np.abs(apply(FRAMES) - apply(FRAMES[:, ::-1])).max() > 1e-4
+
+
+def test_points_are_asked_for_at_their_exact_places_in_half_precision():
+    """Coordinates that were rounded would be other points: Fourier features magnify them."""
+    image = dict(AUTOENCODER["image"], resolution=(64, 64, 64), num_bands=8)
+    model = build(AUTOENCODER | dict(image=image, compute_dtype="bfloat16"))
+    params, state = oracles.random_params_and_state(model.init, inputs=CLIP)
+    axes = [np.linspace(-1, 1, size, dtype=np.float32) for size in image["shape"]]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, 3).repeat(2, 0)
+    dense, asked = (
+        model.apply(params, state, None, inputs=CLIP, query={"image": x}, is_training=False)[0]
+        for x in (None, points)
+    )
+    oracles.assert_close(asked["image"], dense["image"], 0.01)

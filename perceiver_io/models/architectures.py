@@ -147,9 +147,11 @@ class Precision:
         """The method with its inputs, parameters and results in their precisions."""
 
         def call(*arguments: PyTree, **keywords: PyTree) -> PyTree[Array]:
+            # Where a query asks for points, features are made of their exact coordinates.
+            exact = {name: keywords.pop(name) for name in ("query",) if name in keywords}
             arguments, keywords = _cast((arguments, keywords), self.dtype)
             with hk.custom_creator(_create_in_float32), hk.custom_getter(self._read):
-                return _cast(method(*arguments, **keywords), jnp.float32)
+                return _cast(method(*arguments, **keywords, **exact), jnp.float32)
 
         return call
 

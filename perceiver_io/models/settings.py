@@ -10,7 +10,7 @@ class AttentionForm:
 
     implementation: what is fastest for the shapes and the platform (see `fast/`), or the textbook.
     key_chunk_size: most keys at once, with an online softmax over the chunks. None for 1024 on
-        CPUs, and for as many as fit on accelerators.
+        CPUs, and for as many as fit, or a kernel, on accelerators.
     fold_projections: whether linear layers around one-head attention, and at the end of a decoder,
         are multiplied into each other where that takes fewer FLOPs.
     kernel: fused kernel on NVIDIA GPUs, for the shapes that it takes: `cudnn` (half precision),
@@ -69,7 +69,8 @@ class LatentStackSettings(SelfAttendSettings):
 
     num_layers: layers, each with weights of its own.
     remat: what the gradient computes again instead of storing it: nothing; all of a layer but its
-        input, its attention and its `products` with weights; `all` but its input and attention.
+        input and its `products` with weights; `all` but its input. What attention in chunks gave,
+        or all at once without a kernel, is kept.
     """
 
     num_layers: int

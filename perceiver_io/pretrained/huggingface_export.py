@@ -127,6 +127,8 @@ def _unfit_widths(stated: Section, config: Config, input_dim: int) -> Iterator[s
 
 def _differences(stated: Section, model: Section, where: str) -> Iterator[str]:
     """Settings of a model that a section read from its arrays and its config.json has otherwise."""
+    if model.get("norm", "pre") != "pre":
+        yield f"{where}.norm is {model['norm']}, where it has pre"
     for key, value in stated.items():
         found = model.get(key)
         if isinstance(value, Mapping) and found is not None:

@@ -28,7 +28,7 @@ class Settings(NamedTuple):
     use_query_residual: of the decoder's cross-attend.
     use_latent_residual: `use_query_residual` of the encoder's cross-attend.
     attention_dropout: rate in training, of every attention.
-    exact_gelu: as in `models.layers.MLP`.
+    exact_gelu: as in `models.settings.BlockSettings`.
     """
 
     num_heads: int

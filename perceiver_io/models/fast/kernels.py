@@ -11,22 +11,22 @@ from perceiver_io.models.fast.whole import Arrays
 
 Kernel = Literal["cudnn", "pallas", "none"]
 
-_HALF = (jnp.float16, jnp.bfloat16)
-
 
 def takes(
     kernel: Kernel, arrays: Arrays, *, key_mask: Bool[Array, "#B M"] | None, drops: bool
 ) -> bool:
-    """Whether a kernel computes this attention: none has dropout or a bias with a gradient."""
-    widest = max(arrays.keys.shape[-1], arrays.values.shape[-1])
-    if kernel == "none" or drops or arrays.bias is not None:
+    """Whether a kernel computes this attention: none has masks, dropout or a bias."""
+    if kernel == "none" or drops or arrays.bias is not None or key_mask is not None:
         return False
-    if kernel == "cudnn":
-        return arrays.queries.dtype in _HALF and widest <= _widest_cudnn_head()
-    # Its blocks must divide the numbers of queries and keys, into equally many for the gradient.
+    widest = max(arrays.keys.shape[-1], arrays.values.shape[-1])
     few, many = sorted(x.shape[1] for x in (arrays.queries, arrays.keys))
+    if kernel == "cudnn":
+        half = arrays.queries.dtype == jnp.bfloat16
+        # Its gradient wants even numbers of both.
+        return half and few % 2 == many % 2 == 0 and widest <= _widest_cudnn_head()
+    # Its blocks must divide the numbers of queries and keys, into equally many for the gradient.
     divide = few % 64 == many % 64 == 0 and many % few == 0 and many <= 8 * few
-    return key_mask is None and widest <= 256 and divide
+    return widest <= 256 and divide
 
 
 def _widest_cudnn_head() -> int:
@@ -38,32 +38,24 @@ def _widest_cudnn_head() -> int:
         gpu = jax.devices("cuda")[0]
     except RuntimeError:
         return 0
-    return 256 if float(gpu.compute_capability) >= 9 else 128
+    generation = int(gpu.compute_capability.split(".")[0])
+    return 256 if generation >= 9 else 128 if generation == 8 else 0
 
 
 def fused_attention(
-    kernel: Kernel,
-    arrays: Arrays,
-    *,
-    key_mask: Bool[Array, "#B M"] | None,
-    scale: float,
-    interpret: bool = False,
+    kernel: Kernel, arrays: Arrays, *, scale: float, interpret: bool = False
 ) -> Float[Array, "B O H V"]:
     """As `attention.attention`, for arrays that the kernel takes.
 
     Heads are filled up with zeros to one size, a multiple of 8, for keys and values alike.
     """
-    batch = max(len(x) for x in (*arrays[:3], key_mask) if x is not None)
+    batch = max(map(len, arrays[:3]))
     size = -(-max(arrays.keys.shape[-1], arrays.values.shape[-1]) // 8) * 8
     queries, keys, values = (_filled(x, batch, size) for x in arrays[:3])
     if kernel == "cudnn":
-        mask = None if key_mask is None else key_mask[:, None, None, :]
         attended = jax.nn.dot_product_attention(
-            queries, keys, values, mask=mask, scale=scale, implementation="cudnn"
+            queries, keys, values, scale=scale, implementation="cudnn"
         )
-        if mask is not None:
-            sees = key_mask.any(axis=-1)[:, None, None, None]
-            attended = jnp.where(sees, attended, 0)
     else:
         blocks = _blocks(queries.shape[1], keys.shape[1], size)
         attended = pallas.mha(

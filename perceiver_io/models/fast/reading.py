@@ -223,7 +223,7 @@ def read(
             arrays = Arrays(q, keys, values, bias)
             kernel = way.kernel if way.target == "cuda" else "none"
             if takes(kernel, arrays, key_mask=ready.mask, drops=way.dropout_rate > 0):
-                attended = fused_attention(kernel, arrays, key_mask=ready.mask, scale=scale)
+                attended = fused_attention(kernel, arrays, scale=scale)
             else:
                 attended = whole_attention(
                     arrays, key_mask=ready.mask, scale=scale, dropout_rate=way.dropout_rate, rng=rng

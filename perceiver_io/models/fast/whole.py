@@ -47,8 +47,7 @@ def whole_attention(
     _, num_queries, heads, _ = queries.shape
     # Examples that share queries and keys may still differ in what they see.
     batch = max(len(x) for x in (queries, keys, bias, key_mask) if x is not None)
-    turns = -(-batch * heads * num_queries * keys.shape[1] // _LOGITS_AT_ONCE)
-    turns = next(n for n in range(min(turns, num_queries), num_queries + 1) if num_queries % n == 0)
+    turns = min(-(-batch * heads * num_queries * keys.shape[1] // _LOGITS_AT_ONCE), num_queries)
     seen = visible(key_mask, None)
     if turns == 1:
         return _attention(dropout_rate, arrays, seen, rng)
@@ -56,7 +55,8 @@ def whole_attention(
     def split(x, axis):
         if x.shape[axis] == 1:
             return jnp.broadcast_to(x, (turns, *x.shape))
-        return jnp.stack(jnp.split(x, turns, axis))
+        missing = [(0, -x.shape[i] % turns if i == axis else 0) for i in range(x.ndim)]
+        return jnp.stack(jnp.split(jnp.pad(x, missing), turns, axis))
 
     def attend(part):
         index, queries, bias = part
@@ -65,7 +65,8 @@ def whole_attention(
 
     biases = jax.tree.map(lambda x: split(x, 2), bias)
     attended = jax.lax.map(attend, (jnp.arange(turns), split(queries, 1), biases))
-    return jnp.moveaxis(attended, 0, 1).reshape(batch, num_queries, heads, -1)
+    attended = jnp.moveaxis(attended, 0, 1)
+    return attended.reshape(batch, -1, *attended.shape[3:])[:, :num_queries]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

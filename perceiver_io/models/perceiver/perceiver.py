@@ -61,9 +61,9 @@ class PerceiverIO(EncodingModel):
         queries = self.queries(encoded.tokens, query)
         if isinstance(queries, Tokens):
             return self._decode(encoded, queries, query_mask, None, is_training)
-        masks = query_mask or dict.fromkeys(queries)
+        masks = query_mask or {}
         return {
-            name: self._decode(encoded, part, masks[name], name, is_training)
+            name: self._decode(encoded, part, masks.get(name), name, is_training)
             for name, part in queries.items()
         }
 
