@@ -119,7 +119,8 @@ def build(config: Section) -> Architecture:
 def missing_settings(config: Section) -> dict[str, Any]:
     """The defaults of what `config.model` leaves out. Raises UserError for a wrong name."""
     builder = lookup(ARCHITECTURES, config, "model")
-    return {"compute_dtype": "float32"} | defaults(builder, config)
+    missing = defaults(builder, config)
+    return missing if "compute_dtype" in config else missing | {"compute_dtype": "float32"}
 
 
 def in_textbook_form(config: Section) -> Section:
@@ -148,7 +149,9 @@ class Precision:
 
         def call(*arguments: PyTree, **keywords: PyTree) -> PyTree[Array]:
             # Where a query asks for points, features are made of their exact coordinates.
-            exact = {name: keywords.pop(name) for name in ("query",) if name in keywords}
+            exact = {
+                name: _cast(keywords.pop(name), None) for name in ("query",) if name in keywords
+            }
             arguments, keywords = _cast((arguments, keywords), self.dtype)
             with hk.custom_creator(_create_in_float32), hk.custom_getter(self._read):
                 return _cast(method(*arguments, **keywords, **exact), jnp.float32)
@@ -166,8 +169,8 @@ def _create_in_float32(next_creator, shape, dtype, init, context):
     return next_creator(shape, jnp.float32, init)
 
 
-def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
-    """The tree with all floating-point arrays in `dtype`."""
+def _cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
+    """The tree with all floating-point arrays in `dtype`, or as they are."""
 
     def cast(x):
         if not hasattr(x, "dtype"):
