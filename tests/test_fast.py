@@ -176,7 +176,7 @@ def test_heads_in_turns(bias_shape, name, chunk_size, monkeypatch):
 @pytest.mark.parametrize("batches", [(2, 2), (1, 2), (1, 1)], ids=str)
 @pytest.mark.parametrize("bias_shape", [None, (1, 2, 12, 5), (2, 1, 1, 5)], ids=str)
 def test_queries_in_turns(bias_shape, batches, num_heads, monkeypatch):
-    """On accelerators, where there would be too many logits: five turns, the last of them filled up."""
+    """On accelerators, where logits would be too many: five turns, the last one filled up."""
     weights, mask = random_weights(num_heads), random_mask(2, 5)
     queries, inputs = normal(batches[0], 12, QUERY_DIM), normal(batches[1], 5, INPUT_DIM, seed=1)
     monkeypatch.setattr(whole, "_LOGITS_AT_ONCE", 2 * num_heads * 5 * 12 // 5 + 1)
