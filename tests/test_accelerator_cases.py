@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
+from perceiver_io.losses import batch_loss
 from scripts import _accelerator
 from scripts.accelerator_cases import FORMS, ITEMS, MaskedBytes, arguments, case, model_flops
 from tests import experiments
@@ -72,7 +73,7 @@ def test_the_masked_loss_is_the_weighted_mean():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(2, 3, 5)).astype(np.float32)
     targets, weights = rng.integers(0, 5, (2, 3)), rng.random((2, 3)).astype(np.float32)
-    loss = MaskedBytes(5, 3).loss(logits, {"targets": targets, "weights": weights})
+    loss = batch_loss(MaskedBytes(5, 3), logits, {"targets": targets, "weights": weights})
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     nats = -np.log(np.take_along_axis(p, targets[..., None], -1)[..., 0])
     assert loss == pytest.approx((nats * weights).sum() / weights.sum(), rel=1e-5)
