@@ -27,7 +27,6 @@ class AttentionForm:
 class BlockSettings:
     """Attention, and the MLP that follows it.
 
-    num_heads: attention heads.
     qk_dim, v_dim: total widths of queries and keys, and of values; None for that of the inputs.
     widening: width of the MLP's hidden layer over that of the queries.
     exact_gelu: GELU by the error function instead of tanh, with which the papers' models trained.
@@ -69,8 +68,8 @@ class LatentStackSettings(SelfAttendSettings):
 
     num_layers: layers, each with weights of its own.
     remat: what the gradient computes again instead of storing it: nothing; all of a layer but its
-        input and its `products` with weights; `all` but its input. What attention in chunks gave,
-        or all at once without a kernel, is kept.
+        input, its attention and its `products` with weights; `all` but its input and attention.
+        What a fused kernel gave is computed again in both.
     """
 
     num_layers: int
