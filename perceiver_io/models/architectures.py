@@ -149,9 +149,7 @@ class Precision:
 
         def call(*arguments: PyTree, **keywords: PyTree) -> PyTree[Array]:
             # Where a query asks for points, features are made of their exact coordinates.
-            exact = {
-                name: _cast(keywords.pop(name), None) for name in ("query",) if name in keywords
-            }
+            exact = {"query": _cast(keywords.pop("query"), None)} if "query" in keywords else {}
             arguments, keywords = _cast((arguments, keywords), self.dtype)
             with hk.custom_creator(_create_in_float32), hk.custom_getter(self._read):
                 return _cast(method(*arguments, **keywords, **exact), jnp.float32)

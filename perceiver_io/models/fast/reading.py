@@ -14,7 +14,7 @@ from perceiver_io.models.fast import grids
 from perceiver_io.models.fast.chunks import choose_chunk_size
 from perceiver_io.models.fast.folding import Counts, FoldedAttention, Plan, apply, fold, plan
 from perceiver_io.models.fast.heads import attention_by_heads
-from perceiver_io.models.fast.kernels import fused_attention, takes
+from perceiver_io.models.fast.kernels import Kernel, fused_attention, takes
 from perceiver_io.models.fast.online import (
     Inputs,
     KeyMaps,
@@ -58,7 +58,7 @@ class Way(NamedTuple):
     input_rows: Rows
     lazy: bool
     dropout_rate: float
-    kernel: Literal["cudnn", "pallas", "none"]
+    kernel: Kernel
 
 
 class Norms(NamedTuple):
