@@ -13,8 +13,8 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import setup
 from perceiver_io.models.architectures import in_textbook_form
+from perceiver_io.runtime import setup
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState

@@ -24,10 +24,10 @@ from absl import flags
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from experiments import configuration, setup, warm_start, weights
-from experiments.flow_evaluation import FlowEvaluator
 from perceiver_io.errors import UserError
-from perceiver_io.tasks.optical_flow import OpticalFlow
+from perceiver_io.runtime import configuration, setup, warm_start, weights
+from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
+from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator, Result
 from perceiver_io.training.logging import save_figure, say, to_json

@@ -8,9 +8,9 @@ transformers lacks, the error says which settings differ.
 
 from absl import flags
 
-from experiments import setup, weights
-from perceiver_io.data.imagenet_classes import imagenet_class_names
+from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.pretrained.weights import save_huggingface
+from perceiver_io.runtime import setup, weights
 
 IMAGENET_CLASSES = 1000
 

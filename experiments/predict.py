@@ -14,11 +14,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments import setup, weights
-from experiments.predictions.common import Trained, create_folder
-from experiments.predictions.flow import FORMATS
-from experiments.predictions.kinds import KINDS, check_flags, check_model
 from perceiver_io.models.architectures import build
+from perceiver_io.runtime import setup, weights
+from perceiver_io.runtime.kinds import KINDS, check_flags, check_model
+from perceiver_io.tasks.common import Trained, create_folder
+from perceiver_io.tasks.optical_flow.program import FORMATS
 
 TASK = flags.DEFINE_enum("task", None, list(KINDS), "What to predict.", required=True)
 WEIGHTS = flags.DEFINE_string("weights", None, "Run folder or published weights.", required=True)

@@ -18,9 +18,9 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import setup, warm_start
-from perceiver_io.construct import construct
+from perceiver_io.config.construct import construct
 from perceiver_io.errors import UserError
+from perceiver_io.runtime import setup, warm_start
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
 from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir

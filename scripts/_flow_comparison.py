@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from perceiver_io.data.flow_files import Flow
-from perceiver_io.data.flow_pair import FlowPair, cut
+from perceiver_io.data.flow.files import Flow
+from perceiver_io.data.flow.pair import FlowPair, cut
 from perceiver_io.tasks.task import Task
 
 METRICS = ("epe", "1px", "3px", "fl_all")

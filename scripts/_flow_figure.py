@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from perceiver_io.data.flow_colors import color_wheel_legend, flow_colors
+from perceiver_io.tasks.optical_flow.colors import color_wheel_legend, flow_colors
 from scripts._flow_comparison import PERCENTILE, Compared
 
 _SIDE = 2.4

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import configuration, setup
-from perceiver_io.data.dataset import BatchSpec
+from perceiver_io.data.pipeline.dataset import BatchSpec
+from perceiver_io.runtime import configuration, setup
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState

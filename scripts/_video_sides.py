@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_io.inference.autoencode import reconstruct
 from perceiver_io.models.architectures import Architecture, build, in_textbook_form
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
+from perceiver_io.tasks.multimodal_autoencoding.prediction import reconstruct
 from perceiver_io.training.flops import count_flops
 from scripts.side_process import serve
 

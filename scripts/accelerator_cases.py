@@ -22,11 +22,11 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from configs import imagenet, optical_flow
-from experiments import setup
-from perceiver_io.construct import listing
-from perceiver_io.data.dataset import BatchSpec
+from perceiver_io.config.construct import listing
+from perceiver_io.data.pipeline.dataset import BatchSpec
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build, in_textbook_form
+from perceiver_io.runtime import setup
 from perceiver_io.tasks.task import Batch
 from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep

@@ -37,7 +37,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import setup
 from perceiver_io.errors import UserError
 from perceiver_io.losses import batch_loss
 from perceiver_io.models.architectures import build, in_textbook_form
@@ -55,6 +54,7 @@ from perceiver_io.models.settings import (
     SelfAttendSettings,
 )
 from perceiver_io.models.transformer import SelfAttend
+from perceiver_io.runtime import setup
 from scripts import _accelerator, accelerator_cases
 
 CASE_NAMES = flags.DEFINE_list("cases", ["encoder", "decoder", "stack", "config"], "What to run.")

@@ -30,12 +30,12 @@ from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from experiments import setup
-from perceiver_io.construct import construct, listing
-from perceiver_io.data.flow_augmentation import FlowAugmentation
-from perceiver_io.data.flow_pair import FlowPair
-from perceiver_io.data.flow_pairs import FlowDataset
+from perceiver_io.config.construct import construct, listing
+from perceiver_io.data.flow.augmentation import FlowAugmentation
+from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowDataset
 from perceiver_io.errors import UserError
+from perceiver_io.runtime import setup
 from scripts.forms import plain_form
 from scripts.side_process import MATRIX_SIZE, Side, busy_processors, free_memory, processors
 

@@ -21,8 +21,8 @@ from absl import app, flags
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from perceiver_io.data import crop
-from perceiver_io.data.images import EncodedImage, EncodedImageDataset
+from perceiver_io.data.vision import crop
+from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
 
 _BATCHES = flags.DEFINE_integer("batches", 8, "Batches to time, after one to warm up.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch.")

@@ -38,9 +38,9 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import setup
-from perceiver_io.construct import listing
+from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
+from perceiver_io.runtime import setup
 from scripts._agreement import check_gradients, check_outputs
 from scripts.side_process import MATRIX_SIZE, Side, busy_processors, processors
 

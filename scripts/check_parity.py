@@ -23,13 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import setup
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from perceiver_io.pretrained import deepmind
 from perceiver_io.pretrained.mapping import frame_pair
 from perceiver_io.pretrained.weights import Weights, from_tree, load, to_tree
+from perceiver_io.runtime import setup
 
 DEEPMIND = flags.DEFINE_string("deepmind", None, "Folder of cases of the original family.")
 HUGGINGFACE = flags.DEFINE_string("huggingface", None, "Folder of cases of Hugging Face.")

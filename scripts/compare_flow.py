@@ -23,13 +23,13 @@ from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from experiments import configuration, setup, weights
-from experiments.predictions.common import Trained
-from experiments.predictions.flow import tiled_flow
-from perceiver_io.data.flow_pair import FlowPair
-from perceiver_io.data.motorcycle import Motorcycle
+from perceiver_io.data.flow.motorcycle import Motorcycle
+from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
+from perceiver_io.runtime import configuration, setup, weights
+from perceiver_io.tasks.common import Trained
+from perceiver_io.tasks.optical_flow.program import tiled_flow
 from perceiver_io.tasks.task import Task
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.logging import save_figure

@@ -2,7 +2,7 @@
 # Environment, lint, format, then the tests.
 #   scripts/test.sh                    everything
 #   scripts/test.sh --fast             without the tests marked slow
-#   scripts/test.sh [--fast] ARGS      ARGS go to pytest: -k attention, tests/test_setup.py, -x,
+#   scripts/test.sh [--fast] ARGS      ARGS go to pytest: -k attention, tests/experiments/test_setup.py, -x,
 #                                      -n 0 (one process, as a debugger needs)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -37,8 +37,10 @@ import jaxtyping  # noqa: E402
 import ml_collections  # noqa: E402
 
 collections.abc.Mapping.register(ml_collections.ConfigDict)
+_ROOT = pathlib.Path(__file__).parent.parent
+_TASKS = [f"perceiver_io.tasks.{path.parent.name}.task" for path in _ROOT.glob("*/tasks/*/task.py")]
 jaxtyping.install_import_hook(
-    ["perceiver_io.losses", "perceiver_io.models", "perceiver_io.tasks"], "beartype.beartype"
+    ["perceiver_io.losses", "perceiver_io.models", *_TASKS], "beartype.beartype"
 )
 
-from tests.programs import start  # noqa: E402, F401
+from tests.helpers.programs import start  # noqa: E402, F401

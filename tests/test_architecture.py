@@ -13,27 +13,26 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 PROJECT = {"perceiver_io", "configs", "experiments", "scripts", "tests"}
 # What each part may import beside itself and the leaves, which all may import.
-LEAVES = {"perceiver_io.construct", "perceiver_io.errors", "perceiver_io.losses"}
+LEAVES = {"perceiver_io.config", "perceiver_io.errors", "perceiver_io.losses"}
 LAYERS = {
     "perceiver_io": set(),
-    "perceiver_io.construct": set(),
+    "perceiver_io.config": set(),
     "perceiver_io.errors": set(),
     "perceiver_io.losses": set(),
     "perceiver_io.models": set(),
     "perceiver_io.data": set(),
     "perceiver_io.training": set(),
-    "perceiver_io.tasks": {"perceiver_io.data"},
+    "perceiver_io.tasks": {"perceiver_io.models", "perceiver_io.data"},
     "perceiver_io.pretrained": {"perceiver_io.models"},
-    "perceiver_io.inference": {"perceiver_io.models"},
-    "configs": set(),
-    "experiments": {
+    "perceiver_io.runtime": {
         "perceiver_io.models",
         "perceiver_io.data",
         "perceiver_io.training",
         "perceiver_io.tasks",
         "perceiver_io.pretrained",
-        "perceiver_io.inference",
     },
+    "configs": set(),
+    "experiments": {"perceiver_io.runtime"},
 }
 # Data is NumPy only, so that its worker processes start without an accelerator.
 ARRAY_LIBRARIES = {"jax", "jaxlib", "haiku", "optax", "flax"}

@@ -12,14 +12,14 @@ import pytest
 
 from perceiver_io import losses
 from perceiver_io.tasks import TASKS
-from perceiver_io.tasks.image_classification import ImageClassification
-from perceiver_io.tasks.optical_flow import OpticalFlow
+from perceiver_io.tasks.image_classification.task import ImageClassification
+from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.training import parallel
 from perceiver_io.training.parallel import Mesh, Pmap
 from perceiver_io.training.state import initial_state
 from perceiver_io.training.step import TrainStep
-from tests import tiny
-from tests.strategies import mesh_of_one_device
+from tests.helpers import tiny
+from tests.helpers.strategies import mesh_of_one_device
 
 BATCH = 16
 

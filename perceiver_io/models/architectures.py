@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, PyTree
 
-from perceiver_io.construct import construct, defaults, lookup
+from perceiver_io.config.construct import construct, defaults, lookup
 from perceiver_io.errors import UserError
 from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.perceiver.decoder import Decoder, OutputAdapter

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from perceiver_io.construct import listing
+from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained import sections
 from perceiver_io.pretrained.blocks import Dialect

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from perceiver_io.construct import listing
+from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained import sections
 from perceiver_io.pretrained.mapping import Arrays

@@ -6,7 +6,7 @@ Some sizes are fixed in the code of transformers; a model of other sizes cannot 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from perceiver_io.construct import listing
+from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.huggingface import GELUS, SECTIONS, Config, placeholder_names
 from perceiver_io.pretrained.mapping import Arrays

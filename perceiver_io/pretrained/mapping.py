@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perceiver_io.construct import listing
+from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
 
 Arrays = dict[str, np.ndarray]

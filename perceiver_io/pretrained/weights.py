@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_io.construct import listing
+from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained import deepmind, huggingface, huggingface_export, huggingface_links
+from perceiver_io.pretrained.formats.pickles import read_pickle
+from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
 from perceiver_io.pretrained.mapping import (
     Arrays,
     Link,
@@ -23,8 +25,6 @@ from perceiver_io.pretrained.mapping import (
     renamed,
     restored,
 )
-from perceiver_io.pretrained.pickles import read_pickle
-from perceiver_io.pretrained.safetensors_files import read_folder, write_folder
 from perceiver_io.pretrained.sections import check_settings
 
 

@@ -1,126 +1,172 @@
-"""Figures shared by tasks. They are drawn without pyplot, so that none is ever left open."""
+"""Pictures of predictions. They are drawn without pyplot, so that none is ever left open."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import sklearn.metrics
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
 
-RIGHT, WRONG = "#1a7f37", "#c62828"
+from perceiver_io.data.vision.crop import Box
+from perceiver_io.tasks.optical_flow.colors import color_wheel_legend
+
+Picture = UInt8[np.ndarray, "H W 3"]
+Envelope = Float[np.ndarray, "T 2"]
+
+INK, _FIRST, _OTHERS = "#333333", "#1565c0", "#90b4d8"
+_LARGEST = 1000  # pixels of a picture's longer side in a figure
+_WHEEL_SIZE = 200
+_MOST_PARTS = 2000  # of an envelope, more than a picture has columns
 
 
-def confusion_matrix(
-    labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"], class_names: Sequence[str]
+def classified_image(
+    image: Picture, *, seen: Box, title: str, probabilities: Mapping[str, float]
 ) -> Figure:
-    """The confusion matrix: counts in the cells, shades by the share of the true class.
-
-    Meant for up to about 20 classes.
-    """
-    num_classes = len(class_names)
-    counts = sklearn.metrics.confusion_matrix(labels, predictions, labels=range(num_classes))
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(2.5 + 0.5 * num_classes, 2 + 0.5 * num_classes), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            color = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
-    ticks = [_shorten(name) for name in class_names]
-    slanted = max(map(len, ticks)) > 3
-    axes.set_xticks(
-        range(num_classes),
-        ticks,
-        rotation=45 if slanted else 0,
-        ha="right" if slanted else "center",
-        rotation_mode="anchor",
-    )
-    axes.set_yticks(range(num_classes), ticks)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(_accuracy_title(labels, predictions), fontsize=10)
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
-    return figure
-
-
-def confused_pairs(
-    labels: Int[np.ndarray, " N"],
-    predictions: Int[np.ndarray, " N"],
-    class_names: Sequence[str],
-    most: int = 20,
-) -> Figure:
-    """The pairs of a true class and a wrong answer that occur most often, as bars."""
-    wrong = labels != predictions
-    pairs, counts = np.unique(
-        np.stack([labels[wrong], predictions[wrong]]), axis=1, return_counts=True
-    )
-    order = np.argsort(-counts, kind="stable")[:most]
-    names = [
-        f"{_shorten(class_names[true])} \N{RIGHTWARDS ARROW} {_shorten(class_names[taken])}"
-        for true, taken in pairs[:, order].T
-    ]
-    figure = Figure(figsize=(8, 1.2 + 0.28 * max(len(names), 1)), layout="constrained")
-    axes = figure.subplots()
-    bars = axes.barh(names, counts[order], color=WRONG)
-    axes.bar_label(bars, padding=3)
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set(xlabel="examples", ylabel="true \N{RIGHTWARDS ARROW} predicted")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_title(_accuracy_title(labels, predictions), fontsize=10)
-    if not names:
-        axes.set_axis_off()
-    return figure
-
-
-def classified_images(
-    images: Sequence[UInt8[np.ndarray, "H W C"]],
-    labels: Int[np.ndarray, " N"],
-    probabilities: Float[np.ndarray, "N K"],
-    class_names: Sequence[str],
-    columns: int = 6,
-) -> Figure:
-    """A grid of images, each with the most probable class, its probability, and right or wrong.
+    """An image with the part that the model sees dashed, and beside it bars of probabilities.
 
     Args:
-        images: values from 0 to 255.
-        labels: the true classes.
-        probabilities: the model's probabilities.
-        class_names: the names of the classes.
-        columns: images side by side.
+        image: the whole image.
+        seen: left, upper, right and lower edge of the part.
+        title: the image's name.
+        probabilities: (class name, probability), the most probable one first.
     """
-    rows = max(-(-len(images) // columns), 1)
-    figure = Figure(figsize=(1.6 * columns, 1.95 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, label, probability in zip(grid, images, labels, probabilities, strict=False):
-        _draw_answer(axes, image, int(label), probability, class_names)
+    height, width, _ = image.shape
+    wide = float(np.clip(width / height, 0.4, 2.5))
+    rows = max(3.2, 0.55 * len(probabilities))
+    figure = Figure(figsize=(rows * wide + 5, rows + 0.4), layout="constrained")
+    picture, bars = figure.subplots(1, 2, width_ratios=[rows * wide, 5])
+    show(picture, image)
+    left, upper, right, lower = seen
+    frame = Rectangle(
+        (left - 0.5, upper - 0.5), right - left, lower - upper, fill=False, ls="--", color="white"
+    )
+    frame.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=INK)])
+    picture.add_patch(frame)
+    picture.set_title(title, fontsize=10, parse_math=False)
+    note = dict(transform=picture.transAxes, ha="center", va="top", fontsize=8, color=INK)
+    picture.text(0.5, -0.02, "dashed: what the model sees", **note)
+    _draw_bars(bars, probabilities)
     return figure
 
 
-def _draw_answer(
-    axes: Axes,
-    image: UInt8[np.ndarray, "H W C"],
-    label: int,
-    probability: Float[np.ndarray, " K"],
-    class_names: Sequence[str],
-) -> None:
-    answer = int(probability.argmax())
-    right = answer == label
-    mark = "\N{CHECK MARK}" if right else "\N{BALLOT X}"
-    caption = f"{mark} {_shorten(class_names[answer])}, {probability[answer]:.0%}"
-    if not right:
-        caption += f"\nis {_shorten(class_names[label])}"
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set_title(caption, color=RIGHT if right else WRONG, fontsize=9, pad=3)
+def flow_pictures(
+    rows: Sequence[tuple[Picture, Picture, Picture]],
+    *,
+    labels: Sequence[tuple[str, str]],
+    max_length: float,
+) -> Figure:
+    """Two frames and the flow between them in each row, and the key to the colours.
+
+    Args:
+        rows: frame, next frame, and the flow as colours.
+        labels: names of the frames.
+        max_length: pixels of flow at the rim of the colour wheel.
+    """
+    height, width, _ = rows[0][0].shape
+    side = 3.6 * float(np.clip(width / height, 0.5, 2)) ** 0.5
+    tall = side * height / width
+    figure = Figure(figsize=(3 * side + 1.8, (tall + 0.35) * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 4, squeeze=False, width_ratios=[side, side, side, 1.6])
+    for axes, pictures, names in zip(grid, rows, labels, strict=True):
+        for panel, picture, name in zip(axes[:3], pictures, (*names, "flow"), strict=True):
+            show(panel, picture)
+            panel.set_title(name, fontsize=9, parse_math=False)
+        axes[3].set_axis_off()
+    wheel = grid[0, 3]
+    wheel.imshow(color_wheel_legend(_WHEEL_SIZE))
+    wheel.set_title(f"direction of motion;\nrim: {max_length:.3g} pixels", fontsize=8)
+    return figure
 
 
-def _accuracy_title(labels: np.ndarray, predictions: np.ndarray) -> str:
-    right = int((labels == predictions).sum())
-    return f"{right} of {len(labels)} right ({right / max(len(labels), 1):.1%})"
+def contact_sheet(
+    originals: Sequence[Picture],
+    reconstructions: Sequence[Picture],
+    *,
+    seconds: Sequence[float],
+    sounds: Mapping[str, Envelope],
+    duration: float,
+    title: str,
+) -> Figure:
+    """Frames above their reconstructions, and below them the sound of both.
+
+    Args:
+        originals: frames.
+        reconstructions: as many.
+        seconds: when they are in the film.
+        sounds: name -> least and greatest sample of equal parts of the film.
+        duration: of the film in seconds.
+        title: one line.
+    """
+    columns = len(originals)
+    height, width, _ = originals[0].shape
+    side = 1.6
+    tall = side * height / width
+    figure = Figure(
+        figsize=(max(side * columns, 6) + 0.4, 2 * tall + 0.9 * len(sounds) + 1.1),
+        layout="constrained",
+    )
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    pictures, waves = figure.subfigures(
+        2, 1, height_ratios=[2 * tall + 0.4, 0.9 * len(sounds) + 0.5]
+    )
+    grid = pictures.subplots(2, columns, squeeze=False)
+    for column, time in enumerate(seconds):
+        grid[0, column].set_title(f"{time:.2f} s", fontsize=8)
+    for row, name, frames in zip(
+        grid, ("original", "reconstruction"), (originals, reconstructions), strict=True
+    ):
+        for panel, frame in zip(row, frames, strict=True):
+            show(panel, frame)
+        row[0].set_axis_on()
+        row[0].set(xticks=[], yticks=[])
+        row[0].spines[:].set_visible(False)
+        row[0].set_ylabel(name, fontsize=9)
+    _draw_sounds(waves, sounds, duration)
+    return figure
 
 
-def _shorten(name: str, width: int = 22) -> str:
-    return name if len(name) <= width else name[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
+def show(axes: Axes, image: Picture) -> None:
+    """An image in the axes' own pixels, shrunk where it is larger than can be seen."""
+    height, width, _ = image.shape
+    small = Image.fromarray(image)
+    small.thumbnail((_LARGEST, _LARGEST))
+    axes.imshow(small, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    axes.set_axis_off()
+
+
+def _draw_bars(axes: Axes, probabilities: Sequence[tuple[str, float]]) -> None:
+    places = range(len(probabilities))
+    names, values = zip(*probabilities, strict=True)
+    colors = [_FIRST] + [_OTHERS] * (len(values) - 1)
+    bars = axes.barh(places, values, color=colors, height=0.7)
+    axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=4, fontsize=10)
+    wrapped = ["\n".join(textwrap.wrap(x, 26, max_lines=2, placeholder=" ...")) for x in names]
+    axes.set_yticks(places, wrapped, fontsize=10, parse_math=False)
+    axes.tick_params(length=0)
+    axes.set_xlim(0, 1.15)
+    axes.set_xticks([])
+    axes.invert_yaxis()
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _draw_sounds(figure, sounds: Mapping[str, Envelope], duration: float) -> None:
+    loudest = max(np.abs(envelope).max(initial=0) for envelope in sounds.values()) or 1
+    for axes, (name, envelope) in zip(
+        figure.subplots(len(sounds), 1, sharex=True, squeeze=False).flat,
+        sounds.items(),
+        strict=True,
+    ):
+        parts = np.array_split(envelope, min(len(envelope), _MOST_PARTS))
+        lower, upper = zip(*((part[:, 0].min(), part[:, 1].max()) for part in parts), strict=True)
+        time = (np.arange(len(parts)) + 0.5) * duration / len(parts)
+        axes.fill_between(time, lower, upper, color=_FIRST, linewidth=0.6)
+        axes.set_ylabel(f"{name}\nsound", fontsize=7)
+        axes.set_ylim(-1.05 * loudest, 1.05 * loudest)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(0, duration)
+    axes.set_xlabel("seconds", fontsize=8)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from perceiver_io.data.dataset import Dataset
+from perceiver_io.data.pipeline.dataset import Dataset
 
 Batch = Mapping[str, Array | np.ndarray]
 

@@ -32,7 +32,7 @@ class Evaluator:
         Args:
             step: the evaluation of one batch.
             strategy: how batches are spread over devices.
-            dataset: has `load`, as `perceiver_io.data.dataset.Dataset`.
+            dataset: has `load`, as `perceiver_io.data.pipeline.dataset.Dataset`.
             batch_size: global; rounded up to a multiple of the number of devices.
         """
         self._task = step.task

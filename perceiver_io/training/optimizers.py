@@ -13,7 +13,7 @@ import jax
 import optax
 from jaxtyping import PyTree
 
-from perceiver_io.construct import construct, lookup
+from perceiver_io.config.construct import construct, lookup
 from perceiver_io.training.state import map_names, num_stacked
 
 _NOT_DECAYED = re.compile(r"(^|/)(b|scale|offset)$")

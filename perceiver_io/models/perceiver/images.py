@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver_io.construct import construct, lookup
+from perceiver_io.config.construct import construct, lookup
 from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.encoder import InputAdapter
 from perceiver_io.models.perceiver.inputs import (

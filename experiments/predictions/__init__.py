@@ -1,1 +1,0 @@
-"""What `experiments.predict` does for each of its tasks."""

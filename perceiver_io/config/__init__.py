@@ -1,0 +1,1 @@
+"""Config sections and what is made of them."""

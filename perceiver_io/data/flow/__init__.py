@@ -1,0 +1,1 @@
+"""Pairs of frames with their optical flow: datasets, files, augmentation, a renderer."""

@@ -1,0 +1,192 @@
+"""Augmentation of pairs of frames; flow is transformed exactly with them.
+
+The kinds of changes are those with which RAFT (Teed and Deng 2020, arXiv:2003.12039) and PWC-Net
+were trained on AutoFlow (Sun et al. 2021, arXiv:2104.14544): random scaling, stretching, rotation,
+flips and crops of the pair, a slighter motion of the second frame alone (Dosovitskiy et al. 2015,
+arXiv:1504.06852), changes of colours and noise, and erased boxes.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from perceiver_io.data.flow.geometry import Map, affine, random_part, rotation, warp_pair
+from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.photometric import Frame, add_noise, change_colors, erase, random_box
+from perceiver_io.errors import UserError
+
+# Least and greatest value of each setting that is one number.
+_LIMITS = {
+    "spatial_probability": (0, 1),
+    "log2_stretch": (0, 2),
+    "rotation": (0, 180),
+    "relative_log2_scale": (0, 1),
+    "relative_rotation": (0, 90),
+    "relative_translation": (0, 1),
+    "horizontal_flip": (0, 1),
+    "vertical_flip": (0, 1),
+    "brightness": (0, 1),
+    "contrast": (0, 1),
+    "saturation": (0, 1),
+    "hue": (0, 0.5),
+    "log2_gamma": (0, 2),
+    "asymmetric_probability": (0, 1),
+    "noise": (0, 1),
+    "eraser_probability": (0, 1),
+    "eraser_boxes": (0, 100),
+}
+# What is as it is however weak the augmentation: the scale's range is also what small frames are
+# enlarged by, and the others take no severity.
+_FIXED = {"horizontal_flip", "vertical_flip", "eraser_boxes"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowAugmentation:
+    """A random change of a pair of frames and its flow. Random numbers are uniformly distributed.
+
+    Attributes:
+        spatial_probability: of scaling, stretching, rotation and relative motion, all at once.
+        log2_scale: least and greatest logarithm of the scale. Frames too small for the crop are
+            enlarged as needed, up to the greatest one.
+        log2_stretch: greatest logarithm of the further scale that each axis has for itself, either
+            way.
+        rotation: greatest one in degrees, either way.
+        relative_log2_scale: greatest logarithm of a further scale of the second frame alone, either
+            way.
+        relative_rotation: greatest one of the second frame alone, in degrees, either way.
+        relative_translation: greatest one of the second frame alone, either way, as a share of the
+            crop's width or height.
+        horizontal_flip: probability of swapping left and right.
+        vertical_flip: probability of swapping top and bottom.
+        brightness: factors are up to this far from 1.
+        contrast: factors are up to this far from 1.
+        saturation: factors are up to this far from 1.
+        hue: greatest turn of the colours either way; 1 would be a whole one.
+        log2_gamma: greatest logarithm of the exponent, either way.
+        asymmetric_probability: of colours changing differently in the two frames.
+        noise: greatest standard deviation, where 1 is the way from black to white.
+        eraser_probability: of boxes in the second frame being filled with its mean colour.
+        eraser_boxes: greatest number of these.
+        eraser_sides: shortest and longest side of these, in pixels.
+    """
+
+    spatial_probability: float
+    log2_scale: tuple[float, float]
+    log2_stretch: float
+    rotation: float
+    relative_log2_scale: float
+    relative_rotation: float
+    relative_translation: float
+    horizontal_flip: float
+    vertical_flip: float
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    log2_gamma: float
+    asymmetric_probability: float
+    noise: float
+    eraser_probability: float
+    eraser_boxes: int
+    eraser_sides: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name, (least, greatest) in _LIMITS.items():
+            value = getattr(self, name)
+            if not least <= value <= greatest:
+                raise UserError(
+                    f"config.data.augmentation.{name}={value} must be a number from {least} to "
+                    f"{greatest}; 0 leaves it out."
+                )
+        for name, least, greatest in (("log2_scale", -3, 3), ("eraser_sides", 1, 10_000)):
+            low, high = getattr(self, name)
+            if not least <= low <= high <= greatest:
+                raise UserError(
+                    f"config.data.augmentation.{name}={(low, high)} must be two numbers from "
+                    f"{least} to {greatest}, the least first."
+                )
+
+    def weakened(self, severity: float) -> "FlowAugmentation":
+        """The same with probabilities and greatest changes times `severity`, from 0 to 1.
+
+        Flips, the range of scales, and the number and sizes of erased boxes stay.
+        """
+        names = _LIMITS.keys() - _FIXED
+        return dataclasses.replace(self, **{name: severity * getattr(self, name) for name in names})
+
+    def __call__(self, pair: FlowPair, size: tuple[int, int], rng: np.random.Generator) -> FlowPair:
+        """An augmented part of `size` = (height, width).
+
+        Raises UserError for frames that are too small even at the greatest scale.
+        """
+        pair = self._moved(pair, size, rng)
+        first, second = self._recolored([pair.first, pair.second], rng)
+        pair = pair._replace(first=first, second=second)
+        if rng.random() < self.eraser_probability and self.eraser_boxes:
+            boxes = rng.integers(1, self.eraser_boxes + 1)
+            pair = erase(pair, [random_box(size, self.eraser_sides, rng) for _ in range(boxes)])
+        return pair
+
+    def _moved(self, pair: FlowPair, size: tuple[int, int], rng: np.random.Generator) -> FlowPair:
+        greatest = 2 ** max(self.log2_scale[1], 0) if self.spatial_probability else 1
+        _check_size(pair, size, greatest)
+        scale, linear, relative = 1.0, np.eye(2), np.eye(3)
+        if rng.random() < self.spatial_probability:
+            scale = 2 ** rng.uniform(*self.log2_scale)
+            stretch = 2 ** _either_way(self.log2_stretch, rng, 2)
+            linear = rotation(_either_way(self.rotation, rng)) @ np.diag(scale * stretch)
+            relative = self._relative(size, rng)
+        flips = rng.random(2) < (self.horizontal_flip, self.vertical_flip)
+        linear = linear @ np.diag(np.where(flips, -1, 1))
+        part = random_part(
+            linear,
+            relative,
+            whole=pair.size,
+            size=size,
+            max_enlargement=max(greatest / scale, 1),
+            rng=rng,
+        )
+        return warp_pair(pair, part)
+
+    def _relative(self, size: tuple[int, int], rng: np.random.Generator) -> Map:
+        scale = 2 ** _either_way(self.relative_log2_scale, rng)
+        turn = rotation(_either_way(self.relative_rotation, rng))
+        shift = _either_way(self.relative_translation, rng, 2) * size[::-1]
+        return affine(scale * turn, shift)
+
+    def _recolored(self, frames: list[Frame], rng: np.random.Generator) -> list[Frame]:
+        together = rng.random() >= self.asymmetric_probability
+        groups = [frames] if together else [[frame] for frame in frames]
+        frames = [frame for group in groups for frame in change_colors(group, **self._colors(rng))]
+        if not self.noise:
+            return frames
+        return [add_noise(frame, 255 * rng.uniform(0, self.noise), rng) for frame in frames]
+
+    def _colors(self, rng: np.random.Generator) -> dict[str, float]:
+        return {
+            "brightness": 1 + _either_way(self.brightness, rng),
+            "contrast": 1 + _either_way(self.contrast, rng),
+            "saturation": 1 + _either_way(self.saturation, rng),
+            "hue": _either_way(self.hue, rng),
+            "gamma": 2 ** _either_way(self.log2_gamma, rng),
+        }
+
+
+def _either_way(
+    greatest: float, rng: np.random.Generator, count: int | None = None
+) -> float | np.ndarray:
+    """Random numbers up to `greatest` above or below 0."""
+    return rng.uniform(-greatest, greatest, count)
+
+
+def _check_size(pair: FlowPair, size: tuple[int, int], greatest: float) -> None:
+    """Raises UserError where a crop of `size` is larger than the frames at the greatest scale."""
+    needed = [math.ceil(round((side - 1) / greatest, 6)) + 1 for side in size]
+    if any(have < need for have, need in zip(pair.size, needed, strict=True)):
+        raise UserError(
+            f"{pair.name} has {pair.size[0]}x{pair.size[1]} pixels; for crops of {size[0]}x"
+            f"{size[1]} at scales up to {greatest:.3g} it needs {needed[0]}x{needed[1]}: leave it "
+            "out, set config.data.image_size to less, with the model's to match, or raise the "
+            "greatest config.data.augmentation.log2_scale."
+        )

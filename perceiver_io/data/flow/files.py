@@ -1,0 +1,254 @@
+"""Optical flow in the files of its benchmarks: .flo (Middlebury), 16-bit PNG (KITTI) and PFM.
+
+Sources: Baker et al., "A Database and Evaluation Methodology for Optical Flow" (2011), its README;
+the development kit of KITTI (Geiger et al., 2012); the Portable Float Map of P. Debevec.
+"""
+
+import math
+import os
+import pathlib
+import struct
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt16
+
+from perceiver_io.data.video.clips import import_av
+from perceiver_io.errors import UserError
+
+MAX_SIDE = 32_768
+UNKNOWN_FLOW = 1e9  # a component beyond it means: not known
+
+_FLO_MAGIC = b"PIEH"  # the bytes of the float32 number 202021.25
+_FLO_UNKNOWN = 1e10
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_SCALE = 64
+_PNG_ZERO = 32_768
+_KITTI_RANGE = (-_PNG_ZERO / _PNG_SCALE, (65_535 - _PNG_ZERO) / _PNG_SCALE)
+_PFM_CHANNELS = {b"Pf": 1, b"PF": 3}
+
+
+class Flow(NamedTuple):
+    """Optical flow: where each pixel of a frame is in the next one, as an offset in pixels.
+
+    Attributes:
+        flow: u to the right, v down; 0 where it is not known.
+        valid: where it is known.
+    """
+
+    flow: Float32[np.ndarray, "H W 2"]
+    valid: Bool[np.ndarray, "H W"]
+
+
+def read_flow(path: str | os.PathLike[str]) -> Flow:
+    """Reads .flo, .png (KITTI) or .pfm (u and v in the first two of 3 channels), by the name's end.
+
+    Raises UserError when the file is missing, damaged, or no flow of that format.
+    """
+    path = pathlib.Path(path)
+    readers = {".flo": read_flo, ".png": read_kitti_png, ".pfm": _read_pfm_flow}
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path} must end in one of {', '.join(readers)} to be read as flow.")
+    return readers[path.suffix.lower()](path)
+
+
+def read_flo(path: str | os.PathLike[str]) -> Flow:
+    """Reads a .flo file: dense flow, where components beyond 1e9 mean unknown.
+
+    Raises UserError when the file is missing, damaged, or no .flo file.
+    """
+    data = _read(path)
+    if data[:4] != _FLO_MAGIC:
+        raise UserError(f"{path} begins with {data[:4]!r} and not {_FLO_MAGIC!r}: it is no .flo.")
+    if len(data) < 12:
+        raise UserError(f"{path} has {len(data)} bytes; the header of a .flo alone has 12.")
+    width, height = struct.unpack_from("<ii", data, 4)
+    _check_size(path, height, width)
+    values = _float_values(path, data[12:], (height, width, 2), "<f4")
+    if np.isnan(values).any():
+        raise UserError(f"{path} has {np.isnan(values).sum()} values that are no numbers (NaN).")
+    return _known(values)
+
+
+def write_flo(path: str | os.PathLike[str], flow: Flow) -> None:
+    """Writes a .flo file, whole or not at all; unknown flow as 1e10.
+
+    Raises UserError on flow that is not finite where it is valid, and when the path cannot be
+    written.
+    """
+    _check_flow(path, flow)
+    values = np.where(flow.valid[..., None], flow.flow, np.float32(_FLO_UNKNOWN))
+    height, width = flow.valid.shape
+    header = _FLO_MAGIC + struct.pack("<ii", width, height)
+    _write(path, header + values.astype("<f4").tobytes())
+
+
+def read_kitti_png(path: str | os.PathLike[str]) -> Flow:
+    """Reads a PNG of KITTI: 16 bits in 3 channels, 64 u + 32768, 64 v + 32768 and known or not.
+
+    Raises UserError when the file is missing, damaged, or another kind of PNG.
+    """
+    data = _read(path)
+    if data[:8] != _PNG_MAGIC or len(data) < 26:
+        raise UserError(f"{path} begins with {data[:8]!r} and not {_PNG_MAGIC!r}: it is no PNG.")
+    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
+    if (depth, color) != (16, 2):
+        raise UserError(
+            f"{path} has {depth} bits and colour type {color}; the flow of KITTI is a PNG of 16 "
+            "bits and colour type 2 (RGB)."
+        )
+    _check_size(path, height, width)
+    pixels = _decode_png(path, data)
+    valid = pixels[..., 2] > 0
+    flow = (pixels[..., :2].astype(np.float32) - _PNG_ZERO) / _PNG_SCALE
+    return Flow(np.where(valid[..., None], flow, np.float32(0)), valid)
+
+
+def within_kitti_range(flow: Float[np.ndarray, "H W 2"]) -> Float[np.ndarray, "H W 2"]:
+    """Flow in pixels, limited to what a PNG of KITTI holds; what is not finite stays."""
+    return np.where(np.isfinite(flow), np.clip(flow, *_KITTI_RANGE), flow)
+
+
+def write_kitti_png(path: str | os.PathLike[str], flow: Flow) -> None:
+    """Writes a PNG of KITTI, whole or not at all; flow is rounded to 1/64 pixel.
+
+    Raises UserError on valid flow beyond what 16 bits hold (-512 to 511.98 pixels) or not finite,
+    and when the path cannot be written.
+    """
+    _check_flow(path, flow)
+    codes = np.rint(np.where(flow.valid[..., None], flow.flow, 0) * _PNG_SCALE) + _PNG_ZERO
+    if codes.min() < 0 or codes.max() > 65_535:
+        raise UserError(
+            f"Flow for {path} reaches {np.abs(flow.flow[flow.valid]).max():g} pixels; a PNG of "
+            "KITTI holds -512 to 511.98. Write a .flo file instead."
+        )
+    pixels = np.concatenate([codes, np.ones_like(codes[..., :1])], axis=-1).astype(np.uint16)
+    pixels[~flow.valid] = 0
+    _write(path, _encode_png(pixels))
+
+
+def read_pfm(path: str | os.PathLike[str]) -> Float32[np.ndarray, "H W C"]:
+    """Reads a PFM image of 1 or 3 channels, of either byte order; the first row is the topmost.
+
+    Raises UserError when the file is missing, damaged, or no PFM.
+    """
+    data = _read(path)
+    # Three lines: the kind, width and height, and a scale whose sign tells the byte order.
+    fields = data.split(b"\n", 3)
+    if len(fields) < 4 or fields[0].rstrip() not in _PFM_CHANNELS:
+        raise UserError(
+            f"{path} begins with {data[:16]!r}; a PFM begins with a line PF or Pf and two more."
+        )
+    try:
+        width, height = map(int, fields[1].split())
+        scale = float(fields[2])
+    except ValueError as error:
+        raise UserError(
+            f"{path}: the lines {fields[1][:40]!r} and {fields[2][:40]!r} should have the width "
+            "and height, and the scale, of a PFM."
+        ) from error
+    if not scale or not math.isfinite(scale):
+        raise UserError(f"{path}: its scale is {scale}; a PFM has one above or below 0.")
+    _check_size(path, height, width)
+    shape = (height, width, _PFM_CHANNELS[fields[0].rstrip()])
+    return _float_values(path, fields[3], shape, "<f4" if scale < 0 else ">f4")[::-1].copy()
+
+
+def write_pfm(path: str | os.PathLike[str], image: Float32[np.ndarray, "H W C"]) -> None:
+    """Writes a PFM image of 1 or 3 channels, whole or not at all.
+
+    Raises UserError on another number of channels, and when the path cannot be written.
+    """
+    kinds = {channels: kind for kind, channels in _PFM_CHANNELS.items()}
+    if image.ndim != 3 or image.shape[-1] not in kinds:
+        raise UserError(f"An image {list(image.shape)} for {path} must be [height, width, 1 or 3].")
+    height, width, channels = image.shape
+    header = b"%s\n%d %d\n-1.0\n" % (kinds[channels], width, height)
+    _write(path, header + image[::-1].astype("<f4").tobytes())
+
+
+def _read_pfm_flow(path: pathlib.Path) -> Flow:
+    """NaN, which some files of FlyingThings3D have, is not known."""
+    image = read_pfm(path)
+    if image.shape[-1] != 3:
+        raise UserError(f"{path} has 1 channel; flow in a PFM has 3, of which u and v are two.")
+    return _known(image[..., :2])
+
+
+def _known(values: Float32[np.ndarray, "H W 2"]) -> Flow:
+    valid = (np.abs(values) <= UNKNOWN_FLOW).all(axis=-1)
+    return Flow(np.where(valid[..., None], values, np.float32(0)), valid)
+
+
+def _check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise UserError(
+            f"{path} says that it is {width} pixels wide and {height} high; expected 1 to "
+            f"{MAX_SIDE}. The file is damaged, or of another format."
+        )
+
+
+def _float_values(
+    path: str | os.PathLike[str], data: bytes, shape: tuple[int, int, int], dtype: str
+) -> Float32[np.ndarray, "H W C"]:
+    """All of `data` as numbers. Raises UserError when there are more or fewer."""
+    height, width, channels = shape
+    expected = 4 * height * width * channels
+    if len(data) != expected:
+        raise UserError(
+            f"{path} has {len(data)} bytes after its header; {width}x{height} pixels of {channels} "
+            f"float32 need {expected}. The file is cut off or damaged."
+        )
+    return np.frombuffer(data, dtype).reshape(shape).astype(np.float32)
+
+
+def _check_flow(path: str | os.PathLike[str], flow: Flow) -> None:
+    height_width = flow.valid.shape
+    if flow.valid.dtype != bool or flow.flow.shape != (*height_width, 2):
+        raise UserError(
+            f"Flow for {path} is {list(flow.flow.shape)} with a mask {flow.valid.dtype} "
+            f"{list(height_width)}; expected [height, width, 2] and bool [height, width]."
+        )
+    if not (np.abs(flow.flow[flow.valid]) <= UNKNOWN_FLOW).all():
+        raise UserError(f"Flow for {path} has valid values that are NaN or beyond {UNKNOWN_FLOW}.")
+
+
+def _decode_png(path: str | os.PathLike[str], data: bytes) -> UInt16[np.ndarray, "H W 3"]:
+    """All 16 bits of each value, of which Pillow keeps eight."""
+    av = import_av()
+    decoder = av.CodecContext.create("png", "r")
+    decoder.options = {"err_detect": "crccheck+explode"}
+    try:
+        frames = decoder.decode(av.Packet(data))
+    except av.error.FFmpegError as error:
+        raise UserError(f"{path} is cut off or damaged ({error.strerror}).") from error
+    return frames[0].to_ndarray(format="rgb48be")
+
+
+def _encode_png(pixels: UInt16[np.ndarray, "H W 3"]) -> bytes:
+    av = import_av()
+    encoder = av.CodecContext.create("png", "w")
+    encoder.height, encoder.width, _ = pixels.shape
+    encoder.pix_fmt, encoder.time_base = "rgb48be", Fraction(1)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb48be")
+    return b"".join(bytes(packet) for packet in encoder.encode(frame))
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes beside the path and renames, so that no half a file has its name."""
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error

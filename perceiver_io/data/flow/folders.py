@@ -1,0 +1,179 @@
+"""What datasets of optical flow in their publishers' folders have in common.
+
+Pairs have names, which are the parts of their paths that differ. A source holds the names and
+reads a pair when it is indexed.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from perceiver_io.data.flow.files import Flow, read_flow
+from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.vision.image_sequence import read_image
+from perceiver_io.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowFolder(FlowDataset):
+    """Pairs of frames in files below a folder.
+
+    Attributes:
+        root: the folder, laid out as its publisher does.
+    """
+
+    root: str
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The path of `root`."""
+        return pathlib.Path(self.root).expanduser()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RenderedFlowFolder(FlowFolder):
+    """Pairs of animated scenes, which come both plain and with a camera's flaws.
+
+    Attributes:
+        rendering: "clean", or "final" with blur and, in Sintel, atmosphere.
+    """
+
+    rendering: Literal["clean", "final"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rendering not in ("clean", "final"):
+            raise UserError(f"rendering={self.rendering!r} must be 'clean' or 'final'.")
+
+
+class NamedPairs(Sequence[FlowPair]):
+    """Pairs that are read when they are indexed.
+
+    Args:
+        names: one for each pair.
+        read: from a name to its pair; must be cheap to pickle.
+    """
+
+    def __init__(self, names: Sequence[str], read: Callable[[str], FlowPair]) -> None:
+        self._names = tuple(names)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> FlowPair:
+        return self._read(self._names[index])
+
+
+class Release(NamedTuple):
+    """How a dataset is published, for whoever lacks files of it.
+
+    Attributes:
+        download: the files to download.
+        page: where the publisher offers them.
+        layout: one path of each kind, below the root.
+    """
+
+    download: str
+    page: str
+    layout: tuple[str, ...]
+
+    def missing(self, path: pathlib.Path) -> UserError:
+        """The error of a file or folder that is not there."""
+        drawing = "".join(f"\n    root/{line}" for line in self.layout)
+        return UserError(
+            f"There is no {path}. Download {self.download} from {self.page}, unpack, and set "
+            f"config.data.root to the folder with this layout:{drawing}"
+        )
+
+    def existing(self, path: pathlib.Path) -> pathlib.Path:
+        """The path itself. Raises UserError where there is nothing."""
+        if not path.exists():
+            raise self.missing(path)
+        return path
+
+
+def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders in a folder, by name, without hidden ones."""
+    with os.scandir(folder) as entries:
+        names = [x.name for x in entries if x.is_dir() and not x.name.startswith(".")]
+    return [folder / name for name in sorted(names)]
+
+
+def following(frame: pathlib.Path) -> pathlib.Path:
+    """The path of the next frame of a sequence: frame_0002.png after frame_0001.png."""
+    prefix, digits = re.fullmatch(r"(.*?)(\d+)", frame.stem).groups()
+    return frame.with_stem(f"{prefix}{int(digits) + 1:0{len(digits)}}")
+
+
+def first_frames(folder: pathlib.Path, release: Release) -> list[str]:
+    """Names without suffix of a sequence's PNG frames, in order, all but the last.
+
+    Raises UserError where a frame is missing in between, and on fewer than two.
+    """
+    frames = sorted(folder.glob("[!.]*[0-9].png"))
+    if len(frames) < 2:
+        raise release.missing(following(frames[0]) if frames else folder / "*.png")
+    for frame, later in pairwise(frames):
+        if later != following(frame):
+            raise release.missing(following(frame))
+    return [frame.stem for frame in frames[:-1]]
+
+
+def read_pair(
+    name: str,
+    release: Release,
+    *,
+    first: pathlib.Path,
+    second: pathlib.Path,
+    flow: pathlib.Path | None,
+    backward: pathlib.Path | None,
+) -> FlowPair:
+    """Reads frames and flow; without a path, `flow` is nowhere known.
+
+    Raises UserError on a file that is missing or damaged, and on sizes that differ.
+    """
+    paths = (first, second, flow, backward)
+    for path in paths:
+        if path is not None:
+            release.existing(path)
+    frames = read_image(first), read_image(second)
+    size = frames[0].shape[:2]
+    unknown = Flow(np.zeros((*size, 2), np.float32), np.zeros(size, bool))
+    pair = FlowPair(
+        *frames,
+        flow=unknown if flow is None else read_flow(flow),
+        backward=None if backward is None else read_flow(backward),
+        occluded=None,
+        name=name,
+    )
+    sized = (pair.first, pair.second, pair.flow.valid, pair.backward and pair.backward.valid)
+    for path, array in zip(paths, sized, strict=True):
+        if path is not None:
+            check_size(path, array, size)
+    return pair
+
+
+def read_mask(path: pathlib.Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """Where an image is not black. Raises UserError unless it is of `size` = (height, width)."""
+    mask = read_image(path).any(axis=-1)
+    check_size(path, mask, size)
+    return mask
+
+
+def check_size(path: pathlib.Path, array: Shaped[np.ndarray, "..."], size: tuple[int, int]) -> None:
+    """Raises UserError when what was read from `path` is not of `size` = (height, width)."""
+    if array.shape[:2] != size:
+        height, width = array.shape[:2]
+        raise UserError(
+            f"{path} is {width} pixels wide and {height} high, but the first frame of its pair is "
+            f"{size[1]} wide and {size[0]} high; a pair has one size. Unpack its files again."
+        )

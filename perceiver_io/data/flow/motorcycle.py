@@ -1,0 +1,53 @@
+"""A photographed pair that scikit-image carries: the motorcycle of Middlebury Stereo 2014."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import skimage
+
+from perceiver_io.data.flow.files import Flow
+from perceiver_io.data.flow.folders import NamedPairs
+from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.vision.image_sequence import read_image
+from perceiver_io.errors import UserError
+
+_FOLDER = pathlib.Path(skimage.__file__).parent / "data"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Motorcycle(FlowDataset):
+    """One pair of 500x741 pixels, from the left camera to the right one; needs no network.
+
+    The flow is the measured disparity d of the left frame: (-d, 0), from 7 to 60 pixels. Flow back
+    and occlusion are not known. Source: Scharstein et al., "High-Resolution Stereo Datasets with
+    Subpixel-Accurate Ground Truth" (GCPR 2014).
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("test",)
+
+    def source(self, split: str) -> Sequence[FlowPair]:
+        """The one pair. Reading it raises UserError where scikit-image comes without its data."""
+        del split
+        return NamedPairs(("motorcycle",), _read)
+
+
+def _read(name: str) -> FlowPair:
+    left, right, disparities = (
+        _FOLDER / f"{name}_{end}" for end in ("left.png", "right.png", "disp.npz")
+    )
+    for path in (left, right, disparities):
+        if not path.exists():
+            raise UserError(
+                f"scikit-image {skimage.__version__} is installed without {path}; install the "
+                "wheel of version 0.26, which has it."
+            )
+    with np.load(disparities) as arrays:
+        disparity = arrays["arr_0"]
+    valid = np.isfinite(disparity)
+    across = np.where(valid, -disparity, 0).astype(np.float32)
+    flow = Flow(np.stack([across, np.zeros_like(across)], axis=-1), valid)
+    return FlowPair(read_image(left), read_image(right), flow, None, None, name)

@@ -1,0 +1,1 @@
+"""What all datasets share: examples, batches and their streams."""

@@ -1,0 +1,291 @@
+"""Films of any length as streams of frames and sound (PyAV)."""
+
+import contextlib
+import fractions
+import itertools
+import math
+import os
+import pathlib
+import re
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from perceiver_io.data.vision import image_sequence
+from perceiver_io.errors import UserError
+
+FRAME_RATE = 25
+SAMPLE_RATE = 48_000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
+FRAMES_PER_CLIP = 16
+
+# A stream may end this many seconds before its file says so.
+_END_TOLERANCE = 0.5
+_SCALING = "flags=bicubic+accurate_rnd+full_chroma_int"
+_REPAIR = "; copy it again, or let `ffmpeg -i FILE repaired.mp4` save what can be saved."
+
+
+class Clip(NamedTuple):
+    """A few frames of a film and the sound of their time, at 25 frames per second.
+
+    Attributes:
+        frames: the pixels. After the film's end its last frame is repeated.
+        audio: one channel in [-1, 1], equally many samples a frame; silence without sound.
+        num_frames: how many of the frames are the film's; fewer than T in the last piece only.
+    """
+
+    frames: UInt8[np.ndarray, "T H W 3"]
+    audio: Float32[np.ndarray, "S 1"]
+    num_frames: int
+
+
+class FrameSequence(NamedTuple):
+    """The frames of a video file or of a folder of images.
+
+    Attributes:
+        frames: [H, W, 3] uint8 each, RGB; read one by one, once.
+        length: their number, estimated where the file gives a duration only; None: unknown.
+        frame_rate: frames per second; None where it is not known, as for a folder of images.
+    """
+
+    frames: Iterator[UInt8[np.ndarray, "H W 3"]]
+    length: int | None
+    frame_rate: fractions.Fraction | None
+
+
+def pieces(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int],
+    num_frames: int = FRAMES_PER_CLIP,
+    samples_per_frame: int = SAMPLES_PER_FRAME,
+) -> Iterator[Clip]:
+    """A film in pieces of a few frames, of which one at a time is in memory.
+
+    Frames are repeated or dropped by their timestamps to 25 per second, scaled so that they just
+    cover `size` and cropped centrally. Sound is mixed to one channel and starts with the first
+    frame; what outlasts the frames is left out.
+
+    Args:
+        path: any file that FFmpeg reads.
+        size: (height, width) of the frames in pixels.
+        num_frames: frames of a piece.
+        samples_per_frame: the sound's resolution; 1,920 is 48 kHz.
+
+    Raises UserError when the file is missing, is no video, is damaged, or ends before its time.
+    """
+    if min(size) < 1:
+        raise UserError(f"size={size} must be a height and a width of at least 1 pixel.")
+    if min(num_frames, samples_per_frame) < 1:
+        raise UserError(
+            f"num_frames={num_frames} and samples_per_frame={samples_per_frame} must be at least 1."
+        )
+    with _opened(path) as film, _opened(path) as sound:
+        first, frames = _peek(_decoded_frames(film, path))
+        images = _filtered(frames, _clip_graph(first, film.streams.video[0], size))
+        blocks = itertools.chain(
+            _audio_blocks(sound, samples_per_frame, start=first.time),
+            itertools.repeat(np.zeros((samples_per_frame, 1), np.float32)),
+        )
+        pairs = zip((_pixels(image, first.rotation) for image in images), blocks, strict=False)
+        while piece := list(itertools.islice(pairs, num_frames)):
+            yield _padded_clip(num_frames, *zip(*piece, strict=True))
+
+
+def count_pieces(path: str | os.PathLike[str], *, num_frames: int = FRAMES_PER_CLIP) -> int | None:
+    """How many pieces `pieces` is going to give, by the duration that the file states.
+
+    An estimate, for a progress bar. None where the file states none. Raises UserError when the file
+    is missing or is no video.
+    """
+    with _opened(path) as film:
+        seconds = _duration(film)
+    return None if seconds is None else math.ceil(seconds * FRAME_RATE / num_frames) or 1
+
+
+def read_frames(path: str | os.PathLike[str]) -> FrameSequence:
+    """The frames of a video file, or of a folder of images, as they are: no resampling, no scaling.
+
+    Images of a folder come in the order of their names, numbers in these by value (2 before 10).
+
+    Raises UserError when there is no such file or folder, when the file is no video, when the
+    folder has no images or its count of them has a gap; and while the frames are read, when they
+    are damaged or differ in size.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        images = image_sequence.list_frames(path)
+        return FrameSequence(image_sequence.read_images(images), len(images), None)
+    with _opened(path) as film:
+        stream, seconds = film.streams.video[0], _duration(film)
+        rate = stream.guessed_rate
+        estimate = round(seconds * rate) if seconds and rate else None
+        return FrameSequence(_video_frames(path), stream.frames or estimate, rate)
+
+
+def import_av() -> types.ModuleType:
+    """PyAV, which only films and 16-bit images need. Raises UserError when it is missing."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(
+            "Videos and 16-bit images need the package PyAV: `pip install av`."
+        ) from error
+    return av
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The file's container. FFmpeg's errors, until it is closed, become UserErrors."""
+    av = import_av()
+    try:
+        with av.open(os.fspath(path)) as container:
+            # FFmpeg takes any text file for the picture of a terminal.
+            if not container.streams.video or container.format.name == "tty":
+                raise UserError(f"{path} has no pictures ({container.format.long_name}).")
+            container.streams.video[0].thread_type = "AUTO"
+            yield container
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"Cannot read the video {path}: {error.strerror}.") from error
+    except av.error.FFmpegError as error:
+        raise UserError(
+            f"{path} is no video that FFmpeg can read, or is damaged ({error.strerror}){_REPAIR}"
+        ) from error
+
+
+def _duration(film: Any) -> float | None:
+    """Seconds of the pictures, or else of the whole film; None: not stated."""
+    return _stated_duration(film.streams.video[0]) or (film.duration and film.duration / 1e6)
+
+
+def _stated_duration(stream: Any) -> float | None:
+    """Seconds of one stream by the file's header; None: not stated."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if tag is None:  # The tag is Matroska's.
+        return None
+    hours, minutes, seconds = map(float, tag.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _decoded_frames(film: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The film's frames, all with timestamps. Raises UserError when it ends before its time."""
+    stream = film.streams.video[0]
+    step = round(1 / ((stream.guessed_rate or FRAME_RATE) * stream.time_base))
+    first = last = None
+    for frame in film.decode(stream):
+        if frame.pts is None:  # as in a file that is nothing but H.264
+            frame.pts = last.pts + step if last else 0
+        first = first or frame
+        if (frame.width, frame.height) != (first.width, first.height):
+            raise UserError(
+                f"{path}: frames change from {first.width}x{first.height} to "
+                f"{frame.width}x{frame.height} pixels at {frame.time:.1f} s; all must have one "
+                "size. Cut the film there."
+            )
+        if frame.is_corrupt:
+            raise UserError(f"{path} is damaged at {frame.time:.1f} s{_REPAIR}")
+        last = frame
+        yield frame
+    if first is None:
+        raise UserError(f"{path} has no frame that can be decoded{_REPAIR}")
+    end = last.time + float((last.duration or step) * last.time_base)
+    stated = _stated_duration(stream) or 0
+    if end + _END_TOLERANCE < stated:
+        raise UserError(f"{path} ends after {end:.1f} s of {stated:.1f} s{_REPAIR}")
+
+
+def _peek(frames: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
+    """The first frame, and all of them."""
+    first = next(frames)
+    return first, itertools.chain([first], frames)
+
+
+def _graph(source: Any, filters: Iterable[tuple[str, str]], sink: str) -> Any:
+    """An FFmpeg filter graph: a chain of (name, arguments) after `source(graph)`."""
+    graph = import_av().filter.Graph()
+    nodes = [graph.add(name, arguments) for name, arguments in filters]
+    graph.link_nodes(source(graph), *nodes, graph.add(sink)).configure()
+    return graph
+
+
+def _picture_graph(first: Any, filters: Iterable[tuple[str, str]]) -> Any:
+    def source(graph: Any) -> Any:
+        return graph.add_buffer(
+            width=first.width, height=first.height, format=first.format, time_base=first.time_base
+        )
+
+    return _graph(source, filters, "buffersink")
+
+
+def _clip_graph(first: Any, stream: Any, size: tuple[int, int]) -> Any:
+    """Filters from decoded frames to frames of a Clip, but for their rotation."""
+    height, width = size[::-1] if round(first.rotation / 90) % 2 else size
+    shape = (first.width * float(stream.sample_aspect_ratio or 1), first.height)
+    scale = max(width / shape[0], height / shape[1])
+    scaled = (max(width, round(scale * shape[0])), max(height, round(scale * shape[1])))
+    return _picture_graph(
+        first,
+        [
+            ("setpts", "PTS-STARTPTS"),
+            ("fps", str(FRAME_RATE)),
+            ("scale", f"{scaled[0]}:{scaled[1]}:{_SCALING}"),
+            ("format", "rgb24"),
+            ("crop", f"{width}:{height}"),
+        ],
+    )
+
+
+def _filtered(frames: Iterable[Any], graph: Any) -> Iterator[Any]:
+    """What comes out of a filter graph."""
+    for frame in itertools.chain(frames, [None]):  # None: no more to come
+        graph.push(frame)
+        with contextlib.suppress(BlockingIOError, EOFError):
+            while True:
+                yield graph.pull()
+
+
+def _pixels(image: Any, rotation: int) -> UInt8[np.ndarray, "H W 3"]:
+    """An RGB frame, turned as the camera was held."""
+    return np.ascontiguousarray(np.rot90(image.to_ndarray(), round(rotation / 90)))
+
+
+def _audio_blocks(
+    film: Any, samples_per_frame: int, *, start: float
+) -> Iterator[Float32[np.ndarray, "s 1"]]:
+    """The sound from `start` (seconds) on, one block a frame, gaps filled with silence."""
+    if not film.streams.audio:
+        return
+    stream = film.streams.audio[0]
+    filters = [
+        ("asetpts", f"PTS-({start!r})/TB"),
+        # Cuts or fills to begin at 0, and fills gaps between timestamps. The limit keeps the sum of
+        # channels from being too loud.
+        ("aresample", f"{FRAME_RATE * samples_per_frame}:async=1:first_pts=0:rematrix_maxval=1"),
+        ("aformat", "sample_fmts=flt:channel_layouts=mono"),
+        ("asetnsamples", f"n={samples_per_frame}:pad=1"),
+    ]
+    graph = _graph(lambda graph: graph.add_abuffer(template=stream), filters, "abuffersink")
+    for block in _filtered(film.decode(stream), graph):
+        yield np.clip(block.to_ndarray().reshape(-1, 1), -1, 1)
+
+
+def _padded_clip(
+    num_frames: int, images: tuple[np.ndarray, ...], blocks: tuple[np.ndarray, ...]
+) -> Clip:
+    missing = num_frames - len(images)
+    frames = np.stack(images + images[-1:] * missing)
+    audio = np.concatenate(blocks + (np.zeros_like(blocks[0]),) * missing)
+    return Clip(frames, audio, len(images))
+
+
+def _video_frames(path: pathlib.Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    with _opened(path) as film:
+        first, frames = _peek(_decoded_frames(film, path))
+        graph = _picture_graph(first, [("scale", _SCALING), ("format", "rgb24")])
+        for image in _filtered(frames, graph):
+            yield _pixels(image, first.rotation)

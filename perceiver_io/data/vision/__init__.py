@@ -1,0 +1,1 @@
+"""Images: datasets, decoding, augmentation."""

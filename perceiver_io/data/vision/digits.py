@@ -1,0 +1,80 @@
+"""Handwritten digits: the 1797 images of 8 by 8 pixels that come with scikit-learn."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from perceiver_io.data.pipeline.dataset import Example
+from perceiver_io.data.vision.images import ImageDataset
+
+_SIZES = {"train": 1197, "validation": 240, "test": 360}
+
+
+class _Digit(NamedTuple):
+    image: np.ndarray
+    label: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Digits(ImageDataset):
+    """Digits in fixed splits, stratified by class: train 1197, validation 240, test 360.
+
+    Images are [8, 8, 1]. Training images are moved about their centre by a random affine map.
+
+    Attributes:
+        max_shift: greatest shift along either axis, in pixels.
+        max_rotation: greatest rotation either way, in degrees.
+        max_zoom: greatest enlargement or shrinking, as a fraction of the size.
+    """
+
+    max_shift: float
+    max_rotation: float
+    max_zoom: float
+
+    splits: ClassVar[tuple[str, ...]] = tuple(_SIZES)
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    image_shape: ClassVar[tuple[int, int, int]] = (8, 8, 1)
+
+    def source(self, split: str) -> Sequence[_Digit]:
+        """Images of values 0 to 255, with their labels."""
+        return _read()[split]
+
+    def training_example(self, raw: _Digit, rng: np.random.Generator) -> Example:
+        """The digit rotated, zoomed and shifted, by bilinear interpolation; 0 outside."""
+        angle = np.deg2rad(rng.uniform(-self.max_rotation, self.max_rotation))
+        zoom = 1 + rng.uniform(-self.max_zoom, self.max_zoom)
+        shift = rng.uniform(-self.max_shift, self.max_shift, size=2)
+        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+        centre = (np.array(raw.image.shape) - 1) / 2
+        # Maps a position of the result to one of the original.
+        offset = centre - matrix @ (centre + shift)
+        moved = ndimage.affine_transform(raw.image, matrix, offset, order=1)
+        return {"image": moved[..., None], "label": raw.label}
+
+    def evaluation_example(self, raw: _Digit) -> Example:
+        """The digit as it is."""
+        return {"image": raw.image[..., None], "label": raw.label}
+
+
+@functools.cache
+def _read() -> dict[str, tuple[_Digit, ...]]:
+    bunch = load_digits()
+    # The original values are 0 to 16.
+    images = (bunch.images * (255 / 16)).astype(np.float32)
+    rest, test = train_test_split(
+        np.arange(len(images)), test_size=_SIZES["test"], stratify=bunch.target, random_state=0
+    )
+    train, validation = train_test_split(
+        rest, test_size=_SIZES["validation"], stratify=bunch.target[rest], random_state=0
+    )
+    rows = {"train": train, "validation": validation, "test": test}
+    return {
+        split: tuple(_Digit(images[i], int(bunch.target[i])) for i in indices)
+        for split, indices in rows.items()
+    }

@@ -1,0 +1,96 @@
+"""Image classification sets that TensorFlow Datasets prepared on disk, read without TensorFlow."""
+
+import abc
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
+from perceiver_io.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsImageDataset(EncodedImageDataset, abc.ABC):
+    """A prepared dataset in array_record format with the features `image` and `label`.
+
+    Attributes:
+        root: TFDS's data_dir, the folder that has a sub-folder for each dataset.
+        tfds_name: name of the dataset in TFDS.
+        tfds_splits: for each of `splits` its name in TFDS, or a slice of it.
+        num_classes: number of classes, known without the files.
+        preparation: what to download by hand, for the error when the dataset is missing.
+    """
+
+    root: str
+
+    tfds_name: ClassVar[str]
+    tfds_splits: ClassVar[Mapping[str, str]]
+    num_classes: ClassVar[int]
+    preparation: ClassVar[str]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self.tfds_splits)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names as TFDS has them. Raises UserError when the dataset is not there."""
+        return tuple(self._builder().info.features["label"].names)
+
+    def source(self, split: str) -> Sequence[EncodedImage]:
+        """The split's images as encoded files. Raises UserError when the dataset is not there."""
+        records = self._builder().as_data_source(
+            self.tfds_splits[split], decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        return _Records(records, name=f"{self.tfds_name}/{self.tfds_splits[split]}")
+
+    def _builder(self) -> tfds.core.DatasetBuilder:
+        return _open(self.root, self.tfds_name, self.preparation)
+
+
+class _Records(Sequence[EncodedImage]):
+    """A TFDS data source with images left encoded."""
+
+    def __init__(self, records: Sequence[dict[str, Any]], *, name: str) -> None:
+        self._records = records
+        self._name = name
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> EncodedImage:
+        record = self._records[index]
+        return EncodedImage(record["image"], int(record["label"]), f"{self._name}#{index}")
+
+
+def _version(info_file: pathlib.Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in info_file.parent.name.split(".") if number.isdigit())
+
+
+@functools.lru_cache
+def _open(root: str, name: str, preparation: str) -> tfds.core.DatasetBuilder:
+    """The latest version of a dataset below `root`, or a UserError that says how to get it."""
+    folder = pathlib.Path(root).expanduser() / name
+    versions = sorted(folder.glob("*/dataset_info.json"), key=_version)
+    command = f"tfds build {name} --file_format=array_record --data_dir={root}"
+    if not versions:
+        raise UserError(
+            f"There is no prepared dataset in {folder}. {preparation} Prepare it by `{command}`, "
+            "for which alone TensorFlow must be installed; or set config.data.root to a folder "
+            "that has it."
+        )
+    # Made from the files alone, since the dataset's own module may need TensorFlow.
+    builder = tfds.builder_from_directory(versions[-1].parent)
+    if builder.info.file_format.value != "array_record":
+        raise UserError(
+            f"The dataset in {versions[-1].parent} is in {builder.info.file_format.value} format, "
+            "of which single examples cannot be read without TensorFlow. Prepare it as "
+            f"array_record in another folder by `{command}-array-record` and set "
+            f"config.data.root={root}-array-record."
+        )
+    return builder

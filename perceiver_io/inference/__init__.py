@@ -1,1 +1,0 @@
-"""Inference: plain functions around a model's `apply`, `encode` and `decode`."""

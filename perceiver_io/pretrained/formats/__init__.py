@@ -1,0 +1,1 @@
+"""File formats of published weights, read without running anything in them."""

@@ -1,0 +1,242 @@
+"""What the programs share: the config with its overrides, objects from its sections, errors."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from perceiver_io.config.construct import construct, listing, lookup, nearest
+from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import Architecture, build, in_textbook_form
+from perceiver_io.runtime import configuration, schema
+from perceiver_io.tasks import TASKS
+from perceiver_io.tasks.task import Task
+from perceiver_io.training import distributed
+from perceiver_io.training.flops import count_flops
+from perceiver_io.training.optimizers import build_optimizer, build_schedule
+from perceiver_io.training.parallel import STRATEGIES, Strategy, local_batch_size
+from perceiver_io.training.state import TrainState, initial_state
+from perceiver_io.training.step import Evaluation, EvaluationStep, TrainStep
+
+_DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
+
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "Several processes: HOST:PORT of process 0, or `auto` to ask the cluster.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_DEFAULT_CACHE)),
+    "Folder where compiled programs are kept for the next start; empty for none.",
+)
+
+
+class Parts(NamedTuple):
+    """What the sections of a config stand for."""
+
+    task: Task
+    dataset: Dataset
+    model: Architecture
+    strategy: Strategy
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2."""
+
+    def guarded(_) -> None:
+        # Orbax tells every step of every save.
+        logging.set_verbosity(logging.ERROR)
+        try:
+            main()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            # Exit handlers of libraries would wait for processes that go on, or write to the disk
+            # that is full; they are left out, but for worker processes.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            os._exit(2)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+_overrides: list[str] = []
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Absl's flags, with the config's overrides set aside."""
+    _overrides[:] = [argument for argument in argv if argument.startswith(configuration.OVERRIDE)]
+    try:
+        rest = flags.FLAGS([argument for argument in argv if argument not in _overrides])
+        if len(rest) > 1:
+            raise UserError(f"{rest[1]!r} is not a flag; flags look like --name=value.")
+    except (flags.Error, UserError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    return rest
+
+
+def start_jax() -> None:
+    """Connects the processes and sets the compilation cache; before anything else uses JAX."""
+    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
+
+
+def config_from_flags(path: str) -> ConfigDict:
+    """The config file with the overrides of the command line. Raises UserError as they do."""
+    return overridden(configuration.read(path))
+
+
+def overridden(config: ConfigDict) -> ConfigDict:
+    """The config with the overrides of the command line; see `configuration.overridden`."""
+    return configuration.overridden(config, _overrides)
+
+
+def build_task(config: ConfigDict) -> Task:
+    """The task of `config.task`."""
+    return construct(lookup(TASKS, config.task, "config.task"), config.task, "config.task")
+
+
+def build_dataset(config: ConfigDict, task: Task) -> Dataset:
+    """The dataset of `config.data`, one of the task's."""
+    factory = lookup(task.datasets, config.data, "config.data")
+    return construct(factory, config.data, "config.data")
+
+
+def build_parts(config: ConfigDict) -> Parts:
+    """The objects of a config's sections. Raises UserError naming the section that is wrong."""
+    schema.check(config)
+    task = build_task(config)
+    factory = lookup(STRATEGIES, config.parallel, "config.parallel")
+    strategy = construct(factory, config.parallel, "config.parallel")
+    return Parts(task, build_dataset(config, task), build(config.model), strategy)
+
+
+def initialise(parts: Parts, seed: int) -> tuple[PyTree, PyTree]:
+    """New parameters and model state, to be called under `jit` or `eval_shape`."""
+    inputs = parts.task.model_inputs(_zeros(parts.dataset))
+    return parts.model.init(jax.random.key(seed), **inputs)
+
+
+def training_step(config: ConfigDict, parts: Parts) -> tuple[TrainStep, Callable[[], TrainState]]:
+    """The training step, and what makes its first state, to be called as `initialise`."""
+    schedule = build_schedule(config.schedule)
+    optimizer = build_optimizer(config.optimizer, schedule)
+    step = TrainStep(
+        parts.model,
+        parts.task,
+        optimizer,
+        schedule,
+        seed=config.seed,
+        accumulate=config.training.accumulate,
+        ema_decay=config.training.ema_decay,
+    )
+
+    def initialise_state() -> TrainState:
+        ema = config.training.ema_decay is not None
+        return initial_state(*initialise(parts, config.seed), optimizer, ema=ema)
+
+    return step, initialise_state
+
+
+def forward_flops(section: Mapping[str, Any], parts: Parts, state: TrainState) -> int:
+    """FLOPs of the forward pass of one example in the form of a model section.
+
+    With `in_textbook_form(config.model)` they are those that papers count. Only traces; `state` is
+    the training state or its shapes, which are the same in every form.
+    """
+    model = build(section)
+
+    def apply(params, model_state, batch):
+        inputs = parts.task.model_inputs(batch)
+        return model.apply(params, model_state, None, **inputs, is_training=False)
+
+    return count_flops(apply, state.params, state.model_state, batch_shapes(parts.dataset, 1))
+
+
+def training_flops(config: ConfigDict, parts: Parts, state: TrainState) -> int:
+    """Model FLOPs of training on one example, as papers count them.
+
+    They are three times the forward pass in the textbook form, however it is computed: what is
+    computed again to save memory does not count. Arguments as for `forward_flops`.
+    """
+    return 3 * forward_flops(in_textbook_form(config.model), parts, state)
+
+
+def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch, to trace or compile without one."""
+    spec = dataset.batch_spec(batch_size)
+    return {name: jax.ShapeDtypeStruct(*array) for name, array in spec.items()}
+
+
+def _zeros(dataset: Dataset) -> dict[str, jax.Array]:
+    """A batch of one example."""
+    return {name: jnp.zeros(*array) for name, array in dataset.batch_spec(1).items()}
+
+
+def check_training(config: ConfigDict, parts: Parts) -> None:
+    """Finds at the start what would stop the run or spoil it later.
+
+    Raises UserError about a model and data that do not agree, a split that is unknown, empty or
+    without published truth, and a best metric that no evaluation will give.
+    """
+    schema.check_agreement(config)
+    splits, best = config.evaluation.splits, config.checkpoint.best_metric
+    for split in (config.training.split, *splits):
+        parts.dataset.check_labelled(split)
+    found = [f"{split}/{name}" for split in splits for name in _metric_names(parts, config.seed)]
+    if best is not None and best not in found:
+        raise UserError(
+            f"config.checkpoint.best_metric is {best!r}{nearest(best, found)}, but the evaluations "
+            f"of config.evaluation.splits give {listing(found)}. Set it to one of these or to None."
+        )
+
+
+def _metric_names(parts: Parts, seed: int) -> list[str]:
+    """The names of the metrics of an evaluation, from the shapes of a batch."""
+
+    def evaluate() -> Evaluation:
+        batch = _zeros(parts.dataset)
+        return EvaluationStep(parts.model, parts.task)(*initialise(parts, seed), batch)
+
+    metrics = jax.eval_shape(evaluate).metrics
+    return sorted({"loss", *metrics}) + list(parts.task.reported(parts.dataset))
+
+
+def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIterator:
+    """This process's endless training batches."""
+    training = config.training
+    batches = dataset.load(
+        training.split,
+        batch_size=local_batch_size(training.batch_size, training.accumulate),
+        training=True,
+        seed=config.seed,
+        shard=(jax.process_index(), jax.process_count()),
+    )
+    return iter(batches)
+
+
+def checked(batch: dict[str, np.ndarray], dataset: Dataset) -> dict[str, np.ndarray]:
+    """The first batch of a run. Raises UserError if it is not as its dataset promises."""
+    size = len(batch["valid"])
+    promised = {name: (tuple(s), np.dtype(d)) for name, (s, d) in dataset.batch_spec(size).items()}
+    found = {name: (array.shape, array.dtype) for name, array in batch.items()}
+    if found != promised:
+        raise UserError(
+            f"The first batch of {type(dataset).__name__} is {found}, but its batch_spec promises "
+            f"{promised}; make the two agree."
+        )
+    return batch

@@ -1,0 +1,124 @@
+"""Weights to predict with: those of a run of this project, or published ones."""
+
+import ast
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from perceiver_io.config.construct import construct, listing
+from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.data.vision.images import ImageDataset
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
+from perceiver_io.pretrained import weights as published
+from perceiver_io.pretrained.weights import Weights
+from perceiver_io.runtime import configuration, schema, setup
+from perceiver_io.training.archive import find_checkpoint
+from perceiver_io.training.checkpoint import Checkpoints
+from perceiver_io.training.warm_start import checkpoint_source, load_weights
+
+
+def load(path: str | Path, **settings: Any) -> Weights:
+    """The weights at a path, with their model.
+
+    Of a run folder the best checkpoint is taken, as `experiments.evaluate` does; of a checkpoint
+    the moving average of the parameters, where it has one. The names of the classes are those of
+    the run's dataset, where they are known without its files.
+
+    Args:
+        path: a run folder, RUN/checkpoints/STEP, or a published file or folder.
+        settings: what an original checkpoint does not show, see `perceiver_io.pretrained.weights`.
+
+    Raises UserError if there are no weights, or not of the model that their config describes.
+    """
+    run = find_run(path)
+    if run is None:
+        return published.load(path, **settings)
+    if settings:
+        raise UserError(
+            f"{path} is a run, whose config.json has all settings: leave out --setting."
+        )
+    config = configuration.read_run(run)
+    schema.check(config)
+    is_run = Path(path).expanduser().absolute() == run
+    checkpoint = choose_checkpoint(run, config, "best") if is_run else find_checkpoint(str(path))
+    dataset = _dataset(config)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params, model_state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        shapes(config.model, dataset),
+    )
+    warm = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
+    names = _class_names(dataset, config.model)
+    return Weights(config.model.to_dict(), warm.params, warm.model_state, names)
+
+
+def load_dataset(path: str | Path) -> Dataset | None:
+    """The dataset that the weights at a path were trained on; None for published weights."""
+    run = find_run(path)
+    return None if run is None else _dataset(configuration.read_run(run))
+
+
+def find_run(path: str | Path) -> Path | None:
+    """The run folder that a path is, or whose checkpoint it is; None if it is neither."""
+    path = Path(path).expanduser().absolute()
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path
+    return folder if (folder / "checkpoints").is_dir() else None
+
+
+def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
+    """The folder of a run's checkpoint: `best`, `latest` or a step.
+
+    Raises UserError listing those there are.
+    """
+    checkpoints = construct(Checkpoints, {"workdir": run, **config.checkpoint}, "config.checkpoint")
+    named = {"best": checkpoints.best_step(), "latest": checkpoints.latest_step()}
+    step = named.get(which, which)
+    if str(step) not in map(str, checkpoints.steps()):
+        raise UserError(
+            f"There is no checkpoint {which!r} in {checkpoints.directory}; the steps there are "
+            f"{listing(checkpoints.steps())}."
+        )
+    return checkpoints.directory / str(step)
+
+
+def shapes(model: ConfigDict, dataset: Dataset) -> tuple[PyTree, PyTree]:
+    """Of the parameters and the state of a config's model, for examples of the dataset."""
+    if isinstance(dataset, ImageDataset):
+        inputs = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
+    else:
+        inputs = published.example_inputs(model)
+    init = build(model).init
+    return jax.eval_shape(lambda x: init(jax.random.key(0), inputs=x), inputs)
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE` as keywords, values read as Python literals where they are."""
+    parsed = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"--setting={setting} must be --setting=NAME=VALUE.")
+        parsed[name] = text
+        with contextlib.suppress(SyntaxError, ValueError):
+            parsed[name] = ast.literal_eval(text)
+    return parsed
+
+
+def _dataset(config: ConfigDict) -> Dataset:
+    return setup.build_dataset(config, setup.build_task(config))
+
+
+def _class_names(dataset: Dataset, model: ConfigDict) -> tuple[str, ...] | None:
+    if not isinstance(dataset, ImageDataset):
+        return None
+    try:
+        names = dataset.class_names
+    except UserError:  # They are with the dataset's files, which are not here.
+        return None
+    return names if len(names) == model.num_classes else None

@@ -1,0 +1,145 @@
+"""Image classification: label-smoothed cross-entropy, top-1 and top-5 accuracy."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.special
+from jaxtyping import Array, Bool, Float, Int
+from matplotlib.figure import Figure
+
+from perceiver_io.data.vision.cifar10 import Cifar10
+from perceiver_io.data.vision.digits import Digits
+from perceiver_io.data.vision.image_folder import ImageFolder
+from perceiver_io.data.vision.imagenet import ImageNet
+from perceiver_io.data.vision.images import ImageDataset
+from perceiver_io.data.vision.photos import Photos
+from perceiver_io.errors import UserError
+from perceiver_io.losses import sum_and_count
+from perceiver_io.tasks.image_classification import figures
+from perceiver_io.tasks.task import Batch, Task
+
+# Beyond this many classes a figure for each is noise, and a matrix of their pairs illegible.
+MAX_LISTED_CLASSES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageClassification(Task):
+    """Assigns one of `num_classes` classes to an image.
+
+    Batches hold `image` [B, H, W, C], `label` [B, num_classes] (probabilities: one-hot, or soft
+    where training mixes images) and `valid` [B]. The model's outputs are logits [B, num_classes].
+    The class of a soft label is its most probable one.
+
+    Attributes:
+        num_classes: the number of classes.
+        label_smoothing: the share s of a label that is spread evenly over all classes:
+            (1 - s) * label + s / num_classes.
+    """
+
+    num_classes: int
+    label_smoothing: float
+
+    datasets: ClassVar[Mapping[str, type[ImageDataset]]] = {
+        "cifar10": Cifar10,
+        "digits": Digits,
+        "image_folder": ImageFolder,
+        "imagenet": ImageNet,
+        "photos": Photos,
+    }
+
+    def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
+        """The images, as the model's `inputs`."""
+        return {"inputs": batch["image"]}
+
+    def loss_masks(self, batch: Batch) -> dict[str, Bool[Array, " B"]]:
+        """The valid examples."""
+        return {"loss": jnp.asarray(batch["valid"])}
+
+    def losses(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Float[Array, " B"]]:
+        """Cross-entropy against the smoothed labels, in nats."""
+        self._check_classes(outputs, batch)
+        targets = optax.smooth_labels(batch["label"], self.label_smoothing)
+        return {"loss": optax.softmax_cross_entropy(outputs, targets)}
+
+    def metrics(
+        self, outputs: Float[Array, "B K"], batch: Batch
+    ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
+        """`top_1` and, where there are more than five classes, `top_5`.
+
+        With five classes or fewer every answer is among the five best, so `top_5` is left out.
+        """
+        self._check_classes(outputs, batch)
+        label = jnp.argmax(batch["label"], -1)
+        return {
+            f"top_{k}": sum_and_count(_in_top_k(outputs, label, k), batch["valid"])
+            for k in (1, 5)
+            if k == 1 or k < self.num_classes
+        }
+
+    def predictions(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Array]:
+        """The true class, the most probable class and its probability, each [B]."""
+        return {
+            "label": jnp.argmax(batch["label"], -1),
+            "prediction": jnp.argmax(outputs, -1),
+            "probability": jax.nn.softmax(outputs).max(-1),
+        }
+
+    def report(
+        self, predictions: Mapping[str, np.ndarray], dataset: ImageDataset
+    ) -> tuple[dict[str, float], dict[str, Figure]]:
+        """Accuracy by class, and which classes are taken for which.
+
+        `mean_class_accuracy` weighs every class that occurs the same. Up to 20 classes there are
+        also one `class_accuracy/NAME` each, and the figure is the confusion matrix; beyond, the
+        figure lists the most confused pairs.
+        """
+        label, prediction = predictions["label"], predictions["prediction"]
+        by_class = {
+            dataset.class_names[k]: float((prediction[label == k] == k).mean())
+            for k in np.unique(label)
+        }
+        metrics = {"mean_class_accuracy": float(np.mean(list(by_class.values())))}
+        if self.num_classes <= MAX_LISTED_CLASSES:
+            metrics |= {f"class_accuracy/{name}": value for name, value in by_class.items()}
+            figure = figures.confusion_matrix(label, prediction, dataset.class_names)
+        else:
+            figure = figures.confused_pairs(label, prediction, dataset.class_names)
+        return metrics, {"confusion": figure}
+
+    def reported(self, dataset: ImageDataset) -> tuple[str, ...]:
+        """`mean_class_accuracy`, and up to 20 classes one for each."""
+        listed = dataset.class_names if self.num_classes <= MAX_LISTED_CLASSES else ()
+        return ("mean_class_accuracy", *(f"class_accuracy/{name}" for name in listed))
+
+    def figure(
+        self, outputs: Float[np.ndarray, "B K"], batch: Batch, dataset: ImageDataset
+    ) -> Figure:
+        """Up to 24 valid images, spread over the batch, with the model's answer above each."""
+        valid = np.flatnonzero(batch["valid"])
+        shown = valid[np.linspace(0, len(valid) - 1, min(len(valid), 24)).astype(int)]
+        return figures.classified_images(
+            images=[dataset.to_display(batch["image"][i]) for i in shown],
+            labels=batch["label"][shown].argmax(-1),
+            probabilities=scipy.special.softmax(outputs[shown], axis=-1),
+            class_names=dataset.class_names,
+        )
+
+    def _check_classes(self, outputs: Float[Array, "B K"], batch: Batch) -> None:
+        for what, array in (("model gives", outputs), ("dataset has", batch["label"])):
+            if array.shape[-1] != self.num_classes:
+                raise UserError(
+                    f"The {what} {array.shape[-1]} classes, but config.task.num_classes is "
+                    f"{self.num_classes}. Set --config.task.num_classes to the number of classes "
+                    "of the dataset; the model's output must have the same width."
+                )
+
+
+def _in_top_k(logits: Float[Array, "B K"], label: Int[Array, " B"], k: int) -> Bool[Array, " B"]:
+    """Whether the label is among the k largest logits; of equal logits the first one counts."""
+    _, best = jax.lax.top_k(logits, k)
+    return (best == label[:, None]).any(-1)

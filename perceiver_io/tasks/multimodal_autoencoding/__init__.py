@@ -1,0 +1,1 @@
+"""Autoencoding of video, sound and a label."""

@@ -1,0 +1,195 @@
+"""Optical flow of whole images, tile by tile: its measures, and files for the benchmarks' servers.
+
+The evaluations during training measure the middle of each pair only.
+"""
+
+import functools
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grain
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+from matplotlib.figure import Figure
+
+from perceiver_io.data.flow.kitti import Kitti
+from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.flow.sintel import Sintel
+from perceiver_io.errors import UserError
+from perceiver_io.runtime.setup import Parts
+from perceiver_io.tasks.common import Progress
+from perceiver_io.tasks.optical_flow.figures import ComparedFlow, compared_flow
+from perceiver_io.tasks.optical_flow.prediction import TiledFlow
+from perceiver_io.tasks.optical_flow.submissions import (
+    write_kitti_submission,
+    write_sintel_submission,
+)
+from perceiver_io.training.evaluation import Result, means
+from perceiver_io.training.step import measures
+
+_ROWS_OF_FIGURE = 4
+# Pairs are read while the model works on those before.
+_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+
+
+class Predicted(NamedTuple):
+    """A pair with its flow. Repeated are pairs that only give all processes equally many."""
+
+    pair: FlowPair
+    flow: np.ndarray
+    is_repeated: bool
+
+
+class FlowEvaluator:
+    """Applies a model to the pairs of a split, which may be of any size.
+
+    Of several processes, each takes every n-th pair, on the first of its devices.
+    """
+
+    def __init__(
+        self, parts: Parts, *, tile_size: tuple[int, int], batch_size: int, overlap: int | None
+    ):
+        """Compiles on the first pair.
+
+        Args:
+            parts: of a config whose task is optical flow.
+            tile_size: (height, width) of the model's frames.
+            batch_size: tiles at a time over all devices of all processes, at most.
+            overlap: least number of pixels that neighbouring tiles have in common; None: 20, or
+                less where tiles are small.
+        """
+        self._parts = parts
+        self._tile_size = tile_size
+        self._batch_size = -(-batch_size // jax.device_count())
+        self._overlap = overlap
+
+    def __call__(self, params: PyTree, model_state: PyTree, split: str) -> Result:
+        """Metrics and figures of one split; on all processes the same metrics.
+
+        The figures are of this process's pairs: `examples` has the first ones, `worst`, where there
+        are more, those with the largest error. Raises UserError on an unknown split, and on one
+        whose flow is not known.
+        """
+        self._parts.dataset.check_labelled(split)
+        task = self._parts.task
+        measure = jax.jit(functools.partial(measures, task))
+        totals = defaultdict(lambda: np.zeros(2))
+        examples, ranked = [], []
+        for one in self._predicted(params, model_state, split):
+            sums = jax.device_get(measure(one.flow[None], _batch(one)))
+            for name, sum_and_count in sums.items():
+                totals[name] += np.array(sum_and_count, np.float64)
+            total, count = sums["epe"]
+            if not one.is_repeated and count:
+                examples = [*examples, one][:_ROWS_OF_FIGURE]
+                ranked = heapq.nlargest(
+                    _ROWS_OF_FIGURE, [*ranked, (total / count, one)], key=lambda item: item[0]
+                )
+        metrics = means(_over_processes(totals), task.loss_weights, split)
+        return Result(metrics, _figures(examples, worst=[one for _, one in ranked]))
+
+    def submit(self, params: PyTree, model_state: PyTree, split: str, folder: Path) -> int:
+        """Writes the files that the benchmark's server wants; returns their number.
+
+        Raises UserError on an unknown split, on one whose flow is known, and if the dataset is of
+        no benchmark with a server.
+        """
+        write = _writer(self._parts.dataset, folder)
+        self._check_unlabelled(split)
+        for one in self._predicted(params, model_state, split):
+            if not one.is_repeated:
+                write(one.pair.name, one.flow)
+        return self._parts.dataset.num_examples(split)
+
+    def _check_unlabelled(self, split: str) -> None:
+        dataset = self._parts.dataset
+        dataset.num_examples(split)
+        if split not in dataset.unlabelled_splits:
+            raise UserError(
+                f"--submission is for pairs whose true flow only the benchmark's server has, but "
+                f"that of the split {split!r} of {type(dataset).__name__} is known. Choose "
+                "--split=test, or measure here, without --submission."
+            )
+
+    def _predicted(self, params: PyTree, model_state: PyTree, split: str) -> Iterator[Predicted]:
+        """This process's pairs, as many as every process has."""
+        weights = jax.device_put(self._parts.strategy.fetch((params, model_state)))
+        tiled = functools.partial(
+            TiledFlow, self._parts.model, *weights, tile_size=self._tile_size, overlap=self._overlap
+        )
+        corners = tiled(batch_size=1).corners
+        source = self._parts.dataset.source(split)
+        index, count = jax.process_index(), jax.process_count()
+        rounds = -(-len(source) // count)
+        positions = grain.MapDataset.range(index, rounds * count, count)
+        pairs = positions.map(lambda i: (source[i % len(source)], i >= len(source)))
+        # Exact where all pairs have as many tiles as the first.
+        with Progress(rounds * len(corners(source[0].size)), "tiles") as progress:
+            for pair, is_repeated in pairs.to_iter_dataset(_READ_AHEAD):
+                flow_between = tiled(batch_size=self._even(len(corners(pair.size))))
+                flow = flow_between(pair.first, pair.second, progress.advance)
+                yield Predicted(pair, flow, is_repeated)
+
+    def _even(self, num_tiles: int) -> int:
+        """The size of equal batches, of which the last is filled up no more than it must."""
+        num_batches = -(-num_tiles // self._batch_size)
+        return -(-num_tiles // num_batches)
+
+
+def _batch(one: Predicted) -> dict[str, np.ndarray]:
+    """A batch of the one pair, which counts nowhere where it is repeated."""
+    pair = one.pair
+    batch = {
+        "flow": pair.flow.flow,
+        "flow_valid": pair.flow.valid,
+        "valid": np.array(not one.is_repeated),
+    }
+    if pair.occluded is not None:
+        batch["occluded"] = pair.occluded
+    return {name: array[None] for name, array in batch.items()}
+
+
+def _over_processes(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sums over all processes."""
+    own = np.stack(list(totals.values()))
+    # As bytes, because JAX would round numbers of 64 bits.
+    gathered = multihost_utils.process_allgather(np.frombuffer(own.tobytes(), np.uint8))
+    of_each = np.frombuffer(gathered.tobytes(), own.dtype).reshape(-1, *own.shape)
+    return dict(zip(totals, of_each.sum(0), strict=True))
+
+
+def _figures(examples: list[Predicted], worst: list[Predicted]) -> dict[str, Figure]:
+    """Of `worst` none where the other has the same pairs, nor of either without pairs."""
+    if not examples:
+        return {}
+    figures = {"examples": _draw(examples)}
+    if {one.pair.name for one in worst} != {one.pair.name for one in examples}:
+        figures["worst"] = _draw(worst)
+    return figures
+
+
+def _draw(shown: list[Predicted]) -> Figure:
+    """A row for each pair, with its name."""
+    figure = compared_flow([ComparedFlow(*one.pair[:2], one.flow, *one.pair.flow) for one in shown])
+    first_panels = [axes for axes in figure.axes if axes.get_title() == "first frame"]
+    for axes, one in zip(first_panels, shown, strict=True):
+        axes.set_ylabel(one.pair.name, fontsize=8)
+    return figure
+
+
+def _writer(dataset: FlowDataset, folder: Path) -> Callable[[str, np.ndarray], Path]:
+    """Writes the flow of the pair of a name."""
+    if isinstance(dataset, Sintel):
+        return lambda *pair: write_sintel_submission(folder, dataset.rendering, *pair)
+    if isinstance(dataset, Kitti):
+        return lambda *pair: write_kitti_submission(folder, dataset.year, *pair)
+    raise UserError(
+        f"--submission={folder} is for Sintel and KITTI, whose servers measure flow, but the "
+        f"dataset is {type(dataset).__name__}: leave it out, or choose another --config."
+    )

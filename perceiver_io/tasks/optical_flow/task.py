@@ -1,0 +1,184 @@
+"""Optical flow: robust losses, end-point error and the measures of Sintel and KITTI."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from matplotlib.figure import Figure
+
+from perceiver_io.config.construct import listing, nearest
+from perceiver_io.data.flow.autoflow import AutoFlow
+from perceiver_io.data.flow.flying import FlyingChairs, FlyingThings3D
+from perceiver_io.data.flow.kitti import Kitti
+from perceiver_io.data.flow.middlebury import Middlebury
+from perceiver_io.data.flow.motorcycle import Motorcycle
+from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.flow.procedural import ProceduralFlow
+from perceiver_io.data.flow.sintel import Sintel
+from perceiver_io.errors import UserError
+from perceiver_io.losses import sum_and_count
+from perceiver_io.tasks.optical_flow import figures as flow_figures
+from perceiver_io.tasks.task import Batch, Task
+
+Field = Float[Array, "B H W 2"]
+PerPixel = Float[Array, "B H W"]
+
+# Pixels that a unit of the loss stands for, as for the published models.
+LOSS_UNIT = 20.0
+
+# Speeds in pixels per frame whose errors Sintel lists apart.
+SPEEDS = {"s0_10": (0.0, 10.0), "s10_40": (10.0, 40.0), "s40": (40.0, float("inf"))}
+
+
+def end_point(error: Field) -> PerPixel:
+    """The length of the error."""
+    # The square root has no gradient at zero.
+    return jnp.sqrt(jnp.square(error).sum(-1) + 1e-12)
+
+
+def l1(error: Field) -> PerPixel:
+    """The sum of the errors of both coordinates."""
+    return jnp.abs(error).sum(-1)
+
+
+def robust(error: Field) -> PerPixel:
+    """(L1 + 0.01)^0.4, as PWC-Net for fine-tuning (1709.02371): outliers weigh less."""
+    return (l1(error) + 0.01) ** 0.4
+
+
+LOSSES: Mapping[str, Callable[[Field], PerPixel]] = {
+    "end_point": end_point,
+    "l1": l1,
+    "robust": robust,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class OpticalFlow(Task):
+    """Tells for each pixel of a frame where it is in the next one.
+
+    Batches hold `frames` [B, 2, H, W, 3] (uint8), `flow` [B, H, W, 2] in pixels, `flow_valid`
+    [B, H, W] and `valid` [B]; those of whole images also `occluded` [B, H, W] where it is known.
+    The model's outputs are flow [B, H, W, 2] in pixels.
+
+    Attributes:
+        loss_name: one of `LOSSES`, of errors in units of 20 pixels.
+    """
+
+    loss_name: str
+
+    datasets: ClassVar[Mapping[str, type[FlowDataset]]] = {
+        "autoflow": AutoFlow,
+        "flying_chairs": FlyingChairs,
+        "flying_things": FlyingThings3D,
+        "kitti": Kitti,
+        "middlebury": Middlebury,
+        "motorcycle": Motorcycle,
+        "procedural_flow": ProceduralFlow,
+        "sintel": Sintel,
+    }
+
+    def __post_init__(self) -> None:
+        if self.loss_name not in LOSSES:
+            raise UserError(
+                f"config.task.loss_name is {self.loss_name!r}, which does not exist"
+                f"{nearest(self.loss_name, LOSSES)}. Choose one of {listing(LOSSES)}."
+            )
+
+    def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
+        """The frames from -1 to 1, as the model's `inputs`."""
+        return {"inputs": batch["frames"].astype(jnp.float32) / 127.5 - 1}
+
+    def loss_masks(self, batch: Batch) -> dict[str, Bool[Array, "B H W"]]:
+        """The pixels whose flow is known."""
+        return {"loss": _known(batch)}
+
+    def losses(self, outputs: Field, batch: Batch) -> dict[str, PerPixel]:
+        """The loss `loss_name` of each pixel."""
+        return {"loss": LOSSES[self.loss_name](_error(outputs, batch) / LOSS_UNIT)}
+
+    def metrics(
+        self, outputs: Field, batch: Batch
+    ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
+        """Measures over all known pixels of all examples.
+
+        - `epe`: end-point error in pixels; `epe_per_pair`: the mean of the pairs' means, which
+          weighs pairs with few known pixels the same as others (KITTI's EPE in most papers).
+        - `1px`, `3px`, `5px`: share of pixels whose error is larger than that.
+        - `fl_all`: share of pixels whose error is above 3 pixels and above 5% of the true flow's
+          length (KITTI 2015).
+        - `epe_s0_10`, `epe_s10_40`, `epe_s40`: end-point error by the length of the true flow.
+        - `epe_matched`, `epe_unmatched`: of pixels that are seen in both frames, or in one.
+
+        A measure of which there is no pixel has a count of 0.
+        """
+        known = _known(batch)
+        epe = jnp.sqrt(jnp.square(_error(outputs, batch)).sum(-1))
+        speed = jnp.sqrt(jnp.square(batch["flow"]).sum(-1))
+        values = {
+            "epe": (epe, known),
+            **{f"{limit}px": (epe > limit, known) for limit in (1, 3, 5)},
+            "fl_all": ((epe > 3) & (epe > 0.05 * speed), known),
+        }
+        for name, (least, most) in SPEEDS.items():
+            values[f"epe_{name}"] = (epe, known & (speed >= least) & (speed < most))
+        if "occluded" in batch:
+            occluded = jnp.asarray(batch["occluded"])
+            values["epe_matched"] = (epe, known & ~occluded)
+            values["epe_unmatched"] = (epe, known & occluded)
+        sums = {name: sum_and_count(*value) for name, value in values.items()}
+        return sums | {"epe_per_pair": _mean_of_pairs(epe, known)}
+
+    def predictions(self, outputs: Field, batch: Batch) -> dict[str, Array]:
+        """None: fields of flow are too large to collect."""
+        del outputs, batch
+        return {}
+
+    def report(
+        self, predictions: Mapping[str, np.ndarray], dataset: FlowDataset
+    ) -> tuple[dict[str, float], dict[str, Figure]]:
+        """Nothing beyond `metrics`."""
+        del predictions, dataset
+        return {}, {}
+
+    def reported(self, dataset: FlowDataset) -> tuple[str, ...]:
+        """Nothing."""
+        del dataset
+        return ()
+
+    def figure(
+        self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: FlowDataset
+    ) -> Figure:
+        """Up to 4 pairs, spread over the batch: frames, true and predicted flow, error."""
+        del dataset
+        valid = np.flatnonzero(batch["valid"])
+        shown = valid[np.linspace(0, len(valid) - 1, min(len(valid), 4)).astype(int)]
+        return flow_figures.compared_flow(
+            [
+                flow_figures.ComparedFlow(
+                    *batch["frames"][i], outputs[i], batch["flow"][i], batch["flow_valid"][i]
+                )
+                for i in shown
+            ]
+        )
+
+
+def _known(batch: Batch) -> Bool[Array, "B H W"]:
+    """The pixels of valid examples whose flow is known."""
+    return jnp.asarray(batch["flow_valid"]) & jnp.asarray(batch["valid"])[:, None, None]
+
+
+def _error(outputs: Field, batch: Batch) -> Field:
+    """Outputs minus flow; 0 where the flow is not known, for the sake of the gradient there."""
+    return jnp.where(_known(batch)[..., None], outputs - batch["flow"], 0)
+
+
+def _mean_of_pairs(
+    epe: PerPixel, known: Bool[Array, "B H W"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    count = known.sum((1, 2))
+    means = jnp.where(known, epe, 0).sum((1, 2)) / jnp.maximum(count, 1)
+    return sum_and_count(means, count > 0)

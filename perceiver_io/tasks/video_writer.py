@@ -1,0 +1,182 @@
+"""Films written frame by frame (PyAV)."""
+
+import contextlib
+import fractions
+import os
+import pathlib
+import types
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from perceiver_io.data.video.clips import SAMPLE_RATE, import_av
+from perceiver_io.errors import UserError
+
+_QUALITY = "18"  # of x264, where 0 is lossless and 51 the worst: hardly to be told from the frames
+_BT709 = 1  # in H.264: matrix, primaries and transfer curve of high-definition television
+_LIMITED_RANGE = 1  # black is 16, white 235
+
+
+class VideoWriter:
+    """Writes an mp4 file, H.264 with AAC sound, in a `with` block, and keeps only a few frames.
+
+    Until the block ends without an exception the file has a temporary name beside its own; then it
+    replaces what was there. Odd heights and widths get one more row or column, a copy of the last.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, frame_rate: fractions.Fraction | float):
+        """Begins a film.
+
+        Args:
+            path: the file to write, ending in .mp4.
+            frame_rate: frames per second.
+
+        Raises UserError when the name or the rate is none of a film.
+        """
+        self._path = pathlib.Path(path)
+        self._partial = self._path.with_name(f".{self._path.name}.partial")
+        # 1001 as in 30000/1001, the rate of American television.
+        self._rate = fractions.Fraction(frame_rate).limit_denominator(1001)
+        if self._path.suffix.lower() != ".mp4":
+            raise UserError(f"Cannot write the video {path}: its name must end in .mp4.")
+        if self._rate <= 0:
+            raise UserError(f"frame_rate={frame_rate} must be above 0 frames per second.")
+        self._shape: tuple[int, ...] | None = None
+        self._film: Any = None
+        self._pictures: Any = None
+        self._sound: Any = None
+        self._num_frames = 0
+        self._num_samples = 0
+
+    def __enter__(self) -> Self:
+        """Creates the file. Raises UserError when it cannot be written."""
+        self._av = import_av()
+        try:
+            self._partial.touch()  # PyAV would tell no sooner than with the first frame
+            # With its index in front a film plays while it is loaded.
+            self._film = self._av.open(
+                os.fspath(self._partial), "w", format="mp4", options={"movflags": "faststart"}
+            )
+        except OSError as error:
+            raise UserError(f"Cannot write the video {self._path}: {error.strerror}.") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            with contextlib.suppress(self._av.error.FFmpegError):
+                self._film.close()
+            self._partial.unlink(missing_ok=True)
+
+    def write(
+        self,
+        frames: UInt8[np.ndarray, "T H W 3"],
+        audio: Float32[np.ndarray, "S 1"] | None = None,
+    ) -> None:
+        """Appends frames, and the sound that is heard with them.
+
+        Args:
+            frames: RGB; all of a film have one size.
+            audio: one channel at 48 kHz, in [-1, 1]: 48,000 / frame_rate samples for each frame. A
+                film has sound from its first call on, or none.
+
+        Raises UserError when frames and sound do not fit these, or each other.
+        """
+        frames = np.asarray(frames)
+        self._check_frames(frames)
+        if audio is not None:
+            audio = np.asarray(audio)
+            self._check_audio(audio)
+        if self._shape is None:
+            self._begin(frames.shape[1:], with_sound=audio is not None)
+        self._check_sync(len(frames), 0 if audio is None else len(audio), audio is not None)
+        for frame in frames:
+            self._write_frame(frame)
+        if audio is not None:
+            self._write_audio(audio)
+
+    def _check_frames(self, frames: np.ndarray) -> None:
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise UserError(
+                f"Frames of {self._path} are {frames.dtype} {list(frames.shape)}; they must be "
+                "uint8 [number, height, width, 3]."
+            )
+        if self._shape is not None and frames.shape[1:] != self._shape:
+            raise UserError(
+                f"Frames of {self._path} change from {list(self._shape)} to "
+                f"{list(frames.shape[1:])}; all frames of a film must have one size."
+            )
+
+    def _check_audio(self, audio: np.ndarray) -> None:
+        if audio.dtype != np.float32 or audio.ndim != 2 or audio.shape[-1] != 1:
+            raise UserError(
+                f"Sound of {self._path} is {audio.dtype} {list(audio.shape)}; it must be float32 "
+                "[number of samples, 1]."
+            )
+        if not np.isfinite(audio).all():
+            raise UserError(f"Sound of {self._path} has values that are not finite.")
+
+    def _check_sync(self, num_frames: int, num_samples: int, has_audio: bool) -> None:
+        """Raises UserError unless both streams end together, to a frame."""
+        if has_audio != (self._sound is not None):
+            raise UserError(
+                f"{self._path} began {'with' if self._sound else 'without'} sound and goes on "
+                f"{'with' if has_audio else 'without'}; give sound with all frames or with none."
+            )
+        frames, samples = self._num_frames + num_frames, self._num_samples + num_samples
+        expected = frames * SAMPLE_RATE / self._rate
+        if has_audio and abs(samples - expected) > SAMPLE_RATE / self._rate:
+            raise UserError(
+                f"{frames} frames of {self._path} at {float(self._rate):g} frames per second need "
+                f"{round(expected)} samples of sound at {SAMPLE_RATE} Hz, and there are {samples}."
+            )
+
+    def _begin(self, shape: tuple[int, ...], *, with_sound: bool) -> None:
+        """Adds the streams, now that the size of frames is known."""
+        self._shape = shape
+        pictures = self._film.add_stream("libx264", rate=self._rate, options={"crf": _QUALITY})
+        pictures.height, pictures.width = (side + side % 2 for side in shape[:2])
+        pictures.pix_fmt = "yuv420p"
+        codec = pictures.codec_context
+        codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+        codec.color_range = _LIMITED_RANGE
+        self._pictures = pictures
+        if with_sound:
+            self._sound = self._film.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+
+    def _write_frame(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
+        height, width, _ = frame.shape
+        even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        picture = self._av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace="itu709", dst_color_range=_LIMITED_RANGE
+        )
+        picture.pts, picture.time_base = self._num_frames, 1 / self._rate
+        self._film.mux(self._pictures.encode(picture))
+        self._num_frames += 1
+
+    def _write_audio(self, audio: Float32[np.ndarray, "S 1"]) -> None:
+        if not len(audio):
+            return
+        samples = np.ascontiguousarray(np.clip(audio, -1, 1).T)
+        sound = self._av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        sound.sample_rate = SAMPLE_RATE
+        sound.pts, sound.time_base = self._num_samples, fractions.Fraction(1, SAMPLE_RATE)
+        self._film.mux(self._sound.encode(sound))
+        self._num_samples += len(audio)
+
+    def _finish(self) -> None:
+        """Writes what the encoders still hold, and gives the file its name."""
+        if not self._num_frames:
+            raise UserError(f"No frame was written to {self._path}; a film needs one.")
+        for stream in filter(None, (self._pictures, self._sound)):
+            self._film.mux(stream.encode())
+        self._film.close()
+        os.replace(self._partial, self._path)

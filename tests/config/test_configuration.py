@@ -1,0 +1,211 @@
+"""Configs and overrides: what is read and set, and what is refused."""
+
+import dataclasses
+import json
+
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.settings import AttentionForm
+from perceiver_io.runtime import configuration
+
+FILE = """
+from ml_collections import ConfigDict, FieldReference
+from ml_collections.config_dict import placeholder
+
+PRESETS = {"small": 10, "large": 1000}
+
+def get_config(preset="small"):
+    steps = FieldReference(PRESETS[preset])
+    config = ConfigDict()
+    config.init_from = placeholder(str)
+    config.schedule = dict(name="steps", peak=0.5, boundaries=(steps // 2, steps * 3 // 4))
+    config.training = dict(steps=steps, clip_norm=placeholder(float), accumulate=1, flip=True)
+    return config
+"""
+
+
+@pytest.fixture
+def configure(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(FILE)
+
+    def read(*overrides, preset=None):
+        config = configuration.read(f"{path}:{preset}" if preset else str(path))
+        return configuration.overridden(config, [f"--config.{o}" for o in overrides])
+
+    return read
+
+
+def test_overrides_go_through_references(configure):
+    config = configure("training.steps=40", preset="large")
+    assert config.training.steps == 40
+    assert config.schedule.boundaries == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "expected"),
+    [
+        ("training.clip_norm=1", "training", "clip_norm", 1.0),
+        ("training.flip=False", "training", "flip", False),
+        ("schedule.peak=1e-3", "schedule", "peak", 1e-3),
+        ("schedule.peak=2", "schedule", "peak", 2.0),
+        ("schedule.boundaries=(1,2,3)", "schedule", "boundaries", (1, 2, 3)),
+        ("schedule.boundaries=7", "schedule", "boundaries", (7,)),
+        ("schedule.name=123", "schedule", "name", "123"),
+    ],
+)
+def test_values_keep_their_types(configure, override, section, key, expected):
+    value = configure(override)[section][key]
+    assert value == expected and type(value) is type(expected)
+
+
+def test_a_section_is_replaced_by_a_dict(configure):
+    schedule = {"name": "constant", "peak": 1, "warmup_steps": None, "boundaries": [1, 2]}
+    config = configure(f"schedule={schedule}", "schedule.peak=3", "schedule.warmup_steps=5")
+    assert config.schedule.to_dict() == {
+        "name": "constant",
+        "peak": 3,
+        "warmup_steps": 5,
+        "boundaries": (1, 2),
+    }
+    assert config.training.steps == 10
+
+
+def test_what_is_not_set_can_be_set(configure):
+    assert configure().init_from is None
+    assert configure("init_from=/a/run").init_from == "/a/run"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.setps=3", r"config.training.setps is not a key.*did you mean 'steps'"),
+        ("trainin.steps=3", r"config.trainin is not a key.*did you mean 'training'"),
+        ("training.steps.x=3", "config.training.steps is a value, not a section"),
+        ("training.steps=many", "config.training.steps must be a value of type int, like 10"),
+        ("training.steps=1.5", "--config.training.steps=1.5 is of the wrong type"),
+        ("training.steps=True", "wrong type"),
+        ("training.flip=1", "type bool, like True"),
+        ("schedule.peak=high", "config.schedule.peak must be a value of type float"),
+        ("training.clip_norm=a", "config.training.clip_norm must be a value of type float"),
+        ("training=3", "--config.training is a section; set one of its keys: accumulate"),
+        ("training={3: 4}", r"""a dict, as in --config.parallel="{'name': 'pmap'}"."""),
+        ("training=pmap", "--config.training is a section"),
+        ("training.steps", "has no value"),
+    ],
+)
+def test_wrong_overrides(configure, override, message):
+    with pytest.raises(UserError, match=message):
+        configure(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "expected"),
+    [
+        ("encoder.latent_stack.dropout=0.1", ("encoder", "latent_stack", "dropout"), 0.1),
+        ("encoder.latent_stack.remat=all", ("encoder", "latent_stack", "remat"), "all"),
+        ("encoder.cross_attend.v_dim=24", ("encoder", "cross_attend", "v_dim"), 24),
+        ("attention.key_chunk_size=16", ("attention", "key_chunk_size"), 16),
+        ("attention.implementation=textbook", ("attention", "implementation"), "textbook"),
+        ("compute_dtype=bfloat16", ("compute_dtype",), "bfloat16"),
+    ],
+)
+def test_settings_of_the_model_that_a_file_leaves_out_can_be_set(override, path, expected):
+    config = configuration.read("configs/quickstart.py")
+    value = configuration.overridden(config, [f"--config.model.{override}"]).model
+    for key in path:
+        value = value[key]
+    assert value == expected and type(value) is type(expected)
+
+
+def test_a_wrong_setting_of_the_model_is_named_with_its_section():
+    config = configuration.read("configs/quickstart.py")
+    with pytest.raises(UserError, match="latent_stack.dropuot.*did you mean 'dropout'"):
+        configuration.overridden(config, ["--config.model.encoder.latent_stack.dropuot=0.1"])
+
+
+def test_unknown_preset(configure):
+    with pytest.raises(UserError, match="no preset 'smal' .did you mean 'small'.*small, large"):
+        configure(preset="smal")
+
+
+def test_missing_file():
+    with pytest.raises(UserError, match="no config file configs/quikstart.py.*quickstart.py"):
+        configuration.read("configs/quikstart.py")
+
+
+@pytest.mark.parametrize(
+    "read", [configuration.read_run, lambda run: configuration.read(f"{run}/config.json")]
+)
+def test_a_run_can_be_read_back(configure, tmp_path, read):
+    config = configure("training.steps=40")
+    run = tmp_path / "10:30 o'clock"
+    run.mkdir()
+    (run / "config.json").write_text(config.to_json())
+    again = configuration.overridden(read(run), ["--config.training.clip_norm=1.0"])
+    assert again.schedule.boundaries == (20, 30)
+    assert again.training.clip_norm == 1.0 and again.init_from is None
+    assert json.loads(again.to_json()) == json.loads(config.to_json()) | {
+        "training": json.loads(config.to_json())["training"] | {"clip_norm": 1.0}
+    }
+
+
+def test_a_folder_of_published_weights_is_no_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["PerceiverForOpticalFlow"]}')
+    with pytest.raises(UserError, match=f"{tmp_path} is no run folder: .* by --weights"):
+        configuration.read_run(tmp_path)
+
+
+def test_a_colon_in_a_path_is_no_preset(tmp_path):
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    (folder / "tiny.py").write_text(FILE)
+    assert configuration.read(f"{folder}/tiny.py").training.steps == 10
+    assert configuration.read(f"{folder}/tiny.py:large").training.steps == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.py", "steps = = 3", "x.py cannot be read: line 1: invalid syntax"),
+        ("x.py", "steps = 3", r"x.py is no config file: it has no function get_config\(\)"),
+        ("x.yaml", "steps: 3", "x.yaml is no config file: those are FILE.py"),
+        ("config.json", '{"steps": ', "config.json is damaged"),
+        ("config.json", "[1]", "config.json is damaged"),
+    ],
+)
+def test_files_that_are_no_configs(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        configuration.read(str(tmp_path / name))
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(UserError, match="is no run folder: it has no config.json"):
+        configuration.read_run(tmp_path)
+
+
+def test_configs_of_older_runs_are_renewed(tmp_path):
+    model = dict(
+        name="perceiver_io_classifier",
+        encoder=dict(latent_stack=dict(num_layers=2, num_heads=1, remat=True)),
+        attention=dict(key_chunk_size=1024, fold_projections=True),
+    )
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(dict(model=model)))
+    renewed = configuration.read(str(path)).model
+    assert renewed.encoder.latent_stack.remat == "all" and "attention" not in renewed
+    completed = configuration.overridden(configuration.read(str(path)), []).model
+    assert completed.attention.to_dict() == dataclasses.asdict(AttentionForm())
+
+
+def test_defaults_of_a_replaced_section_can_be_overridden():
+    config = configuration.read("configs/quickstart.py")
+    stack = "model.encoder.latent_stack"
+    overrides = [
+        f"--config.{stack}={{'num_layers': 1, 'num_heads': 2}}",
+        f"--config.{stack}.dropout=0.1",
+    ]
+    new = configuration.overridden(config, overrides).model.encoder.latent_stack
+    assert (new.num_layers, new.num_heads, new.dropout, new.remat) == (1, 2, 0.1, "none")

@@ -1,0 +1,291 @@
+"""The pipeline that all datasets share: order, randomness, sharding, padding, resuming."""
+
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import subprocess
+import sys
+from typing import ClassVar
+
+import grain
+import numpy as np
+import pytest
+from absl import flags
+
+from perceiver_io.data.pipeline import dataset as dataset_module
+from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.errors import UserError
+
+SIZE = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Numbers(Dataset):
+    """Examples 0 to 9, each with a random number when training."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def source(self, split):
+        return range(SIZE)
+
+    def training_example(self, raw, rng):
+        return {"number": np.int64(raw), "noise": rng.random()}
+
+    def evaluation_example(self, raw):
+        return {"number": np.int64(raw), "noise": np.float64(0)}
+
+    def collate(self, examples, *, training):
+        return {name: np.stack([e[name] for e in examples]) for name in ("number", "noise")}
+
+    def batch_spec(self, batch_size):
+        shape = (batch_size,)
+        return {
+            "number": (shape, np.dtype(np.int64)),
+            "noise": (shape, np.dtype(np.float64)),
+            "valid": (shape, np.dtype(bool)),
+        }
+
+
+def training_batches(count, *, batch_size=4, seed=0, shard=(0, 1), num_workers=0):
+    dataset = Numbers(num_workers=num_workers)
+    stream = dataset.load("train", batch_size=batch_size, training=True, seed=seed, shard=shard)
+    iterator = iter(stream)
+    batches = list(itertools.islice(iterator, count))
+    iterator.close()
+    return batches
+
+
+def evaluation_batches(*, batch_size, shard=(0, 1), num_workers=0):
+    dataset = Numbers(num_workers=num_workers)
+    return list(dataset.load("test", batch_size=batch_size, training=False, seed=0, shard=shard))
+
+
+def joined(batches, name="number"):
+    return np.concatenate([batch[name] for batch in batches])
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    """Worker processes receive the parsed flags."""
+    flags.FLAGS.mark_as_parsed()
+
+
+def test_every_epoch_has_every_example_once_in_a_new_order():
+    batches = training_batches(15)
+    epochs = joined(batches).reshape(6, SIZE)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(SIZE), (6, 1)))
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+    assert all(batch["valid"].all() and batch["valid"].shape == (4,) for batch in batches)
+
+
+def test_batches_of_one():
+    batches = training_batches(10, batch_size=1)
+    assert sorted(joined(batches).tolist()) == sorted(joined(training_batches(5, batch_size=2)))
+
+
+def test_augmentation_differs_from_epoch_to_epoch_and_example_to_example():
+    noise = joined(training_batches(15), "noise")
+    assert len(set(noise)) == 60
+
+
+def test_the_seed_decides():
+    assert_same(training_batches(5, seed=3), training_batches(5, seed=3))
+    assert (joined(training_batches(5, seed=3)) != joined(training_batches(5, seed=4))).any()
+    third, fourth = (joined(training_batches(5, seed=s), "noise") for s in (3, 4))
+    assert not set(third) & set(fourth)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_change_nothing(num_workers):
+    assert_same(training_batches(7), training_batches(7, num_workers=num_workers))
+    assert_same(
+        evaluation_batches(batch_size=4),
+        evaluation_batches(batch_size=4, num_workers=num_workers),
+    )
+
+
+@pytest.mark.slow
+def test_workers_that_are_told_to_end_are_started_again():
+    stream = Numbers(num_workers=2).load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
+    iterator = iter(stream)
+    batches = [next(iterator)]
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+        worker.join()
+    batches += itertools.islice(iterator, 19)  # More than were prepared ahead.
+    iterator.close()
+    assert_same(batches, training_batches(20))
+
+
+@pytest.mark.parametrize(
+    "batch_size, piece", [(1, 1), (2, 2), (64, 64), (100, 50), (202, 2), (1024, 64), (675, 45)]
+)
+def test_pieces_divide_the_batch_and_keep_pairs(batch_size, piece):
+    assert dataset_module._piece_size(batch_size) == piece
+
+
+@pytest.mark.slow
+def test_large_batches_are_put_together_from_pieces(monkeypatch):
+    whole = training_batches(3, batch_size=10)
+    monkeypatch.setattr(dataset_module, "_MAX_PIECE", 3)
+    assert_same(whole, training_batches(3, batch_size=10, num_workers=2))
+    for shard in ((0, 2), (1, 2)):
+        assert_same(
+            evaluation_batches(batch_size=4, shard=shard),
+            evaluation_batches(batch_size=4, shard=shard, num_workers=1),
+        )
+    assert_same(
+        training_batches(3, batch_size=4, shard=(1, 2)),
+        training_batches(3, batch_size=4, shard=(1, 2), num_workers=1),
+    )
+
+
+@pytest.mark.parametrize("num_shards", [2, 4])
+def test_shards_side_by_side_are_the_single_process_batches(num_shards):
+    whole = training_batches(7, batch_size=8)
+    parts = [
+        training_batches(7, batch_size=8 // num_shards, shard=(index, num_shards))
+        for index in range(num_shards)
+    ]
+    together = [{name: joined(step, name) for name in step[0]} for step in zip(*parts, strict=True)]
+    assert_same(whole, together)
+
+
+def iterate(num_workers, shard=(0, 1), batch_size=4):
+    dataset = Numbers(num_workers=num_workers)
+    local = batch_size // shard[1]
+    return iter(dataset.load("train", batch_size=local, training=True, seed=0, shard=shard))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before, after", [(0, 0), (2, 2), (0, 2), (2, 0)])
+def test_a_saved_iterator_continues_exactly_with_any_number_of_workers(before, after):
+    iterator = iterate(before)
+    for _ in range(4):  # into the second epoch
+        next(iterator)
+    state = iterator.get_state()
+    expected = [next(iterator) for _ in range(5)]
+    assert iterator.get_state() != state
+    iterator.close()
+
+    resumed = iterate(after)
+    resumed.set_state(json.loads(json.dumps(state)))
+    assert resumed.get_state() == state
+    assert_same(expected, [next(resumed) for _ in range(5)])
+    resumed.close()
+
+
+def test_a_running_iterator_can_be_set_back_and_forth():
+    iterator = iterate(0)
+    batches = [next(iterator) for _ in range(6)]
+    for position in (0, 5, 2):
+        iterator.set_state({"position": position, "batch_size": 4})
+        assert_same([batches[position]], [next(iterator)])
+
+
+def test_a_saved_iterator_continues_on_another_number_of_processes():
+    whole = training_batches(8)
+    halves = [iterate(0, shard=(index, 2)) for index in range(2)]
+    for half in halves:
+        half.set_state({"position": 4, "batch_size": 4})
+    for expected in whole[4:]:
+        parts = [next(half) for half in halves]
+        assert_same([expected], [{name: joined(parts, name) for name in expected}])
+
+
+def test_a_position_in_batches_of_another_size_is_refused():
+    state = iterate(0).get_state()
+    assert state == {"position": 0, "batch_size": 4}
+    for shard in ((0, 1), (1, 2)):
+        with pytest.raises(UserError, match="of 4 .*batch_size is now 8.*batch_size=4"):
+            iterate(0, shard=shard, batch_size=8).set_state(state)
+
+
+def test_grain_checkpoints_the_iterator(tmp_path):
+    iterator = iterate(0)
+    batches = [next(iterator) for _ in range(6)]
+    iterator.set_state({"position": 3, "batch_size": 4})
+    handler = grain.checkpoint.CheckpointHandler()
+    handler.save(tmp_path, iterator)
+    resumed = handler.restore(tmp_path, iterate(0))
+    assert_same(batches[3:], [next(resumed) for _ in range(3)])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 16])
+@pytest.mark.parametrize("num_shards", [1, 2, 3])
+def test_evaluation_sees_each_example_once_on_equally_many_batches(batch_size, num_shards):
+    shards = [
+        evaluation_batches(batch_size=batch_size, shard=(index, num_shards))
+        for index in range(num_shards)
+    ]
+    counts = {len(batches) for batches in shards}
+    assert counts == {-(-SIZE // (batch_size * num_shards))}
+    spec = Numbers(num_workers=0).batch_spec(batch_size)
+    for batch in itertools.chain(*shards):
+        assert {name: (array.shape, array.dtype) for name, array in batch.items()} == spec
+        assert not batch["number"][~batch["valid"]].any()
+    seen = np.concatenate([batch["number"][batch["valid"]] for batch in itertools.chain(*shards)])
+    np.testing.assert_array_equal(np.sort(seen), np.arange(SIZE))
+    if num_shards == 1:
+        np.testing.assert_array_equal(seen, np.arange(SIZE))
+
+
+def test_an_empty_split():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Empty(Numbers):
+        def source(self, split):
+            return ()
+
+    with pytest.raises(UserError, match="split 'test' of Empty has no examples"):
+        Empty(num_workers=0).load("test", batch_size=2, training=False, seed=0, shard=(0, 1))
+
+
+def test_num_examples():
+    assert Numbers(num_workers=0).num_examples("test") == SIZE
+
+
+def test_unknown_split():
+    with pytest.raises(UserError, match="no split 'valid'; choose one of 'train', 'test'"):
+        Numbers(num_workers=0).load("valid", batch_size=2, training=False, seed=0, shard=(0, 1))
+    with pytest.raises(UserError, match="no split 'valid'"):
+        Numbers(num_workers=0).num_examples("valid")
+
+
+@pytest.mark.parametrize("batch_size, num_shards", [(11, 1), (6, 2)])
+def test_a_training_batch_larger_than_the_split(batch_size, num_shards):
+    with pytest.raises(UserError, match=f"batch of {batch_size * num_shards}.*which has 10"):
+        training_batches(1, batch_size=batch_size, shard=(0, num_shards))
+
+
+def test_the_pipeline_needs_neither_jax_nor_tensorflow():
+    program = """
+import sys
+sys.modules["jax"] = None  # importing it fails
+from perceiver_io.data.vision import cifar10
+from perceiver_io.data.vision import digits
+from perceiver_io.data.vision import image_folder
+from perceiver_io.data.vision import imagenet
+from perceiver_io.data.vision import photos
+dataset = photos.Photos(
+    num_workers=0, mean=(0.5,) * 3, std=(0.5,) * 3, image_size=(16, 16), crop_area=(0.5, 1.0),
+    crop_aspect=(0.75, 1.33), evaluation_crop=1.0, flip=True, randaugment_layers=2,
+    randaugment_magnitude=5, mixup_alpha=0.2, cutmix_alpha=0.2, labels="coarse")
+stream = dataset.load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
+assert next(iter(stream))["image"].shape == (4, 16, 16, 3)
+assert "tensorflow" not in sys.modules
+print("done")
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert result.stdout.strip() == "done", result.stderr

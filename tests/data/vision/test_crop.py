@@ -1,0 +1,142 @@
+"""Decoding and cropping."""
+
+import functools
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageOps
+
+from perceiver_io.data.vision import crop
+from perceiver_io.errors import UserError
+
+
+def encode(pixels, file_format="PNG", **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def gradient(width, height):
+    """Smooth colours, so that scaled decoding and resizing agree closely."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return np.stack([x, y, 255 - x], axis=-1).astype(np.uint8)
+
+
+def whole(width, height):
+    return 0, 0, width, height
+
+
+def test_random_boxes_lie_inside_and_keep_area_and_aspect():
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(500):
+        left, upper, right, lower = crop.random_box(
+            300, 200, area=(0.1, 0.9), aspect=(0.5, 2.0), rng=rng
+        )
+        assert 0 <= left < right <= 300
+        assert 0 <= upper < lower <= 200
+        assert 0.48 < (right - left) / (lower - upper) < 2.08  # rounded to whole pixels
+        shares.append((right - left) * (lower - upper) / (300 * 200))
+    assert 0.09 < min(shares) < 0.15
+    assert 0.8 < max(shares) < 0.91
+
+
+def test_a_random_box_that_cannot_fit_becomes_the_largest_central_one():
+    rng = np.random.default_rng(0)
+    box = crop.random_box(100, 10, area=(1, 1), aspect=(1, 1), rng=rng)
+    assert box == (45, 0, 55, 10)
+
+
+@pytest.mark.parametrize(
+    "size, fraction, aspect, expected",
+    [
+        ((100, 50), 1.0, 1.0, (25, 0, 75, 50)),
+        ((50, 100), 0.5, 1.0, (12.5, 37.5, 37.5, 62.5)),
+        ((256, 256), 224 / 256, 1.0, (16, 16, 240, 240)),
+        ((100, 100), 1.0, 2.0, (0, 25, 100, 75)),
+    ],
+)
+def test_central_box(size, fraction, aspect, expected):
+    assert crop.central_box(*size, fraction=fraction, aspect=aspect) == expected
+
+
+def test_a_lossless_image_at_its_own_size_is_exact():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    image = crop.decode_crop(encode(pixels), name="x", choose_box=whole, size=(20, 30))
+    np.testing.assert_array_equal(np.asarray(image), pixels)
+    part = crop.decode_crop(
+        encode(pixels), name="x", choose_box=lambda w, h: (5, 4, 15, 12), size=(8, 10)
+    )
+    np.testing.assert_array_equal(np.asarray(part), pixels[4:12, 5:15])
+
+
+@pytest.mark.parametrize("box", [(0, 0, 640, 480), (101, 53, 503, 401), (320, 240, 352, 272)])
+def test_scaled_jpeg_decoding_shows_the_same_as_full_decoding(box):
+    pixels = gradient(640, 480)
+    data = encode(pixels, "JPEG", quality=95)
+    image = crop.decode_crop(data, name="x", choose_box=lambda w, h: box, size=(32, 32))
+    expected = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR, box=box)
+    difference = np.asarray(image, int) - np.asarray(expected, int)
+    assert abs(difference).max() <= 6
+    assert abs(difference.mean()) < 1
+
+
+# Boxes as large as the image: their edges are quotients, which are rounded.
+TOUCHING = {
+    "square": functools.partial(crop.central_box, fraction=1.0, aspect=1.0),
+    "wide": functools.partial(crop.central_box, fraction=1.0, aspect=16 / 9),
+    "tall": functools.partial(crop.central_box, fraction=1.0, aspect=5 / 9),
+    "whole": functools.partial(
+        crop.random_box, area=(1, 1), aspect=(3 / 4, 4 / 3), rng=np.random.default_rng(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("choose_box", TOUCHING.values(), ids=TOUCHING)
+def test_boxes_that_touch_the_border_do_not_stick_out(choose_box, file_format):
+    sides = (3, 5, 15, 61, 119, 123, 200, 241, 248)
+    for width, height in itertools.product(sides, sides):
+        data = encode(np.zeros((height, width, 3), np.uint8), file_format)
+        image = crop.decode_crop(data, name="x", choose_box=choose_box, size=(9, 16))
+        assert image.size == (16, 9)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_every_mode_becomes_rgb(mode):
+    file = io.BytesIO()
+    Image.fromarray(gradient(20, 20)).convert(mode).save(file, "TIFF")
+    image = crop.decode_crop(file.getvalue(), name="x", choose_box=whole, size=(10, 12))
+    assert image.mode == "RGB"
+    assert image.size == (12, 10)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
+def test_photographs_are_turned_upright(orientation, file_format):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = gradient(96, 64)
+    data = encode(stored, file_format, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    width, height = (64, 96) if 5 <= orientation <= 8 else (96, 64)
+    assert upright.size == (width, height)
+
+    def left_half(*size):
+        assert size == (width, height)
+        return 0, 0, width / 2, height
+
+    size = (height // 4, width // 8)
+    image = crop.decode_crop(data, name="x", choose_box=left_half, size=size)
+    expected = upright.resize(size[::-1], Image.Resampling.BILINEAR, left_half(*upright.size))
+    assert abs(np.asarray(image, int) - np.asarray(expected, int)).max() <= 16
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", encode(gradient(64, 64), "JPEG")[:300], encode(gradient(9, 9))[:60]]
+)
+def test_a_corrupt_image_is_named(data):
+    with pytest.raises(UserError, match="Cannot decode image cats/7.jpg"):
+        crop.decode_crop(data, name="cats/7.jpg", choose_box=whole, size=(8, 8))

@@ -1,0 +1,189 @@
+"""Batches of images: normalisation, labels, augmentation switched on and off."""
+
+import dataclasses
+import io
+import itertools
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
+from perceiver_io.errors import UserError
+
+SIZE = (12, 16)
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+PLAIN = dict(
+    num_workers=0,
+    mean=MEAN,
+    std=STD,
+    image_size=SIZE,
+    crop_area=(1.0, 1.0),
+    crop_aspect=(16 / 12, 16 / 12),
+    evaluation_crop=1.0,
+    flip=False,
+    randaugment_layers=0,
+    randaugment_magnitude=0,
+    mixup_alpha=0.0,
+    cutmix_alpha=0.0,
+)
+AUGMENTED = PLAIN | dict(
+    crop_area=(0.2, 1.0),
+    crop_aspect=(0.75, 1.33),
+    flip=True,
+    randaugment_layers=2,
+    randaugment_magnitude=9,
+    mixup_alpha=0.2,
+    cutmix_alpha=0.2,
+)
+
+
+def pixels(index):
+    return np.random.default_rng(index).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Noise(EncodedImageDataset):
+    """Ten images of noise; the second half of `broken` cannot be decoded."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "broken")
+    class_names: ClassVar[tuple[str, ...]] = ("even", "odd", "unused")
+
+    def source(self, split):
+        images = []
+        for index in range(10):
+            file = io.BytesIO()
+            Image.fromarray(pixels(index)).save(file, "PNG")
+            length = 50 if split == "broken" and index >= 5 else None
+            images.append(EncodedImage(file.getvalue()[:length], index % 2, f"{index}.png"))
+        return images
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    """Worker processes receive the parsed flags."""
+    flags.FLAGS.mark_as_parsed()
+
+
+def first_batches(fields, count=1, *, batch_size=4, training=True, shard=(0, 1)):
+    stream = Noise(**fields).load(
+        "train", batch_size=batch_size, training=training, seed=0, shard=shard
+    )
+    iterator = iter(stream)
+    batches = list(itertools.islice(iterator, count))
+    iterator.close()
+    return batches
+
+
+def normalised(index):
+    return (pixels(index) / 255 - MEAN) / STD
+
+
+def test_evaluation_images_are_normalised_and_labels_one_hot():
+    batches = first_batches(PLAIN, 3, training=False)
+    image = np.concatenate([batch["image"] for batch in batches])
+    label = np.concatenate([batch["label"] for batch in batches])
+    np.testing.assert_allclose(image[:10], [normalised(i) for i in range(10)], atol=1e-5)
+    np.testing.assert_array_equal(label[:10], np.eye(3)[np.arange(10) % 2])
+    assert not image[10:].any() and not label[10:].any()
+    np.testing.assert_array_equal(batches[-1]["valid"], [True, True, False, False])
+
+
+@pytest.mark.parametrize("fields", [PLAIN, AUGMENTED])
+@pytest.mark.parametrize("training", [True, False])
+def test_batches_are_as_specified(fields, training):
+    spec = Noise(**fields).batch_spec(4)
+    (batch,) = first_batches(fields, training=training)
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == spec
+
+
+def test_training_without_augmentation_gives_the_images_themselves():
+    batch = first_batches(PLAIN, batch_size=10)[0]
+    expected = {normalised(i).astype(np.float32).round(3).tobytes() for i in range(10)}
+    assert {image.round(3).tobytes() for image in batch["image"]} == expected
+
+
+def test_flip_mirrors_about_half_of_the_images():
+    dataset = Noise(**PLAIN | {"flip": True})
+    raw = dataset.source("train")[0]
+    results = [
+        dataset.training_example(raw, np.random.default_rng(seed))["image"] for seed in range(60)
+    ]
+    same = [np.array_equal(image, pixels(0)) for image in results]
+    mirrored = [np.array_equal(image, pixels(0)[:, ::-1]) for image in results]
+    assert all(a != b for a, b in zip(same, mirrored, strict=True))
+    assert 15 < sum(same) < 45
+
+
+def test_mixed_labels_are_soft_and_sum_to_one():
+    label = np.concatenate([b["label"] for b in first_batches(AUGMENTED, 5)])
+    np.testing.assert_allclose(label.sum(axis=1), 1, atol=1e-6)
+    assert ((label > 0.01) & (label < 0.99)).any()
+
+
+@pytest.mark.slow
+def test_shards_and_workers_see_the_same_augmented_batches():
+    whole = first_batches(AUGMENTED, 3, batch_size=8)
+    parts = [first_batches(AUGMENTED, 3, shard=(index, 2)) for index in range(2)]
+    workers = first_batches(AUGMENTED | {"num_workers": 2}, 3, batch_size=8)
+    for name in ("image", "label", "valid"):
+        together = [np.concatenate([b[name] for b in step]) for step in zip(*parts, strict=True)]
+        np.testing.assert_array_equal([batch[name] for batch in whole], together)
+        np.testing.assert_array_equal([b[name] for b in whole], [b[name] for b in workers])
+
+
+def test_to_display_undoes_the_normalisation():
+    (batch,) = first_batches(PLAIN, batch_size=10, training=False)
+    shown = Noise(**PLAIN).to_display(batch["image"])
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown, [pixels(i) for i in range(10)])
+    extreme = np.stack([np.full((2, 2, 3), -9.0), np.full((2, 2, 3), 9.0)])
+    np.testing.assert_array_equal(np.unique(Noise(**PLAIN).to_display(extreme)), [0, 255])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_corrupt_image_is_named(num_workers):
+    stream = Noise(**PLAIN | {"num_workers": num_workers}).load(
+        "broken", batch_size=5, training=False, seed=0, shard=(0, 1)
+    )
+    iterator = iter(stream)
+    next(iterator)
+    with pytest.raises(UserError, match="Cannot decode image 5.png"):
+        next(iterator)
+    iterator.close()
+
+
+def test_an_odd_batch_cannot_be_mixed():
+    with pytest.raises(UserError, match="batch of 3 examples on each process cannot be mixed"):
+        first_batches(AUGMENTED, batch_size=3)
+    assert len(first_batches(PLAIN, batch_size=3)) == 1
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("image_size", (0, 8)),
+        ("image_size", (8,)),
+        ("crop_area", (0.0, 1.0)),
+        ("crop_area", (0.5, 1.5)),
+        ("crop_area", (0.9, 0.1)),
+        ("crop_aspect", (2.0, 0.5)),
+        ("evaluation_crop", 0.0),
+        ("evaluation_crop", 1.1),
+        ("randaugment_layers", -1),
+        ("randaugment_magnitude", -1),
+        ("mixup_alpha", -0.1),
+        ("cutmix_alpha", -0.1),
+    ],
+)
+def test_fields_out_of_range_are_named(field, value):
+    with pytest.raises(UserError, match=f"{field}="):
+        Noise(**PLAIN | {field: value})
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_normalisation_needs_one_number_a_channel(field):
+    with pytest.raises(UserError, match=f"{field}="):
+        Noise(**PLAIN | {field: (0.5,)})

@@ -1,0 +1,168 @@
+"""Image sets of TensorFlow Datasets, on a miniature that TFDS itself writes, without TensorFlow."""
+
+import dataclasses
+import io
+import json
+import sys
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from absl import flags
+from PIL import Image
+
+from perceiver_io.data.vision.cifar10 import Cifar10
+from perceiver_io.data.vision.imagenet import ImageNet
+from perceiver_io.data.vision.tfds_images import TfdsImageDataset
+from perceiver_io.errors import UserError
+
+SIZES = {"train": 12, "validation": 5}
+FIELDS = dict(
+    num_workers=0,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    image_size=(8, 8),
+    crop_area=(0.5, 1.0),
+    crop_aspect=(0.75, 1.33),
+    evaluation_crop=1.0,
+    flip=False,
+    randaugment_layers=0,
+    randaugment_magnitude=0,
+    mixup_alpha=0.0,
+    cutmix_alpha=0.0,
+)
+
+
+class Miniature(tfds.core.GeneratorBasedBuilder):
+    """Grey images, lighter from example to example, with the features of imagenet2012."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+            "file_name": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(size) for split, size in SIZES.items()}
+
+    def _generate_examples(self, size):
+        for index in range(size):
+            file = io.BytesIO()
+            Image.new("RGB", (20, 16), (20 * index,) * 3).save(file, "JPEG")
+            file.seek(0)
+            yield index, {"image": file, "label": index % 3, "file_name": f"{index}.jpg"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MiniatureImages(TfdsImageDataset):
+    tfds_name: ClassVar[str] = "miniature"
+    tfds_splits: ClassVar[dict[str, str]] = {
+        "train": "train",
+        "validation": "validation",
+        "train_reduced": "train[:-4]",
+        "held_out": "train[-4:]",
+    }
+    num_classes: ClassVar[int] = 3
+    preparation: ClassVar[str] = "Nothing to download."
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    Miniature(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.fixture
+def dataset(root):
+    return MiniatureImages(**FIELDS, root=str(root))
+
+
+def brightness(dataset, split):
+    stream = dataset.load(split, batch_size=4, training=False, seed=0, shard=(0, 1))
+    rows = []
+    for batch in stream:
+        level = np.rint(batch["image"].mean(axis=(1, 2, 3)) * 255 / 20).astype(int)
+        rows += zip(level[batch["valid"]], batch["label"][batch["valid"]].argmax(1), strict=True)
+    return rows
+
+
+def test_every_image_with_its_label(dataset):
+    assert dataset.class_names == ("a", "b", "c")
+    assert dataset.splits == ("train", "validation", "train_reduced", "held_out")
+    for split, size in SIZES.items():
+        assert dataset.num_examples(split) == size
+        assert sorted(brightness(dataset, split)) == [(i, i % 3) for i in range(size)]
+
+
+def test_held_out_examples_are_the_rest_of_train(dataset):
+    reduced, held_out = brightness(dataset, "train_reduced"), brightness(dataset, "held_out")
+    assert len(held_out) == 4
+    assert reduced + held_out == brightness(dataset, "train")
+
+
+def test_training_in_a_worker_process(root):
+    flags.FLAGS.mark_as_parsed()
+    batches = []
+    for num_workers in (0, 1):
+        dataset = MiniatureImages(**FIELDS | {"num_workers": num_workers}, root=str(root))
+        iterator = iter(dataset.load("train", batch_size=4, training=True, seed=0, shard=(0, 1)))
+        batches.append([next(iterator)["image"] for _ in range(4)])
+        iterator.close()
+    np.testing.assert_array_equal(*batches)
+
+
+def test_tensorflow_stays_out(dataset):
+    brightness(dataset, "train")
+    assert "tensorflow" not in sys.modules
+
+
+def test_the_newest_version_is_read(root, dataset, tmp_path):
+    for version in ("1.9.0", "1.10.0"):
+        (tmp_path / "miniature").mkdir(exist_ok=True)
+        copy = tmp_path / "miniature" / version
+        copy.mkdir()
+        for file in (root / "miniature" / "1.0.0").iterdir():
+            (copy / file.name).write_bytes(file.read_bytes())
+        info = json.loads((copy / "dataset_info.json").read_text()) | {"version": version}
+        (copy / "dataset_info.json").write_text(json.dumps(info))
+    (tmp_path / "miniature" / "1.9.0" / "label.labels.txt").write_text("x\ny\nz\n")
+    newest = MiniatureImages(**FIELDS, root=str(tmp_path))
+    assert newest.class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "kind, name, needed",
+    [(ImageNet, "imagenet2012", "ILSVRC2012_img_train.tar"), (Cifar10, "cifar10", "170 MB")],
+)
+def test_a_missing_dataset(tmp_path, kind, name, needed):
+    dataset = kind(**FIELDS, root=str(tmp_path))
+    message = f"no prepared dataset in {tmp_path / name}.*{needed}.*tfds build {name} "
+    with pytest.raises(UserError, match=message + "--file_format=array_record --data_dir="):
+        dataset.num_examples("train")
+    with pytest.raises(UserError, match="no split 'valid'"):
+        dataset.num_examples("valid")
+
+
+@pytest.mark.parametrize("kind, num_classes", [(ImageNet, 1000), (Cifar10, 10)])
+def test_batches_are_specified_without_the_files(tmp_path, kind, num_classes):
+    spec = kind(**FIELDS, root=str(tmp_path)).batch_spec(2)
+    assert spec["image"] == ((2, 8, 8, 3), np.float32)
+    assert spec["label"] == ((2, num_classes), np.float32)
+
+
+def test_another_format(root, tmp_path):
+    folder = tmp_path / "miniature" / "1.0.0"
+    folder.mkdir(parents=True)
+    for file in (root / "miniature" / "1.0.0").iterdir():
+        text = file.name.replace("array_record", "tfrecord")
+        (folder / text).write_bytes(file.read_bytes())
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match="in tfrecord format.*--file_format=array_record"):
+        MiniatureImages(**FIELDS, root=str(tmp_path)).num_examples("train")

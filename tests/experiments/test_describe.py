@@ -1,0 +1,54 @@
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from experiments import describe
+from perceiver_io.runtime import setup
+from tests.helpers import experiments
+
+
+def test_flops_of_imagenet_are_those_of_the_papers():
+    for preset, billions in {"fourier": 407, "conv": 369, "perceiver_fourier": 404}.items():
+        config = setup.overridden(experiments.load("imagenet", preset))
+        flops = describe._flops(config, setup.build_parts(config))
+        assert flops["flops_forward"] == pytest.approx(billions * 1e9, rel=0.005)
+        assert flops["flops_forward_as_run"] < flops["flops_forward"]
+
+
+@pytest.mark.slow
+def test_accumulation_changes_neither_flops_nor_state_but_memory():
+    def described(accumulate):
+        config = experiments.load("quickstart", None)
+        config.training.accumulate = accumulate
+        config = setup.overridden(config)
+        parts = setup.build_parts(config)
+        return describe._flops(config, parts) | describe._memory(config, parts)
+
+    whole, parts = described(1), described(4)
+    assert parts["flops_training_step_as_run"] == whole["flops_training_step_as_run"]
+    assert parts["memory_arguments"] == whole["memory_arguments"]
+    assert parts["memory_temporary"] < whole["memory_temporary"]
+
+
+@pytest.mark.slow
+def test_sharded_state_takes_less_of_each_device():
+    def arguments(settings):
+        config = experiments.load("quickstart", None)
+        config.parallel = settings
+        config = setup.overridden(config)
+        return describe._memory(config, setup.build_parts(config))["memory_arguments"]
+
+    whole = arguments(dict(name="pmap"))
+    assert whole == arguments(dict(name="mesh", fsdp=1))
+    assert arguments(dict(name="mesh", fsdp=jax.device_count())) < 0.6 * whole
+
+
+@pytest.mark.slow
+def test_the_program_prints_json():
+    command = [sys.executable, "-m", "experiments.describe", "--config=configs/quickstart.py"]
+    result = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    description = json.loads(result.stdout)
+    assert description["parameters"] == sum(description["modules"].values()) == 124_204

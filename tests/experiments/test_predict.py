@@ -1,0 +1,214 @@
+"""The program `experiments.predict`: weights, flags, files, progress."""
+
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+
+from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
+from perceiver_io.runtime import setup, weights
+from perceiver_io.runtime.kinds import KINDS, check_flags, check_model
+from perceiver_io.tasks import common
+from perceiver_io.tasks.common import Progress, Trained, create_folder, unique_names
+from perceiver_io.tasks.image_classification import program as classify
+from perceiver_io.training.checkpoint import Checkpoints
+from perceiver_io.training.state import initial_state, names
+from tests.helpers import experiments, oracles, tiny
+from tests.helpers.predictions import picture
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+ROOT = Path(__file__).parents[2]
+
+# Weights.
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run of the quickstart, shrunk, with two checkpoints of which the first is the better."""
+    folder = tmp_path_factory.mktemp("run")
+    config = experiments.shrink(experiments.load("quickstart", None))
+    config = setup.overridden(config)
+    (folder / "config.json").write_text(config.to_json())
+    parts = setup.build_parts(config)
+    checkpoints = Checkpoints(folder, **config.checkpoint)
+    data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
+    initialise = jax.jit(lambda seed: setup.initialise(parts, seed))
+    states = {}
+    for step, score in ((1, 0.9), (2, 0.5)):
+        state = initial_state(*initialise(step), optax.sgd(0.1), ema=True)
+        average = jax.tree.map(lambda x: x + 1, state.params)
+        states[step] = state._replace(step=jnp.int32(step), ema_params=average)
+        checkpoints.save(states[step], iter(data), {"validation/top_1": score})
+    checkpoints.close()
+    return folder, states
+
+
+@pytest.mark.slow
+def test_a_run_gives_the_moving_average_of_its_best_checkpoint(run_folder):
+    folder, states = run_folder
+    for path, step in ((folder, 1), (folder / "checkpoints" / "2", 2)):
+        loaded = weights.load(path)
+        found, expected = names(loaded.params), names(states[step].ema_params)
+        assert set(found) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value)
+        assert loaded.class_names == tuple("0123456789")
+        assert loaded.model["encoder"]["num_latents"] == 6
+        assert weights.load_dataset(path).image_shape == (8, 8, 1)
+
+
+def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
+    folder, _ = run_folder
+    dataset = weights.load_dataset(folder)
+    raw = dataset.source("test")[0]
+    digit = np.rint(raw.image).astype(np.uint8)
+    Image.fromarray(digit).save(tmp_path / "digit.png")
+    loaded = weights.load(folder)
+    model = Trained(build(loaded.model), loaded, dataset)
+    found = classify.preparation(model)(tmp_path / "digit.png")
+    expected = dataset.collate([{"image": digit[..., None], "label": 0}], training=False)
+    oracles.assert_close(found, expected["image"][0])
+    result = classify.predict(model, tmp_path, inputs=[str(tmp_path / "digit.png")], top_k=20)
+    (answer,) = result.summary["images"]
+    assert sum(x["probability"] for x in answer["classes"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_class_names_without_the_dataset_on_disk():
+    config = setup.overridden(experiments.load("imagenet", "fourier"))
+    config.data.root = "/nowhere"
+    dataset = weights._dataset(config)
+    assert weights._class_names(dataset, config.model) == imagenet_class_names()
+    config = setup.overridden(experiments.load("cifar10", "fourier"))
+    config.data.root = "/nowhere"
+    assert weights._class_names(weights._dataset(config), config.model) is None
+
+
+def test_published_weights_of_both_families():
+    folder = weights.load(GOLDENS / "huggingface" / "optical_flow")
+    assert folder.model["name"] == "perceiver_io_flow"
+    settings = weights.parse_settings(["num_heads=4", "image_size=(16,24)"])
+    pickle = weights.load(GOLDENS / "deepmind" / "optical_flow.params.pkl", **settings)
+    assert pickle.model["image_size"] == (16, 24)
+    assert pickle.model["encoder"]["latent_stack"]["num_heads"] == 4
+    assert weights.load_dataset(GOLDENS / "huggingface" / "optical_flow") is None
+
+
+def test_settings_that_cannot_be(run_folder):
+    for text in ("num_heads", "=4", "num heads=4"):
+        with pytest.raises(UserError, match="must be --setting=NAME=VALUE"):
+            weights.parse_settings([text])
+    with pytest.raises(UserError, match="heads is not a setting.*image_size, num_heads"):
+        weights.load(GOLDENS / "deepmind" / "optical_flow.params.pkl", heads=4)
+    for path in (GOLDENS / "huggingface" / "optical_flow", run_folder[0]):
+        with pytest.raises(UserError, match="config.json has all settings"):
+            weights.load(path, num_heads=4)
+
+
+def test_weights_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match="no weights at"):
+        weights.load(tmp_path / "nowhere")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="is no run folder"):
+        weights.load(tmp_path)
+
+
+# The program.
+
+
+def test_flags_and_models_fit_the_task():
+    check_flags("fill_mask", {"text": ["a"], "top_k": 3})
+    with pytest.raises(UserError, match="--task=flow does not use --top_k; it takes --inputs"):
+        check_flags("flow", {"inputs": ["a"], "top_k": 3})
+    for name in ("overlap", "flow_format"):
+        with pytest.raises(UserError, match=f"--task=classify does not use --{name}"):
+            check_flags("classify", {"inputs": ["a"], name: 3})
+    with pytest.raises(UserError, match="--task=classify needs --inputs"):
+        check_flags("classify", {})
+    check_model("flow", "w", "perceiver_io_flow")
+    with pytest.raises(UserError, match="perceiver_io_flow, but --task=classify.*--task=flow"):
+        check_model("classify", "w", "perceiver_io_flow")
+    with pytest.raises(UserError, match="No task takes it"):
+        check_model("classify", "w", "perceiver_io_text_classifier")
+    assert all(len(set(kind.models)) == len(kind.models) for kind in KINDS.values())
+
+
+def test_folders_that_cannot_be_written_to(tmp_path):
+    assert create_folder(str(tmp_path / "a" / "b")).is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is no folder that can be written"):
+        create_folder(str(tmp_path / "file"))
+
+
+def test_names_of_results_are_unique():
+    paths = [Path("x/a.png"), Path("y/a.png"), Path("a.jpg"), Path("b.png")]
+    assert unique_names(paths) == ["a", "a_2", "a_3", "b"]
+
+
+def test_progress_without_a_terminal_is_lines(capsys, monkeypatch):
+    with Progress(10, "tiles") as progress:
+        progress.advance(4)
+        progress.advance(6)
+    captured = capsys.readouterr()
+    assert captured.err.startswith("10 of 10 tiles") and not captured.out
+    with contextlib.suppress(UserError), Progress(10, "tiles"):
+        raise UserError("no")
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(common, "_SECONDS_BETWEEN_LINES", 0)
+    clock = itertools.count(100)  # a second passes whenever it is asked
+    monkeypatch.setattr(common.time, "perf_counter", lambda: next(clock))
+    with Progress(10, "tiles") as progress:
+        progress.advance(4)
+    assert capsys.readouterr().err.splitlines()[0] == "4 of 10 tiles, 2 s, about 3 s left"
+    with Progress(None, "tiles") as progress:
+        progress.advance(4)
+    assert capsys.readouterr().err.splitlines()[0] == "4 tiles, 2 s"
+
+
+def run_program(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.predict", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_program_prints_json_and_errors_of_one_paragraph(run_folder, tmp_path):
+    Image.fromarray(picture(30, 20)).save(tmp_path / "a.png")
+    flags = ["--task=classify", f"--inputs={tmp_path}", f"--output={tmp_path / 'out'}"]
+    result = run_program(*flags, f"--weights={run_folder[0]}", "--top_k=2", "--json")
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert len(summary["images"][0]["classes"]) == 2
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == summary
+    result = run_program(*flags, f"--weights={GOLDENS / 'huggingface' / 'optical_flow'}")
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr.startswith("error: The weights in") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_program_hands_on_the_flags_of_flow(tmp_path):
+    for name in ("1.png", "2.png"):
+        Image.fromarray(picture(30, 20)).save(tmp_path / name)
+    flags = [f"--inputs={tmp_path}", f"--output={tmp_path / 'out'}", "--task=flow"]
+    flags.append(f"--weights={GOLDENS / 'huggingface' / 'optical_flow'}")
+    result = run_program(*flags, "--overlap=12", "--flow_format=kitti", "--batch_size=3")
+    assert result.returncode == 0, result.stderr
+    assert "5 of 5 tiles" in result.stderr  # three with the usual overlap
+    assert (tmp_path / "out" / f"{tmp_path.name}_flow" / "00001_kitti.png").exists()
+    result = run_program(*flags, "--overlap=99")
+    assert result.returncode == 2 and result.stderr.startswith("error: overlap=99 pixels must")

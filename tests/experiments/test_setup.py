@@ -1,0 +1,154 @@
+"""What the programs share: the first batch and the sections are checked."""
+
+import numpy as np
+import pytest
+
+from perceiver_io.data.vision.digits import Digits
+from perceiver_io.errors import UserError
+from perceiver_io.runtime import configuration, schema, setup
+from perceiver_io.training.optimizers import build_schedule
+
+
+class _Images:
+    def batch_spec(self, batch_size):
+        return {"image": ((batch_size, 2), np.float32), "valid": ((batch_size,), np.bool_)}
+
+
+def test_a_batch_must_be_as_its_dataset_promises():
+    good = {"image": np.zeros((3, 2), np.float32), "valid": np.ones(3, bool)}
+    assert setup.checked(good, _Images()) is good
+    for wrong in (
+        {"image": np.zeros((3, 2))},
+        {"image": np.zeros((3, 1), np.float32)},
+        {"extra": np.zeros(3)},
+    ):
+        with pytest.raises(UserError, match="_Images is .*but its batch_spec promises"):
+            setup.checked(good | wrong, _Images())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.training.update(epochs=3), "config.training.epochs is not a setting"),
+        (lambda c: c.logging.update(evry=3), r"config.logging.evry is not .*did you mean 'every'"),
+        (lambda c: c.training.__delitem__("accumulate"), "config.training lacks accumulate"),
+        (lambda c: c.__delitem__("init_from"), "config lacks init_from"),
+        (lambda c: c.task.update(smoothing=0.1), "config.task.smoothing is not a setting"),
+        (lambda c: c.data.update(colour=True), "config.data.colour is not a setting of Digits"),
+        (
+            lambda c: c.parallel.update(name="pmap"),
+            r"""parallel.fsdp is not .*section: --config.parallel="{'name': 'pmap', ...}".""",
+        ),
+        (lambda c: c.parallel.update(fdsp=1), "config.parallel.fdsp .*did you mean 'fsdp'"),
+    ],
+)
+def test_sections_with_missing_or_unexpected_keys(change, message):
+    config = setup.config_from_flags("configs/quickstart.py")
+    with config.unlocked():
+        change(config)
+    with pytest.raises(UserError, match=message):
+        setup.build_parts(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=-1", "config.seed is -1, which must be from 0 to"),
+        ("logging.every=0", "config.logging.every is 0, which must be at least 1"),
+        ("model.encoder.num_blocks=0", "config.model.encoder.num_blocks is 0, .* at least 1"),
+        ("model.inputs.patch_size=(0,2)", r"patch_size is \(0, 2\), which must be at least 1"),
+        ("model.encoder.latent_stack.dropout=2.0", "dropout is 2.0, .* at least 0 and below 1"),
+        ("model.attention.key_chunk_size=0", "key_chunk_size is 0, .* at least 1"),
+        ("evaluation.every=0", "config.evaluation.every is 0"),
+        ("evaluation.batch_size=0", "config.evaluation.batch_size is 0"),
+        ("checkpoint.every=0", "config.checkpoint.every is 0"),
+        ("checkpoint.keep=0", "config.checkpoint.keep is 0"),
+        ("training.accumulate=0", "config.training.accumulate is 0"),
+        ("training.steps=0", "config.training.steps is 0.*give another .*--config.training.steps="),
+        ("training.batch_size=0", "config.training.batch_size is 0"),
+        ("training.ema_decay=1", "config.training.ema_decay is 1.0, which must be .* below 1"),
+        ("schedule.peak=0", "config.schedule.peak is 0.0, which must be above 0"),
+        ("schedule.peak=1e999", "config.schedule.peak is inf"),
+        ("schedule.warmup_steps=-1", "config.schedule.warmup_steps is -1"),
+        ("optimizer.clip_norm=0", "config.optimizer.clip_norm is 0.0"),
+        ("task.label_smoothing=1.0", "config.task.label_smoothing is 1.0"),
+        ("task.label_smoothing=nan", "label_smoothing"),
+        ("data.num_workers=-1", "config.data.num_workers is -1"),
+        ("training.steps=None", "config.training.steps is None, but Training needs int"),
+        ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[float, ...\]"),
+        ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks warmup_steps"),
+        (
+            "schedule={'name': 'constant', 'peak': 'a', 'warmup_steps': 0}",
+            "config.schedule.peak is 'a', but constant needs float",
+        ),
+    ],
+)
+def test_values_out_of_range_or_of_the_wrong_type(override, message):
+    config = configuration.read("configs/quickstart.py")
+    with pytest.raises(UserError, match=message):
+        config = configuration.overridden(config, [f"--config.{override}"])
+        setup.build_parts(config)
+        build_schedule(config.schedule)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["data.image_size=8", "data.crop_area=('a','b')"],
+)
+def test_pairs_that_are_none(override):
+    config = configuration.read("configs/photos.py")
+    config = configuration.overridden(config, [f"--config.{override}"])
+    with pytest.raises(UserError, match=r"but Photos needs tuple\[(int, int|float, float)\]"):
+        setup.build_parts(config)
+
+
+def test_sizes_of_model_and_data_follow_each_other_and_must_agree():
+    config = configuration.read("configs/photos.py")
+    for override in ("data.image_size=(32,48)", "model.inputs.image_size=(32,48)"):
+        both = configuration.overridden(config, [f"--config.{override}"])
+        assert both.data.image_size == both.model.inputs.image_size == (32, 48)
+        schema.check_agreement(both)
+    both.model.inputs.image_size = (64, 64)
+    with pytest.raises(
+        UserError, match=r"model.inputs.image_size is \(64, 64\), but config.data.image_size is"
+    ):
+        schema.check_agreement(both)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["evaluation.splits=('validation','tset')"], "Digits has no split 'tset'"),
+        (
+            ["checkpoint.best_metric=validation/top1"],
+            "best_metric is 'validation/top1' .did you mean 'validation/top_1'.*validation/loss",
+        ),
+        (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
+        (["evaluation.splits=()"], "give none"),
+        (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
+    ],
+)
+def test_evaluations_that_cannot_be_made(overrides, message):
+    config = configuration.overridden(
+        configuration.read("configs/quickstart.py"), [f"--config.{o}" for o in overrides]
+    )
+    with pytest.raises(UserError, match=message):
+        setup.check_training(config, setup.build_parts(config))
+
+
+@pytest.mark.parametrize("override", ["evaluation.splits=('test',)", "training.split=test"])
+def test_splits_whose_truth_is_not_published(monkeypatch, override):
+    monkeypatch.setattr(Digits, "unlabelled_splits", ("test",))
+    config = configuration.overridden(
+        configuration.read("configs/quickstart.py"), [f"--config.{override}"]
+    )
+    with pytest.raises(UserError, match=r"'test' of Digits is not published.*train, validation"):
+        setup.check_training(config, setup.build_parts(config))
+
+
+@pytest.mark.parametrize("metric", ["validation/top_1", "validation/class_accuracy/7", "None"])
+def test_evaluations_that_can_be_made(metric):
+    config = configuration.overridden(
+        configuration.read("configs/quickstart.py"), [f"--config.checkpoint.best_metric={metric}"]
+    )
+    setup.check_training(config, setup.build_parts(config))

@@ -1,0 +1,292 @@
+"""Training from the command line, on the quickstart shrunk to a few steps."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from tests.helpers.experiments import learned_classifier
+from tests.helpers.programs import (
+    ROOT,
+    arrays,
+    command,
+    environment,
+    finish,
+    records,
+    saved_steps,
+    wait_for_checkpoint,
+)
+
+SHRUNK = (
+    "--config.data.num_workers=0",
+    "--config.model.encoder.num_latents=8",
+    "--config.model.encoder.latent_dim=16",
+    "--config.model.encoder.latent_stack.num_layers=2",
+    "--config.training.batch_size=32",
+    "--config.training.steps=200",
+    "--config.training.ema_decay=0.9",
+    "--config.evaluation.every=100",
+    "--config.checkpoint.every=20",
+    "--config.logging.every=20",
+)
+
+
+def training(workdir, *flags):
+    return command("train", workdir, "--config=configs/quickstart.py", *SHRUNK, *flags)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A run of 200 steps that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    done = subprocess.run(
+        training(workdir), cwd=ROOT, env=environment(1), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return workdir
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_bit(tmp_path, start, uninterrupted):
+    process = start(training(tmp_path))
+    wait_for_checkpoint(tmp_path, 100, process)
+    time.sleep(np.random.default_rng().uniform(0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert "going on from the checkpoint of step" in finish(start(training(tmp_path)))
+    expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
+    assert expected.keys() == resumed.keys() and len(expected) > 100
+    for name in expected:
+        np.testing.assert_array_equal(resumed[name], expected[name], name)
+    assert records(tmp_path) == records(uninterrupted)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_rest_follows_to_the_bit(tmp_path, start, uninterrupted):
+    process = start(training(tmp_path, "--config.checkpoint.every=1000"))
+    wait_for_checkpoint(tmp_path, 100, process)  # That of the evaluation, the best so far.
+    process.terminate()
+    out = finish(process)
+    assert "stopped by SIGTERM after step" in out
+    finish(start(training(tmp_path)))
+    expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
+    for name in expected:
+        np.testing.assert_array_equal(resumed[name], expected[name], name)
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_whole_group_saves_although_workers_die(tmp_path, start):
+    # A step computes little, so that it mostly waits for the workers.
+    small = ("encoder.num_latents=1", "encoder.latent_stack.num_layers=1", "inputs.channels=1")
+    process = start(
+        training(
+            tmp_path,
+            *(f"--config.model.{setting}" for setting in small),
+            "--config.data.num_workers=1",
+            "--config.training.batch_size=512",
+            "--config.training.steps=100000",
+        )
+    )
+    wait_for_checkpoint(tmp_path, 20, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    out = finish(process)
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by SIGTERM after")]
+    assert int(line.split()[5].rstrip(";")) in saved_steps(tmp_path)
+
+
+def forward_flops():
+    """Of the shrunk quickstart, product by product: rows x width x columns, twice."""
+
+    def cross_attend(queries, query_width, inputs, input_width):
+        query = queries * query_width * input_width
+        keys_and_values = 2 * inputs * input_width * input_width
+        logits_and_sums = 2 * queries * inputs * input_width
+        output = queries * input_width * query_width
+        mlp = 2 * queries * query_width**2
+        return query + keys_and_values + logits_and_sums + output + mlp
+
+    patches, channels, latents, width = 16, 32, 8, 16
+    positions = 2 + 2 * 2 * 4  # raw, and sine and cosine of 4 bands, along both axes
+    return 2 * (
+        patches * (2 * 2) * channels
+        + cross_attend(latents, width, patches, channels + positions)
+        + 2 * cross_attend(latents, width, latents, width)
+        + cross_attend(1, width, latents, width)
+        + width * 10
+    )
+
+
+def check_speeds(workdir, count, num_devices):
+    """Model FLOPs per second and device, as recorded, are those of the examples per second."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    speeds = [line["metrics"] for line in lines if line["split"] == "train"]
+    assert len(speeds) == count
+    for speed in speeds:
+        expected = 3 * forward_flops() * speed["examples_per_second"] / num_devices / 1e12
+        assert speed["tflops_per_device"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_speed_is_recorded_in_flops_too(uninterrupted):
+    check_speeds(uninterrupted, 10, num_devices=1)
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves_and_how_it_is_evaluated(start, uninterrupted):
+    for name in ("config.json", "environment.json", "curves.png"):
+        assert (uninterrupted / name).stat().st_size > 0
+    figures = {path.name for path in (uninterrupted / "figures" / "200").iterdir()}
+    assert figures == {"validation_confusion.png", "validation_examples.png"}
+    recorded = {
+        name: value
+        for step, split, name, value in records(uninterrupted)
+        if (step, split) == (200, "validation")
+    }
+    evaluate = command("evaluate", uninterrupted, "--checkpoint=latest", "--json")
+    # Another number of devices and another batch size give the same metrics.
+    other = start([*evaluate, "--config.evaluation.batch_size=70"], num_devices=4)
+    result = json.loads(finish(other))
+    assert result["step"] == 200
+    assert result["metrics"]["validation"] == pytest.approx(recorded, rel=1e-4)
+    table = finish(start(command("evaluate", uninterrupted, "--split=test,validation")))
+    assert "top_1" in table and "test" in table
+    assert (uninterrupted / "evaluation").is_dir()
+
+
+@pytest.mark.slow
+def test_a_run_in_a_folder_with_a_colon_that_has_no_room_for_pictures(
+    tmp_path, start, uninterrupted
+):
+    run = tmp_path / "run 10:30"
+    run.mkdir()
+    (run / "config.json").symlink_to(uninterrupted / "config.json")
+    (run / "checkpoints").symlink_to(uninterrupted / "checkpoints")
+    (run / "evaluation").write_text("")
+    process = start(command("evaluate", run))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err.startswith(f"error: The folder {run}/evaluation/digits_"), err
+    assert err.count("\n") == 1 and "cannot be written to: Not a directory" in err
+
+
+@pytest.mark.slow
+def test_a_dataset_that_does_not_fit_the_model_of_the_run(start, uninterrupted):
+    process = start(command("evaluate", uninterrupted, "--config=configs/photos.py"))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2 and err.count("\n") == 1, err
+    assert "of other shape: " in err and "choose data of the shape" in err
+    assert "init_prefixes" not in err
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
+    flags = ("--config.schedule.peak=1e30", "--config.schedule.warmup_steps=30")
+    process = start(training(tmp_path, *flags, "--config.checkpoint.every=1"))
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 2
+    assert err.startswith("error: Step ") and "Traceback" not in err
+    assert "config.seed=0" in err and "The last good checkpoint: " in err
+    latest = max(saved_steps(tmp_path))
+    assert f"checkpoints/{latest}" in err
+    assert all(np.isfinite(value).all() for value in arrays(tmp_path, latest).values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_devices", "fsdp"), [(1, 1), (4, 2)])
+def test_warm_start_and_profile(tmp_path, start, uninterrupted, num_devices, fsdp):
+    flags = (
+        f"--config.parallel.fsdp={fsdp}",
+        f"--config.init_from={uninterrupted}",
+        "--config.init_prefixes=encoder",
+        "--config.training.steps=4",
+        "--profile_steps=2,3",
+    )
+    out = finish(start(training(tmp_path, *flags), num_devices))
+    loaded, left = (
+        next(line for line in out.splitlines() if line.startswith(f"warm start, {what}: "))
+        for what in ("loaded", "left")
+    )
+    assert "params/encoder/latents" in loaded and "params/decoder" not in loaded
+    assert "params/decoder/logits/w" in left and "params/encoder" not in left
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.slow
+def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
+    flags = (
+        "--config.parallel={'name': 'pmap'}",
+        "--config.optimizer={'name': 'sgd', 'weight_decay': 0.0, 'decay_positions': True, "
+        "'clip_norm': 1.0, 'momentum': 0.8}",
+        "--config.optimizer.clip_norm=None",
+        "--config.training.steps=2",
+    )
+    finish(start(training(tmp_path, *flags), num_devices=4))
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["parallel"] == {"name": "pmap"}
+    assert config["optimizer"]["momentum"] == 0.8 and config["optimizer"]["clip_norm"] is None
+    assert saved_steps(tmp_path) == [2]
+    check_speeds(tmp_path, 1, num_devices=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "num_devices", "message"),
+    [
+        (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
+        (["--config.training.steps=x"], 1, "must be a value of type int"),
+        (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
+        (["--config.parallel.name=pmap"], 1, "--config.parallel=\"{'name': 'pmap', ...}\""),
+        (["--config.task.name=detection"], 1, "config.task.name is 'detection'"),
+        (["--config.data.name=digit"], 1, "did you mean 'digits'"),
+        (["--config.model.name=perceiver"], 1, "model.name is 'perceiver'"),
+        (["--config.training.batch_size=30"], 4, "config.training.batch_size is 30"),
+        (["--config.parallel.fsdp=8"], 4, "config.parallel.fsdp is 8"),
+        (["--workdir=/dev/null/run"], 1, "/dev/null/run cannot be written to"),
+        (["--config=configs/no.py"], 1, "There is no config file configs/no.py"),
+        (["--config=configs/imagenet.py:forier"], 1, "did you mean 'fourier'"),
+        (["--no_such_flag"], 1, "no_such_flag"),
+        (["--num_processes=2"], 1, "--coordinator_address=HOST:PORT"),
+    ],
+)
+def test_bad_input_is_one_paragraph(tmp_path, start, flags, num_devices, message):
+    process = start(training(tmp_path, *flags), num_devices)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert message in err
+
+
+@pytest.mark.slow
+def test_a_workdir_of_another_model(start, uninterrupted):
+    process = start(training(uninterrupted, "--config.model.encoder.latent_dim=32"))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2 and err.startswith("error: The checkpoint ")
+    assert "of other shape: " in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_warm_start_from_published_weights(tmp_path, start):
+    """A new head, other colours, and learned positions at another resolution."""
+    model = learned_classifier(10, (8, 8))
+    flags = (
+        "--config=configs/quickstart.py",
+        f"--config.model={model}",
+        "--config.training.steps=2",
+        "--config.evaluation.every=2",
+        "--config.init_from=tests/goldens/huggingface/image_learned",
+    )
+    failed = start(command("train", tmp_path / "all", *flags))
+    _, err = failed.communicate(timeout=300)
+    assert failed.returncode == 2 and "conv_1x1/w (3, 256) instead of (1, 256)" in err
+    part = "--config.init_prefixes=('!decoder/logits', '!conv_1x1/w')"
+    out = finish(start(command("train", tmp_path / "part", *flags, part)))
+    assert "warm start, resized: params/positions/embeddings\n" in out
+    different = "warm start, another setting: model.encoder.latent_stack.exact_gelu True there"
+    assert f"{different} and False here\n" in out
+    left = "params/conv_1x1/w, params/decoder/logits/b, params/decoder/logits/w"
+    assert f"warm start, left: {left}\n" in out

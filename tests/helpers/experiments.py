@@ -1,0 +1,127 @@
+"""The experiments of configs/: which there are, the objects that they name, and small versions."""
+
+import importlib
+import inspect
+import math
+import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from perceiver_io.config.construct import construct, lookup
+from perceiver_io.tasks import TASKS
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+
+# The most that a setting is in a shrunk config, wherever in `model` or `data` it stands.
+LIMITS = dict(
+    image_size=16,
+    num_latents=6,
+    latent_dim=16,
+    num_layers=2,
+    num_blocks=2,
+    num_heads=2,
+    num_bands=3,
+    channels=8,
+    num_workers=0,
+)
+
+
+def all_experiments():
+    """(config, preset) for each; the preset is None where a config has none."""
+    return [
+        (path.stem, preset)
+        for path in sorted(CONFIGS.glob("*.py"))
+        if path.stem != "__init__"
+        for preset in presets(path.stem)
+    ]
+
+
+def distinct_experiments():
+    """Those whose model or optimizer differ when they are shrunk."""
+    distinct = {}
+    for name, preset in all_experiments():
+        config = shrink(load(name, preset))
+        key = config.model.to_json(), config.task.to_json(), config.optimizer.to_json()
+        distinct.setdefault(key, (name, preset))
+    return list(distinct.values())
+
+
+def presets(name):
+    module = importlib.import_module(f"configs.{name}")
+    if inspect.signature(module.get_config).parameters:
+        return tuple(module.PRESETS)
+    return (None,)
+
+
+def load(name, preset):
+    """The config of an experiment."""
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    return get_config() if preset is None else get_config(preset)
+
+
+def give_classes(config, folder):
+    """Lets an experiment on the user's own folder find `folder`, with a sub-folder a class."""
+    if config.data.name == "image_folder":
+        for index in range(config.task.num_classes):
+            (folder / f"class_{index}").mkdir()
+        config.data.root = str(folder)
+    return config
+
+
+def shrink(config):
+    """The same experiment with every size at its limit, in place."""
+    for section in (config.model, config.data):
+        _shrink_section(section)
+    return config
+
+
+def _shrink_section(section):
+    for key, value in section.items():
+        if isinstance(value, ConfigDict):
+            _shrink_section(value)
+        elif key in LIMITS:
+            limit = LIMITS[key]
+            small = isinstance(value, tuple) and tuple(min(size, limit) for size in value)
+            section[key] = small or min(value, limit)
+
+
+def task_and_dataset(config):
+    """The objects of the sections `task` and `data`."""
+    task = construct(lookup(TASKS, config.task, "task"), config.task, "task")
+    dataset = construct(lookup(task.datasets, config.data, "data"), config.data, "data")
+    return task, dataset
+
+
+def random_batch(dataset, batch_size, seed=0):
+    """A batch as the dataset's spec describes it: floats in [0, 1), integers 0, booleans True."""
+    rng = np.random.default_rng(seed)
+
+    def draw(shape, dtype):
+        if np.issubdtype(dtype, np.floating):
+            return rng.random(shape).astype(dtype)
+        return np.full(shape, dtype == np.bool_, dtype)
+
+    return {name: draw(*spec) for name, spec in dataset.batch_spec(batch_size).items()}
+
+
+def num_parameters(params):
+    return sum(math.prod(x.shape) for module in params.values() for x in module.values())
+
+
+def learned_classifier(num_classes, image_size, **block):
+    """A small model section of the published kind with learned positions."""
+    attend = dict(num_heads=1, use_query_residual=True, **block)
+    return dict(
+        name="perceiver_io_classifier",
+        num_classes=num_classes,
+        inputs=dict(name="learned_pixels", image_size=image_size, channels=256),
+        encoder=dict(
+            num_latents=12,
+            latent_dim=32,
+            num_blocks=2,
+            cross_attend=attend,
+            latent_stack=dict(num_layers=2, num_heads=4, **block),
+        ),
+        decoder=dict(cross_attend=attend),
+    )

@@ -1,0 +1,67 @@
+"""Films for tests, made so that each frame and sample is known."""
+
+import fractions
+
+import av
+import numpy as np
+
+from perceiver_io.data.video import clips as video
+
+
+def gray(values, height=48, width=64):
+    """One frame of one brightness for each value."""
+    return np.repeat(np.uint8(values), height * width * 3).reshape(-1, height, width, 3)
+
+
+def beep(seconds, begin, end, rate=48_000, loudness=0.5):
+    """A tone of 440 Hz between two times, silence around it."""
+    time = np.arange(round(seconds * rate)) / rate
+    tone = loudness * np.sin(2 * np.pi * 440 * time)
+    return (tone * ((time >= begin) & (time < end))).astype(np.float32)
+
+
+def make(path, frames, *, rate=25, times=None, sound=None, layout="mono", **options):
+    """A lossless film by PyAV alone: frames at `times` (in frames), 44.1 kHz samples by second."""
+    codec = options.pop("codec", "ffv1")
+    with av.open(str(path), "w", **options) as film:
+        pictures = film.add_stream(codec, rate=rate)
+        pictures.height, pictures.width = frames[0].shape[:2]
+        pictures.pix_fmt = "yuv420p"
+        if sound is not None:
+            track = film.add_stream("pcm_s16le", rate=44_100, layout=layout)
+        for time, frame in zip(times or range(len(frames)), frames, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = time, fractions.Fraction(1, rate)
+            film.mux(pictures.encode(picture))
+        film.mux(pictures.encode())
+        if sound is not None:
+            for second, samples in sound.items():
+                samples = np.repeat((32767 * samples).astype(np.int16), len(track.layout.channels))
+                block = av.AudioFrame.from_ndarray(samples[None], format="s16", layout=layout)
+                block.sample_rate, block.pts = 44_100, round(second * 44_100)
+                film.mux(track.encode(block))
+            film.mux(track.encode())
+    return path
+
+
+def read(path, size=(32, 40)):
+    """All frames and samples of a film, without the padding of its last piece."""
+    clips = list(video.pieces(path, size=size))
+    frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])
+    audio = np.concatenate([clip.audio[: 1920 * clip.num_frames] for clip in clips])
+    return frames, audio[:, 0]
+
+
+def brightness(frames):
+    return frames.mean(axis=(1, 2, 3))
+
+
+def heard(audio):
+    """First and last loud sample, in frames."""
+    loud = np.flatnonzero(np.abs(audio) > 0.05)
+    return loud[0] / 1920, loud[-1] / 1920
+
+
+def noise(count, height=48, width=64):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, height, width, 3), np.uint8)

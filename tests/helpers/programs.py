@@ -1,0 +1,96 @@
+"""Starts the project's programs as a user does, and reads what they leave behind."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from perceiver_io.training.archive import read_arrays, read_shapes
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(program, workdir, *flags):
+    return [sys.executable, "-m", f"experiments.{program}", f"--workdir={workdir}", *flags]
+
+
+def environment(num_devices):
+    """That of the tests (conftest.py) with another number of devices."""
+    flags = re.sub(r"(device_count)=\d+", rf"\1={num_devices}", os.environ["XLA_FLAGS"])
+    return os.environ | {"XLA_FLAGS": flags, "NPROC": str(4 * num_devices)}
+
+
+@pytest.fixture
+def start():
+    """Starts a program; kills what is left of it after the test."""
+    started = []
+
+    def call(arguments, num_devices=1):
+        process = subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env=environment(num_devices),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def finish(process):
+    """Waits for a program that is to succeed; returns what it printed."""
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+def saved_steps(workdir):
+    folders = (workdir / "checkpoints").glob("*")
+    return [int(folder.name) for folder in folders if folder.name.isdecimal()]
+
+
+def wait_for_checkpoint(workdir, step, process):
+    deadline = time.monotonic() + 300
+    while max(saved_steps(workdir), default=0) < step:
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def arrays(workdir, step):
+    directory = workdir / "checkpoints" / str(step)
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    template = {
+        name: (name, jax.ShapeDtypeStruct(shape, _dtype(name), sharding=one))
+        for name, shape in read_shapes(directory).items()
+    }
+    return {name: np.asarray(a) for name, a in read_arrays(directory, template).items()}
+
+
+def _dtype(name):
+    return np.int32 if name.endswith(("step", "count")) else np.float32
+
+
+def records(workdir):
+    """The records without what depends on the clock."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [
+        (line["step"], line["split"], name, value)
+        for line in lines
+        for name, value in line["metrics"].items()
+        if not name.endswith(("per_second", "per_device"))
+    ]

@@ -1,0 +1,71 @@
+"""Fused kernels, interpreted where there is no GPU, and what they are used for."""
+
+import jax.numpy as jnp
+import pytest
+
+from perceiver_io.models.attention import attention
+from perceiver_io.models.fast import kernels
+from perceiver_io.models.fast.kernels import fused_attention, takes
+from perceiver_io.models.fast.whole import Arrays
+from tests.helpers import oracles
+from tests.helpers.oracles import normal, random_mask, values_and_gradients
+
+
+def random_arrays(num_queries=64, num_keys=128, batches=(2, 2), sizes=(5, 12), dtype=jnp.float32):
+    k, v = sizes
+    return Arrays(
+        normal(batches[0], num_queries, 2, k).astype(dtype),
+        normal(batches[1], num_keys, 2, k, seed=1).astype(dtype),
+        normal(batches[1], num_keys, 2, v, seed=2).astype(dtype),
+        None,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batches", [(2, 2), (1, 2)], ids=str)
+@pytest.mark.parametrize("counts", [(64, 128), (128, 64)], ids=str)
+def test_pallas_equals_the_textbook(counts, batches):
+    arrays = random_arrays(*counts, batches)
+
+    def fused(*arrays):
+        arrays = Arrays(*arrays, None)
+        return fused_attention("pallas", arrays, scale=0.4, interpret=True)
+
+    textbook = values_and_gradients(lambda *x: attention(*x, scale=0.4), *arrays[:3])
+    oracles.assert_close(values_and_gradients(fused, *arrays[:3]), textbook, 1e-5)
+
+
+def test_what_pallas_takes():
+    def taken(mask=None, drops=False, **settings):
+        return takes("pallas", random_arrays(**settings), key_mask=mask, drops=drops)
+
+    assert taken()
+    assert not taken(drops=True)
+    assert not taken(mask=random_mask(2, 128))
+    assert not taken(num_keys=100)
+    assert not taken(sizes=(5, 300))
+
+
+def test_no_kernel_takes_a_bias_or_what_is_turned_off():
+    arrays = random_arrays()
+    for kernel in ("cudnn", "pallas"):
+        biased = arrays._replace(bias=jnp.zeros((1, 1, 1, 128)))
+        assert not takes(kernel, biased, key_mask=None, drops=False)
+    assert not takes("none", arrays, key_mask=None, drops=False)
+    # cuDNN takes half precision only.
+    assert not takes("cudnn", arrays, key_mask=None, drops=False)
+
+
+def test_cudnn_takes_even_numbers_without_masks(monkeypatch):
+    monkeypatch.setattr(kernels, "_widest_cudnn_head", lambda: 256)
+
+    def takes_cudnn(num_queries, num_keys, width, dtype="bfloat16", mask=None):
+        arrays = Arrays(
+            *(jnp.zeros((2, n, 2, width), dtype) for n in (num_queries, num_keys, num_keys)), None
+        )
+        return takes("cudnn", arrays, key_mask=mask, drops=False)
+
+    assert takes_cudnn(4, 6, 32) and takes_cudnn(4, 6, 256)
+    assert not takes_cudnn(1, 6, 32) and not takes_cudnn(4, 7, 32) and not takes_cudnn(4, 6, 264)
+    assert not takes_cudnn(4, 6, 32, "float32")
+    assert not takes_cudnn(4, 6, 32, mask=jnp.ones((2, 6), bool))

@@ -1,0 +1,366 @@
+"""From config sections to models: precision, sizes, forms of attention, errors."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import (
+    ARCHITECTURES,
+    build,
+    in_textbook_form,
+    missing_settings,
+)
+from tests.helpers import experiments, oracles
+from tests.helpers.oracles import normal
+
+
+def config_of(preset="fourier", **settings):
+    """The shrunk model section of a preset of configs/imagenet.py."""
+    config = experiments.shrink(experiments.load("imagenet", preset)).model
+    config.num_classes = 5
+    with config.unlocked():
+        for path, value in settings.items():
+            section = config
+            *parents, key = path.split("__")
+            for parent in parents:
+                section = section[parent]
+            section[key] = value
+    return config
+
+
+def images(*size, batch=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(batch, *(size or (16, 16)), 3)).astype(np.float32)
+
+
+def initialised(config, inputs):
+    model = build(config)
+    return model, *oracles.random_params_and_state(model.init, inputs=inputs)
+
+
+def evaluate(model, params, state, inputs, **settings):
+    apply = jax.jit(lambda p, s, x: model.apply(p, s, None, inputs=x, is_training=False))
+    return apply(params, state, inputs)[0]
+
+
+@pytest.mark.slow
+def test_chunked_forms_are_the_same_model():
+    def outcome(**attention):
+        config = config_of("conv", attention=attention)
+        model, params, state = initialised(config, images())
+
+        @jax.jit
+        def both(params):
+            def loss(params):
+                logits, _ = model.apply(params, state, None, inputs=images(), is_training=True)
+                return jnp.log(jnp.square(logits).mean()), logits
+
+            return jax.value_and_grad(loss, has_aux=True)(params)
+
+        return both(params)
+
+    textbook = outcome(implementation="textbook")
+    for form in (dict(key_chunk_size=7), dict(key_chunk_size=7, fold_projections=False)):
+        oracles.assert_close(outcome(**form), textbook, 1e-4)
+
+
+FRAMES = np.asarray(normal(2, 2, 8, 12, 3))
+IDS = np.random.default_rng(0).integers(0, 11, (2, 8)).astype(np.int32)
+CLIP = {"image": np.asarray(normal(2, 2, 4, 6, 3)), "audio": np.asarray(normal(2, 12, 1))}
+CORE = dict(
+    encoder=dict(
+        num_latents=3,
+        latent_dim=8,
+        num_blocks=1,
+        cross_attend=dict(num_heads=1, use_query_residual=True),
+        latent_stack=dict(num_layers=2, num_heads=2),
+    ),
+    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False), query_chunk_size=7),
+)
+TEXT = dict(CORE, vocab_size=11, max_length=8, embedding_dim=6)
+TWO_FRAMES = dict(CORE, image_size=(8, 12), channels=5, num_bands=2)
+MODALITIES = dict(
+    image=dict(shape=(2, 4, 6), patch_size=(2, 2), resolution=(2, 4, 6), num_bands=2),
+    audio=dict(num_samples=12, samples_per_patch=3, num_bands=2),
+    label=dict(num_classes=5, query_dim=9),
+    output_dim=8,
+)
+
+
+def small(name):
+    """(section, inputs) of a small model of each architecture."""
+    sections = dict(
+        perceiver_io_classifier=(config_of("conv").to_dict(), images()),
+        perceiver_classifier=(config_of("perceiver_2_cross_attends").to_dict(), images()),
+        perceiver_io_masked_lm=(TEXT, IDS),
+        perceiver_io_text_classifier=(TEXT | dict(num_classes=5), IDS),
+        perceiver_io_flow=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
+        perceiver_io_flow_separate=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
+        perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),
+        perceiver_io_autoencoder=(CORE | MODALITIES, CLIP),
+        convnet_classifier=(dict(num_classes=5, widths=(4, 8)), images()),
+    )
+    section, inputs = sections[name]
+    return section | dict(name=name), inputs
+
+
+every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+def dtypes(tree):
+    return {str(x.dtype) for x in jax.tree.leaves(tree)}
+
+
+@pytest.mark.slow
+@every_architecture
+def test_bfloat16(name):
+    """Computed in bfloat16 on accelerators, throughout; parameters, state and results float32."""
+    section, inputs = small(name)
+    model, params, state = initialised(section | dict(compute_dtype="bfloat16"), inputs)
+    assert dtypes(params) == {"float32"} and dtypes(state) <= {"float32", "int32"}
+
+    def train(params, state, inputs, model=model):
+        return model.apply(params, state, None, inputs=inputs, is_training=True)
+
+    arguments = params, state, jax.tree.map(jnp.asarray, inputs)
+    program = jax.jit(train).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    products = re.findall(r"stablehlo\.(?:dot_general|convolution).* : \((.*)\) ->", program)
+    operands = {x.rpartition("x")[2] for x in re.findall(r"tensor<(\S+)>", " ".join(products))}
+    assert len(products) > 2 and operands == {"bf16"}
+
+    low, new_state = jax.jit(train)(*arguments)
+    exact, exact_state = jax.jit(lambda *x: train(*x, model=build(section)))(*arguments)
+    assert dtypes(low) == {"float32"}
+    assert jax.tree.map(jnp.dtype, new_state) == jax.tree.map(jnp.dtype, exact_state)
+    oracles.assert_close(low, exact, 0.1)
+    for x, y in zip(jax.tree.leaves(low), jax.tree.leaves(exact), strict=True):
+        assert np.corrcoef(np.ravel(x), np.ravel(y))[0, 1] > 0.99
+    oracles.assert_close(new_state, exact_state, 0.02)
+
+
+@pytest.mark.slow
+@every_architecture
+def test_gradients_in_bfloat16(name):
+    section, inputs = small(name)
+
+    def gradients(**precision):
+        model, params, state = initialised(section | precision, inputs)
+
+        def loss(params):
+            outputs, _ = model.apply(params, state, None, inputs=inputs, is_training=True)
+            return sum(jnp.square(x).mean() for x in jax.tree.leaves(outputs))
+
+        tree = jax.jit(jax.grad(loss))(params)
+        assert dtypes(tree) == {"float32"}
+        return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+
+    low, exact = gradients(compute_dtype="bfloat16"), gradients()
+    assert low @ exact > 0.98 * np.linalg.norm(low) * np.linalg.norm(exact)
+
+
+@pytest.mark.slow
+@every_architecture
+def test_textbook_form_is_the_same_model(name):
+    section, inputs = small(name)
+
+    def outcome(section):
+        model, params, state = initialised(section, inputs)
+
+        def apply(params):
+            return model.apply(params, state, None, inputs=inputs, is_training=True)[0]
+
+        return oracles.values_and_gradients(apply, params)
+
+    oracles.assert_close(outcome(section), outcome(in_textbook_form(section)), 1e-4)
+
+
+def softmax_by_hand(params, name, queries, inputs, num_heads):
+    """The map [B, H, O, M] of a cross-attend, in NumPy."""
+    exact = oracles.as_float64(params)
+
+    def heads(x, norm, layer):
+        x = oracles.layer_norm(x, exact[f"{name}/{norm}"])
+        return oracles.linear(x, exact[f"{name}/attention/{layer}"]).reshape(
+            *x.shape[:2], num_heads, -1
+        )
+
+    q, k = heads(queries, "norm_queries", "query"), heads(inputs, "norm_inputs", "key")
+    return oracles.attention_weights(q, k, q.shape[-1] ** -0.5)
+
+
+@pytest.mark.slow
+def test_maps_of_perceiver_io():
+    model, params, state = initialised(config_of("conv"), images())
+    chosen = jnp.array([4, 1])
+    (shown,), _ = model.encoder_maps(params, state, None, images(), latents=chosen)
+    encoded, _ = model.encode(params, state, None, images(), is_training=False)
+    latents = params["encoder"]["latents"][None, chosen]
+    tokens = encoded.tokens.joined()
+    expected = softmax_by_hand(params, "encoder/cross_attend", latents, tokens, 1)
+    # In the rows and columns that the stem leaves of the image.
+    assert shown.shape == (2, 1, 2, 4, 4)
+    oracles.assert_close(shown.reshape(expected.shape), expected)
+    np.testing.assert_allclose(shown.sum((-1, -2)), 1, rtol=1e-5)
+
+    shown, _ = model.decoder_map(params, state, None, encoded)
+    queries = params["queries"]["embeddings"][None]
+    expected = softmax_by_hand(params, "decoder/cross_attend", queries, encoded.latents, 1)
+    oracles.assert_close(shown, expected)
+    np.testing.assert_allclose(shown.sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_maps_of_every_cross_attend_of_the_original():
+    config = config_of("perceiver_2_cross_attends")
+    model, params, state = initialised(config, images())
+    chosen = jnp.array([4, 1])
+    maps, _ = model.encoder_maps(params, state, None, images(), latents=chosen)
+    reads = [number for number in config.encoder.cross_attends if number is not None]
+    assert len(maps) == len(reads) == 2
+    for shown in maps:
+        assert shown.shape == (2, 1, 2, 16, 16)
+        np.testing.assert_allclose(shown.sum((-1, -2)), 1, rtol=1e-5)
+    assert np.abs(maps[0] - maps[1]).max() > 1e-3
+    assert model.decoder_map is None
+
+
+@pytest.mark.slow
+def test_maps_by_modality():
+    section, inputs = small("perceiver_io_autoencoder")
+    model, params, state = initialised(section, inputs)
+    (places,), _ = model.encoder_maps(params, state, None, inputs, latents=jnp.array([1]))
+    total = sum(x.reshape(2, -1).sum(-1) for x in places.values())
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
+    encoded, _ = model.encode(params, state, None, inputs, is_training=False)
+    maps, _ = model.decoder_map(params, state, None, encoded, query={"audio": None, "label": None})
+    assert {name: x.shape for name, x in maps.items()} == {
+        "audio": (2, 1, 4, 3),
+        "label": (2, 1, 1, 3),
+    }
+    for shown in maps.values():
+        np.testing.assert_allclose(shown.sum(-1), 1, rtol=1e-5)
+
+
+def test_a_convnet_has_no_maps():
+    model = build(small("convnet_classifier")[0])
+    assert model.encoder_maps is None and model.decoder_map is None
+
+
+def test_settings_that_a_config_leaves_out_have_defaults():
+    section, _ = small("perceiver_io_flow")
+    missing = missing_settings(section)
+    assert missing["compute_dtype"] == "float32"
+    assert missing["attention"]["implementation"] == "auto"
+    assert missing["encoder"]["latent_stack"] == dict(
+        qk_dim=None, v_dim=None, widening=1, exact_gelu=False, dropout=0.0,
+        attention_dropout=0.0, norm="pre", stochastic_depth=0.0, remat="none",
+    )  # fmt: skip
+    assert "query_chunk_size" not in missing["decoder"]
+    assert missing_settings(small("convnet_classifier")[0]) == {"compute_dtype": "float32"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["fourier", "conv"])
+def test_fourier_positions_take_any_size(preset):
+    model, params, state = initialised(config_of(preset), images())
+    larger = images(24, 20)
+    logits = evaluate(model, params, state, larger)
+    assert logits.shape == (2, 5) and np.isfinite(logits).all()
+    # The positions stay those of the trained resolution, spread over the new grid: an image
+    # enlarged by repeating its pixels is seen as nearly the same one.
+    if preset == "fourier":
+        smooth = np.broadcast_to(images().mean((1, 2), keepdims=True), images().shape)
+        enlarged = smooth.repeat(2, axis=1).repeat(2, axis=2)
+        same = evaluate(model, params, state, smooth)
+        assert (
+            np.abs(evaluate(model, params, state, enlarged) - same).max() < 0.1 * np.abs(same).max()
+        )
+
+
+def test_learned_positions_take_one_size():
+    model, params, state = initialised(config_of("learned"), images())
+    with pytest.raises(UserError, match="learned positions for 256 inputs.*480"):
+        evaluate(model, params, state, images(24, 20))
+
+
+@pytest.mark.slow
+def test_permuted_pixels_give_the_same():
+    model, params, state = initialised(config_of("permuted"), images())
+    plain = build(config_of("perceiver_8_cross_attends"))
+    oracles.assert_close(
+        evaluate(model, params, state, images()), evaluate(plain, params, state, images())
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["conv", "perceiver_conv"])
+def test_encode_and_decode_make_apply(preset):
+    model, params, state = initialised(config_of(preset), images())
+    key = jax.random.key(0)
+
+    def split(params, state, x):
+        encoded, after = model.encode(params, state, key, x, is_training=True)
+        return model.decode(params, after, key, encoded, is_training=True)
+
+    def whole(params, state, x):
+        return model.apply(params, state, key, inputs=x, is_training=True)
+
+    outputs, after = jax.jit(whole)(params, state, images())
+    oracles.assert_close(jax.jit(split)(params, state, images()), (outputs, after))
+    moved = jax.tree.map(lambda before, after: np.abs(after - before).max(), state, after)
+    assert min(jax.tree.leaves(moved)) > 0
+
+
+def test_linear_patches():
+    inputs = dict(
+        name="linear_patches", image_size=(16, 16), patch_size=(4, 8), channels=8, num_bands=3
+    )
+    model, params, state = initialised(config_of(inputs=inputs), images())
+    assert params["patch_embedding"]["w"].shape == (4 * 8 * 3, 8)
+    assert params["encoder/cross_attend/attention/key"]["w"].shape[0] == 8 + 2 * 7
+    assert evaluate(model, params, state, images()).shape == (2, 5)
+
+
+CONV = dict(name="conv_features", image_size=(3, 16), channels=8, num_bands=3)
+PATCHES = dict(
+    name="linear_patches", image_size=(16, 18), patch_size=(4, 4), channels=8, num_bands=3
+)
+
+
+@pytest.mark.parametrize(
+    "settings,message",
+    [
+        (dict(name="perceiver_io_clasifier"), "did you mean 'perceiver_io_classifier'"),
+        (dict(encoder__num_latent=3), "model.encoder.num_latent .*did you mean 'num_latents'"),
+        (dict(decoder__cross_attend__num_head=3), "model.decoder.cross_attend.num_head "),
+        (dict(inputs__bands=3), "model.inputs.bands is not a setting of fourier_pixels"),
+        (dict(inputs=dict(name="fourier")), "model.inputs.name is 'fourier'"),
+        (dict(inputs=dict(name="fourier_pixels", num_bands=3)), "model.inputs lacks image_size"),
+        (dict(attention=dict(key_chunk=3)), "model.attention.key_chunk .*'key_chunk_size'"),
+        (dict(compute_dtype="float16"), "model.compute_dtype.*'float16'.*bfloat16"),
+        (dict(inputs=CONV), r"image_size=\(3, 16\) is too small.*4x4"),
+        (dict(inputs=PATCHES), r"image_size=\(16, 18\) does not divide into patches of \(4, 4\)"),
+        (dict(encoder__latent_stack__num_heads=3), "qk_dim=16 does not divide into num_heads=3"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, dict) else "",
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(UserError, match=message):
+        oracles.random_params_and_state(build(config_of(**settings)).init, inputs=images())
+
+
+def test_positions_keep_the_frequencies_of_a_given_resolution():
+    """A model for other images is the one that the weights were trained in, at another size."""
+    larger = images(32, 32)
+    model, params, state = initialised(config_of(), images())
+    expected = evaluate(model, params, state, larger)
+    config = config_of(inputs__image_size=(32, 32))
+    with config.unlocked():
+        config.inputs.resolution = (16, 16)
+    oracles.assert_close(evaluate(build(config), params, state, larger), expected)
+    other = evaluate(build(config_of(inputs__image_size=(32, 32))), params, state, larger)
+    assert np.abs(other - expected).max() > 1e-3

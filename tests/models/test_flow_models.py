@@ -1,0 +1,129 @@
+"""Optical flow models: their adapters against NumPy, and all of them against their plain forms."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
+from perceiver_io.models.perceiver.inputs import RawValues, SeparateFrames, StackedFrames
+from perceiver_io.models.perceiver.outputs import UpsampledFlow
+from perceiver_io.models.perceiver.positions import FourierPositions
+from perceiver_io.models.perceiver.queries import FirstInputQueries
+from perceiver_io.models.perceiver.tokens import Tokens
+from tests.helpers import experiments, oracles
+
+RNG = np.random.default_rng(0)
+FRAMES = jnp.asarray(RNG.normal(size=(2, 2, 8, 12, 3)), jnp.float32)
+
+
+def test_separate_frames_are_each_convolved_alike():
+    stem = hk.without_apply_rng(hk.transform(lambda x: SeparateFrames(3, 4)(x, False)))
+    params = stem.init(jax.random.key(0), FRAMES)
+    features = stem.apply(params, FRAMES)
+    assert features.shape == (2, 2, 8, 12, 4)
+    swapped = stem.apply(params, FRAMES[:, ::-1])
+    np.testing.assert_allclose(swapped, features[:, ::-1], atol=1e-6)
+    weights = params["separate_frames/conv"]["w"]
+    center = np.einsum("ijc,ijcf->f", FRAMES[1, 1, 3:6, 4:7], weights)
+    np.testing.assert_allclose(features[1, 1, 4, 5], center, rtol=1e-4, atol=1e-5)
+
+
+def test_stacked_frames_have_the_channels_of_both():
+    stacked = StackedFrames(RawValues())(jnp.asarray(FRAMES), False)
+    np.testing.assert_array_equal(stacked, jnp.concatenate([FRAMES[:, 0], FRAMES[:, 1]], -1))
+
+
+@pytest.mark.parametrize("dense", [False, True], ids=["grid", "dense"])
+def test_queries_of_the_first_frame(dense):
+    features = jnp.asarray(RNG.normal(size=(2, 24, 5)), jnp.float32)
+    positions = FourierPositions(2, (2, 3, 4)).rows_and_columns((2, 3, 4))
+    tokens = Tokens(features, positions)
+    first = FirstInputQueries(share=2)(
+        oracles.with_dense_positions(tokens) if dense else tokens, None
+    )
+    np.testing.assert_allclose(first.joined(), tokens.joined()[:, :12], atol=1e-6)
+
+
+def upsampled(decoded, size, factor, scale):
+    """Written out pixel by pixel."""
+    height, width = size
+    flow = decoded[..., :2].reshape(height, width, 2) * scale
+    weights = decoded[..., 2:].reshape(height, width, 9, factor, factor)
+    weights = scipy.special.softmax(weights, axis=2)
+    result = np.zeros((height * factor, width * factor, 2))
+    for y in range(height * factor):
+        for x in range(width * factor):
+            i, j = y // factor, x // factor
+            for n in range(9):
+                row = np.clip(i + n // 3 - 1, 0, height - 1)
+                column = np.clip(j + n % 3 - 1, 0, width - 1)
+                result[y, x] += weights[i, j, n, y % factor, x % factor] * flow[row, column]
+    return result
+
+
+def test_upsampled_flow_is_a_convex_combination():
+    decoded = RNG.normal(size=(2, 6, 2 + 9 * 4))
+    adapter = UpsampledFlow((2, 3), 2, scale=0.5)
+    fine = adapter.arrange(jnp.asarray(decoded, jnp.float32))
+    assert fine.shape == (2, 4, 6, 2)
+    for i in range(2):
+        np.testing.assert_allclose(fine[i], upsampled(decoded[i], (2, 3), 2, 0.5), atol=1e-5)
+    layer = hk.transform(adapter.layers).init(jax.random.key(0), 5)["output"]
+    assert layer["w"].shape == (5, 38) and not layer["w"].any()
+
+
+def shrunk(preset):
+    config = experiments.shrink(experiments.load("optical_flow", preset)).model
+    with config.unlocked():
+        config.image_size = FRAMES.shape[2:4]
+    return config
+
+
+def outcome(config, training, **attention):
+    """Flow and gradients, with all parameters random, the output's too."""
+    with config.unlocked():
+        config.attention = attention
+    model = build(config)
+    params, state = oracles.random_params_and_state(model.init, inputs=FRAMES)
+
+    @jax.jit
+    def both(params):
+        def loss(params):
+            flow, _ = model.apply(params, state, None, inputs=FRAMES, is_training=training)
+            return jnp.log(jnp.square(flow).mean()), flow
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    return both(params)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["patches", "pixels_separate", "conv"])
+def test_forms_agree(preset):
+    config = shrunk(preset)
+    plain = outcome(config, True, implementation="textbook")
+    assert plain[0][1].shape == (2, 8, 12, 2)
+    with config.unlocked():
+        config.decoder.query_chunk_size = 7
+    chunked = outcome(config, True, key_chunk_size=5, fold_projections=True)
+    oracles.assert_close(chunked, plain, 1e-4)
+
+
+@pytest.mark.parametrize("preset", ["patches_separate", "conv_light"])
+def test_starts_from_zero_flow(preset):
+    model = build(shrunk(preset))
+    params, state = model.init(jax.random.key(0), inputs=FRAMES)
+    flow, _ = model.apply(params, state, None, inputs=FRAMES, is_training=False)
+    assert flow.shape == (2, 8, 12, 2) and not flow.any()
+
+
+def test_frames_that_the_stem_does_not_divide():
+    config = shrunk("conv")
+    with config.unlocked():
+        config.image_size = (8, 10)
+    with pytest.raises(UserError, match=r"\(8, 10\) does not divide by 4"):
+        build(config).init(jax.random.key(0), inputs=FRAMES)

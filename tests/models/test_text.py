@@ -1,0 +1,93 @@
+"""Text models: embeddings, queries at the tokens' places, any length."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
+from tests.helpers import oracles
+
+SIZES = dict(
+    vocab_size=11,
+    max_length=8,
+    embedding_dim=6,
+    encoder=dict(
+        num_latents=3,
+        latent_dim=8,
+        num_blocks=1,
+        cross_attend=dict(num_heads=2, use_query_residual=True, qk_dim=4, v_dim=8),
+        latent_stack=dict(num_layers=2, num_heads=2, qk_dim=4),
+    ),
+    attention=dict(key_chunk_size=4, fold_projections=True),
+    compute_dtype="float32",
+)
+MASKED_LM = dict(
+    SIZES,
+    name="perceiver_io_masked_lm",
+    decoder=dict(cross_attend=dict(num_heads=2, use_query_residual=False, qk_dim=4, v_dim=6)),
+)
+CLASSIFIER = dict(
+    SIZES,
+    name="perceiver_io_text_classifier",
+    num_classes=5,
+    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True)),
+)
+IDS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (2, 8)))
+
+
+def made(config):
+    model = build(config)
+    params, state = oracles.random_params_and_state(model.init, inputs=IDS)
+
+    def apply(params, inputs, **keywords):
+        return model.apply(params, state, None, inputs=inputs, is_training=False, **keywords)[0]
+
+    return params, apply
+
+
+@pytest.mark.slow
+def test_padding_changes_nothing():
+    params, apply = made(MASKED_LM)
+    mask = jnp.arange(8)[None] < jnp.array([[5], [8]])
+    padded = apply(params, IDS, input_mask=mask)
+    assert padded.shape == (2, 8, 11)
+    short = apply(params, IDS[:1, :5])
+    oracles.assert_close(padded[:1, :5], short)
+    other = apply(params, IDS.at[0, 6].set(IDS[0, 6] + 1), input_mask=mask)
+    np.testing.assert_array_equal(other, padded)
+
+
+def test_chosen_places():
+    params, apply = made(MASKED_LM)
+    places = jnp.array([[6, 1], [0, 7]])
+    chosen = apply(params, IDS, query=places)
+    expected = jnp.take_along_axis(apply(params, IDS), places[:, :, None], axis=1)
+    oracles.assert_close(chosen, expected)
+
+
+@pytest.mark.slow
+def test_inputs_and_outputs_share_the_embeddings():
+    params, apply = made(MASKED_LM)
+    (row, *_) = set(range(11)) - set(np.ravel(IDS).tolist())
+
+    def logit_of_the_row(params):
+        return apply(params, IDS)[..., row].sum()
+
+    gradient = jax.grad(logit_of_the_row)(params)["embeddings"]["embeddings"]
+    assert np.abs(gradient[row]).max() > 0
+    assert params["logits"].keys() == {"b"}
+
+
+def test_a_text_that_is_too_long():
+    params, apply = made(MASKED_LM)
+    with pytest.raises(UserError, match="9 tokens.*8 positions.*max_length"):
+        apply(params, jnp.zeros((1, 9), int))
+
+
+def test_classifier():
+    params, apply = made(CLASSIFIER)
+    logits = apply(params, IDS, input_mask=jnp.ones((2, 8), bool))
+    assert logits.shape == (2, 5) and np.isfinite(logits).all()
+    assert params["queries"]["embeddings"].shape == (1, 8)

@@ -1,0 +1,76 @@
+"""Masked bytes of a person's own texts."""
+
+from pathlib import Path
+
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.pretrained.weights import Weights
+from perceiver_io.tasks.common import Trained
+from perceiver_io.tasks.masked_lm import program as fill_mask
+from tests.helpers.predictions import LANGUAGE, trained
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_masks_are_filled_and_all_else_is_kept(tmp_path):
+    lines = tmp_path / "texts.txt"
+    lines.write_text("Übermut [MASK:2]!\n\n[MASK] end\n", encoding="utf-8")
+    result = fill_mask.predict(
+        trained(LANGUAGE),
+        tmp_path,
+        text=["The sky is [MASK:4]."],
+        inputs=[str(lines)],
+        top_k=3,
+        batch_size=2,
+    )
+    texts = result.summary["texts"]
+    assert [x["text"] for x in texts] == ["The sky is [MASK:4].", "Übermut [MASK:2]!", "[MASK] end"]
+    assert [[p["is_filled"] for p in x["parts"]] for x in texts] == [
+        [False, True, False],
+        [False, True, False],
+        [True, False],
+    ]
+    assert [p["text"] for p in texts[1]["parts"] if not p["is_filled"]] == ["Übermut ", "!"]
+    # Places count bytes, of which Ü has two.
+    assert [x["position"] for x in texts[1]["candidates"]] == [9, 10]
+    best = bytes(x["bytes"][0]["byte"] for x in texts[0]["candidates"])
+    assert texts[0]["filled"] == f"The sky is {best.decode(errors='replace')}."
+    probabilities = [x["probability"] for x in texts[0]["candidates"][0]["bytes"]]
+    assert len(probabilities) == 3 and probabilities == sorted(probabilities, reverse=True)
+    assert result.text.startswith("The sky is «")
+
+
+def test_batches_fill_as_single_texts_do(tmp_path):
+    model = trained(LANGUAGE)
+    texts = ["a [MASK]", "a longer text with [MASK:3]", "[MASK:2] b"]
+    results = [
+        fill_mask.predict(model, tmp_path, text=texts, batch_size=size).summary["texts"]
+        for size in (1, 3)
+    ]
+    assert [x["filled"] for x in results[0]] == [x["filled"] for x in results[1]]
+
+
+def test_what_is_filled_in_cannot_steer_the_terminal():
+    place = {"position": 0, "bytes": [{"byte": 27, "probability": 1.0}]}
+    part = {"text": "\x1b", "is_filled": True}
+    shown = fill_mask._shown({"parts": [part], "candidates": [place]})
+    assert shown.splitlines()[0] == "«\\x1B»" and "\x1b" not in shown
+    assert "1Bh 100.0%" in shown
+
+
+@pytest.mark.parametrize(
+    "section, arguments, message",
+    [
+        (LANGUAGE, {}, "needs a text"),
+        (LANGUAGE, {"text": ["abc"]}, "'abc' has nothing to fill in"),
+        (LANGUAGE, {"text": ["a" * 60 + "[MASK:5]"]}, "Text 0 has 65 bytes, but at most 64"),
+        (LANGUAGE, {"inputs": ["nowhere.txt"]}, "nowhere.txt: there is no such file"),
+        (LANGUAGE, {"inputs": [str(ROOT)]}, "as text"),
+        (LANGUAGE, {"text": ["[MASK]"], "batch_size": 0}, "batch_size=0"),
+        (dict(LANGUAGE, vocab_size=300), {"text": ["[MASK]"]}, "300 token ids"),
+    ],
+)
+def test_texts_that_cannot_be_filled(tmp_path, section, arguments, message):
+    with pytest.raises(UserError, match=message):
+        fill_mask.predict(Trained(None, Weights(section, {}, {}), None), tmp_path, **arguments)

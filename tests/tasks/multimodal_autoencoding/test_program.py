@@ -1,0 +1,110 @@
+"""Reconstructions of a person's own films."""
+
+import numpy as np
+import pytest
+
+from perceiver_io.data.video.clips import Clip, pieces
+from perceiver_io.errors import UserError
+from perceiver_io.pretrained.weights import Weights
+from perceiver_io.tasks.common import Trained
+from perceiver_io.tasks.multimodal_autoencoding import program as autoencode
+from perceiver_io.tasks.multimodal_autoencoding.prediction import Reconstruction, reconstruct
+from perceiver_io.tasks.multimodal_autoencoding.record import FilmRecord, SquaredError, envelope
+from tests.helpers.predictions import AUTOENCODER, film, size_of, trained
+
+
+@pytest.mark.slow
+def test_a_film_and_its_reconstruction(tmp_path):
+    source = film(tmp_path / "film.mp4", 10)
+    model = trained(AUTOENCODER, class_names=tuple("abcdef"))
+    result = autoencode.predict(model, tmp_path, inputs=[source], chunk_size=100)
+    (answer,) = result.summary["films"]
+    assert answer["num_frames"] == 10 and answer["seconds"] == 0.4
+    image, audio, label = [], [], []
+    clips = list(pieces(source, size=(8, 12), num_frames=4, samples_per_frame=40))
+    for clip in clips:
+        inputs = {"image": clip.frames / np.float32(255), "audio": clip.audio}
+        whole = reconstruct(
+            model.model, *model.weights[1:3], inputs, audio_patches=20, chunk_size=100
+        )
+        image.append(np.clip(whole.image, 0, 1)[: clip.num_frames])
+        audio.append(np.clip(whole.audio[:, 0], -1, 1)[: 40 * clip.num_frames])
+        label.append(whole.label)
+    frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])
+    sound = np.concatenate([clip.audio[: 40 * clip.num_frames, 0] for clip in clips])
+    image, audio = np.concatenate(image), np.concatenate(audio)
+    expected = [
+        -10 * np.log10(np.mean((found - wanted) ** 2))
+        for found, wanted in ((image, frames / 255), (audio, sound))
+    ]
+    assert list(answer["psnr"].values()) == pytest.approx(expected, abs=1e-3)
+    assert [x["name"] for x in answer["classes"]] == [
+        "abcdef"[k] for k in np.argsort(-np.mean(label, axis=0))[:5]
+    ]
+    # The film: the original, the reconstruction, and its sound.
+    written = list(pieces(answer["film"], size=(8, 24), num_frames=10))
+    assert len(written) == 1 and written[0].num_frames == 10
+    left, right = np.split(written[0].frames.astype(int), 2, axis=2)
+    assert np.abs(left - frames).mean() < 12
+    assert np.abs(right - 255 * image).mean() < 25
+    loudness = np.sqrt(np.mean(written[0].audio ** 2)), np.sqrt(np.mean(audio**2))
+    assert loudness[0] == pytest.approx(loudness[1], rel=0.3)
+    assert size_of(answer["sheet"])[0] > 500
+    assert f"{expected[0]:.2f} dB" in result.text
+
+
+def test_pieces_of_other_lengths_and_coarser_sound(tmp_path):
+    source = film(tmp_path / "film.mp4", 10)
+    usual = list(pieces(source, size=(8, 12)))
+    other = list(pieces(source, size=(8, 12), num_frames=4, samples_per_frame=40))
+    assert [clip.num_frames for clip in other] == [4, 4, 2]
+    assert {clip.audio.shape for clip in other} == {(160, 1)}
+    frames = np.concatenate([clip.frames for clip in other])[:10]
+    np.testing.assert_array_equal(frames, usual[0].frames[:10])
+    # Every 48th sample of a slow tone, but for the ends, where filters have less to go by.
+    coarse = np.concatenate([clip.audio for clip in other])[20:380, 0]
+    fine = usual[0].audio[: 10 * 1920 : 48][20:380, 0]
+    assert np.abs(coarse - fine).max() < 0.05
+    with pytest.raises(UserError, match="num_frames=0"):
+        next(pieces(source, size=(8, 12), num_frames=0))
+
+
+def test_an_autoencoder_that_cuts_frames_apart(tmp_path):
+    section = dict(AUTOENCODER, audio=dict(AUTOENCODER["audio"], num_samples=162))
+    with pytest.raises(UserError, match="162 samples of sound for 4 frames"):
+        autoencode.predict(Trained(None, Weights(section, {}, {}), None), tmp_path, inputs=["."])
+
+
+def test_a_record_keeps_a_few_frames_at_equal_distances():
+    record = FilmRecord(4)
+    rng = np.random.default_rng(0)
+    sounds = []
+    for _ in range(3):
+        frames = rng.integers(0, 256, (4, 2, 2, 3), np.uint8)
+        clip = Clip(frames, rng.uniform(-1, 1, (20, 1)).astype(np.float32), 3)
+        record.add(clip, Reconstruction(frames / np.float32(255), 2 * clip.audio, np.ones(1)))
+        sounds.append(clip.audio[:15])
+    assert record.num_frames == 9
+    assert [frame.index for frame in record.kept] == [0, 4, 8]
+    np.testing.assert_array_equal(record.kept[0].original, record.kept[0].reconstruction)
+    found = np.concatenate(record.envelopes["original"])
+    assert len(found) == 9 * 4
+    assert found[:, 0].min() == np.min(sounds) and found[:, 1].max() == np.max(sounds)
+    sound = np.concatenate(sounds)
+    error = np.mean((np.clip(2 * sound, -1, 1) - sound) ** 2)
+    assert record.psnr()["audio"] == pytest.approx(-10 * np.log10(error), abs=1e-4)
+
+
+def test_an_envelope_follows_the_sound():
+    sound = np.array([[1, 2, 3, 4], [-1, 5, 0, 7]])
+    found = envelope(np.repeat(sound, 2, axis=1) * np.tile([1, -1], 4))
+    np.testing.assert_array_equal(
+        found, [[-1, 1], [-2, 2], [-3, 3], [-4, 4], [-1, 1], [-5, 5], [0, 0], [-7, 7]]
+    )
+    assert envelope(sound[:, :1]).shape == (2, 2)
+
+
+def test_psnr_of_equal_arrays_is_infinite():
+    error = SquaredError()
+    error.add(np.ones(3), np.ones(3))
+    assert error.psnr() == np.inf

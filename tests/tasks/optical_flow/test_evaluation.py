@@ -1,0 +1,258 @@
+"""Optical flow of whole images: measures against NumPy, figures, files for servers."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_io.data.flow.files import Flow, read_flow
+from perceiver_io.data.flow.motorcycle import Motorcycle
+from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import Architecture, build
+from perceiver_io.pretrained.weights import example_inputs
+from perceiver_io.runtime import setup
+from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
+from perceiver_io.tasks.optical_flow.prediction import TiledFlow
+from perceiver_io.tasks.optical_flow.task import OpticalFlow
+from perceiver_io.training.parallel import Mesh, Pmap
+from tests.helpers import flow_layouts as layouts
+from tests.helpers import oracles
+from tests.helpers.predictions import FLOW
+
+# The sides of FLOW's tiles are 16 and 24 pixels: less than twice the usual overlap.
+OVERLAP = 8
+SIZES = ((6, 8), (20, 61))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InMemory(FlowDataset):
+    """Pairs at hand; all settings of datasets have defaults."""
+
+    pairs: tuple = ()
+    num_workers: int = 0
+    image_size: tuple[int, int] = (4, 6)
+    plain_examples: int = 0
+    growth_examples: int = 0
+    augmentation: None = None
+
+    splits: ClassVar[tuple[str, ...]] = ("test",)
+
+    def source(self, split):
+        return self.pairs
+
+
+def pair(name, size, flow, valid=True):
+    frame = np.zeros((*size, 3), np.uint8)
+    flow = np.broadcast_to(np.float32(flow), (*size, 2))
+    return FlowPair(frame, frame, Flow(flow, np.full(size, valid)), None, None, name)
+
+
+def still(params, state, rng, *, inputs, is_training):
+    """A model that sees no motion."""
+    return jnp.zeros((len(inputs), *inputs.shape[2:4], 2)), state
+
+
+STILL = Architecture(None, still, None, None)
+
+
+def evaluator(dataset, model, batch_size=8, overlap=None, tile_size=FLOW["image_size"]):
+    parts = setup.Parts(OpticalFlow("end_point"), dataset, model, Mesh(fsdp=1))
+    return FlowEvaluator(parts, tile_size=tile_size, batch_size=batch_size, overlap=overlap)
+
+
+def measured(*pairs):
+    return evaluator(InMemory(pairs=pairs), STILL)({}, {}, "test")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small model with random weights."""
+    model = build(FLOW)
+    return model, *oracles.random_params_and_state(model.init, inputs=example_inputs(FLOW))
+
+
+def kitti(root):
+    """Two pairs of different sizes, with truth and without."""
+    dataset = layouts.kitti(root)
+    for part in ("training", "testing"):
+        for path in (root / part).rglob("000001_1*.png"):
+            layouts.save(root, str(path.relative_to(root)), SIZES[1])
+    return dataset
+
+
+def measures_in_numpy(pairs, flows):
+    """The measures of all pixels of all pairs, each in float64."""
+    error, speed, occluded, of_pairs = [], [], [], []
+    for one, flow in zip(pairs, flows, strict=True):
+        known = one.flow.valid
+        error.append(np.linalg.norm((flow - one.flow.flow).astype(np.float64), axis=-1)[known])
+        speed.append(np.linalg.norm(one.flow.flow.astype(np.float64), axis=-1)[known])
+        occluded.append(one.occluded[known])
+        of_pairs.append(error[-1].mean())
+    error, speed, occluded = map(np.concatenate, (error, speed, occluded))
+    result = {
+        "loss": error.mean() / 20,
+        "epe": error.mean(),
+        "epe_per_pair": np.mean(of_pairs),
+        "fl_all": ((error > 3) & (error > 0.05 * speed)).mean(),
+        "epe_matched": error[~occluded].mean(),
+        "epe_unmatched": error[occluded].mean(),
+        "epe_s0_10": error[speed < 10].mean(),
+        "epe_s10_40": error[(speed >= 10) & (speed < 40)].mean(),
+    }
+    return result | {f"{limit}px": (error > limit).mean() for limit in (1, 3, 5)}
+
+
+@pytest.mark.parametrize(("batch_size", "overlap"), [(1, None), (20, 3)])
+def test_measures_of_pairs_of_different_sizes(tmp_path, trained, batch_size, overlap):
+    dataset = kitti(tmp_path)
+    pairs = list(dataset.source("train"))
+    assert tuple(one.size for one in pairs) == SIZES
+    flow_between = TiledFlow(
+        *trained,
+        tile_size=FLOW["image_size"],
+        batch_size=3,
+        overlap=OVERLAP if overlap is None else overlap,
+    )
+    expected = measures_in_numpy(pairs, [flow_between(*one[:2]) for one in pairs])
+    model, *weights = trained
+    result = evaluator(dataset, model, batch_size, overlap)(*weights, "train")
+    assert result.metrics == pytest.approx(expected, rel=1e-4)
+    assert expected["epe"] != pytest.approx(expected["epe_per_pair"], rel=1e-3)
+    assert result.figures.keys() == {"examples"}
+
+
+def test_every_pixel_counts_the_same_and_unknown_ones_not_at_all():
+    fast = pair("fast", (4, 5), (60, 80))
+    unknown = pair("unknown", (40, 50), np.nan, valid=False)
+    metrics = measured(pair("slow", (10, 6), (0, 3)), unknown, fast).metrics
+    assert metrics["epe"] == pytest.approx((60 * 3 + 20 * 100) / 80)
+    assert metrics["epe_per_pair"] == pytest.approx((3 + 100) / 2)
+    assert metrics["epe_s40"] == pytest.approx(100)
+    assert "epe_s10_40" not in metrics and "epe_matched" not in metrics
+
+
+def titles(figure):
+    return [axes.get_title() for axes in figure.axes if axes.get_title().startswith("error")]
+
+
+def names(figure):
+    return [axes.get_ylabel() for axes in figure.axes if axes.get_title() == "first frame"]
+
+
+def test_figures_show_the_first_and_the_worst_pairs():
+    lengths = {"a": 1, "b": 7, "c": 2, "d": 3, "e": 9, "f": 4}
+    figures = measured(*(pair(name, (4, 4 + i), (i, 0)) for name, i in lengths.items())).figures
+    assert names(figures["examples"]) == list("abcd")
+    assert names(figures["worst"]) == list("ebfd")
+    errors = [f"error, {lengths[name]}.00 px on average" for name in "ebfd"]
+    assert titles(figures["worst"]) == errors
+
+
+def test_one_pair_is_shown_once():
+    figures = measured(pair("only", (4, 5), (1, 0))).figures
+    assert figures.keys() == {"examples"} and names(figures["examples"]) == ["only"]
+
+
+def test_sintel_by_rendering_occlusion_and_speed(tmp_path, trained):
+    model, *weights = trained
+    result = {}
+    for rendering in ("clean", "final"):
+        dataset = layouts.sintel(tmp_path, rendering)
+        result[rendering] = evaluator(dataset, model)(*weights, "train").metrics
+        assert {"epe", "epe_matched", "epe_unmatched", "epe_s0_10"} <= result[rendering].keys()
+    assert result["clean"]["epe"] != result["final"]["epe"]
+    known = np.stack([one.flow.valid for one in dataset.source("train")])
+    hidden = np.stack([one.occluded for one in dataset.source("train")])[known].mean()
+    for values in result.values():
+        both = (1 - hidden) * values["epe_matched"] + hidden * values["epe_unmatched"]
+        assert values["epe"] == pytest.approx(both, rel=1e-5)
+
+
+def test_the_parameters_of_replicas(tmp_path, trained):
+    model, params, state = trained
+    dataset = layouts.middlebury(tmp_path)
+    expected = evaluator(dataset, model)(params, state, "train").metrics
+    parts = setup.Parts(OpticalFlow("end_point"), dataset, model, Pmap())
+    replicas = Pmap().adopt(jax.device_put((params, state)))
+    of_replicas = FlowEvaluator(parts, tile_size=FLOW["image_size"], batch_size=8, overlap=None)
+    assert of_replicas(*replicas, "train").metrics == pytest.approx(expected)
+
+
+def test_the_motorcycle():
+    dataset = Motorcycle(
+        num_workers=0, image_size=(9, 9), plain_examples=0, growth_examples=0, augmentation=None
+    )
+    metrics = evaluator(dataset, STILL, tile_size=(368, 496))({}, {}, "test").metrics
+    (one,) = dataset.source("test")
+    disparities = -one.flow.flow[..., 0][one.flow.valid].astype(np.float64)
+    assert metrics["epe"] == pytest.approx(disparities.mean(), rel=1e-5)
+    assert metrics["epe_s40"] == pytest.approx(disparities[disparities >= 40].mean(), rel=1e-5)
+    assert metrics["fl_all"] == 1
+
+
+@pytest.mark.parametrize(
+    ("build_dataset", "files"),
+    [
+        (
+            layouts.sintel,
+            [f"clean/{s}/frame_000{i}.flo" for s in ("alley_1", "bamboo_2") for i in (1, 2)],
+        ),
+        (kitti, ["flow/000000_10.png", "flow/000001_10.png"]),
+        (lambda root: layouts.kitti(root, 2012, "colored_0"), ["000000_10.png", "000001_10.png"]),
+    ],
+)
+def test_a_submission(tmp_path, trained, build_dataset, files):
+    dataset = build_dataset(tmp_path / "data")
+    model, *weights = trained
+    folder = tmp_path / "submission"
+    assert evaluator(dataset, model).submit(*weights, "test", folder) == len(files)
+    found = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    assert found == sorted(files)
+    flow_between = TiledFlow(*trained, tile_size=FLOW["image_size"], batch_size=1, overlap=OVERLAP)
+    for one, file in zip(dataset.source("test"), files, strict=True):
+        written = read_flow(folder / file)
+        expected = flow_between(*one[:2])
+        assert written.valid.all() and written.flow.shape == (*one.size, 2)
+        exact = 1e-4 if file.endswith(".flo") else 1 / 128 + 1e-4
+        np.testing.assert_allclose(written.flow, expected, atol=exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("build_dataset", [layouts.sintel, layouts.kitti, layouts.middlebury])
+def test_truth_that_is_not_published(tmp_path, build_dataset):
+    message = "truth of the split 'test' of .* is not published.*of train.*--submission=DIR"
+    with pytest.raises(UserError, match=message):
+        evaluator(build_dataset(tmp_path), STILL)({}, {}, "test")
+
+
+def test_splits_that_cannot_be_submitted(tmp_path):
+    folder = tmp_path / "submission"
+    with pytest.raises(UserError, match="of the split 'train' of Sintel is known.*--split=test"):
+        evaluator(layouts.sintel(tmp_path), STILL).submit({}, {}, "train", folder)
+    with pytest.raises(UserError, match="is for Sintel and KITTI, .* dataset is Middlebury"):
+        evaluator(layouts.middlebury(tmp_path), STILL).submit({}, {}, "test", folder)
+    assert not folder.exists()
+
+
+def test_data_that_is_not_there(tmp_path):
+    sintel = evaluator(layouts.sintel(tmp_path), STILL)
+    with pytest.raises(UserError, match="Sintel has no split 'validation'; choose one of 'train'"):
+        sintel({}, {}, "validation")
+    (tmp_path / "training/flow/bamboo_2/frame_0002.flo").unlink()
+    with pytest.raises(UserError, match="There is no .*bamboo_2/frame_0002.flo. Download MPI-Sin"):
+        sintel({}, {}, "train")
+    with pytest.raises(UserError, match="There is no .*elsewhere.*Download"):
+        moved = dataclasses.replace(layouts.sintel(tmp_path), root=str(tmp_path / "elsewhere"))
+        evaluator(moved, STILL)({}, {}, "train")
+    with pytest.raises(UserError, match="'test' of InMemory has no examples"):
+        evaluator(InMemory(), STILL)({}, {}, "test")
+
+
+def test_an_overlap_that_does_not_fit():
+    with pytest.raises(UserError, match="overlap=16 pixels must be .* a tile of 16x24"):
+        evaluator(InMemory(pairs=(pair("a", (4, 5), (1, 0)),)), STILL, overlap=16)({}, {}, "test")

@@ -1,0 +1,120 @@
+"""The program `evaluate` for optical flow."""
+
+import json
+import math
+import socket
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from perceiver_io.pretrained.weights import save_huggingface
+from perceiver_io.runtime import setup
+from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
+from perceiver_io.training.checkpoint import Checkpoints
+from perceiver_io.training.state import TrainState, initial_state
+from tests.helpers import experiments, tiny
+from tests.helpers.predictions import FLOW, trained
+from tests.helpers.programs import command, finish
+from tests.tasks.optical_flow.test_evaluation import evaluator, kitti
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run of a shrunk model, with a checkpoint, and its measures of a tiny KITTI beside it."""
+    folder = tmp_path_factory.mktemp("run")
+    config = setup.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
+    (folder / "config.json").write_text(config.to_json())
+    parts = setup.build_parts(config)
+    params, model_state = jax.jit(lambda: setup.initialise(parts, 0))()
+    save(folder, config, initial_state(params, model_state, optax.sgd(0.1), ema=False))
+    parts = parts._replace(dataset=kitti(folder / "kitti"))
+    evaluate = FlowEvaluator(parts, tile_size=(16, 16), batch_size=8, overlap=None)
+    return folder, evaluate(params, model_state, "train").metrics
+
+
+def save(folder, config, state):
+    """The state as a run's checkpoint of step 7."""
+    checkpoints = Checkpoints(folder, **config.checkpoint)
+    data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
+    checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation/epe": 1.0})
+    checkpoints.close()
+
+
+def of_kitti(folder):
+    return f"--config.data.root={folder / 'kitti'}", "--config=configs/optical_flow.py:kitti_2015"
+
+
+@pytest.mark.slow
+def test_the_program_with_more_processes_than_pairs(run_folder, start):
+    folder, expected = run_folder
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    several = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=3"]
+    arguments = command("evaluate", folder, "--split=train", "--json", *of_kitti(folder), *several)
+    processes = [start([*arguments, f"--process_id={i}"]) for i in range(3)]
+    # Libraries tell of their connections.
+    first, *others = [
+        [line for line in finish(process).splitlines() if line.startswith("{")]
+        for process in processes
+    ]
+    assert others == [[], []]
+    result = json.loads(*first)
+    assert result["step"] == 7
+    assert result["metrics"]["train"] == pytest.approx(expected, rel=1e-4)
+    assert (folder / "evaluation" / "kitti_2015_7" / "train_examples.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_program_on_the_motorcycle(run_folder, start):
+    folder, _ = run_folder
+    config = "--config=configs/optical_flow.py:motorcycle"
+    table = finish(start(command("evaluate", folder, config, "--split=test", "--overlap=0")))
+    values = dict(line.split() for line in table.splitlines() if line.startswith("epe"))
+    assert 0 < float(values["epe"]) < math.inf and "epe_s40" in values
+    assert (folder / "evaluation" / "motorcycle_overlap0_7" / "test_examples.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_program_writes_for_a_server(tmp_path, run_folder, start):
+    folder, _ = run_folder
+    flags = (*of_kitti(folder), "--split=test", f"--submission={tmp_path}", "--json")
+    summary = json.loads(finish(start(command("evaluate", folder, *flags))))
+    assert summary == {"step": 7, "submission": str(tmp_path), "files": 2}
+    assert len(list(tmp_path.glob("flow/*.png"))) == 2
+
+
+@pytest.mark.slow
+def test_the_program_with_published_weights(tmp_path, start):
+    given = trained(dict(FLOW, channels=64, num_bands=64))
+    save_huggingface(tmp_path / "published", given.weights)
+    weights = f"--weights={tmp_path / 'published'}"
+    expected = evaluator(kitti(tmp_path / "kitti"), given.model)(*given.weights[1:3], "train")
+    data = f"--config.data.root={tmp_path / 'kitti'}"
+    config = "--config=configs/optical_flow.py:kitti_2015"
+    flags = (weights, config, data, "--config.evaluation.batch_size=8", "--json")
+    result = json.loads(finish(start(command("evaluate", tmp_path / "run", *flags))))
+    assert result["weights"] == str(tmp_path / "published")
+    assert result["metrics"]["train"] == pytest.approx(expected.metrics, rel=1e-4)
+    assert list((tmp_path / "run" / "evaluation" / "kitti_2015_published").glob("*.png"))
+    for flags, message in (
+        ([weights], "says nothing of data: give those by --config"),
+        ([], "has no config.json"),
+    ):
+        process = start(command("evaluate", tmp_path / "run", *flags))
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 2 and message in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--submission=answers", "--overlap=3"])
+def test_the_program_with_flags_of_another_task(tmp_path, start, flag):
+    config = experiments.load("quickstart", None)
+    (tmp_path / "config.json").write_text(config.to_json())
+    save(tmp_path, config, TrainState(jnp.int32(0), {"linear": {"w": jnp.ones(3)}}, {}, (), None))
+    process = start(command("evaluate", tmp_path, flag))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err.startswith(f"error: {flag} is for optical flow, but the task of the run is image_")

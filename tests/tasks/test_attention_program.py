@@ -1,0 +1,116 @@
+"""Pictures of attention beside the predictions of each task."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
+from perceiver_io.pretrained.weights import Weights
+from perceiver_io.tasks.common import Trained
+from perceiver_io.tasks.image_classification import program as classify
+from perceiver_io.tasks.masked_lm import program as fill_mask
+from perceiver_io.tasks.multimodal_autoencoding import program as autoencode
+from perceiver_io.tasks.optical_flow import program as flow
+from perceiver_io.tasks.optical_flow.prediction import TiledFlow
+from tests.helpers.predictions import (
+    AUTOENCODER,
+    CLASSIFIER,
+    FLOW,
+    LANGUAGE,
+    film,
+    picture,
+    size_of,
+    trained,
+)
+from tests.tasks.test_attention import ORIGINAL
+
+CONVNET = dict(name="convnet_classifier", num_classes=5, widths=(4, 4))
+
+
+def images_in(folder, *sizes):
+    paths = [folder / f"{index}.png" for index in range(len(sizes))]
+    for seed, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        Image.fromarray(picture(*size, seed)).save(path)
+    return list(map(str, paths))
+
+
+def is_picture(path, folder, name):
+    with Image.open(path) as image:
+        assert len(np.unique(np.asarray(image.convert("L")))) > 20
+    return path == str(folder / f"{name}.png") and min(size_of(path)) > 200
+
+
+@pytest.mark.parametrize("section", [CLASSIFIER, ORIGINAL])
+def test_attention_of_classifiers(tmp_path, section):
+    inputs = images_in(tmp_path, (30, 20), (16, 40))
+    result = classify.predict(trained(section), tmp_path, inputs=inputs, attention=True)
+    for index, answer in enumerate(result.summary["images"]):
+        assert is_picture(answer["attention"], tmp_path, f"attention_{index}")
+
+
+def test_a_model_without_cross_attention(tmp_path):
+    model = Trained(build(CONVNET), Weights(CONVNET, {}, {}), None)
+    with pytest.raises(UserError, match="convnet_classifier has no cross-attention"):
+        classify.predict(model, tmp_path, inputs=images_in(tmp_path, (9, 9)), attention=True)
+
+
+def test_a_picture_is_what_its_preparation_was_made_of():
+    prepared = classify.Preparation((2, 3, 1), (0.3,), (0.4,), 1.0)
+    pixels = np.arange(0, 60, 10, dtype=np.uint8).reshape(2, 3, 1)
+    found = prepared.picture((pixels / np.float32(255) - np.float32(0.3)) / np.float32(0.4))
+    np.testing.assert_array_equal(found, np.repeat(pixels, 3, axis=2))
+
+
+@pytest.mark.parametrize("name", ["perceiver_io_flow", "perceiver_io_flow_conv"])
+def test_attention_of_flow(tmp_path, name):
+    section = dict(FLOW, name=name)
+    if name == "perceiver_io_flow_conv":
+        del section["neighbourhood"]
+    inputs = images_in(tmp_path, (11, 40), (11, 40))
+    result = flow.predict(trained(section), tmp_path, inputs=inputs, attention=True)
+    assert is_picture(result.summary["attention"], tmp_path, "attention_0")
+    assert result.summary["attention"] in result.text
+
+
+def test_attention_of_flow_with_frames_apart(tmp_path):
+    section = dict(FLOW, name="perceiver_io_flow_separate")
+    inputs = images_in(tmp_path, (16, 24), (16, 24))
+    result = flow.predict(trained(section), tmp_path, inputs=inputs, attention=True)
+    height = size_of(result.summary["attention"])[1]
+    result = flow.predict(trained(FLOW), tmp_path, inputs=inputs, attention=True)
+    assert height > size_of(result.summary["attention"])[1] + 100
+
+
+def test_the_middle_tile():
+    frames = np.stack([picture(20, 60, seed) for seed in (0, 1)])
+    tiled = TiledFlow(None, {}, {}, tile_size=(8, 16), batch_size=1, overlap=0)
+    tile, place = tiled.middle_tile(*frames)
+    assert place == (slice(8, 16), slice(16, 32))
+    np.testing.assert_allclose(tile, frames[:, *place] / 127.5 - 1, atol=1e-6)
+
+
+def test_attention_of_texts(tmp_path):
+    texts = ["a [MASK:3] $b_{}^2$", "\u00dcber\x1b [MASK:30]" + 20 * "x"]
+    result = fill_mask.predict(trained(LANGUAGE), tmp_path, text=texts, attention=True)
+    for number, answer in enumerate(result.summary["texts"], 1):
+        assert is_picture(answer["attention"], tmp_path, f"attention_{number}")
+
+
+def test_a_long_text_has_several_lines(tmp_path):
+    model = trained(dict(LANGUAGE, max_length=256))
+    heights = []
+    for words in (10, 30):
+        text = [words * "words " + "[MASK:4]"]
+        result = fill_mask.predict(model, tmp_path, text=text, attention=True)
+        heights.append(size_of(result.summary["texts"][0]["attention"])[1])
+    assert heights[1] > 1.8 * heights[0]
+
+
+@pytest.mark.slow
+def test_attention_of_an_autoencoder(tmp_path):
+    source = film(tmp_path / "film.mp4", 6)
+    result = autoencode.predict(trained(AUTOENCODER), tmp_path, inputs=[source], attention=True)
+    (answer,) = result.summary["films"]
+    assert is_picture(answer["attention"], tmp_path, "attention_film")
+    assert answer["attention"] in result.text

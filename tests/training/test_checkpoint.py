@@ -1,0 +1,227 @@
+"""Checkpoints on their own: what is kept, what is restored and where, what is refused."""
+
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from perceiver_io.data.vision.digits import Digits
+from perceiver_io.errors import UserError
+from perceiver_io.training import checkpoint as checkpoint_module
+from perceiver_io.training.checkpoint import Checkpoints
+from perceiver_io.training.parallel import Mesh, Pmap, make
+from perceiver_io.training.state import TrainState, initial_state, names
+from tests.helpers import tiny
+
+
+def opened(workdir, keep=2, best_metric="validation/top_1", best_mode="max", every=10):
+    return Checkpoints(
+        workdir, keep=keep, best_metric=best_metric, best_mode=best_mode, every=every
+    )
+
+
+def new_state(strategy, model=tiny.wide_mlp, optimizer=None, ema=True, seed=0):
+    """A template and a state as the strategy takes it."""
+    optimizer = optimizer or optax.adam(1e-3)
+
+    def initialise():
+        params, state = model.init(jax.random.key(seed), inputs=np.zeros((1, tiny.WIDTH)))
+        return initial_state(params, state, optimizer, ema=ema)
+
+    template = strategy.template(jax.eval_shape(initialise))
+    return template, strategy.adopt(make(initialise, template))
+
+
+def iterator():
+    data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
+    return iter(data)
+
+
+def saved_run(tmp_path, model, ema):
+    strategy = Mesh(fsdp=1)
+    _, state = new_state(strategy, model, ema=ema)
+    if ema:
+        state = state._replace(ema_params=jax.tree.map(lambda x: x + 1, state.params))
+    checkpoints = opened(tmp_path)
+    checkpoints.save(strategy.snapshot(state), iterator(), None)
+    checkpoints.close()
+    return state
+
+
+def small_state(step):
+    return TrainState(jnp.int32(step), {"linear": {"w": jnp.full(3, step)}}, {}, (), None)
+
+
+def save_all(checkpoints, scores, metric="validation/top_1"):
+    for step, score in scores.items():
+        checkpoints.save(small_state(step), iterator(), score and {metric: score})
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "scores", "kept", "best"),
+    [
+        ("max", {1: 0.5, 2: 0.9, 3: 0.3, 4: None, 5: 0.1, 6: None}, [2, 5, 6], 2),
+        ("min", {1: 0.5, 2: 0.9, 3: 0.3, 4: None, 5: 0.4, 6: None}, [3, 5, 6], 3),
+        ("max", {1: None, 2: None, 3: None}, [2, 3], 3),
+        ("max", {1: 0.5, 2: float("nan"), 3: float("nan")}, [1, 2, 3], 1),
+    ],
+)
+def test_keeps_the_latest_and_the_best(tmp_path, mode, scores, kept, best):
+    save_all(opened(tmp_path, best_mode=mode), scores)
+    checkpoints = opened(tmp_path, best_mode=mode)
+    assert checkpoints.steps() == kept
+    assert checkpoints.best_step() == best
+    assert checkpoints.latest_step() == max(scores)
+
+
+def test_without_a_metric_the_best_is_the_latest(tmp_path):
+    save_all(opened(tmp_path, best_metric=None), {1: 0.9, 2: 0.1, 3: 0.2})
+    checkpoints = opened(tmp_path, best_metric=None)
+    assert checkpoints.steps() == [2, 3]
+    assert checkpoints.best_step() == 3
+
+
+def test_due_at_the_interval_and_when_best(tmp_path):
+    checkpoints = opened(tmp_path, every=10)
+    assert checkpoints.due(10, None) and not checkpoints.due(11, None)
+    assert checkpoints.due(11, {"validation/top_1": 0.1})
+    checkpoints.save(small_state(11), iterator(), {"validation/top_1": 0.5})
+    assert checkpoints.due(12, {"validation/top_1": 0.6})
+    assert not checkpoints.due(12, {"validation/top_1": 0.5})
+    checkpoints.close()
+    assert not opened(tmp_path, every=10).due(12, {"validation/top_1": 0.5})
+
+
+def test_an_evaluation_without_the_best_metric_is_never_the_best(tmp_path, capsys):
+    checkpoints = opened(tmp_path)
+    save_all(checkpoints, {11: 0.1})
+    checkpoints = opened(tmp_path)
+    assert not checkpoints.due(12, {"validation/loss": 1.0})
+    assert "no validation/top_1 in the evaluation of step 12" in capsys.readouterr().out
+    checkpoints.save(small_state(12), iterator(), {"validation/loss": 1.0})
+    checkpoints.close()
+    assert opened(tmp_path).best_step() == 11
+
+
+STRATEGIES = {"mesh": lambda: Mesh(fsdp=1), "fsdp": lambda: Mesh(fsdp=4), "pmap": Pmap}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "target"), [("fsdp", "pmap"), ("pmap", "fsdp"), ("mesh", "fsdp")]
+)
+def test_restores_onto_another_strategy(tmp_path, source, target):
+    source, target = STRATEGIES[source](), STRATEGIES[target]()
+    data = iterator()
+    next(data)
+    _, saved = new_state(source)
+    checkpoints = opened(tmp_path)
+    checkpoints.save(source.snapshot(saved), data, None)
+    checkpoints.close()
+    template, other = new_state(target, seed=1)
+    fresh = iterator()
+    restored = target.adopt(opened(tmp_path).restore(0, template, fresh))
+    assert jax.tree.structure(restored) == jax.tree.structure(other)
+    expected = names(source.snapshot(saved))
+    for name, value in names(target.snapshot(restored)).items():
+        np.testing.assert_array_equal(value, expected[name], name)
+    for name, value in names(restored).items():
+        assert value.sharding == names(other)[name].sharding, name
+    np.testing.assert_array_equal(next(fresh)["index"], next(data)["index"])
+
+
+def test_position_in_the_data_on_another_number_of_processes(tmp_path):
+    """All processes are equally far in the same stream."""
+    data = iterator()
+    next(data), next(data)
+    checkpoints = opened(tmp_path)
+    checkpoints.save(small_state(2), data, None)
+    checkpoints.close()
+    folder = tmp_path / "checkpoints" / "2" / "data"
+    (folder / "process_0-of-1.json").rename(folder / "process_0-of-8.json")
+    template = Mesh(fsdp=1).template(jax.eval_shape(lambda: small_state(2)))
+    fresh = iterator()
+    opened(tmp_path).restore(2, template, fresh)
+    np.testing.assert_array_equal(next(fresh)["index"], next(data)["index"])
+    (folder / "process_0-of-8.json").write_text(json.dumps({"workers": 3}))
+    with pytest.raises(UserError, match="does not fit this input pipeline"):
+        opened(tmp_path).restore(2, template, iterator())
+
+
+def test_another_batch_size_is_refused_as_such(tmp_path):
+    digits = Digits(
+        mean=(0.3,), std=(0.4,), max_shift=0.1, max_rotation=1.0, max_zoom=0.1, num_workers=0
+    )
+
+    def batches(size):
+        return iter(digits.load("train", batch_size=size, training=True, seed=0, shard=(0, 1)))
+
+    checkpoints = opened(tmp_path)
+    checkpoints.save(small_state(2), batches(8), None)
+    checkpoints.close()
+    template = Mesh(fsdp=1).template(jax.eval_shape(lambda: small_state(2)))
+    with pytest.raises(UserError, match="The run was at batch 0 of 8 examples"):
+        opened(tmp_path).restore(2, template, batches(16))
+
+
+def lose_half_of_the_arrays(folder):
+    # Small files hold the index.
+    for path in (path for path in folder.rglob("d/*") if path.stat().st_size > 10_000):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+DAMAGES = {
+    "list of its arrays cannot be read": lambda folder: (folder / "state" / "_METADATA").unlink(),
+    "list of its arrays": lambda folder: shutil.rmtree(folder / "state"),
+    "error while reading array": lose_half_of_the_arrays,
+    "position in the data is missing": lambda folder: shutil.rmtree(folder / "data"),
+}
+
+
+def test_a_damaged_checkpoint(tmp_path):
+    saved_run(tmp_path / "sound", tiny.wide_mlp, ema=False)
+    template, _ = new_state(Mesh(fsdp=1), tiny.wide_mlp, ema=False)
+    for number, (message, damage) in enumerate(DAMAGES.items()):
+        run = shutil.copytree(tmp_path / "sound", tmp_path / str(number))
+        folder = run / "checkpoints" / "0"
+        damage(folder)
+        with pytest.raises(UserError, match=f"{folder} is damaged: .*{message}.* Remove that"):
+            opened(run).restore(0, template, iterator())
+
+
+def test_a_checkpoint_of_another_model(tmp_path):
+    checkpoints = opened(tmp_path)
+    _, state = new_state(Mesh(fsdp=1), tiny.mlp, ema=False)
+    checkpoints.save(state, iterator(), None)
+    checkpoints.close()
+    template, _ = new_state(Mesh(fsdp=1), tiny.stacked, ema=False)
+    with pytest.raises(UserError) as error:
+        opened(tmp_path).restore(0, template, iterator())
+    message = str(error.value)
+    assert "missing: params/__layer_stack_no_per_layer/linear/b" in message
+    assert "unexpected: " in message and "params/mlp/~/linear_0/w" in message
+    template, _ = new_state(Mesh(fsdp=1), tiny.wide_mlp, ema=False)
+    with pytest.raises(UserError, match=r"linear_0/w \(6, 16\) instead of \(6, 64\)"):
+        opened(tmp_path).restore(0, template, iterator())
+
+
+def test_another_optimizer_is_named(tmp_path):
+    checkpoints = opened(tmp_path)
+    _, state = new_state(Mesh(fsdp=1), tiny.mlp, optax.adam(1e-3))
+    checkpoints.save(state, iterator(), None)
+    checkpoints.close()
+    template, _ = new_state(Mesh(fsdp=1), tiny.mlp, optax.sgd(1e-3, momentum=0.9))
+    with pytest.raises(UserError, match="missing: opt_state/0/trace/mlp"):
+        opened(tmp_path).restore(0, template, iterator())
+
+
+def test_size_is_that_of_the_arrays():
+    template, _ = new_state(Mesh(fsdp=1), tiny.mlp, optax.sgd(0.1), ema=False)
+    weights = tiny.WIDTH * 16 + 16 + 16 * tiny.CLASSES + tiny.CLASSES
+    assert checkpoint_module.size_in_bytes(template) == 4 * (weights + 1)

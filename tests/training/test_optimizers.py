@@ -1,0 +1,188 @@
+"""Schedules against NumPy, decay by name, LAMB layer by layer."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
+from perceiver_io.runtime import setup
+from perceiver_io.training.optimizers import (
+    build_optimizer,
+    build_schedule,
+    decayed,
+    scale_by_layer_trust_ratio,
+)
+from perceiver_io.training.state import names
+
+STEPS = np.arange(60)
+
+
+def warm_up(rates, peak, warmup):
+    return np.where(warmup > STEPS, peak * STEPS / max(warmup, 1), rates)
+
+
+def cosine(start, stop, peak, end):
+    progress = np.clip((STEPS - start) / (stop - start), 0, 1)
+    return end + (peak - end) * 0.5 * (1 + np.cos(np.pi * progress))
+
+
+@pytest.mark.parametrize("warmup", [0, 10])
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (dict(name="constant"), lambda w: np.full(60, 2.0)),
+        (dict(name="cosine", total_steps=50), lambda w: cosine(w, 50, 2.0, 0.0)),
+        (dict(name="cosine", total_steps=50, end=0.5), lambda w: cosine(w, 50, 2.0, 0.5)),
+        (
+            dict(name="flat_then_cosine", flat_steps=30, total_steps=50),
+            lambda w: cosine(30, 50, 2.0, 0.0),
+        ),
+        (
+            dict(name="linear", total_steps=50, end=0.5),
+            lambda w: np.interp(STEPS, [w, 50], [2.0, 0.5]),
+        ),
+        (
+            dict(name="steps", boundaries=(20, 40), factor=0.1),
+            lambda w: 2.0 * 0.1 ** ((STEPS >= 20).astype(int) + (STEPS >= 40)),
+        ),
+    ],
+)
+def test_schedules(section, expected, warmup):
+    schedule = build_schedule({**section, "peak": 2.0, "warmup_steps": warmup})
+    rates = np.array([schedule(step) for step in STEPS])
+    np.testing.assert_allclose(rates, warm_up(expected(warmup), 2.0, warmup), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "without_positions"),
+    [
+        ("encoder/linear/w", True, True),
+        ("encoder/linear/b", False, False),
+        ("encoder/__layer_stack_no_per_layer/layer_norm/scale", False, False),
+        ("encoder/__layer_stack_no_per_layer/layer_norm/offset", False, False),
+        ("batch_norm/offset", False, False),
+        ("inputs/learned_positions/embeddings", True, False),
+        ("encoder/latents", True, False),
+        ("word_embedding/embeddings", True, True),
+    ],
+)
+def test_decay_by_name(name, expected, without_positions):
+    assert decayed(name, positions=True) is expected
+    assert decayed(name, positions=False) is without_positions
+
+
+def test_positions_of_a_real_model():
+    """What a Perceiver IO with learned positions has under `decay_positions`."""
+    config = setup.config_from_flags("configs/imagenet.py:learned")
+    inputs = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    params, _ = jax.eval_shape(build(config.model).init, jax.random.key(0), inputs=inputs)
+    positions = {name for name in names(params) if decayed(name, positions=True)} - {
+        name for name in names(params) if decayed(name, positions=False)
+    }
+    assert {name.split("/")[-1] for name in positions} == {"latents", "embeddings"}
+    assert len(positions) == 3, "latents, positions of the pixels, the query"
+
+
+def test_weight_decay_leaves_biases_and_norms_alone():
+    params = {"linear": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "norm": {"scale": jnp.ones(2)}}
+    section = dict(name="sgd", weight_decay=0.1, clip_norm=None, decay_positions=True)
+    optimizer = build_optimizer(section, optax.constant_schedule(1.0))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["linear"]["w"], -0.1)
+    np.testing.assert_array_equal(updates["linear"]["b"], 0)
+    np.testing.assert_array_equal(updates["norm"]["scale"], 0)
+
+
+def _network(depth, stacked):
+    def layer(x):
+        return x + hk.Linear(5, name="linear", w_init=hk.initializers.RandomNormal())(x)
+
+    def forward(x):
+        if stacked:
+            return hk.experimental.layer_stack(depth)(layer)(x)
+        for i in range(depth):
+            x = x + hk.Linear(5, name=f"linear_{i}")(x)
+        return x
+
+    return hk.without_apply_rng(hk.transform(forward))
+
+
+@pytest.mark.slow
+def test_lamb_treats_scanned_layers_as_layers_written_out():
+    """Ten steps on the same function, parameters stacked and not, stay the same."""
+    depth = 3
+    x = jax.random.normal(jax.random.key(1), (4, 5))
+    scanned, looped = _network(depth, True), _network(depth, False)
+    params = scanned.init(jax.random.key(0), x)
+    (stack,) = params.values()
+    assert stack["w"].shape == (depth, 5, 5)
+    # Layers of very different size have very different trust ratios.
+    stack = {"w": stack["w"] * jnp.array([1.0, 5.0, 0.2])[:, None, None], "b": stack["b"] + 0.1}
+    params = dict.fromkeys(params, stack)
+    unstacked = {
+        f"linear_{i}": {name: value[i] for name, value in stack.items()} for i in range(depth)
+    }
+    results = []
+    for network, start in ((scanned, params), (looped, unstacked)):
+        section = dict(name="lamb", weight_decay=0.1, clip_norm=1.0, decay_positions=True)
+        optimizer = build_optimizer(section, optax.constant_schedule(0.01))
+        current, state = start, optimizer.init(start)
+        for _ in range(10):
+            gradient = jax.grad(lambda p, n=network: jnp.mean(n.apply(p, x) ** 2))(current)
+            updates, state = optimizer.update(gradient, state, current)
+            current = optax.apply_updates(current, updates)
+        results.append(current)
+    (stack,) = results[0].values()
+    for i in range(depth):
+        for name in ("w", "b"):
+            np.testing.assert_allclose(
+                stack[name][i], results[1][f"linear_{i}"][name], rtol=1e-4, atol=1e-6
+            )
+
+
+def test_trust_ratio_of_stacks_in_stacks():
+    rng = np.random.default_rng(0)
+    param = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    update = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    transform = scale_by_layer_trust_ratio()
+    name = "__layer_stack_no_per_layer/__layer_stack_no_per_layer/linear"
+    scaled, _ = transform.update({name: {"b": update}}, transform.init(None), {name: {"b": param}})
+    ratio = np.linalg.norm(param, axis=-1) / np.linalg.norm(update, axis=-1)
+    np.testing.assert_allclose(scaled[name]["b"], update * ratio[..., None], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lamb", "adamw", "sgd"])
+def test_clipping(name):
+    """Beyond the limit, a longer gradient makes the same step."""
+    section = dict(name=name, weight_decay=0.0, clip_norm=1.0, decay_positions=True)
+    optimizer = build_optimizer(section, optax.constant_schedule(0.1))
+    params = {"linear": {"w": jnp.ones((3,))}}
+    gradient = {"linear": {"w": jnp.array([3.0, -4.0, 0.0])}}
+    steps = []
+    for scale in (1.0, 100.0):
+        longer = jax.tree.map(lambda g, s=scale: s * g, gradient)
+        steps.append(optimizer.update(longer, optimizer.init(params), params))
+    np.testing.assert_allclose(
+        steps[0][0]["linear"]["w"], steps[1][0]["linear"]["w"], rtol=1e-5, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (dict(name="lam"), r"config.optimizer.name is 'lam'.*did you mean 'lamb'"),
+        (
+            dict(name="adamw", weight_decay=0.1, clip_norm=None, decay_position=True),
+            "config.optimizer.decay_position is not a setting.*did you mean 'decay_positions'",
+        ),
+        (dict(name="sgd", weight_decay=0.1), "config.optimizer lacks clip_norm, decay_positions"),
+    ],
+)
+def test_wrong_sections(section, message):
+    with pytest.raises(UserError, match=message):
+        build_optimizer(section, optax.constant_schedule(1.0))

@@ -1,0 +1,152 @@
+"""The strategies agree with each other and with one device."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+
+from perceiver_io.errors import UserError
+from perceiver_io.losses import batch_loss
+from perceiver_io.training import parallel
+from perceiver_io.training.parallel import Mesh, Pmap
+from perceiver_io.training.state import initial_state, names
+from perceiver_io.training.step import EvaluationStep, TrainStep
+from tests.helpers import tiny
+from tests.helpers.strategies import mesh_of_one_device
+
+BATCH = 16
+
+
+def train(strategy, model, num_steps=20, accumulate=1):
+    """Losses, and a snapshot on the host."""
+    optimizer = optax.sgd(0.1, momentum=0.9)
+
+    def initialise():
+        params, model_state = model.init(jax.random.key(0), inputs=np.zeros((1, tiny.WIDTH)))
+        return initial_state(params, model_state, optimizer, ema=True)
+
+    template = strategy.template(jax.eval_shape(initialise))
+    state = strategy.adopt(parallel.make(initialise, template))
+    schedule = optax.constant_schedule(0.1)
+    step = TrainStep(model, tiny.Task(), optimizer, schedule, 0, accumulate, 0.9)
+    compiled = strategy.compile_train(step, state)
+    batches = iter(
+        tiny.Dataset().load("train", batch_size=BATCH, training=True, seed=0, shard=(0, 1))
+    )
+    losses = []
+    for _ in range(num_steps):
+        state, metrics = compiled(state, strategy.place(next(batches)))
+        losses.append(float(strategy.fetch(metrics)["loss"]))
+    return losses, jax.device_get(strategy.snapshot(state)), state
+
+
+def one_device(monkeypatch, *arguments, **keywords):
+    return train(mesh_of_one_device(monkeypatch), *arguments, **keywords)
+
+
+def assert_same(a, b, rtol=1e-4, atol=1e-5):
+    np.testing.assert_allclose(a[0], b[0], rtol=rtol)
+    left, right = names(a[1]), names(b[1])
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_allclose(left[name], right[name], rtol=rtol, atol=atol, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_strategies_agree_after_20_steps(monkeypatch, accumulate):
+    alone = one_device(monkeypatch, tiny.wide_mlp, accumulate=accumulate)
+    assert alone[0][-1] < 0.5 * alone[0][0], "it learns, or the comparison would mean little"
+    for strategy in (Mesh(fsdp=1), Mesh(fsdp=2), Mesh(fsdp=4), Pmap()):
+        assert_same(alone, train(strategy, tiny.wide_mlp, accumulate=accumulate))
+
+
+@pytest.mark.slow
+def test_dropout_does_not_depend_on_the_number_of_devices(monkeypatch):
+    assert_same(one_device(monkeypatch, tiny.stacked), train(Mesh(fsdp=2), tiny.stacked))
+
+
+@pytest.mark.slow
+def test_batch_norm_is_global_under_mesh_and_per_device_under_pmap(monkeypatch):
+    """The one documented difference, and where it comes from."""
+    alone = one_device(monkeypatch, tiny.batch_norm, num_steps=1)
+    mesh, pmap = (train(s, tiny.batch_norm, num_steps=1) for s in (Mesh(fsdp=1), Pmap()))
+    assert_same(alone, mesh)
+    assert abs(pmap[0][0] - alone[0][0]) > 1e-4 * alone[0][0]
+    batches = tiny.Dataset().load("train", batch_size=BATCH, training=True, seed=0, shard=(0, 1))
+    batch = next(iter(batches))
+    params, model_state = tiny.batch_norm.init(jax.random.key(0), inputs=batch["x"])
+    losses, means = [], []
+    for rows in np.arange(BATCH).reshape(4, -1):
+        part = {name: array[rows] for name, array in batch.items()}
+        outputs, state = tiny.batch_norm.apply(
+            params, model_state, None, inputs=part["x"], is_training=True
+        )
+        losses.append(batch_loss(tiny.Task(), outputs, part))
+        means.append(names(state)["conv_stem/batch_norm/~/mean_ema/average"])
+    np.testing.assert_allclose(pmap[0][0], np.mean(losses), rtol=1e-5)
+    running = names(pmap[1].model_state)["conv_stem/batch_norm/~/mean_ema/average"]
+    np.testing.assert_allclose(running, np.mean(means, 0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_replicas_never_differ():
+    _, _, state = train(Pmap(), tiny.batch_norm, num_steps=3)
+    for name, value in names(state).items():
+        replicas = np.asarray(value)
+        assert replicas.shape[0] == 4
+        np.testing.assert_array_equal(replicas, np.broadcast_to(replicas[:1], replicas.shape), name)
+
+
+@pytest.mark.slow
+def test_fsdp_cuts_parameters_and_all_that_is_kept_with_them():
+    _, _, state = train(Mesh(fsdp=4), tiny.wide_mlp, num_steps=2)
+    cut = {
+        name
+        for name, value in names(state).items()
+        if value.addressable_data(0).size == value.size // 4 and value.size > 1
+    }
+    name = "mlp/~/linear_1/w"
+    assert {f"{part}/{name}" for part in ("params", "ema_params", "opt_state/0/trace")} <= cut
+    assert all(
+        value.sharding.is_fully_replicated for n, value in names(state).items() if n not in cut
+    )
+
+
+def test_fsdp_does_not_cut_the_layers_of_a_stack():
+    name = "params/__layer_stack_no_per_layer/linear/w"
+    template = Mesh(fsdp=4).template({name: jax.ShapeDtypeStruct((64, 32, 48), np.float32)})
+    assert template[name].sharding.spec == PartitionSpec(None, None, "fsdp")
+
+
+@pytest.mark.parametrize("strategy", [Mesh(fsdp=2), Pmap()])
+def test_evaluation_gathers_all_rows_in_order(strategy):
+    params, state = tiny.mlp.init(jax.random.key(0), inputs=np.zeros((1, tiny.WIDTH)))
+    step = EvaluationStep(tiny.mlp, tiny.Task())
+    template = strategy.template(jax.eval_shape(lambda: (params, state)))
+    placed = strategy.adopt(parallel.make(lambda: (params, state), template))
+    batch = tiny.take(tiny.examples("train"), np.arange(13), 16)
+    one = strategy.compile_evaluation(step)(*placed, strategy.place(batch))
+    expected = step(params, state, batch)
+    predictions = strategy.fetch(one.predictions)
+    np.testing.assert_array_equal(predictions["index"], batch["index"])
+    np.testing.assert_array_equal(predictions["valid"], batch["valid"])
+    np.testing.assert_allclose(strategy.fetch_rows(one.outputs), expected.outputs, rtol=1e-5)
+    total, count = strategy.fetch(one.metrics)["loss"]
+    np.testing.assert_allclose(total, expected.metrics["loss"][0], rtol=1e-5)
+    assert count == 13
+
+
+@pytest.mark.parametrize("fsdp", [0, 3, 8])
+def test_too_few_devices_for_the_mesh(fsdp):
+    with pytest.raises(UserError, match=f"config.parallel.fsdp is {fsdp}, but there are 4 devices"):
+        Mesh(fsdp=fsdp)
+
+
+@pytest.mark.parametrize(
+    ("size", "accumulate", "near"), [(30, 1, r"28 or 32\."), (8, 4, r"16\."), (0, 1, r"4\.")]
+)
+def test_batch_that_does_not_divide(size, accumulate, near):
+    with pytest.raises(UserError, match=f"batch_size is {size}.*such as {near}"):
+        parallel.local_batch_size(size, accumulate)

@@ -1,0 +1,86 @@
+"""Weights of another run at the start of one: all, in part, resized, refused."""
+
+import numpy as np
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.training.parallel import Mesh
+from perceiver_io.training.state import names
+from perceiver_io.training.warm_start import (
+    array_source,
+    checkpoint_source,
+    find_checkpoint,
+    load_weights,
+)
+from tests.helpers import tiny
+from tests.training.test_checkpoint import new_state, saved_run
+
+
+def test_warm_start_takes_the_moving_average(tmp_path):
+    saved = saved_run(tmp_path, tiny.batch_norm, ema=True)
+    _, state = new_state(Mesh(fsdp=1), tiny.batch_norm, seed=1)
+    warm = load_weights(checkpoint_source(str(tmp_path)), state.params, state.model_state)
+    for name, value in names(warm.params).items():
+        np.testing.assert_array_equal(value, names(saved.ema_params)[name], name)
+    for name, value in names(warm.model_state).items():
+        np.testing.assert_array_equal(value, names(saved.model_state)[name], name)
+    assert (
+        "params/conv_stem/conv/w" in warm.loaded
+        and "model_state/conv_stem/batch_norm/~/mean_ema/average" in (warm.loaded)
+    )
+    assert warm.left == warm.unused == ()
+
+
+def test_warm_start_in_part(tmp_path):
+    """The last layers differ in nothing but their values; only the first is loaded."""
+    saved = saved_run(tmp_path, tiny.mlp, ema=False)
+    _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
+    path = str(tmp_path / "checkpoints" / "0")
+    warm = load_weights(
+        checkpoint_source(path), state.params, state.model_state, ("mlp/~/linear_0",)
+    )
+    first, second = "mlp/~/linear_0", "mlp/~/linear_1"
+    np.testing.assert_array_equal(warm.params[first]["w"], saved.params[first]["w"])
+    np.testing.assert_array_equal(warm.params[second]["w"], state.params[second]["w"])
+    assert warm.loaded == (f"params/{first}/b", f"params/{first}/w")
+    assert warm.left == warm.unused == (f"params/{second}/b", f"params/{second}/w")
+
+
+def test_warm_start_but_for_a_part(tmp_path):
+    saved = saved_run(tmp_path, tiny.mlp, ema=False)
+    _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
+    source = checkpoint_source(str(tmp_path))
+    warm = load_weights(source, state.params, state.model_state, ("mlp", "!mlp/~/linear_1/w"))
+    last = "mlp/~/linear_1"
+    np.testing.assert_array_equal(warm.params[last]["b"], saved.params[last]["b"])
+    np.testing.assert_array_equal(warm.params[last]["w"], state.params[last]["w"])
+    assert warm.left == warm.unused == (f"params/{last}/w",)
+
+
+@pytest.mark.parametrize("fsdp", [1, 4])
+def test_warm_start_resizes_positions(tmp_path, fsdp):
+    name = "params/positions/embeddings"
+    rows, columns = np.meshgrid(np.arange(2.0), np.arange(3.0), indexing="ij")
+    old = {"positions": {"embeddings": np.stack([rows, columns], -1).reshape(6, 2)}}
+    new = Mesh(fsdp=fsdp).template({"positions": {"embeddings": np.zeros((24, 2), np.float32)}})
+    grids = {name: ((2, 3), (4, 6))}
+    source = array_source("file", old, {})
+    warm = load_weights(source, new, {}, grids=grids)
+    resized = np.asarray(warm.params["positions"]["embeddings"]).reshape(4, 6, 2)
+    assert warm.loaded == warm.resized == (name,)
+    # Linear in between, constant beyond the outermost positions.
+    np.testing.assert_allclose(resized[:, 0, 0], [0, 0.25, 0.75, 1])
+    np.testing.assert_allclose(resized[0, :, 1], [0, 0.25, 0.75, 1.25, 1.75, 2])
+    with pytest.raises(UserError, match=r"embeddings \(6, 2\) instead of \(24, 2\)"):
+        load_weights(source, new, {}, grids={name: ((2, 3), (5, 5))})
+
+
+def test_warm_start_refuses_what_does_not_fit(tmp_path):
+    saved_run(tmp_path, tiny.mlp, ema=False)
+    _, wide = new_state(Mesh(fsdp=1), tiny.wide_mlp)
+    with pytest.raises(UserError, match=r"missing: params/mlp/~/linear_2/b.*config.init_prefixes"):
+        load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state)
+    with pytest.raises(UserError, match="has 'encoder', with which no name of the model starts"):
+        load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state, ("encoder",))
+    with pytest.raises(UserError, match="No checkpoint at"):
+        find_checkpoint(str(tmp_path / "nowhere"))
