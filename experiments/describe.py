@@ -36,7 +36,7 @@ def main() -> None:
     config = setup.config_from_flags(CONFIG.value)
     setup.start_jax()
     parts = setup.build_parts(config)
-    params, _ = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
+    params, _ = parts.model.shapes()
     description = {
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "modules": _modules(params),

@@ -66,9 +66,7 @@ class Run:
         setup.check_training(config, parts)
         step, initialise = setup.training_step(config, parts)
         self.optimizer = step.optimizer
-        self.checkpoints = construct(
-            Checkpoints, {"workdir": workdir, **config.checkpoint}, "config.checkpoint"
-        )
+        self.checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", workdir)
         self.iterator = setup.training_iterator(config, parts.dataset)
         self.start = self.checkpoints.latest_step() or 0
         example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))

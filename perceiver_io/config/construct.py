@@ -2,40 +2,51 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ml_collections import ConfigDict
 
+from perceiver_io.config.annotations import Arguments, Choice, Limit
 from perceiver_io.errors import UserError
 
 T = TypeVar("T")
+Factory = Callable[..., T]
 
 # A ConfigDict is a mapping in all but name.
 _SECTION = (Mapping, ConfigDict)
+_UNION = (Union, UnionType)
 
 
-def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str) -> T:
+def construct(factory: Factory[T], section: Mapping[str, Any], where: str, *arguments: Any) -> T:
     """Calls `factory` with the entries of a config section, all but `name`, as keywords.
 
-    An entry that is annotated as a dataclass is a section of its own, and constructed likewise.
+    An entry that is annotated as a dataclass is a section of its own, and constructed likewise; so
+    is one that is annotated with `Arguments` or `Choice`.
 
     Args:
         factory: a class or function whose signature spells out its keywords.
         section: the config section.
         where: the section's name in the config, for the error.
+        arguments: what the factory takes by position only, which no section has.
+
+    Raises UserError as `check` does.
+    """
+    check(factory, section, where)
+    return factory(*arguments, **_made(factory, section, where))
+
+
+def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
+    """Whether `factory` can be called with a section, without calling it.
 
     Raises UserError naming the section and the keywords that are missing or unexpected, or the
-    value that is not of its annotated type.
+    value that is not of its annotated type or leaves its annotated limits.
     """
-    given = {key: value for key, value in section.items() if key != "name"}
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(factory).parameters.items()
-        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
-    }
+    given, parameters = _given(section), _parameters(factory)
     for key in given:
         if key not in parameters:
             raise UserError(
@@ -53,28 +64,51 @@ def construct(factory: Callable[..., T], section: Mapping[str, Any], where: str)
             f"config file.{_replacement(section, where)}"
         )
     for key, value in given.items():
-        annotation = parameters[key].annotation
-        if dataclasses.is_dataclass(annotation) and isinstance(value, _SECTION):
-            given[key] = construct(annotation, value, f"{where}.{key}")
-            continue
-        if not _fits(value, annotation):
+        path, annotation = f"{where}.{key}", parameters[key].annotation
+        inner = _inner(annotation, value, path)
+        if inner is not None:
+            check(inner, value, path)
+        elif not _fits(value, annotation):
             raise UserError(
-                f"{where}.{key} is {value!r}, but {factory.__name__} needs "
-                f"{inspect.formatannotation(annotation)}; give it a value of that type."
+                f"{path} is {value!r}, but {factory.__name__} needs "
+                f"{inspect.formatannotation(_plain(annotation))}; give it a value of that type."
             )
-    return factory(**given)
+        else:
+            excess = _excess(value, annotation)
+            if excess is not None:
+                raise UserError(
+                    f"{path} is {value!r}, {excess}: give another value by --{path}=VALUE."
+                )
 
 
-def defaults(factory: Callable[..., Any], section: Mapping[str, Any]) -> dict[str, Any]:
+def defaults(factory: Factory, section: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The settings that a section leaves out, with their defaults; inner sections likewise."""
     missing = {}
-    for name, parameter in inspect.signature(factory).parameters.items():
-        default, inner = parameter.default, section.get(name, {})
-        if dataclasses.is_dataclass(parameter.annotation) and isinstance(inner, _SECTION):
-            missing[name] = defaults(parameter.annotation, inner)
-        elif name not in section and default is not inspect.Parameter.empty:
+    for name, parameter in _parameters(factory).items():
+        default, path = parameter.default, f"{where}.{name}"
+        is_required = default is inspect.Parameter.empty
+        inner = _inner(parameter.annotation, section.get(name, {}), path)
+        if inner is not None and (name in section or dataclasses.is_dataclass(inner)):
+            missing[name] = defaults(inner, section.get(name, {}), path)
+        elif name not in section and not is_required:
             missing[name] = default
     return missing
+
+
+def marked(factory: Factory, section: Mapping[str, Any], mark: Any, where: str) -> dict[str, Any]:
+    """By path the settings with a mark in their annotation, inner sections' as well.
+
+    Those that are left out have their defaults. The section is one that `check` has passed.
+    """
+    found = {}
+    for name, parameter in _parameters(factory).items():
+        value, path = section.get(name, parameter.default), f"{where}.{name}"
+        inner = _inner(parameter.annotation, value, path)
+        if inner is not None:
+            found |= marked(inner, value, mark, path)
+        elif mark in _notes(parameter.annotation):
+            found[path] = value
+    return found
 
 
 def lookup(table: Mapping[str, T], section: Mapping[str, Any], where: str) -> T:
@@ -96,19 +130,78 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
+def listing(names: Iterable[str]) -> str:
+    """Names for an error message, in their order."""
+    return ", ".join(map(str, names)) or "none"
+
+
+def _made(factory: Factory, section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The keywords of a section that is checked, its inner sections made into objects."""
+    given, parameters = _given(section), _parameters(factory)
+    for key, value in given.items():
+        path = f"{where}.{key}"
+        inner = _inner(parameters[key].annotation, value, path)
+        if inner is not None:
+            given[key] = inner(**_made(inner, value, path))
+    return given
+
+
+def _given(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key != "name"}
+
+
+def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
+    """The keywords of a factory."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
+    }
+
+
+def _inner(annotation: Any, value: Any, where: str) -> Factory | None:
+    """What an inner section is made into; None for a value that is no section, or a free one."""
+    if not isinstance(value, _SECTION):
+        return None
+    for alternative in get_args(annotation) if get_origin(annotation) in _UNION else (annotation,):
+        for note in _notes(alternative):
+            if isinstance(note, Arguments):
+                return note.factory
+            if isinstance(note, Choice):
+                return lookup(note.factories, value, where)
+        if dataclasses.is_dataclass(alternative):
+            return alternative
+    return None
+
+
+def _notes(annotation: Any) -> tuple[Any, ...]:
+    """What is written beside the type."""
+    return annotation.__metadata__ if get_origin(annotation) is Annotated else ()
+
+
+def _plain(annotation: Any) -> Any:
+    """The annotation without notes, however deep."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _plain(arguments[0])
+    if origin in _UNION:
+        return functools.reduce(operator.or_, map(_plain, arguments))
+    return tuple[tuple(map(_plain, arguments))] if origin is tuple else annotation
+
+
 def _fits(value: Any, annotation: Any) -> bool:
     """Whether a value is of an annotated type, as far as configs have them; others always fit."""
+    annotation = _plain(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, UnionType):
+    if origin in _UNION:
         return any(_fits(value, argument) for argument in arguments)
     if origin is Literal:
         return value in arguments
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
-        if arguments[-1] is Ellipsis:
-            arguments = arguments[:1] * len(value)
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+        elements = _elements(annotation, value)
+        return len(value) == len(elements) and all(map(_fits, value, elements))
     if annotation in (int, float):
         number = int if annotation is int else (int, float)
         return isinstance(value, number) and not isinstance(value, bool)
@@ -117,14 +210,32 @@ def _fits(value: Any, annotation: Any) -> bool:
     return True
 
 
+def _excess(value: Any, annotation: Any) -> str | None:
+    """What a value of the annotated type must be and is not, as a clause; None for a good one."""
+    if get_origin(annotation) in _UNION:
+        found = [_excess(value, x) for x in get_args(annotation) if _fits(value, x)]
+        return None if None in found else found[0]
+    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if get_origin(plain) is tuple:
+        for element, inner in zip(value, _elements(plain, value), strict=True):
+            excess = _excess(element, inner)
+            if excess is not None:
+                return excess.replace("which", "each of which", 1)
+    for note in _notes(annotation):
+        if isinstance(note, Limit) and not note.holds(value):
+            return f"which must be {note.words}"
+    return None
+
+
+def _elements(annotation: Any, value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The annotations of the elements of a tuple, as many as there are for `tuple[X, ...]`."""
+    arguments = get_args(annotation)
+    return arguments[:1] * len(value) if arguments[-1:] == (Ellipsis,) else arguments
+
+
 def _replacement(section: Mapping[str, Any], where: str) -> str:
     """How to choose another `name`, whose settings are others, from the command line."""
     if "name" not in section:
         return ""
     path = where.removeprefix("config.")
     return f""" Or replace the section: --config.{path}="{{'name': {section["name"]!r}, ...}}"."""
-
-
-def listing(names: Iterable[str]) -> str:
-    """Names for an error message, in their order."""
-    return ", ".join(map(str, names)) or "none"

@@ -8,8 +8,9 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -17,12 +18,27 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, PyTree
 
-from perceiver_io.config.construct import construct, defaults, lookup
+from perceiver_io.config.annotations import (
+    INPUT_SIZE,
+    UNSEEN,
+    Arguments,
+    Choice,
+    Count,
+    Size,
+)
+from perceiver_io.config.construct import check as check_section
+from perceiver_io.config.construct import construct, defaults, lookup, marked
 from perceiver_io.errors import UserError
 from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.perceiver.decoder import Decoder, OutputAdapter
-from perceiver_io.models.perceiver.encoder import EncodingModel, InputAdapter, SingleReadEncoder
-from perceiver_io.models.perceiver.images import Size, image_inputs
+from perceiver_io.models.perceiver.encoder import EncodingModel, Inputs, SingleReadEncoder
+from perceiver_io.models.perceiver.images import (
+    IMAGE_INPUTS,
+    FourierSize,
+    ImageChannels,
+    ImageSize,
+    image_spec,
+)
 from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
     ConvStem,
@@ -63,16 +79,23 @@ from perceiver_io.models.settings import (
     DecoderSettings,
     EncoderSettings,
 )
+from perceiver_io.models.weights import Role, TaggedInit
 
 Section = Mapping[str, Any]
 
 
 class Architecture(NamedTuple):
-    """A model as pure functions that share parameters.
+    """A model as pure functions that share parameters, and what is known of it without them.
 
     init(rng, **inputs) -> params, state. The others take (params, state, rng, ...) first and
     return (result, new state); their keywords are those of the model's methods of the same names.
     `encoder_maps` and `decoder_map` are None for a model without such attention.
+
+    Attributes:
+        input_spec: the inputs of one example, [1, ...], as the keywords of `init` and `apply`.
+        sizes: by path the settings that `input_spec` follows from.
+        unseen: by path the settings that change what is computed, but no array.
+        tagged: () -> by name, MODULE/NAME, the tags of those parameters that are no plain weights.
     """
 
     init: Callable
@@ -81,30 +104,56 @@ class Architecture(NamedTuple):
     decode: Callable
     encoder_maps: Callable | None = None
     decoder_map: Callable | None = None
+    input_spec: Mapping[str, PyTree[jax.ShapeDtypeStruct]] = MappingProxyType({})
+    sizes: Mapping[str, Any] = MappingProxyType({})
+    unseen: Mapping[str, Any] = MappingProxyType({})
+    tagged: Callable[[], Mapping[str, TaggedInit]] = dict
+
+    def shapes(self) -> tuple[PyTree, PyTree]:
+        """Of the parameters and the state."""
+        return jax.eval_shape(self.init, jax.random.key(0), **self.input_spec)
+
+    def position_tables(self) -> dict[str, tuple[int, ...]]:
+        """The grids of learned positions, by the names of their parameters."""
+        return {name: tag.grid for name, tag in self.tagged().items() if tag.grid is not None}
+
+    def roles(self) -> dict[str, Role]:
+        """The roles of parameters, by name; those of plain weights are left out."""
+        return {name: tag.role for name, tag in self.tagged().items()}
+
+
+class Blueprint(NamedTuple):
+    """What a builder gives: a model, and what one example is that it takes."""
+
+    model: PerceiverIO | Perceiver | ConvNet
+    spec: PyTree[jax.ShapeDtypeStruct]
 
 
 def build(config: Section) -> Architecture:
     """The model of `config.model`: `name` picks the builder, the rest are its arguments.
 
     `compute_dtype`, float32 unless it is given, is for every builder: see `Precision`. Raises
-    UserError for a wrong name here, and for a wrong argument at `init`, since modules are
-    constructed when they are traced.
+    UserError for wrong settings.
     """
-    builder = lookup(ARCHITECTURES, config, "model")
-    sizes = dict(config)
-    dtype = lookup(DTYPES, {"name": sizes.pop("compute_dtype", "float32")}, "model.compute_dtype")
+    check(config)
+    builder, settings, dtype = _parsed(config)
+    precision = Precision(dtype)
+
+    def blueprint() -> Blueprint:
+        return construct(builder, settings, _WHERE)
 
     def transformed():
-        model = construct(builder, sizes, "model")
+        model = blueprint().model
         methods = {name: getattr(model, name) for name in METHODS if hasattr(model, name)}
         if isinstance(model, EncodingModel):
             methods["encoder_maps"] = functools.partial(encoder_maps, model)
         if isinstance(model, PerceiverIO):
             methods["decoder_map"] = functools.partial(decoder_map, model)
-        precision = Precision(dtype)
         functions = {name: precision.around(method) for name, method in methods.items()}
         return functions["__call__"], functions
 
+    # Haiku's modules can only be made inside.
+    spec = hk.transform(lambda: blueprint().spec).apply({}, None)
     init, functions = hk.multi_transform_with_state(transformed)
     return Architecture(
         init=lambda rng, **inputs: init(rng, **inputs, is_training=True),
@@ -113,23 +162,61 @@ def build(config: Section) -> Architecture:
         decode=functions["decode"],
         encoder_maps=functions.get("encoder_maps"),
         decoder_map=functions.get("decoder_map"),
+        input_spec={"inputs": spec},
+        sizes=marked(builder, settings, INPUT_SIZE, _WHERE),
+        unseen=marked(builder, settings, UNSEEN, _WHERE),
+        tagged=lambda: _tagged(blueprint, spec),
     )
+
+
+def check(config: Section) -> None:
+    """Raises UserError for settings of `config.model` that no model can have."""
+    builder, settings, _ = _parsed(config)
+    check_section(builder, settings, _WHERE)
 
 
 def missing_settings(config: Section) -> dict[str, Any]:
     """The defaults of what `config.model` leaves out. Raises UserError for a wrong name."""
-    builder = lookup(ARCHITECTURES, config, "model")
-    missing = defaults(builder, config)
+    missing = defaults(lookup(ARCHITECTURES, config, _WHERE), config, _WHERE)
     return missing if "compute_dtype" in config else missing | {"compute_dtype": "float32"}
 
 
 def in_textbook_form(config: Section) -> Section:
     """The section of the same model with every product as papers write it, and count its FLOPs."""
-    if "attention" not in inspect.signature(lookup(ARCHITECTURES, config, "model")).parameters:
+    if "attention" not in inspect.signature(lookup(ARCHITECTURES, config, _WHERE)).parameters:
         return config
     return dict(config, attention=dict(implementation="textbook"))
 
 
+def _parsed(config: Section) -> tuple[Callable[..., Blueprint], dict[str, Any], DTypeLike]:
+    """The builder, its arguments, and the dtype to compute in."""
+    builder = lookup(ARCHITECTURES, config, _WHERE)
+    settings = dict(config)
+    name = settings.pop("compute_dtype", "float32")
+    return builder, settings, lookup(DTYPES, {"name": name}, f"{_WHERE}.compute_dtype")
+
+
+def _tagged(
+    blueprint: Callable[[], Blueprint], spec: PyTree[jax.ShapeDtypeStruct]
+) -> dict[str, TaggedInit]:
+    """The tags of parameters by name, noted while the model is traced."""
+    found = {}
+
+    def note(next_creator, shape, dtype, init, context):
+        if isinstance(init, TaggedInit):
+            # A stack makes the parameters of a layer apart, and puts its own name before theirs.
+            found[(context.lifted_prefix_name or "") + context.full_name] = init
+        return next_creator(shape, dtype, init)
+
+    def forward(inputs):
+        with hk.custom_creator(note):
+            blueprint().model(inputs, is_training=True)
+
+    jax.eval_shape(hk.transform_with_state(forward).init, jax.random.key(0), spec)
+    return found
+
+
+_WHERE = "config.model"
 METHODS = ("__call__", "encode", "decode")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -178,16 +265,19 @@ def _cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
     return jax.tree.map(cast, tree)
 
 
+Images = Annotated[Inputs, Choice(IMAGE_INPUTS)]
+
+
 def perceiver_io_classifier(
-    num_classes: int,
-    inputs: Section,
+    num_classes: Count,
+    inputs: Images,
     encoder: EncoderSettings,
     decoder: DecoderSettings,
     attention: AttentionForm = AttentionForm(),
-) -> PerceiverIO:
+) -> Blueprint:
     """Perceiver IO that classifies images with one learned query as wide as the latents."""
     return _perceiver_io(
-        image_inputs(inputs),
+        inputs,
         LearnedQueries(1, encoder.latent_dim),
         ClassLogits(num_classes),
         (encoder, decoder, attention),
@@ -195,35 +285,46 @@ def perceiver_io_classifier(
 
 
 def perceiver_classifier(
-    num_classes: int,
-    inputs: Section,
+    num_classes: Count,
+    inputs: Images,
     encoder: InterleavedEncoderSettings,
     attention: AttentionForm = AttentionForm(),
-) -> Perceiver:
+) -> Blueprint:
     """The original Perceiver: interleaved cross-attends, then averaged latents."""
-    return Perceiver(
-        inputs=image_inputs(inputs),
+    model = Perceiver(
+        inputs=inputs.adapter,
         encoder=InterleavedEncoder(encoder, attention),
         head=AveragePooledLogits(num_classes),
     )
+    return Blueprint(model, inputs.spec)
+
+
+def convnet_classifier(
+    num_classes: Count,
+    widths: tuple[Count, ...],
+    image_size: ImageSize,
+    image_channels: ImageChannels = 3,
+) -> Blueprint:
+    """A plain convolutional network; `widths` are the channels of each convolution."""
+    return Blueprint(ConvNet(num_classes, widths), image_spec(image_size, image_channels))
 
 
 def perceiver_io_masked_lm(
-    vocab_size: int,
-    max_length: int,
-    embedding_dim: int,
+    vocab_size: Count,
+    max_length: Annotated[Count, INPUT_SIZE],
+    embedding_dim: Count,
     encoder: EncoderSettings,
     decoder: DecoderSettings,
     attention: AttentionForm = AttentionForm(),
-) -> PerceiverIO:
+) -> Blueprint:
     """Perceiver IO for masked language modelling (Perceiver IO, section 4.1): logits per token.
 
     Input embeddings and output logits share one table.
     """
     embeddings = Embeddings(vocab_size, embedding_dim)
-    positions = LearnedPositions(max_length, embedding_dim, name="query_positions")
+    positions = LearnedPositions((max_length,), embedding_dim, name="query_positions")
     return _perceiver_io(
-        TextTokens(embeddings, LearnedPositions(max_length, embedding_dim)),
+        _text(embeddings, max_length, embedding_dim),
         TokenQueries(positions),
         TiedLogits(embeddings.table),
         (encoder, decoder, attention),
@@ -231,18 +332,17 @@ def perceiver_io_masked_lm(
 
 
 def perceiver_io_text_classifier(
-    num_classes: int,
-    vocab_size: int,
-    max_length: int,
-    embedding_dim: int,
+    num_classes: Count,
+    vocab_size: Count,
+    max_length: Annotated[Count, INPUT_SIZE],
+    embedding_dim: Count,
     encoder: EncoderSettings,
     decoder: DecoderSettings,
     attention: AttentionForm = AttentionForm(),
-) -> PerceiverIO:
+) -> Blueprint:
     """Perceiver IO that classifies texts with one learned query as wide as the latents."""
-    positions = LearnedPositions(max_length, embedding_dim)
     return _perceiver_io(
-        TextTokens(Embeddings(vocab_size, embedding_dim), positions),
+        _text(Embeddings(vocab_size, embedding_dim), max_length, embedding_dim),
         LearnedQueries(1, encoder.latent_dim),
         ClassLogits(num_classes),
         (encoder, decoder, attention),
@@ -250,21 +350,21 @@ def perceiver_io_text_classifier(
 
 
 def perceiver_io_flow(
-    image_size: Size,
-    neighbourhood: int,
-    channels: int,
-    num_bands: int,
+    image_size: FourierSize,
+    neighbourhood: Count,
+    channels: Count,
+    num_bands: Count,
     encoder: EncoderSettings,
     decoder: DecoderSettings,
     attention: AttentionForm = AttentionForm(),
-) -> PerceiverIO:
+) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames concatenated.
 
     Every pixel is one input, and the same features are its query.
     """
     positions = FourierPositions(num_bands, image_size)
     return _perceiver_io(
-        ArrayTokens(FramePairs(neighbourhood, channels), positions),
+        _frame_pairs(FramePairs(neighbourhood, channels), positions, image_size),
         InputQueries(),
         FlowField(image_size),
         (encoder, decoder, attention),
@@ -272,14 +372,14 @@ def perceiver_io_flow(
 
 
 def perceiver_io_flow_separate(
-    image_size: Size,
-    neighbourhood: int,
-    channels: int,
-    num_bands: int,
+    image_size: FourierSize,
+    neighbourhood: Count,
+    channels: Count,
+    num_bands: Count,
     encoder: EncoderSettings,
     decoder: DecoderSettings,
     attention: AttentionForm = AttentionForm(),
-) -> PerceiverIO:
+) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames separate.
 
     Every pixel of both frames is one input, with a position in time and space; those of the first
@@ -287,7 +387,7 @@ def perceiver_io_flow_separate(
     """
     positions = FourierPositions(num_bands, (2, *image_size))
     return _perceiver_io(
-        ArrayTokens(SeparateFrames(neighbourhood, channels), positions),
+        _frame_pairs(SeparateFrames(neighbourhood, channels), positions, image_size),
         FirstInputQueries(share=2),
         FlowField(image_size),
         (encoder, decoder, attention),
@@ -295,13 +395,13 @@ def perceiver_io_flow_separate(
 
 
 def perceiver_io_flow_conv(
-    image_size: Size,
-    channels: int,
-    num_bands: int,
+    image_size: FourierSize,
+    channels: Count,
+    num_bands: Count,
     encoder: EncoderSettings,
     decoder: DecoderSettings,
     attention: AttentionForm = AttentionForm(),
-) -> PerceiverIO:
+) -> Blueprint:
     """Perceiver IO for optical flow over a convolutional stem (Perceiver IO, section 4.2).
 
     The features of both frames together, at a quarter of the resolution, are inputs and queries;
@@ -313,85 +413,50 @@ def perceiver_io_flow_conv(
             "shrinks frames: choose multiples of 4."
         )
     coarse_size = (image_size[0] // 4, image_size[1] // 4)
+    positions = FourierPositions(num_bands, coarse_size)
     return _perceiver_io(
-        ArrayTokens(StackedFrames(ConvStem(channels)), FourierPositions(num_bands, coarse_size)),
+        _frame_pairs(StackedFrames(ConvStem(channels)), positions, image_size),
         InputQueries(),
         UpsampledFlow(coarse_size, 4),
         (encoder, decoder, attention),
     )
 
 
-def perceiver_io_autoencoder(
-    image: Section,
-    audio: Section,
-    label: Section,
-    output_dim: int,
-    encoder: EncoderSettings,
-    decoder: DecoderSettings,
-    attention: AttentionForm = AttentionForm(),
-) -> PerceiverIO:
-    """Perceiver IO that compresses video, sound and a class label (Perceiver IO, section 4.3).
-
-    Any of the three may be missing from the input; all can be asked for. `output_dim` is the width
-    that decoded vectors of all modalities are projected to before a layer of their own.
-    """
-    parts = {
-        "audio": construct(audio_part, audio, "model.audio"),
-        "image": construct(video_part, image, "model.image"),
-        "label": construct(label_part, label, "model.label"),
-    }
-    shared = PositionProjection(output_dim)
-    return _perceiver_io(
-        ModalityTokens({name: part.tokens for name, part in parts.items()}, 4),
-        ModalityQueries({name: part.queries for name, part in parts.items()}, 2),
-        {name: SharedProjection(shared, part.output) for name, part in parts.items()},
-        (encoder, decoder, attention),
-    )
-
-
-def _perceiver_io(
-    inputs: InputAdapter,
-    queries: QueryModule,
-    outputs: OutputAdapter | dict[str, OutputAdapter],
-    core: tuple[EncoderSettings, DecoderSettings, AttentionForm],
-) -> PerceiverIO:
-    """The parts that differ, around encoder and decoder, which all models have."""
-    encoder, decoder, form = core
-    return PerceiverIO(
-        inputs=inputs,
-        encoder=SingleReadEncoder(encoder, form),
-        queries=queries,
-        decoder=Decoder(decoder, form),
-        outputs=outputs,
-    )
-
-
-class _Part(NamedTuple):
-    """What one modality of an autoencoder consists of."""
+class Part(NamedTuple):
+    """What one modality of an autoencoder consists of, and what one example of it is."""
 
     tokens: Modality
     queries: QueryModule
     output: PositionProjection | ClassLogits
+    spec: jax.ShapeDtypeStruct
 
 
-def video_part(shape: Sequence[int], patch_size: Size, resolution: Sequence[int], num_bands: int):
+def video_part(
+    shape: Annotated[tuple[Count, Count, Count], INPUT_SIZE],
+    patch_size: Size,
+    resolution: Annotated[tuple[Count, Count, Count], UNSEEN],
+    num_bands: Count,
+) -> Part:
     """Frames [B, *shape, 3] in patches, decoded pixel by pixel."""
-    positions = FourierPositions(num_bands, tuple(resolution))
+    positions = FourierPositions(num_bands, resolution)
     patch = (1, *patch_size)
     tokens = math.prod(side // p for side, p in zip(shape, patch, strict=True))
     width = 3 * math.prod(patch) + positions.width
-    return _Part(
+    return Part(
         Modality(ArrayTokens(Patches(patch), positions), tokens, width),
-        PositionQueries(positions, tuple(shape)),
+        PositionQueries(positions, shape),
         PositionProjection(3, name="image_values"),
+        jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32),
     )
 
 
-def audio_part(num_samples: int, samples_per_patch: int, num_bands: int) -> _Part:
+def audio_part(
+    num_samples: Annotated[Count, INPUT_SIZE, UNSEEN], samples_per_patch: Count, num_bands: Count
+) -> Part:
     """Sound [B, num_samples, 1] in patches, decoded patch by patch."""
     num_patches = num_samples // samples_per_patch
     positions = FourierPositions(num_bands, (num_samples,))
-    return _Part(
+    return Part(
         Modality(
             ArrayTokens(Patches((samples_per_patch,)), positions),
             num_patches,
@@ -399,16 +464,74 @@ def audio_part(num_samples: int, samples_per_patch: int, num_bands: int) -> _Par
         ),
         PositionQueries(positions, (num_patches,)),
         PositionProjection(samples_per_patch, name="audio_values"),
+        jax.ShapeDtypeStruct((1, num_samples, 1), jnp.float32),
     )
 
 
-def label_part(num_classes: int, query_dim: int) -> _Part:
+def label_part(num_classes: Annotated[Count, INPUT_SIZE], query_dim: Count) -> Part:
     """A class as probabilities [B, 1, num_classes], decoded as logits [B, num_classes]."""
-    return _Part(
+    return Part(
         Modality(ReadyTokens(), 1, num_classes),
         LearnedQueries(1, query_dim, name="label_query"),
         ClassLogits(num_classes, name="label_logits"),
+        jax.ShapeDtypeStruct((1, 1, num_classes), jnp.float32),
     )
+
+
+def perceiver_io_autoencoder(
+    image: Annotated[Part, Arguments(video_part)],
+    audio: Annotated[Part, Arguments(audio_part)],
+    label: Annotated[Part, Arguments(label_part)],
+    output_dim: Count,
+    encoder: EncoderSettings,
+    decoder: DecoderSettings,
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """Perceiver IO that compresses video, sound and a class label (Perceiver IO, section 4.3).
+
+    Any of the three may be missing from the input; all can be asked for. `output_dim` is the width
+    that decoded vectors of all modalities are projected to before a layer of their own.
+    """
+    parts = {"audio": audio, "image": image, "label": label}
+    shared = PositionProjection(output_dim)
+    tokens = ModalityTokens({name: part.tokens for name, part in parts.items()}, 4)
+    return _perceiver_io(
+        Inputs(tokens, {name: part.spec for name, part in parts.items()}),
+        ModalityQueries({name: part.queries for name, part in parts.items()}, 2),
+        {name: SharedProjection(shared, part.output) for name, part in parts.items()},
+        (encoder, decoder, attention),
+    )
+
+
+def _text(embeddings: Embeddings, max_length: int, embedding_dim: int) -> Inputs:
+    """Token ids, with learned positions."""
+    positions = LearnedPositions((max_length,), embedding_dim)
+    spec = jax.ShapeDtypeStruct((1, max_length), jnp.int32)
+    return Inputs(TextTokens(embeddings, positions), spec)
+
+
+def _frame_pairs(stem: Callable, positions: FourierPositions, image_size: Size) -> Inputs:
+    """Two frames of colours."""
+    spec = jax.ShapeDtypeStruct((1, 2, *image_size, 3), jnp.float32)
+    return Inputs(ArrayTokens(stem, positions), spec)
+
+
+def _perceiver_io(
+    inputs: Inputs,
+    queries: QueryModule,
+    outputs: OutputAdapter | dict[str, OutputAdapter],
+    core: tuple[EncoderSettings, DecoderSettings, AttentionForm],
+) -> Blueprint:
+    """The parts that differ, around encoder and decoder, which all models have."""
+    encoder, decoder, form = core
+    model = PerceiverIO(
+        inputs=inputs.adapter,
+        encoder=SingleReadEncoder(encoder, form),
+        queries=queries,
+        decoder=Decoder(decoder, form),
+        outputs=outputs,
+    )
+    return Blueprint(model, inputs.spec)
 
 
 ARCHITECTURES = {
@@ -420,5 +543,5 @@ ARCHITECTURES = {
     "perceiver_io_flow_separate": perceiver_io_flow_separate,
     "perceiver_io_flow_conv": perceiver_io_flow_conv,
     "perceiver_io_autoencoder": perceiver_io_autoencoder,
-    "convnet_classifier": ConvNet,
+    "convnet_classifier": convnet_classifier,
 }

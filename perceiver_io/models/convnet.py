@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from perceiver_io.models.weights import BIAS_INIT, batch_norm
+
 
 @dataclass(frozen=True)
 class ConvNet:
@@ -29,9 +31,7 @@ class ConvNet:
         x = inputs
         for i, width in enumerate(self.widths):
             x = hk.Conv2D(width, 3, with_bias=False, name=f"conv_{i}")(x)
-            norm = hk.BatchNorm(
-                create_scale=True, create_offset=True, decay_rate=0.9, name=f"batch_norm_{i}"
-            )
+            norm = batch_norm(f"batch_norm_{i}")
             x = jax.nn.relu(norm(x.astype(jnp.float32), is_training).astype(x.dtype))
             x = hk.max_pool(x, (1, 2, 2, 1), (1, 2, 2, 1), "SAME")
         return x.mean(axis=(1, 2))
@@ -39,4 +39,4 @@ class ConvNet:
     def decode(self, encoded: Float[Array, "B F"], *, is_training: bool) -> Array:
         """Logits of the features."""
         del is_training
-        return hk.Linear(self.num_classes, name="logits")(encoded)
+        return hk.Linear(self.num_classes, b_init=BIAS_INIT, name="logits")(encoded)

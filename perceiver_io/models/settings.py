@@ -1,7 +1,9 @@
 """The settings of a model's parts: each class is a section of `config.model`."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from perceiver_io.config.annotations import UNSEEN, Count, Positive, Rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +20,7 @@ class AttentionForm:
     """
 
     implementation: Literal["auto", "textbook"] = "auto"
-    key_chunk_size: int | None = None
+    key_chunk_size: Count | None = None
     fold_projections: bool = True
     kernel: Literal["cudnn", "pallas", "none"] = "cudnn"
 
@@ -28,25 +30,25 @@ class BlockSettings:
     """Attention, and the MLP that follows it.
 
     qk_dim, v_dim: total widths of queries and keys, and of values; None for that of the inputs.
-    widening: width of the MLP's hidden layer over that of the queries.
+    widening: width of the MLP's hidden layer over that of the queries; rounded to whole channels.
     exact_gelu: GELU by the error function instead of tanh, with which the papers' models trained.
     dropout, attention_dropout: rates in training, on residual branches and attention weights.
     """
 
-    num_heads: int
-    qk_dim: int | None = None
-    v_dim: int | None = None
-    widening: int = 1
-    exact_gelu: bool = False
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
+    num_heads: Annotated[Count, UNSEEN]
+    qk_dim: Count | None = None
+    v_dim: Count | None = None
+    widening: Positive = 1.0
+    exact_gelu: Annotated[bool, UNSEEN] = False
+    dropout: Rate = 0.0
+    attention_dropout: Rate = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrossAttendSettings(BlockSettings):
     """A cross-attend; `use_query_residual`: whether queries are added to what they attended to."""
 
-    use_query_residual: bool
+    use_query_residual: Annotated[bool, UNSEEN]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ class SelfAttendSettings(BlockSettings):
     stochastic_depth: rate at which a branch is left out for an example in training.
     """
 
-    norm: Literal["pre", "post"] = "pre"
-    stochastic_depth: float = 0.0
+    norm: Annotated[Literal["pre", "post"], UNSEEN] = "pre"
+    stochastic_depth: Rate = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class LatentStackSettings(SelfAttendSettings):
         What a fused kernel gave is computed again in both.
     """
 
-    num_layers: int
+    num_layers: Count
     remat: Literal["none", "products", "all"] = "none"
 
 
@@ -86,9 +88,9 @@ class EncoderSettings:
     latent_stack: the layers that process.
     """
 
-    num_latents: int
-    latent_dim: int
-    num_blocks: int
+    num_latents: Count
+    latent_dim: Count
+    num_blocks: Annotated[Count, UNSEEN]
     cross_attend: CrossAttendSettings
     latent_stack: LatentStackSettings
 
@@ -103,4 +105,4 @@ class DecoderSettings:
     """
 
     cross_attend: CrossAttendSettings
-    query_chunk_size: int | None = None
+    query_chunk_size: Count | None = None

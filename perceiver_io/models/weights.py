@@ -1,16 +1,43 @@
 """Weights are data: what each part of a model consists of, and how it is read out of Haiku."""
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import haiku as hk
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.settings import BlockSettings
 
+Role = Literal["bias_or_norm", "position"]
+"""A bias, or the scale or offset of a norm; a learned position, latent or query."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggedInit:
+    """An initializer that also tells what its parameter is, where that is no plain weight.
+
+    role: see `Role`.
+    grid: of a table of positions [M, P], the grid whose M places are its rows in array order.
+    """
+
+    init: hk.initializers.Initializer
+    role: Role
+    grid: tuple[int, ...] | None = None
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
+        """The parameter's initial value."""
+        return self.init(shape, dtype)
+
+
 WEIGHT_INIT = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 EMBEDDING_INIT = hk.initializers.TruncatedNormal(0.02)
+POSITION_INIT = TaggedInit(EMBEDDING_INIT, "position")
+BIAS_INIT = TaggedInit(jnp.zeros, "bias_or_norm")
+SCALE_INIT = TaggedInit(jnp.ones, "bias_or_norm")
 
 
 class Linear(NamedTuple):
@@ -69,7 +96,7 @@ def get_linear(
     with hk.name_scope(name):
         return Linear(
             hk.get_parameter("w", [input_dim, output_dim], init=init),
-            hk.get_parameter("b", [output_dim], init=jnp.zeros),
+            hk.get_parameter("b", [output_dim], init=BIAS_INIT),
         )
 
 
@@ -77,16 +104,17 @@ def get_layer_norm(name: str, width: int) -> LayerNorm:
     """The parameters `name/scale` and `name/offset`."""
     with hk.name_scope(name):
         return LayerNorm(
-            hk.get_parameter("scale", [width], init=jnp.ones),
-            hk.get_parameter("offset", [width], init=jnp.zeros),
+            hk.get_parameter("scale", [width], init=SCALE_INIT),
+            hk.get_parameter("offset", [width], init=BIAS_INIT),
         )
 
 
-def get_mlp(width: int, widening: int) -> tuple[LayerNorm, MLP]:
+def get_mlp(width: int, widening: float) -> tuple[LayerNorm, MLP]:
     """An MLP under the name `mlp`, and the norm that goes with it."""
+    hidden_dim = max(round(widening * width), 1)
     with hk.name_scope("mlp"):
-        hidden = get_linear("hidden", width, widening * width)
-        output = get_linear("output", widening * width, width)
+        hidden = get_linear("hidden", width, hidden_dim)
+        output = get_linear("output", hidden_dim, width)
         return get_layer_norm("norm", width), MLP(hidden, output)
 
 
@@ -109,3 +137,11 @@ def get_attention(settings: BlockSettings, query_dim: int, input_dim: int) -> At
             value=get_linear("value", input_dim, v_dim),
             output=get_linear("output", v_dim, query_dim),
         )
+
+
+def batch_norm(name: str) -> hk.BatchNorm:
+    """Batch norm with scale and offset, whose statistics move by a tenth each step."""
+    return hk.BatchNorm(
+        create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, scale_init=SCALE_INIT,
+        offset_init=BIAS_INIT, name=name,
+    )  # fmt: skip

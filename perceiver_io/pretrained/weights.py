@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -132,33 +131,14 @@ def save_huggingface(path: str | Path, weights: Weights) -> None:
     (name,) = config["architectures"]
     links = huggingface_links.LINKS[name](config["num_self_attends_per_block"])
     where = "The model to write"
-    check_shapes(links, arrays, shapes(build(weights.model), weights.model), where)
+    check_shapes(links, arrays, shapes(build(weights.model)), where)
     write_folder(path, config, restored(links, arrays))
 
 
-def shapes(model: Architecture, section: dict[str, Any]) -> Arrays:
+def shapes(model: Architecture) -> Arrays:
     """Shapes of a model's parameters and state by flat names."""
-
-    def init(key, inputs):
-        return model.init(key, inputs=inputs)
-
-    params, state = jax.eval_shape(init, jax.random.key(0), example_inputs(section))
+    params, state = model.shapes()
     return flat(params, "params") | flat(state, "model_state")
-
-
-def example_inputs(section: dict[str, Any]) -> Any:
-    """Shapes of what a model of this section takes, for one example."""
-    if section["name"] in ("perceiver_io_masked_lm", "perceiver_io_text_classifier"):
-        return jax.ShapeDtypeStruct((1, section["max_length"]), jnp.int32)
-    if section["name"].startswith("perceiver_io_flow"):
-        return jax.ShapeDtypeStruct((1, 2, *section["image_size"], 3), jnp.float32)
-    if section["name"] == "perceiver_io_autoencoder":
-        video, samples = section["image"]["shape"], section["audio"]["num_samples"]
-        return {
-            "image": jax.ShapeDtypeStruct((1, *video, 3), jnp.float32),
-            "audio": jax.ShapeDtypeStruct((1, samples, 1), jnp.float32),
-        }
-    return jax.ShapeDtypeStruct((1, *section["inputs"]["image_size"], 3), jnp.float32)
 
 
 @contextlib.contextmanager
@@ -178,7 +158,7 @@ def _sizes_explained(where: str) -> Iterator[None]:
 
 def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: str) -> Weights:
     with _sizes_explained(where):
-        wanted = shapes(build(section), section)
+        wanted = shapes(build(section))
     check_shapes(links, arrays, wanted, where)
     for name, array in arrays.items():
         if not name.endswith("/counter") and not np.issubdtype(array.dtype, np.floating):

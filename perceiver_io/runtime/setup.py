@@ -15,7 +15,8 @@ from absl import app, flags, logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from perceiver_io.config.construct import construct, listing, lookup, nearest
+from perceiver_io.config.annotations import INPUT_SIZE
+from perceiver_io.config.construct import construct, listing, lookup, marked, nearest
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build, in_textbook_form
@@ -26,7 +27,7 @@ from perceiver_io.training import distributed
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.parallel import STRATEGIES, Strategy, local_batch_size
-from perceiver_io.training.state import TrainState, initial_state
+from perceiver_io.training.state import TrainState, initial_state, names
 from perceiver_io.training.step import Evaluation, EvaluationStep, TrainStep
 
 _DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
@@ -112,8 +113,11 @@ def build_task(config: ConfigDict) -> Task:
 
 def build_dataset(config: ConfigDict, task: Task) -> Dataset:
     """The dataset of `config.data`, one of the task's."""
-    factory = lookup(task.datasets, config.data, "config.data")
-    return construct(factory, config.data, "config.data")
+    return construct(_dataset_factory(config, task), config.data, "config.data")
+
+
+def _dataset_factory(config: ConfigDict, task: Task) -> Callable[..., Dataset]:
+    return lookup(task.datasets, config.data, "config.data")
 
 
 def build_parts(config: ConfigDict) -> Parts:
@@ -125,16 +129,16 @@ def build_parts(config: ConfigDict) -> Parts:
     return Parts(task, build_dataset(config, task), build(config.model), strategy)
 
 
-def initialise(parts: Parts, seed: int) -> tuple[PyTree, PyTree]:
+def initialise(model: Architecture, seed: int) -> tuple[PyTree, PyTree]:
     """New parameters and model state, to be called under `jit` or `eval_shape`."""
-    inputs = parts.task.model_inputs(_zeros(parts.dataset))
-    return parts.model.init(jax.random.key(seed), **inputs)
+    inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), dict(model.input_spec))
+    return model.init(jax.random.key(seed), **inputs)
 
 
 def training_step(config: ConfigDict, parts: Parts) -> tuple[TrainStep, Callable[[], TrainState]]:
     """The training step, and what makes its first state, to be called as `initialise`."""
     schedule = build_schedule(config.schedule)
-    optimizer = build_optimizer(config.optimizer, schedule)
+    optimizer = build_optimizer(config.optimizer, schedule, parts.model.roles())
     step = TrainStep(
         parts.model,
         parts.task,
@@ -147,7 +151,7 @@ def training_step(config: ConfigDict, parts: Parts) -> tuple[TrainStep, Callable
 
     def initialise_state() -> TrainState:
         ema = config.training.ema_decay is not None
-        return initial_state(*initialise(parts, config.seed), optimizer, ema=ema)
+        return initial_state(*initialise(parts.model, config.seed), optimizer, ema=ema)
 
     return step, initialise_state
 
@@ -182,18 +186,13 @@ def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeS
     return {name: jax.ShapeDtypeStruct(*array) for name, array in spec.items()}
 
 
-def _zeros(dataset: Dataset) -> dict[str, jax.Array]:
-    """A batch of one example."""
-    return {name: jnp.zeros(*array) for name, array in dataset.batch_spec(1).items()}
-
-
 def check_training(config: ConfigDict, parts: Parts) -> None:
     """Finds at the start what would stop the run or spoil it later.
 
     Raises UserError about a model and data that do not agree, a split that is unknown, empty or
     without published truth, and a best metric that no evaluation will give.
     """
-    schema.check_agreement(config)
+    check_agreement(config, parts)
     splits, best = config.evaluation.splits, config.checkpoint.best_metric
     for split in (config.training.split, *splits):
         parts.dataset.check_labelled(split)
@@ -205,14 +204,46 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
         )
 
 
+def check_agreement(config: ConfigDict, parts: Parts) -> None:
+    """Raises UserError unless the data gives what the model takes, and names what to look at.
+
+    Shapes must be the same; where the model takes floats, images may still be bytes. The data need
+    not have all entries of an input that is a dict.
+    """
+    given = jax.eval_shape(parts.task.model_inputs, batch_shapes(parts.dataset, 1))
+    taken = names(dict(parts.model.input_spec))
+    found = names({name: given[name] for name in parts.model.input_spec if name in given})
+    for name, array in found.items():
+        if name not in taken or _form(array) != _form(taken[name]):
+            factory = _dataset_factory(config, parts.task)
+            sizes = marked(factory, config.data, INPUT_SIZE, "config.data")
+            sizes = sizes or {"config.data.name": config.data.name}
+            settings = [f"{key}={value!r}" for key, value in (parts.model.sizes | sizes).items()]
+            wanted = _described(taken[name]) if name in taken else "nothing of this name"
+            raise UserError(
+                f"The data gives {name} as {_described(array)}, but the model takes {wanted}. Let "
+                f"these settings agree: {', '.join(settings)}."
+            )
+
+
+def _form(array: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], str]:
+    """The shape of an example, and its kind of numbers."""
+    is_real = jnp.issubdtype(array.dtype, jnp.floating) or array.dtype == jnp.uint8
+    return array.shape[1:], "f" if is_real else array.dtype.kind
+
+
+def _described(array: jax.ShapeDtypeStruct) -> str:
+    return f"{array.dtype} of shape {array.shape[1:]}"
+
+
 def _metric_names(parts: Parts, seed: int) -> list[str]:
     """The names of the metrics of an evaluation, from the shapes of a batch."""
 
-    def evaluate() -> Evaluation:
-        batch = _zeros(parts.dataset)
-        return EvaluationStep(parts.model, parts.task)(*initialise(parts, seed), batch)
+    def evaluate(batch) -> Evaluation:
+        params, state = initialise(parts.model, seed)
+        return EvaluationStep(parts.model, parts.task)(params, state, batch)
 
-    metrics = jax.eval_shape(evaluate).metrics
+    metrics = jax.eval_shape(evaluate, batch_shapes(parts.dataset, 1)).metrics
     return sorted({"loss", *metrics}) + list(parts.task.reported(parts.dataset))
 
 

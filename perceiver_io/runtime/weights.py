@@ -76,7 +76,7 @@ def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
 
     Raises UserError listing those there are.
     """
-    checkpoints = construct(Checkpoints, {"workdir": run, **config.checkpoint}, "config.checkpoint")
+    checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", run)
     named = {"best": checkpoints.best_step(), "latest": checkpoints.latest_step()}
     step = named.get(which, which)
     if str(step) not in map(str, checkpoints.steps()):

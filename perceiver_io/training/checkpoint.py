@@ -7,6 +7,7 @@ A checkpoint is a folder `checkpoints/STEP` of the run folder: the arrays of the
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import grain
 import grain.checkpoint
@@ -16,6 +17,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from perceiver_io.config.annotations import Count
 from perceiver_io.errors import UserError
 from perceiver_io.training.archive import check_same, damaged, read_arrays, read_shapes
 from perceiver_io.training.logging import say
@@ -26,7 +28,14 @@ class Checkpoints:
     """The checkpoints of a run: the latest ones and the best one."""
 
     def __init__(
-        self, workdir: Path, *, keep: int, best_metric: str | None, best_mode: str, every: int
+        self,
+        workdir: Path,
+        /,
+        *,
+        keep: Count,
+        best_metric: str | None,
+        best_mode: Literal["max", "min"],
+        every: Count,
     ):
         """Opens or creates `workdir/checkpoints`.
 
@@ -34,13 +43,9 @@ class Checkpoints:
             workdir: the run folder.
             keep: how many of the latest checkpoints stay; the best one stays besides.
             best_metric: what the best is judged by, as SPLIT/METRIC; None keeps no best one.
-            best_mode: "max" or "min".
+            best_mode: whether the best is the greatest or the least.
             every: steps between checkpoints.
         """
-        if best_mode not in ("max", "min"):
-            raise UserError(
-                f"config.checkpoint.best_mode is {best_mode!r}; it must be 'max' or 'min'."
-            )
         self.directory = workdir.absolute() / "checkpoints"
         self._best_metric = best_metric
         self._sign = 1 if best_mode == "max" else -1

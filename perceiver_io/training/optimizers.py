@@ -5,29 +5,39 @@ learning rate. A schedule is a linear warm-up from 0 to `peak` and then a shape;
 steps and are counted from the start of training.
 """
 
-import re
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import optax
 from jaxtyping import PyTree
 
+from perceiver_io.config.annotations import Count, Natural, NonNegative, Positive, Rate
 from perceiver_io.config.construct import construct, lookup
 from perceiver_io.training.state import map_names, num_stacked
 
-_NOT_DECAYED = re.compile(r"(^|/)(b|scale|offset)$")
-_POSITIONS = re.compile(r"(^|/)latents$|(positions|quer(y|ies)[^/]*)/embeddings$")
+Role = Literal["bias_or_norm", "position"]
+Roles = Mapping[str, Role]
 
 
 def build_optimizer(
-    section: Mapping[str, Any], schedule: optax.Schedule
+    section: Mapping[str, Any], schedule: optax.Schedule, roles: Roles
 ) -> optax.GradientTransformation:
-    """The optimizer of `config.optimizer`. Raises UserError on a wrong name or keyword."""
+    """The optimizer of `config.optimizer`.
+
+    Args:
+        section: the config section.
+        schedule: the learning rate.
+        roles: by name, MODULE/NAME, what parameters are that do not decay: biases, scales and
+            offsets of norms (`bias_or_norm`); learned positions, latents and queries (`position`),
+            which the section's `decay_positions` is about.
+
+    Raises UserError on a wrong name or keyword.
+    """
     factory = lookup(OPTIMIZERS, section, "config.optimizer")
-    return optax.chain(
-        construct(factory, section, "config.optimizer"), optax.scale_by_learning_rate(schedule)
-    )
+    direction = construct(factory, section, "config.optimizer", roles)
+    return optax.chain(direction, optax.scale_by_learning_rate(schedule))
 
 
 def build_schedule(section: Mapping[str, Any]) -> optax.Schedule:
@@ -37,17 +47,20 @@ def build_schedule(section: Mapping[str, Any]) -> optax.Schedule:
 
 
 def lamb(
+    roles: Roles,
+    /,
     *,
-    weight_decay: float,
-    clip_norm: float | None,
+    weight_decay: NonNegative,
+    clip_norm: Positive | None,
     decay_positions: bool,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-6,
+    b1: Rate = 0.9,
+    b2: Rate = 0.999,
+    eps: NonNegative = 1e-6,
 ) -> optax.GradientTransformation:
     """LAMB (You et al. 2019, arXiv:1904.00962, algorithm 2): Adam, rescaled layer by layer.
 
     Args:
+        roles: as in `build_optimizer`.
         weight_decay: multiple of the parameters added to the direction.
         clip_norm: greatest global norm of the gradient; None does not clip.
         decay_positions: whether learned positions, latents and queries decay.
@@ -58,19 +71,21 @@ def lamb(
     return optax.chain(
         _clip(clip_norm),
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        _decay(weight_decay, decay_positions),
+        _decay(weight_decay, roles, decay_positions),
         scale_by_layer_trust_ratio(),
     )
 
 
 def adamw(
+    roles: Roles,
+    /,
     *,
-    weight_decay: float,
-    clip_norm: float | None,
+    weight_decay: NonNegative,
+    clip_norm: Positive | None,
     decay_positions: bool,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
+    b1: Rate = 0.9,
+    b2: Rate = 0.999,
+    eps: NonNegative = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101).
 
@@ -79,31 +94,41 @@ def adamw(
     return optax.chain(
         _clip(clip_norm),
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        _decay(weight_decay, decay_positions),
+        _decay(weight_decay, roles, decay_positions),
     )
 
 
 def sgd(
-    *, weight_decay: float, clip_norm: float | None, decay_positions: bool, momentum: float = 0.9
+    roles: Roles,
+    /,
+    *,
+    weight_decay: NonNegative,
+    clip_norm: Positive | None,
+    decay_positions: bool,
+    momentum: Rate = 0.9,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum; the decay enters the momentum, as an L2 penalty.
 
     Other arguments as for `lamb`.
     """
     return optax.chain(
-        _clip(clip_norm), _decay(weight_decay, decay_positions), optax.trace(decay=momentum)
+        _clip(clip_norm),
+        _decay(weight_decay, roles, decay_positions),
+        optax.trace(decay=momentum),
     )
 
 
 OPTIMIZERS = {"lamb": lamb, "adamw": adamw, "sgd": sgd}
 
 
-def constant(*, peak: float, warmup_steps: int) -> optax.Schedule:
+def constant(*, peak: Positive, warmup_steps: Natural) -> optax.Schedule:
     """`peak` for ever."""
     return _warm_up(peak, warmup_steps, optax.constant_schedule(peak))
 
 
-def cosine(*, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0) -> optax.Schedule:
+def cosine(
+    *, peak: Positive, warmup_steps: Natural, total_steps: Count, end: NonNegative = 0.0
+) -> optax.Schedule:
     """Half a cosine from `peak` at the end of the warm-up down to `end` at `total_steps`."""
     return flat_then_cosine(
         peak=peak,
@@ -115,7 +140,12 @@ def cosine(*, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0
 
 
 def flat_then_cosine(
-    *, peak: float, warmup_steps: int, flat_steps: int, total_steps: int, end: float = 0.0
+    *,
+    peak: Positive,
+    warmup_steps: Natural,
+    flat_steps: Natural,
+    total_steps: Count,
+    end: NonNegative = 0.0,
 ) -> optax.Schedule:
     """`peak` until step `flat_steps`, then half a cosine down to `end` at `total_steps`."""
     decay = optax.cosine_decay_schedule(peak, max(total_steps - flat_steps, 1), alpha=end / peak)
@@ -123,14 +153,16 @@ def flat_then_cosine(
     return _warm_up(peak, warmup_steps, _after(flat_steps - warmup_steps, flat, decay))
 
 
-def linear(*, peak: float, warmup_steps: int, total_steps: int, end: float = 0.0) -> optax.Schedule:
+def linear(
+    *, peak: Positive, warmup_steps: Natural, total_steps: Count, end: NonNegative = 0.0
+) -> optax.Schedule:
     """A straight line from `peak` at the end of the warm-up down to `end` at `total_steps`."""
     line = optax.linear_schedule(peak, end, max(total_steps - warmup_steps, 1))
     return _warm_up(peak, warmup_steps, line)
 
 
 def steps(
-    *, peak: float, warmup_steps: int, boundaries: tuple[int, ...], factor: float
+    *, peak: Positive, warmup_steps: Natural, boundaries: tuple[Natural, ...], factor: Positive
 ) -> optax.Schedule:
     """`peak`, multiplied by `factor` at each of the `boundaries`."""
     drops = {boundary - warmup_steps: factor for boundary in boundaries}
@@ -146,18 +178,16 @@ SCHEDULES = {
 }
 
 
-def decayed(name: str, *, positions: bool) -> bool:
-    """Whether weight decay applies to a parameter, by its name.
-
-    By name and not by number of axes, since a layer stack adds an axis to biases and norms, too.
+def decay_mask(params: PyTree, roles: Roles, *, positions: bool) -> PyTree[bool]:
+    """Whether weight decay applies to each parameter.
 
     Args:
-        name: Haiku's module and parameter name, joined by a slash.
+        params: the parameters.
+        roles: as in `build_optimizer`.
         positions: whether learned positions, latents and queries decay.
     """
-    if _NOT_DECAYED.search(name):
-        return False
-    return positions or not _POSITIONS.search(name)
+    exempt = {"bias_or_norm"} if positions else {"bias_or_norm", "position"}
+    return map_names(lambda name, _: roles.get(name) not in exempt, params)
 
 
 def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
@@ -186,10 +216,8 @@ def _clip(norm: float | None) -> optax.GradientTransformation:
     return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
 
 
-def _decay(weight_decay: float, positions: bool) -> optax.GradientTransformation:
-    def mask(params: PyTree) -> PyTree:
-        return map_names(lambda name, _: decayed(name, positions=positions), params)
-
+def _decay(weight_decay: float, roles: Roles, positions: bool) -> optax.GradientTransformation:
+    mask = functools.partial(decay_mask, roles=roles, positions=positions)
     return optax.add_decayed_weights(weight_decay, mask)
 
 

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from perceiver_io.config.annotations import Count
 from perceiver_io.errors import UserError
 from perceiver_io.training.state import TrainState, map_names, num_stacked
 from perceiver_io.training.step import Evaluation, EvaluationStep, Gradients, TrainStep
@@ -33,16 +34,16 @@ class Mesh:
     compiler puts in the communication.
     """
 
-    def __init__(self, *, fsdp: int):
+    def __init__(self, *, fsdp: Count):
         """`fsdp` is the number of devices that the parameters are cut over; 1 replicates them.
 
         Raises UserError if the number of devices is not a multiple of it.
         """
         num_devices = jax.device_count()
-        if fsdp < 1 or num_devices % fsdp:
+        if num_devices % fsdp:
             raise UserError(
                 f"config.parallel.fsdp is {fsdp}, but there are {num_devices} devices, which is "
-                "not a positive multiple of it. Set --config.parallel.fsdp to a divisor of "
+                "not a multiple of it. Set --config.parallel.fsdp to a divisor of "
                 f"{num_devices} (1 keeps the parameters whole), or start on more devices."
             )
         shape = (num_devices // fsdp, fsdp)

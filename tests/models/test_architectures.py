@@ -102,7 +102,10 @@ def small(name):
         perceiver_io_flow_separate=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),
         perceiver_io_autoencoder=(CORE | MODALITIES, CLIP),
-        convnet_classifier=(dict(num_classes=5, widths=(4, 8)), images()),
+        convnet_classifier=(
+            dict(num_classes=5, widths=(4, 8), image_size=(16, 16)),
+            images(),
+        ),
     )
     section, inputs = sections[name]
     return section | dict(name=name), inputs

@@ -8,37 +8,22 @@ arXiv:1504.06852), changes of colours and noise, and erased boxes.
 
 import dataclasses
 import math
+from typing import Annotated
 
 import numpy as np
 
+from perceiver_io.config.annotations import ASCENDING, Probability, within
 from perceiver_io.data.flow.geometry import Map, affine, random_part, rotation, warp_pair
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.photometric import Frame, add_noise, change_colors, erase, random_box
 from perceiver_io.errors import UserError
 
-# Least and greatest value of each setting that is one number.
-_LIMITS = {
-    "spatial_probability": (0, 1),
-    "log2_stretch": (0, 2),
-    "rotation": (0, 180),
-    "relative_log2_scale": (0, 1),
-    "relative_rotation": (0, 90),
-    "relative_translation": (0, 1),
-    "horizontal_flip": (0, 1),
-    "vertical_flip": (0, 1),
-    "brightness": (0, 1),
-    "contrast": (0, 1),
-    "saturation": (0, 1),
-    "hue": (0, 0.5),
-    "log2_gamma": (0, 2),
-    "asymmetric_probability": (0, 1),
-    "noise": (0, 1),
-    "eraser_probability": (0, 1),
-    "eraser_boxes": (0, 100),
-}
 # What is as it is however weak the augmentation: the scale's range is also what small frames are
 # enlarged by, and the others take no severity.
-_FIXED = {"horizontal_flip", "vertical_flip", "eraser_boxes"}
+_FIXED = {"log2_scale", "horizontal_flip", "vertical_flip", "eraser_boxes", "eraser_sides"}
+
+Log2 = Annotated[float, within(-3, 3)]
+Side = Annotated[int, within(1, 10_000)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,48 +56,32 @@ class FlowAugmentation:
         eraser_sides: shortest and longest side of these, in pixels.
     """
 
-    spatial_probability: float
-    log2_scale: tuple[float, float]
-    log2_stretch: float
-    rotation: float
-    relative_log2_scale: float
-    relative_rotation: float
-    relative_translation: float
-    horizontal_flip: float
-    vertical_flip: float
-    brightness: float
-    contrast: float
-    saturation: float
-    hue: float
-    log2_gamma: float
-    asymmetric_probability: float
-    noise: float
-    eraser_probability: float
-    eraser_boxes: int
-    eraser_sides: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        for name, (least, greatest) in _LIMITS.items():
-            value = getattr(self, name)
-            if not least <= value <= greatest:
-                raise UserError(
-                    f"config.data.augmentation.{name}={value} must be a number from {least} to "
-                    f"{greatest}; 0 leaves it out."
-                )
-        for name, least, greatest in (("log2_scale", -3, 3), ("eraser_sides", 1, 10_000)):
-            low, high = getattr(self, name)
-            if not least <= low <= high <= greatest:
-                raise UserError(
-                    f"config.data.augmentation.{name}={(low, high)} must be two numbers from "
-                    f"{least} to {greatest}, the least first."
-                )
+    spatial_probability: Probability
+    log2_scale: Annotated[tuple[Log2, Log2], ASCENDING]
+    log2_stretch: Annotated[float, within(0, 2)]
+    rotation: Annotated[float, within(0, 180)]
+    relative_log2_scale: Annotated[float, within(0, 1)]
+    relative_rotation: Annotated[float, within(0, 90)]
+    relative_translation: Annotated[float, within(0, 1)]
+    horizontal_flip: Probability
+    vertical_flip: Probability
+    brightness: Annotated[float, within(0, 1)]
+    contrast: Annotated[float, within(0, 1)]
+    saturation: Annotated[float, within(0, 1)]
+    hue: Annotated[float, within(0, 0.5)]
+    log2_gamma: Annotated[float, within(0, 2)]
+    asymmetric_probability: Probability
+    noise: Annotated[float, within(0, 1)]
+    eraser_probability: Probability
+    eraser_boxes: Annotated[int, within(0, 100)]
+    eraser_sides: Annotated[tuple[Side, Side], ASCENDING]
 
     def weakened(self, severity: float) -> "FlowAugmentation":
         """The same with probabilities and greatest changes times `severity`, from 0 to 1.
 
         Flips, the range of scales, and the number and sizes of erased boxes stay.
         """
-        names = _LIMITS.keys() - _FIXED
+        names = {field.name for field in dataclasses.fields(self)} - _FIXED
         return dataclasses.replace(self, **{name: severity * getattr(self, name) for name in names})
 
     def __call__(self, pair: FlowPair, size: tuple[int, int], rng: np.random.Generator) -> FlowPair:

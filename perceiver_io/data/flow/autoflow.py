@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import ClassVar
 
+from perceiver_io.config.annotations import Rate
 from perceiver_io.data.flow.folders import FlowFolder, NamedPairs, Release, read_pair, subfolders
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.errors import UserError
 
 _RELEASE = Release(
     download="static_40k_png_1_of_4.zip to static_40k_png_4_of_4.zip",
@@ -32,17 +32,9 @@ class AutoFlow(FlowFolder):
             for the split validation. Which ones depends on their names alone.
     """
 
-    validation_share: float
+    validation_share: Rate
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.validation_share < 1:
-            raise UserError(
-                f"validation_share={self.validation_share} must be at least 0 and below 1: the "
-                "share of the pairs that is not trained with."
-            )
 
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder has none."""

@@ -7,8 +7,9 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from perceiver_io.config.annotations import Limit
 from perceiver_io.data.flow.folders import (
     FlowFolder,
     NamedPairs,
@@ -100,6 +101,9 @@ def _chosen(split_file: pathlib.Path, split: str) -> list[bool]:
     return [line == ("1" if split == "train" else "2") for line in lines]
 
 
+EACH_ONCE = Limit("not empty, each camera once", lambda names: 0 < len(names) == len(set(names)))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlyingThings3D(RenderedFlowFolder):
     """FlyingThings3D, 540x960 pixels, with flow in both directions; occlusion is not known.
@@ -110,16 +114,9 @@ class FlyingThings3D(RenderedFlowFolder):
         cameras: "left", "right", or both.
     """
 
-    cameras: tuple[Literal["left", "right"], ...]
+    cameras: Annotated[tuple[Literal["left", "right"], ...], EACH_ONCE]
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.cameras not in (("left",), ("right",), ("left", "right")):
-            raise UserError(
-                f"cameras={self.cameras!r} must be ('left',), ('right',) or ('left', 'right')."
-            )
 
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder or a frame in between is missing."""

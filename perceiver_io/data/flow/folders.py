@@ -48,11 +48,6 @@ class RenderedFlowFolder(FlowFolder):
 
     rendering: Literal["clean", "final"]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rendering not in ("clean", "final"):
-            raise UserError(f"rendering={self.rendering!r} must be 'clean' or 'final'.")
-
 
 class NamedPairs(Sequence[FlowPair]):
     """Pairs that are read when they are indexed.

@@ -18,7 +18,6 @@ from perceiver_io.data.flow.folders import (
     read_pair,
 )
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.errors import UserError
 
 
 def _release(download: str, page: str, frames: str) -> Release:
@@ -65,11 +64,6 @@ class Kitti(FlowFolder):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.year not in _RELEASES:
-            raise UserError(f"year={self.year!r} must be 2012 or 2015.")
 
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder is missing or empty."""

@@ -7,18 +7,16 @@ augments them, evaluation takes their middle. Whole images are measured by
 
 import abc
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 import grain
 import numpy as np
 
-from perceiver_io.config.construct import construct
+from perceiver_io.config.annotations import INPUT_SIZE, Natural, Size
 from perceiver_io.data.flow.augmentation import FlowAugmentation
 from perceiver_io.data.flow.pair import FlowPair, cut, padded, random_cut, reversed_pair
 from perceiver_io.data.pipeline.dataset import Batch, BatchSpec, Dataset, Example
-from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,31 +32,17 @@ class FlowDataset(Dataset):
             phase. Those are cut out at random and reversed half of the time.
         growth_examples: training examples of the second phase until its augmentation, which grows
             evenly, is in full force.
-        augmentation: settings of FlowAugmentation in full force; None: there is no second phase.
+        augmentation: that of the second phase, in full force; None: there is no second phase.
     """
 
-    image_size: tuple[int, int]
-    plain_examples: int
-    growth_examples: int
-    augmentation: Mapping[str, Any] | None
-
-    def __post_init__(self) -> None:
-        if min(self.image_size) < 1 or min(self.plain_examples, self.growth_examples) < 0:
-            raise UserError(
-                f"image_size={self.image_size}, plain_examples={self.plain_examples} and "
-                f"growth_examples={self.growth_examples}: sizes must be at least 1, numbers of "
-                "examples at least 0."
-            )
-        if self.augmentation is not None:
-            self._augment  # noqa: B018  # Finds wrong settings now.
+    image_size: Annotated[Size, INPUT_SIZE]
+    plain_examples: Natural
+    growth_examples: Natural
+    augmentation: FlowAugmentation | None
 
     @abc.abstractmethod
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs, by index."""
-
-    @functools.cached_property
-    def _augment(self) -> FlowAugmentation:
-        return construct(FlowAugmentation, self.augmentation, "config.data.augmentation")
 
     def training_examples(self, raw_examples: grain.MapDataset) -> grain.MapDataset[Example]:
         """Plain examples first, then augmented ones."""
@@ -70,7 +54,7 @@ class FlowDataset(Dataset):
         if self.augmentation is not None and position >= self.plain_examples:
             # What an example leaves out need not be transformed.
             lean = pair._replace(backward=None, occluded=None)
-            augment = self._augment.weakened(self._severity(position))
+            augment = self.augmentation.weakened(self._severity(position))
             return _example(augment(lean, self.image_size, rng))
         if rng.random() < 0.5:
             pair = reversed_pair(pair)

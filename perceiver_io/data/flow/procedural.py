@@ -5,21 +5,22 @@ procedural textures, random motions, motion blur, fog and noise. It needs no fil
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
 
-from perceiver_io.config.construct import construct
+from perceiver_io.config.annotations import Count, within
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowDataset
 from perceiver_io.data.flow.rendering.effects import apply_effects
-from perceiver_io.data.flow.rendering.limits import check_limits
 from perceiver_io.data.flow.rendering.renderer import render
 from perceiver_io.data.flow.rendering.scenes import SceneSettings, draw_scene
 from perceiver_io.errors import UserError
+
+Side = Annotated[int, within(1, 4096)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,36 +35,29 @@ class ProceduralFlow(FlowDataset):
         num_train: pairs of the split train.
         num_validation: pairs of the split validation.
         num_test: pairs of the split test.
-        scene: settings of SceneSettings, the difficulty.
+        scene: the difficulty.
     """
 
-    frame_size: tuple[int, int]
-    num_train: int
-    num_validation: int
-    num_test: int
-    scene: Mapping[str, Any]
+    frame_size: tuple[Side, Side]
+    num_train: Count
+    num_validation: Count
+    num_test: Count
+    scene: SceneSettings
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_limits(self, **{f"num_{split}": (1, 1e9) for split in self.splits})
         sides = zip(self.image_size, self.frame_size, strict=True)
-        if any(inner > outer or outer > 4096 for inner, outer in sides):
+        if any(inner > outer for inner, outer in sides):
             raise UserError(
                 f"frame_size={self.frame_size} must be at least image_size={self.image_size}, "
-                "which is cut out of it, and at most (4096, 4096): set config.data.frame_size to a "
-                "(height, width) between them."
+                "which is cut out of it: set config.data.frame_size to a larger (height, width)."
             )
-        self._scene_settings()  # Finds wrong settings now.
 
     def source(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs, each rendered when it is indexed."""
         count = getattr(self, f"num_{split}")
-        return _Pairs(self._scene_settings(), self.frame_size, split, count)
-
-    def _scene_settings(self) -> SceneSettings:
-        return construct(SceneSettings, self.scene, "config.data.scene")
+        return _Pairs(self.scene, self.frame_size, split, count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +77,7 @@ class _Pairs(Sequence[FlowPair]):
         scene_rng, effect_rng = np.random.default_rng(key).spawn(2)
         cv2.setNumThreads(1)  # Worker processes share the cores already.
         rendering = render(draw_scene(self.settings, self.split, self.size, scene_rng))
-        first, second = apply_effects(rendering.frames, self.settings.effect_settings(), effect_rng)
+        first, second = apply_effects(rendering.frames, self.settings.effects, effect_rng)
         forward, backward = (Flow(flow, np.ones(self.size, bool)) for flow in rendering.flows)
         name = f"procedural {self.split} pair {index}"
         return FlowPair(first, second, forward, backward, rendering.occluded[0], name)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import grain
 import numpy as np
 
+from perceiver_io.config.annotations import Natural
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
 from perceiver_io.errors import UserError
@@ -48,7 +49,7 @@ class Dataset(abc.ABC):
 
     splits: ClassVar[tuple[str, ...]]
     unlabelled_splits: ClassVar[tuple[str, ...]] = ()
-    num_workers: int
+    num_workers: Natural
 
     @abc.abstractmethod
     def source(self, split: str) -> Sequence[Any]:

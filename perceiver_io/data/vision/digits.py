@@ -10,6 +10,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from perceiver_io.config.annotations import NonNegative, Rate
 from perceiver_io.data.pipeline.dataset import Example
 from perceiver_io.data.vision.images import ImageDataset
 
@@ -33,9 +34,9 @@ class Digits(ImageDataset):
         max_zoom: greatest enlargement or shrinking, as a fraction of the size.
     """
 
-    max_shift: float
-    max_rotation: float
-    max_zoom: float
+    max_shift: NonNegative
+    max_rotation: NonNegative
+    max_zoom: Rate
 
     splits: ClassVar[tuple[str, ...]] = tuple(_SIZES)
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")

@@ -6,12 +6,16 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Annotated
 
+from perceiver_io.config.annotations import Limit, Probability
 from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
 from perceiver_io.errors import UserError
 
 _SPLITS = ("train", "validation", "test")
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"))
+
+SUM_OF_ONE = Limit("numbers that add up to 1", lambda shares: abs(sum(shares) - 1) <= 1e-6)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,16 +32,7 @@ class ImageFolder(EncodedImageDataset):
     """
 
     root: str
-    split_fractions: tuple[float, float, float]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        fractions = self.split_fractions
-        if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-            raise UserError(
-                f"split_fractions={tuple(fractions)} must be three numbers, none negative, that "
-                "add up to 1: the shares of train, validation and test."
-            )
+    split_fractions: Annotated[tuple[Probability, Probability, Probability], SUM_OF_ONE]
 
     @property
     def splits(self) -> tuple[str, ...]:

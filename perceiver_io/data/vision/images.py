@@ -4,12 +4,21 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import grain
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from perceiver_io.config.annotations import (
+    ASCENDING,
+    INPUT_SIZE,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Size,
+)
 from perceiver_io.data.pipeline.dataset import Batch, BatchSpec, Dataset, Example
 from perceiver_io.data.vision import crop, mixing, randaugment
 from perceiver_io.errors import UserError
@@ -29,7 +38,7 @@ class ImageDataset(Dataset):
     """
 
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Positive, ...]
 
     @property
     @abc.abstractmethod
@@ -111,26 +120,15 @@ class EncodedImageDataset(ImageDataset):
             pair of examples takes one of the two with equal probability.
     """
 
-    image_size: tuple[int, int]
-    crop_area: tuple[float, float]
-    crop_aspect: tuple[float, float]
-    evaluation_crop: float
+    image_size: Annotated[Size, INPUT_SIZE]
+    crop_area: Annotated[tuple[Fraction, Fraction], ASCENDING]
+    crop_aspect: Annotated[tuple[Positive, Positive], ASCENDING]
+    evaluation_crop: Fraction
     flip: bool
-    randaugment_layers: int
-    randaugment_magnitude: float
-    mixup_alpha: float
-    cutmix_alpha: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_range("image_size", self.image_size, lower=1, upper=float("inf"), ordered=False)
-        _check_range("crop_area", self.crop_area, lower=0, upper=1, ordered=True)
-        _check_range("crop_aspect", self.crop_aspect, lower=0, upper=float("inf"), ordered=True)
-        if not 0 < self.evaluation_crop <= 1:
-            raise UserError(f"evaluation_crop={self.evaluation_crop} must lie in (0, 1].")
-        for name in ("randaugment_layers", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}={getattr(self, name)} must not be negative.")
+    randaugment_layers: Natural
+    randaugment_magnitude: NonNegative
+    mixup_alpha: NonNegative
+    cutmix_alpha: NonNegative
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -191,16 +189,3 @@ class EncodedImageDataset(ImageDataset):
                 pair_seeds=[example["mixing_seed"] for example in examples[::2]],
             )
         return batch
-
-
-def _check_range(
-    name: str, pair: tuple[float, float], *, lower: float, upper: float, ordered: bool
-) -> None:
-    """Raises UserError unless `pair` is two numbers within the limits (above 0), in order."""
-    fits = len(pair) == 2 and all(lower <= value <= upper and value > 0 for value in pair)
-    if not fits or (ordered and pair[0] > pair[1]):
-        order = ", the least first" if ordered else ""
-        raise UserError(
-            f"{name}={tuple(pair)} must be two numbers above 0, at least {lower} and at most "
-            f"{upper}{order}."
-        )

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
-from perceiver_io.errors import UserError
 
 _ARCHIVE = pathlib.Path(__file__).parents[1] / "bundled" / "photos" / "photos.zip"
 
@@ -36,11 +35,6 @@ class Photos(EncodedImageDataset):
     labels: Literal["coarse", "fine"]
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.labels not in ("coarse", "fine"):
-            raise UserError(f"labels={self.labels!r} must be 'coarse' or 'fine'.")
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import haiku as hk
+import jax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_io.models import fast
@@ -11,7 +12,7 @@ from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import AttentionForm, EncoderSettings, LatentStackSettings
 from perceiver_io.models.transformer import SelfAttend
-from perceiver_io.models.weights import EMBEDDING_INIT
+from perceiver_io.models.weights import POSITION_INIT
 
 
 @runtime_checkable
@@ -22,6 +23,13 @@ class InputAdapter(Protocol):
         self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
     ) -> Tokens:
         """The tokens of `inputs`; `mask` is over tokens, False for those that are not there."""
+
+
+class Inputs(NamedTuple):
+    """An input adapter, and what one example is that it takes."""
+
+    adapter: InputAdapter
+    spec: PyTree[jax.ShapeDtypeStruct]
 
 
 @runtime_checkable
@@ -113,4 +121,4 @@ class SingleReadEncoder(hk.Module):
 
 def learned_latents(num_latents: int, latent_dim: int) -> Float[Array, "1 N D"]:
     """The latents before they have read anything, the same for every example."""
-    return hk.get_parameter("latents", [num_latents, latent_dim], init=EMBEDDING_INIT)[None]
+    return hk.get_parameter("latents", [num_latents, latent_dim], init=POSITION_INIT)[None]

@@ -1,11 +1,13 @@
-"""Input adapters of images, chosen by a config section."""
+"""Inputs of images, chosen by a config section."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated
 
-from perceiver_io.config.construct import construct, lookup
+import jax
+import jax.numpy as jnp
+
+from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Choice, Count, Natural, Size
 from perceiver_io.errors import UserError
-from perceiver_io.models.perceiver.encoder import InputAdapter
+from perceiver_io.models.perceiver.encoder import Inputs
 from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
     ConvStem,
@@ -20,39 +22,53 @@ from perceiver_io.models.perceiver.positions import (
     ProjectedPositions,
 )
 
-Size = tuple[int, int]
+ImageSize = Annotated[Size, INPUT_SIZE]
+# Frequencies of Fourier features follow from the size.
+FourierSize = Annotated[Size, INPUT_SIZE, UNSEEN]
+Resolution = Annotated[Size | None, UNSEEN]
+ImageChannels = Annotated[Count, INPUT_SIZE]
 
 
-def image_inputs(section: Mapping[str, Any]) -> InputAdapter:
-    """The input adapter of images that a section's `name` chooses."""
-    return construct(lookup(IMAGE_INPUTS, section, "model.inputs"), section, "model.inputs")
+def image_spec(image_size: Size, channels: int) -> jax.ShapeDtypeStruct:
+    """One image [1, H, W, C]."""
+    return jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
 
 
-def fourier_pixels(image_size: Size, num_bands: int, resolution: Size | None = None) -> ArrayTokens:
+def fourier_pixels(
+    image_size: FourierSize,
+    num_bands: Count,
+    resolution: Resolution = None,
+    image_channels: ImageChannels = 3,
+) -> Inputs:
     """Each pixel with its Fourier position.
 
     `resolution`, where it is given, sets the frequencies instead of the image's size: that of the
-    images that weights were trained on.
+    images that weights were trained on. `image_channels` is 3 for colours, 1 for grey.
     """
-    return ArrayTokens(RawValues(), FourierPositions(num_bands, resolution or image_size))
+    positions = FourierPositions(num_bands, resolution or image_size)
+    return Inputs(ArrayTokens(RawValues(), positions), image_spec(image_size, image_channels))
 
 
-def learned_pixels(image_size: Size, channels: int) -> ArrayTokens:
+def learned_pixels(
+    image_size: ImageSize, channels: Count, image_channels: ImageChannels = 3
+) -> Inputs:
     """Each pixel through a 1x1 convolution, with a learned and projected position as wide."""
-    positions = LearnedPositions(image_size[0] * image_size[1], channels)
-    return ArrayTokens(PointwiseConv(channels), ProjectedPositions(positions, channels))
+    positions = ProjectedPositions(LearnedPositions(image_size, channels), channels)
+    adapter = ArrayTokens(PointwiseConv(channels), positions)
+    return Inputs(adapter, image_spec(image_size, image_channels))
 
 
 def conv_features(
-    image_size: Size,
-    channels: int,
-    num_bands: int,
-    pytorch_padding: bool = False,
-    resolution: Size | None = None,
-) -> ArrayTokens:
+    image_size: FourierSize,
+    channels: Count,
+    num_bands: Count,
+    pytorch_padding: Annotated[bool, UNSEEN] = False,
+    resolution: Resolution = None,
+    image_channels: ImageChannels = 3,
+) -> Inputs:
     """A convolutional stem at a quarter of the resolution, with Fourier positions.
 
-    `resolution` as in `fourier_pixels`.
+    `resolution` and `image_channels` as in `fourier_pixels`.
 
     Raises UserError for images of which the stem leaves a single position, or none.
     """
@@ -64,13 +80,18 @@ def conv_features(
             "'fourier_pixels'."
         )
     height, width = resolution or image_size
-    grid = (-(-height // 4), -(-width // 4))
-    return ArrayTokens(ConvStem(channels, pytorch_padding), FourierPositions(num_bands, grid))
+    positions = FourierPositions(num_bands, (-(-height // 4), -(-width // 4)))
+    adapter = ArrayTokens(ConvStem(channels, pytorch_padding), positions)
+    return Inputs(adapter, image_spec(image_size, image_channels))
 
 
 def linear_patches(
-    image_size: Size, patch_size: Size, channels: int, num_bands: int
-) -> ArrayTokens:
+    image_size: FourierSize,
+    patch_size: Annotated[Size, UNSEEN],
+    channels: Count,
+    num_bands: Count,
+    image_channels: ImageChannels = 3,
+) -> Inputs:
     """Patches through a linear layer, with Fourier positions. UserError where they do not fit."""
     for pixels, patch in zip(image_size, patch_size, strict=True):
         if pixels % patch:
@@ -79,18 +100,21 @@ def linear_patches(
                 "set inputs.patch_size to divisors of both sides, or change the image size."
             )
     grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
-    return ArrayTokens(LinearPatches(patch_size, channels), FourierPositions(num_bands, grid))
+    adapter = ArrayTokens(LinearPatches(patch_size, channels), FourierPositions(num_bands, grid))
+    return Inputs(adapter, image_spec(image_size, image_channels))
 
 
-def permuted(inputs: Mapping[str, Any], seed: int) -> PermutedTokens:
-    """Other inputs with their tokens in one fixed random order."""
-    return PermutedTokens(image_inputs(inputs), seed)
-
-
-IMAGE_INPUTS = {
+IN_ORDER = {
     "fourier_pixels": fourier_pixels,
     "learned_pixels": learned_pixels,
     "conv_features": conv_features,
     "linear_patches": linear_patches,
-    "permuted": permuted,
 }
+
+
+def permuted(inputs: Annotated[Inputs, Choice(IN_ORDER)], seed: Natural) -> Inputs:
+    """Other inputs with their tokens in one fixed random order."""
+    return Inputs(PermutedTokens(inputs.adapter, seed), inputs.spec)
+
+
+IMAGE_INPUTS = IN_ORDER | {"permuted": permuted}

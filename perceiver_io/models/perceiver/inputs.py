@@ -17,7 +17,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.maps import PlacedInputs
 from perceiver_io.models.perceiver.positions import Positions, grid_of
 from perceiver_io.models.perceiver.tokens import GridPositions, Tokens, dense_positions
-from perceiver_io.models.weights import WEIGHT_INIT
+from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT, batch_norm
 
 
 class RawValues:
@@ -39,7 +39,7 @@ class PointwiseConv:
     def __call__(self, x: Float[Array, "B *axes C"], is_training: bool) -> Array:
         """[B, ..., C] -> [B, ..., channels]."""
         del is_training
-        return hk.Linear(self.channels, w_init=WEIGHT_INIT, name=self.name)(x)
+        return hk.Linear(self.channels, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name=self.name)(x)
 
 
 class ConvStem(hk.Module):
@@ -65,9 +65,7 @@ class ConvStem(hk.Module):
             self._channels, 7, stride=2, padding=self._conv_padding, with_bias=False, name="conv"
         )
         x = conv(x)
-        norm = hk.BatchNorm(
-            create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, name="batch_norm"
-        )
+        norm = batch_norm("batch_norm")
         x = jax.nn.relu(norm(x.astype(jnp.float32), is_training).astype(dtype))
         return hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), self._pool_padding)
 
@@ -133,9 +131,12 @@ class FramePairs(hk.Module):
         """[B, 2, H, W, C] -> [B, H, W, channels]."""
         del is_training
         stacked = jnp.concatenate([x[:, 0], x[:, 1]], axis=-1)
-        return hk.Conv2D(self._channels, self._neighbourhood, w_init=WEIGHT_INIT, name="conv")(
-            stacked
-        )
+        return neighbourhoods(self._channels, self._neighbourhood)(stacked)
+
+
+def neighbourhoods(channels: int, side: int) -> hk.Conv2D:
+    """A linear layer of the square of this side around each pixel."""
+    return hk.Conv2D(channels, side, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name="conv")
 
 
 class SeparateFrames(hk.Module):
@@ -153,7 +154,7 @@ class SeparateFrames(hk.Module):
     def __call__(self, x: Float[Array, "B T H W C"], is_training: bool) -> Array:
         """[B, T, H, W, C] -> [B, T, H, W, channels]."""
         del is_training
-        conv = hk.Conv2D(self._channels, self._neighbourhood, w_init=WEIGHT_INIT, name="conv")
+        conv = neighbourhoods(self._channels, self._neighbourhood)
         return conv(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:-1], self._channels)
 
 

@@ -80,7 +80,7 @@ class ModalityTokens:
         if given is not None:
             tokens, places = part.adapter.with_places(given, None, is_training)
         # Both are made in either case: which parameters there are does not depend on the input.
-        padded = PaddedChannels(width, name=f"{name}_padding")(tokens).features
+        padded = PaddedChannels(width, EMBEDDING_INIT, name=f"{name}_padding")(tokens).features
         hidden = MaskToken(width, name=f"{name}_mask_token")()
         shape = (batch, part.num_tokens, width)
         return jnp.broadcast_to(hidden, shape) if given is None else padded, places

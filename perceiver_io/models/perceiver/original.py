@@ -1,12 +1,12 @@
 """The original Perceiver (2103.03206): it reads several times, and has a head but no queries."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import haiku as hk
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from perceiver_io.config.annotations import UNSEEN, Count, Natural
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.encoder import (
     Encoded,
@@ -30,10 +30,10 @@ class InterleavedEncoderSettings:
     latent_stack: the layers of every stack.
     """
 
-    num_latents: int
-    latent_dim: int
-    cross_attends: Sequence[int | None]
-    stacks: Sequence[int]
+    num_latents: Count
+    latent_dim: Count
+    cross_attends: Annotated[tuple[Natural | None, ...], UNSEEN]
+    stacks: Annotated[tuple[Natural, ...], UNSEEN]
     cross_attend: CrossAttendSettings
     latent_stack: LatentStackSettings
 

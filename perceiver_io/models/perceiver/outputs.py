@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_io.models.weights import WEIGHT_INIT, Linear, get_linear
+from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT, Linear, get_linear
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class TiedLogits(hk.Module):
         """The transposed table; `width` must be that of the embeddings."""
         del width
         table = self._embeddings()
-        bias = hk.get_parameter("b", [table.shape[0]], init=hk.initializers.Constant(0))
+        bias = hk.get_parameter("b", [table.shape[0]], init=BIAS_INIT)
         return [Linear(table.T, bias)]
 
     def arrange(self, x: Float[Array, "B O V"]) -> Float[Array, "B O V"]:
@@ -160,4 +160,5 @@ class AveragePooledLogits:
 
     def __call__(self, latents: Float[Array, "B N D"]) -> Float[Array, "B E"]:
         """Logits of the classes."""
-        return hk.Linear(self.num_classes, w_init=WEIGHT_INIT, name="logits")(latents.mean(axis=1))
+        logits = hk.Linear(self.num_classes, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name="logits")
+        return logits(latents.mean(axis=1))

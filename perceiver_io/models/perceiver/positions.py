@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.tokens import GridPositions
-from perceiver_io.models.weights import EMBEDDING_INIT, WEIGHT_INIT
+from perceiver_io.models.weights import BIAS_INIT, POSITION_INIT, WEIGHT_INIT
 
 
 @runtime_checkable
@@ -130,15 +130,20 @@ def grid_of(positions: Positions, shape: tuple[int, ...]) -> Float[Array, "1 M P
 
 
 class LearnedPositions(hk.Module):
-    """One learned embedding for each of `num_positions` places."""
+    """One learned embedding for each place of a grid, such as (height, width) or (length,)."""
 
-    def __init__(self, num_positions: int, dim: int, name: str = "positions"):
+    def __init__(self, shape: tuple[int, ...], dim: int, name: str = "positions"):
         super().__init__(name=name)
-        self.num_positions, self._dim = num_positions, dim
+        self._shape, self._dim = shape, dim
+
+    @property
+    def num_positions(self) -> int:
+        """M, the places."""
+        return math.prod(self._shape)
 
     def _embeddings(self) -> Float[Array, "M P"]:
-        shape = (self.num_positions, self._dim)
-        return hk.get_parameter("embeddings", shape, init=EMBEDDING_INIT)
+        init = dataclasses.replace(POSITION_INIT, grid=self._shape)
+        return hk.get_parameter("embeddings", (self.num_positions, self._dim), init=init)
 
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
         """All embeddings, for a grid of just as many points."""
@@ -164,7 +169,7 @@ class ProjectedPositions:
     name: str = "project_positions"
 
     def _project(self, x: Array) -> Array:
-        return hk.Linear(self.dim, w_init=WEIGHT_INIT, name=self.name)(x)
+        return hk.Linear(self.dim, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name=self.name)(x)
 
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
         """Projected features of a grid."""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int
 
 from perceiver_io.models.perceiver.positions import Positions
 from perceiver_io.models.perceiver.tokens import GridPositions, Tokens
-from perceiver_io.models.weights import EMBEDDING_INIT
+from perceiver_io.models.weights import POSITION_INIT
 
 
 class LearnedQueries(hk.Module):
@@ -29,7 +29,7 @@ class LearnedQueries(hk.Module):
     def __call__(self, tokens: Tokens, query: None) -> Tokens:
         """The queries, [1, O, C]."""
         del tokens, query
-        return Tokens(hk.get_parameter("embeddings", self._shape, init=EMBEDDING_INIT)[None])
+        return Tokens(hk.get_parameter("embeddings", self._shape, init=POSITION_INIT)[None])
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TaskQueries(hk.Module):
     def __call__(self, tokens: Tokens, query: Int[Array, " B"] | None) -> Tokens:
         """A single query for the task of each example, [B, 1, C]; for all tasks, [1, T, C]."""
         del tokens
-        embeddings = hk.get_parameter("embeddings", self._shape, init=EMBEDDING_INIT)
+        embeddings = hk.get_parameter("embeddings", self._shape, init=POSITION_INIT)
         return Tokens(embeddings[None] if query is None else embeddings[query][:, None])
 
 
@@ -123,7 +123,7 @@ class ModalityQueries:
         sets = {name: part(tokens, chosen.get(name)) for name, part in self.parts.items()}
         width = max(part.width for part in sets.values()) + self.extra_channels
         return {
-            name: PaddedChannels(width, name=f"{name}_query_padding")(sets[name])
+            name: PaddedChannels(width, POSITION_INIT, name=f"{name}_query_padding")(sets[name])
             for name in sorted(chosen)
         }
 
@@ -131,15 +131,15 @@ class ModalityQueries:
 class PaddedChannels(hk.Module):
     """Fills tokens up to `width` with learned channels, the same for every token."""
 
-    def __init__(self, width: int, name: str):
+    def __init__(self, width: int, init: hk.initializers.Initializer, name: str):
         super().__init__(name=name)
-        self._width = width
+        self._width, self._init = width, init
 
     def __call__(self, tokens: Tokens) -> Tokens:
         """Tokens [B, M, width] without separate positions."""
         features = tokens.joined()
         missing = self._width - features.shape[-1]
-        padding = hk.get_parameter("embeddings", [missing], init=EMBEDDING_INIT)
+        padding = hk.get_parameter("embeddings", [missing], init=self._init)
         padding = jnp.broadcast_to(padding.astype(features.dtype), (*features.shape[:2], missing))
         return Tokens(jnp.concatenate([features, padding], axis=-1), mask=tokens.mask)
 

@@ -12,6 +12,7 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
+from perceiver_io.config.annotations import Count, Rate
 from perceiver_io.data.vision.cifar10 import Cifar10
 from perceiver_io.data.vision.digits import Digits
 from perceiver_io.data.vision.image_folder import ImageFolder
@@ -41,8 +42,8 @@ class ImageClassification(Task):
             (1 - s) * label + s / num_classes.
     """
 
-    num_classes: int
-    label_smoothing: float
+    num_classes: Count
+    label_smoothing: Rate
 
     datasets: ClassVar[Mapping[str, type[ImageDataset]]] = {
         "cifar10": Cifar10,

@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 from matplotlib.figure import Figure
 
-from perceiver_io.config.construct import listing, nearest
+from perceiver_io.config.annotations import Limit
+from perceiver_io.config.construct import listing
 from perceiver_io.data.flow.autoflow import AutoFlow
 from perceiver_io.data.flow.flying import FlyingChairs, FlyingThings3D
 from perceiver_io.data.flow.kitti import Kitti
@@ -18,7 +19,6 @@ from perceiver_io.data.flow.motorcycle import Motorcycle
 from perceiver_io.data.flow.pairs import FlowDataset
 from perceiver_io.data.flow.procedural import ProceduralFlow
 from perceiver_io.data.flow.sintel import Sintel
-from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.optical_flow import figures as flow_figures
 from perceiver_io.tasks.task import Batch, Task
@@ -68,7 +68,7 @@ class OpticalFlow(Task):
         loss_name: one of `LOSSES`, of errors in units of 20 pixels.
     """
 
-    loss_name: str
+    loss_name: Annotated[str, Limit(f"one of {listing(LOSSES)}", LOSSES.__contains__)]
 
     datasets: ClassVar[Mapping[str, type[FlowDataset]]] = {
         "autoflow": AutoFlow,
@@ -80,13 +80,6 @@ class OpticalFlow(Task):
         "procedural_flow": ProceduralFlow,
         "sintel": Sintel,
     }
-
-    def __post_init__(self) -> None:
-        if self.loss_name not in LOSSES:
-            raise UserError(
-                f"config.task.loss_name is {self.loss_name!r}, which does not exist"
-                f"{nearest(self.loss_name, LOSSES)}. Choose one of {listing(LOSSES)}."
-            )
 
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The frames from -1 to 1, as the model's `inputs`."""

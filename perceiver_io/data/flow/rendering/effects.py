@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from typing import Annotated
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from perceiver_io.data.flow.rendering.limits import check_limits
+from perceiver_io.config.annotations import Probability, within
 from perceiver_io.data.flow.rendering.textures import smooth_noise
 
 _FOG_WAVELENGTHS = (128, 32)  # pixels
@@ -31,25 +32,13 @@ class EffectSettings:
         max_noise: greatest standard deviation of the noise, in grey levels of 255.
     """
 
-    blur_probability: float
-    max_shutter: float
-    fog_probability: float
-    max_fog: float
-    lighting_probability: float
-    max_lighting: float
-    max_noise: float
-
-    def __post_init__(self) -> None:
-        check_limits(
-            self,
-            blur_probability=(0, 1),
-            max_shutter=(0, 1),
-            fog_probability=(0, 1),
-            max_fog=(0, 1),
-            lighting_probability=(0, 1),
-            max_lighting=(0, 0.9),
-            max_noise=(0, 100),
-        )
+    blur_probability: Probability
+    max_shutter: Annotated[float, within(0, 1)]
+    fog_probability: Probability
+    max_fog: Annotated[float, within(0, 1)]
+    lighting_probability: Probability
+    max_lighting: Annotated[float, within(0, 0.9)]
+    max_noise: Annotated[float, within(0, 100)]
 
     def draw_shutter(self, rng: np.random.Generator) -> float:
         """A random time of exposure over that between the frames."""

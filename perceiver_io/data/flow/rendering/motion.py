@@ -10,12 +10,12 @@ is closed-form forth and back, and correct to the rounding of float32 (1e-4 pixe
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
-from perceiver_io.data.flow.rendering.limits import check_limits
+from perceiver_io.config.annotations import within
 
 _NUM_WAVES = 4
 _WAVELENGTHS = (0.5, 2.0)  # as a multiple of the surface's size
@@ -125,23 +125,12 @@ class MotionSettings:
             surface, with strain 0.1, move its points by up to 0.016 of its size.
     """
 
-    mean_translation: float
-    max_translation: float
-    max_rotation: float
-    max_scale: float
-    max_shear: float
-    max_strain: float
-
-    def __post_init__(self) -> None:
-        check_limits(
-            self,
-            mean_translation=(1e-3, 1000),
-            max_translation=(0, 1000),
-            max_rotation=(0, 90),
-            max_scale=(1, 2),
-            max_shear=(0, 1),
-            max_strain=(0, 1),
-        )
+    mean_translation: Annotated[float, within(1e-3, 1000)]
+    max_translation: Annotated[float, within(0, 1000)]
+    max_rotation: Annotated[float, within(0, 90)]
+    max_scale: Annotated[float, within(1, 2)]
+    max_shear: Annotated[float, within(0, 1)]
+    max_strain: Annotated[float, within(0, 1)]
 
 
 def draw_motion(

@@ -2,21 +2,22 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from perceiver_io.config.construct import construct
+from perceiver_io.config.annotations import ASCENDING, Probability, within
 from perceiver_io.data.flow.rendering.effects import EffectSettings
-from perceiver_io.data.flow.rendering.limits import check_limits
 from perceiver_io.data.flow.rendering.motion import Motion, MotionSettings, draw_motion
 from perceiver_io.data.flow.rendering.outlines import draw_holes, draw_outline, fill
 from perceiver_io.data.flow.rendering.textures import draw_texture
 
 _MARGIN = 2  # pixels of pictures around outlines
 _BACKGROUND = 1.25  # sides of the background's picture over those of frames
+
+Objects = Annotated[int, within(0, 100)]
+Share = Annotated[float, within(0.02, 4)]
 
 
 class Surface(NamedTuple):
@@ -60,52 +61,26 @@ class SceneSettings:
         smooth_probability: of a smooth outline; others are polygons.
         hole_probability: of holes in an object.
         photo_probability: of a texture from a photograph; others are procedural.
-        object_motion: settings of MotionSettings, for objects.
-        camera_motion: settings of MotionSettings, for the background.
-        effects: settings of EffectSettings.
+        object_motion: of objects.
+        camera_motion: of the background.
+        effects: of what changes the frames but not the flow.
     """
 
-    num_objects: tuple[int, int]
-    object_size: tuple[float, float]
-    smooth_probability: float
-    hole_probability: float
-    photo_probability: float
-    object_motion: Mapping[str, Any]
-    camera_motion: Mapping[str, Any]
-    effects: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        check_limits(
-            self,
-            num_objects=(0, 100),
-            object_size=(0.02, 4),
-            smooth_probability=(0, 1),
-            hole_probability=(0, 1),
-            photo_probability=(0, 1),
-        )
-        # Finds wrong settings now.
-        self.object_motion_settings()
-        self.camera_motion_settings()
-        self.effect_settings()
-
-    def object_motion_settings(self) -> MotionSettings:
-        """Those of `object_motion`."""
-        return construct(MotionSettings, self.object_motion, "config.data.scene.object_motion")
-
-    def camera_motion_settings(self) -> MotionSettings:
-        """Those of `camera_motion`."""
-        return construct(MotionSettings, self.camera_motion, "config.data.scene.camera_motion")
-
-    def effect_settings(self) -> EffectSettings:
-        """Those of `effects`."""
-        return construct(EffectSettings, self.effects, "config.data.scene.effects")
+    num_objects: Annotated[tuple[Objects, Objects], ASCENDING]
+    object_size: Annotated[tuple[Share, Share], ASCENDING]
+    smooth_probability: Probability
+    hole_probability: Probability
+    photo_probability: Probability
+    object_motion: MotionSettings
+    camera_motion: MotionSettings
+    effects: EffectSettings
 
 
 def draw_scene(
     settings: SceneSettings, split: str, size: tuple[int, int], rng: np.random.Generator
 ) -> Scene:
     """A random scene for frames of `size` = (height, width), with photographs of the split."""
-    shutter = settings.effect_settings().draw_shutter(rng)
+    shutter = settings.effects.draw_shutter(rng)
     surfaces = [_background(settings, split, size, rng)]
     for _ in range(rng.integers(*settings.num_objects, endpoint=True)):
         surfaces.append(_object(settings, split, size, rng))
@@ -116,7 +91,7 @@ def _background(
     settings: SceneSettings, split: str, size: tuple[int, int], rng: np.random.Generator
 ) -> Surface:
     motion = draw_motion(
-        settings.camera_motion_settings(),
+        settings.camera_motion,
         ((size[1] - 1) / 2, (size[0] - 1) / 2),
         math.hypot(*size),
         rng,
@@ -134,7 +109,7 @@ def _object(
     # Most are small, as most things are far away.
     length = min(size) * math.exp(rng.uniform(*map(math.log, settings.object_size)))
     centre = (rng.uniform(0, size[1] - 1), rng.uniform(0, size[0] - 1))
-    motion = draw_motion(settings.object_motion_settings(), centre, length, rng)
+    motion = draw_motion(settings.object_motion, centre, length, rng)
     outline = draw_outline(length, rng.random() < settings.smooth_probability, rng)
     has_holes = rng.random() < settings.hole_probability
     holes = draw_holes(outline, rng) if has_holes else []

@@ -1,0 +1,54 @@
+"""What the annotation of a setting can say beside its type: limits, marks and inner sections.
+
+`Annotated[int, ...]` is an `int` to everyone but `construct`, which reads the rest. It is the only
+checker of settings.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple
+
+
+class Limit(NamedTuple):
+    """What a value must be, in words and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+class Arguments(NamedTuple):
+    """An inner section: the keyword arguments of a factory. A dataclass needs no such note."""
+
+    factory: Callable[..., Any]
+
+
+class Choice(NamedTuple):
+    """An inner section whose `name` chooses a factory; the rest are its keyword arguments."""
+
+    factories: Mapping[str, Callable[..., Any]]
+
+
+UNSEEN = "changes what a model computes, and no array of it"
+INPUT_SIZE = "sets the shape of what a model takes, or of what the data gives"
+
+
+def within(least: float, greatest: float) -> Limit:
+    """From `least` to `greatest`, both included."""
+    return Limit(f"from {least:g} to {greatest:g}", lambda x: least <= x <= greatest)
+
+
+Count = Annotated[int, Limit("at least 1", lambda x: x >= 1)]
+Natural = Annotated[int, Limit("at least 0", lambda x: x >= 0)]
+Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]
+Positive = Annotated[float, Limit("above 0 and finite", lambda x: 0 < x < math.inf)]
+NonNegative = Annotated[float, Limit("at least 0 and finite", lambda x: 0 <= x < math.inf)]
+# Of dropout, of moving averages, of smoothing: what would be left of 1 is nothing.
+Rate = Annotated[float, Limit("at least 0 and below 1", lambda x: 0 <= x < 1)]
+Probability = Annotated[float, within(0, 1)]
+# A share of something that must not vanish.
+Fraction = Annotated[float, Limit("above 0 and at most 1", lambda x: 0 < x <= 1)]
+
+ASCENDING = Limit("two numbers, the lesser one first", lambda pair: pair[0] <= pair[1])
+
+Size = tuple[Count, Count]
+"""Height and width."""
