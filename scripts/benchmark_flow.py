@@ -30,8 +30,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from perceiver_io.config.construct import construct, listing
-from perceiver_io.data.flow.augmentation import FlowAugmentation
+from perceiver_io.config.construct import listing
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowDataset
 from perceiver_io.errors import UserError
@@ -94,10 +93,10 @@ def timed(work: Callable) -> tuple:
 
 def augment(dataset: FlowDataset, pairs: list[FlowPair]) -> None:
     """Augments pairs without what a training example leaves out."""
-    change = construct(FlowAugmentation, dataset.augmentation, "config.data.augmentation")
     rng = np.random.default_rng(0)
     for pair in pairs:
-        change(pair._replace(backward=None, occluded=None), dataset.image_size, rng)
+        lean = pair._replace(backward=None, occluded=None)
+        dataset.augmentation(lean, dataset.image_size, rng)
 
 
 def pipeline(dataset: FlowDataset, num_workers: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from perceiver_io.config.construct import construct
 from perceiver_io.data.flow.procedural import ProceduralFlow
 
 STILL = dict(
@@ -84,7 +85,7 @@ def dataset(scene=EASY, **fields):
         num_test=20,
         scene=scene,
     )
-    return ProceduralFlow(**plain | fields)
+    return construct(ProceduralFlow, plain | fields, "config.data")
 
 
 def pairs(scene, count=6, split="train"):

@@ -1,4 +1,6 @@
-"""Schedules against NumPy, decay by name, LAMB layer by layer."""
+"""Schedules against NumPy, decay by roles, LAMB layer by layer."""
+
+import collections
 
 import haiku as hk
 import jax
@@ -8,15 +10,15 @@ import optax
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import build
-from perceiver_io.runtime import setup
+from perceiver_io.models.architectures import ARCHITECTURES, build
 from perceiver_io.training.optimizers import (
     build_optimizer,
     build_schedule,
-    decayed,
+    decay_mask,
     scale_by_layer_trust_ratio,
 )
 from perceiver_io.training.state import names
+from tests.helpers.architectures import small
 
 STEPS = np.arange(60)
 
@@ -57,45 +59,61 @@ def test_schedules(section, expected, warmup):
     np.testing.assert_allclose(rates, warm_up(expected(warmup), 2.0, warmup), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected", "without_positions"),
-    [
-        ("encoder/linear/w", True, True),
-        ("encoder/linear/b", False, False),
-        ("encoder/__layer_stack_no_per_layer/layer_norm/scale", False, False),
-        ("encoder/__layer_stack_no_per_layer/layer_norm/offset", False, False),
-        ("batch_norm/offset", False, False),
-        ("inputs/learned_positions/embeddings", True, False),
-        ("encoder/latents", True, False),
-        ("word_embedding/embeddings", True, True),
-    ],
-)
-def test_decay_by_name(name, expected, without_positions):
-    assert decayed(name, positions=True) is expected
-    assert decayed(name, positions=False) is without_positions
+# What the rule of before, by patterns of names, made of each parameter that is no plain weight.
+ROLES = {
+    "bias_or_norm": ("/b", "/scale", "/offset"),
+    "position": (
+        "encoder/latents",
+        "positions/embeddings",
+        "query_positions/embeddings",
+        "queries/embeddings",
+        "label_query/embeddings",
+        "audio_query_padding/embeddings",
+        "image_query_padding/embeddings",
+        "label_query_padding/embeddings",
+    ),
+}
+# As many as each model has of weights, biases and norms, and positions.
+COUNTS = {
+    "perceiver_io_classifier": (20, 37, 2),
+    "perceiver_classifier": (19, 35, 1),
+    "perceiver_io_masked_lm": (19, 35, 3),
+    "perceiver_io_text_classifier": (20, 35, 3),
+    "perceiver_io_flow": (20, 36, 1),
+    "perceiver_io_flow_separate": (20, 36, 1),
+    "perceiver_io_flow_conv": (20, 37, 1),
+    "perceiver_io_autoencoder": (28, 38, 5),
+    "convnet_classifier": (3, 5, 0),
+}
 
 
-def test_positions_of_a_real_model():
-    """What a Perceiver IO with learned positions has under `decay_positions`."""
-    config = setup.config_from_flags("configs/imagenet.py:learned")
-    inputs = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    params, _ = jax.eval_shape(build(config.model).init, jax.random.key(0), inputs=inputs)
-    positions = {name for name in names(params) if decayed(name, positions=True)} - {
-        name for name in names(params) if decayed(name, positions=False)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_decays_in_every_architecture(architecture):
+    section, _ = small(architecture)
+    model = build(section)
+    params = model.shapes()[0]
+    masks = [names(decay_mask(params, model.roles(), positions=x)) for x in (True, False)]
+    roles = {name: "weight" for name in masks[0]}
+    roles |= {
+        name: role for name in roles for role, endings in ROLES.items() if name.endswith(endings)
     }
-    assert {name.split("/")[-1] for name in positions} == {"latents", "embeddings"}
-    assert len(positions) == 3, "latents, positions of the pixels, the query"
+    assert masks[0] == {name: role != "bias_or_norm" for name, role in roles.items()}
+    assert masks[1] == {name: role == "weight" for name, role in roles.items()}
+    count = collections.Counter(roles.values())
+    assert tuple(count[x] for x in ("weight", "bias_or_norm", "position")) == COUNTS[architecture]
 
 
-def test_weight_decay_leaves_biases_and_norms_alone():
-    params = {"linear": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "norm": {"scale": jnp.ones(2)}}
-    section = dict(name="sgd", weight_decay=0.1, clip_norm=None, decay_positions=True)
-    optimizer = build_optimizer(section, optax.constant_schedule(1.0))
+@pytest.mark.parametrize("decay_positions", [True, False])
+def test_weight_decay_leaves_biases_and_positions_alone(decay_positions):
+    params = {"linear": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "encoder": {"latents": 1.0}}
+    section = dict(name="sgd", weight_decay=0.1, clip_norm=None, decay_positions=decay_positions)
+    roles = {"linear/b": "bias_or_norm", "encoder/latents": "position"}
+    optimizer = build_optimizer(section, optax.constant_schedule(1.0), roles)
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     np.testing.assert_allclose(updates["linear"]["w"], -0.1)
     np.testing.assert_array_equal(updates["linear"]["b"], 0)
-    np.testing.assert_array_equal(updates["norm"]["scale"], 0)
+    np.testing.assert_allclose(updates["encoder"]["latents"], -0.1 if decay_positions else 0)
 
 
 def _network(depth, stacked):
@@ -130,7 +148,8 @@ def test_lamb_treats_scanned_layers_as_layers_written_out():
     results = []
     for network, start in ((scanned, params), (looped, unstacked)):
         section = dict(name="lamb", weight_decay=0.1, clip_norm=1.0, decay_positions=True)
-        optimizer = build_optimizer(section, optax.constant_schedule(0.01))
+        roles = {f"{module}/b": "bias_or_norm" for module in start}
+        optimizer = build_optimizer(section, optax.constant_schedule(0.01), roles)
         current, state = start, optimizer.init(start)
         for _ in range(10):
             gradient = jax.grad(lambda p, n=network: jnp.mean(n.apply(p, x) ** 2))(current)
@@ -160,7 +179,7 @@ def test_trust_ratio_of_stacks_in_stacks():
 def test_clipping(name):
     """Beyond the limit, a longer gradient makes the same step."""
     section = dict(name=name, weight_decay=0.0, clip_norm=1.0, decay_positions=True)
-    optimizer = build_optimizer(section, optax.constant_schedule(0.1))
+    optimizer = build_optimizer(section, optax.constant_schedule(0.1), {})
     params = {"linear": {"w": jnp.ones((3,))}}
     gradient = {"linear": {"w": jnp.array([3.0, -4.0, 0.0])}}
     steps = []
@@ -185,4 +204,4 @@ def test_clipping(name):
 )
 def test_wrong_sections(section, message):
     with pytest.raises(UserError, match=message):
-        build_optimizer(section, optax.constant_schedule(1.0))
+        build_optimizer(section, optax.constant_schedule(1.0), {})

@@ -270,8 +270,8 @@ def test_weakened_by_nothing_by_half_and_to_nothing():
     ],
 )
 def test_wrong_settings_are_named(name, value):
-    with pytest.raises(UserError, match=f"augmentation.{name}=.* must be"):
-        FlowAugmentation(**NOTHING | {name: value})
+    with pytest.raises(UserError, match=f"augmentation.{name} is .* must be"):
+        construct(FlowAugmentation, NOTHING | {name: value}, "config.data.augmentation")
 
 
 def test_settings_are_a_config_section():

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from perceiver_io.config.construct import construct
 from perceiver_io.data.flow import motorcycle
 from perceiver_io.data.flow.autoflow import AutoFlow
 from perceiver_io.data.flow.flying import FlyingChairs, FlyingThings3D
@@ -64,7 +65,8 @@ IDS = [file.replace("/", "-") for _, file in EVERY_FILE]
 
 
 def build_class(kind, root, **settings):
-    return kind(**{"root": str(root), **SETTINGS[kind], **layouts.COMMON, **settings})
+    section = {"root": str(root), **SETTINGS[kind], **layouts.COMMON, **settings}
+    return construct(kind, section, "config.data")
 
 
 @pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)
@@ -197,14 +199,14 @@ def test_a_wrong_split_file(tmp_path, labels, message):
 @pytest.mark.parametrize(
     "kind, settings, message",
     [
-        (AutoFlow, {"validation_share": 1.0}, "validation_share=1.0 must be"),
-        (AutoFlow, {"validation_share": -0.1}, "validation_share=-0.1 must be"),
-        (Sintel, {"rendering": "albedo"}, "'albedo' must be 'clean' or 'final'"),
-        (FlyingThings3D, {"rendering": "albedo"}, "'albedo' must be 'clean' or 'final'"),
-        (FlyingThings3D, {"cameras": ()}, r"cameras=\(\) must be"),
-        (FlyingThings3D, {"cameras": ("left", "left")}, "must be"),
-        (Kitti, {"year": 2013}, "year=2013 must be 2012 or 2015"),
-        (Kitti, {"image_size": (0, 4)}, "must be at least 1"),
+        (AutoFlow, {"validation_share": 1.0}, "validation_share is 1.0, which must be"),
+        (AutoFlow, {"validation_share": -0.1}, "validation_share is -0.1, which must be"),
+        (Sintel, {"rendering": "albedo"}, "'albedo', but Sintel needs .*'clean', 'final'"),
+        (FlyingThings3D, {"rendering": "albedo"}, "'albedo', but .*'clean', 'final'"),
+        (FlyingThings3D, {"cameras": ()}, r"cameras is \(\), which must be not empty"),
+        (FlyingThings3D, {"cameras": ("left", "left")}, "must be not empty, each camera once"),
+        (Kitti, {"year": 2013}, "year is 2013, but Kitti needs .*2012, 2015"),
+        (Kitti, {"image_size": (0, 4)}, r"is \(0, 4\), each of which must be at least 1"),
     ],
 )
 def test_wrong_settings(tmp_path, kind, settings, message):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from perceiver_io.config.construct import construct
 from perceiver_io.data.flow.augmentation import FlowAugmentation
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.pair import FlowPair, cut, inverse_flow, reversed_pair
@@ -123,7 +124,7 @@ def test_inverse_flow_is_close_to_the_exact_one():
 
 def dataset_of(**fields):
     plain = {"num_workers": 0, "image_size": (6, 8), "plain_examples": 0, "growth_examples": 0}
-    return Moved(**plain | {"augmentation": None} | fields)
+    return construct(Moved, plain | {"augmentation": None} | fields, "config.data")
 
 
 def batches(plain_examples, augmentation, growth_examples=0):
@@ -178,7 +179,7 @@ def test_evaluation_continues_pairs_that_are_too_small():
 
 def test_wrong_settings_are_found_at_once():
     for name in ("plain_examples", "growth_examples"):
-        with pytest.raises(UserError, match=f"{name}=-1"):
+        with pytest.raises(UserError, match=f"{name} is -1, which must be at least 0"):
             dataset_of(**{name: -1})
-    with pytest.raises(UserError, match="config.data.augmentation.rotation=999"):
+    with pytest.raises(UserError, match="config.data.augmentation.rotation is 999"):
         dataset_of(augmentation=NO_AUGMENTATION | {"rotation": 999.0})

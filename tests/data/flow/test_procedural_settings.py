@@ -147,18 +147,21 @@ def test_textures_come_from_photographs_of_the_split_as_often_as_they_should(spl
 
 WRONG = [
     (dict(frame_size=(100, 400)), r"frame_size=\(100, 400\) must be at least image_size=\(128, 16"),
-    (dict(num_train=0), "num_train=0 of ProceduralFlow must lie from 1"),
-    (dict(scene=EASY | dict(num_objects=(5, 2))), r"num_objects=\(5, 2\).* write .*\(2, 5\)"),
-    (dict(scene=EASY | dict(hole_probability=1.5)), "hole_probability=1.5 .* from 0 to 1"),
+    (dict(num_train=0), "config.data.num_train is 0, which must be at least 1"),
+    (dict(scene=EASY | dict(num_objects=(5, 2))), r"num_objects is \(5, 2\), .* lesser one first"),
+    (
+        dict(scene=EASY | dict(hole_probability=1.5)),
+        "hole_probability is 1.5, .* from 0 to 1",
+    ),
     (dict(scene=EASY | dict(holes=1)), "config.data.scene.holes is not a setting"),
     (dict(scene=EASY | dict(object_size=0.5)), "config.data.scene.object_size is 0.5"),
     (
         dict(scene=EASY | dict(object_motion=STILL | dict(max_strain=-0.1))),
-        "max_strain=-0.1 of MotionSettings must lie from 0 to 1",
+        "config.data.scene.object_motion.max_strain is -0.1, which must be from 0 to 1",
     ),
     (
         dict(scene=EASY | dict(camera_motion=STILL | dict(mean_translation=0.0))),
-        "mean_translation=0.0 .* must lie from 0.001",
+        "camera_motion.mean_translation is 0.0, which must be from 0.001 to 1000",
     ),
     (
         dict(scene=EASY | dict(camera_motion=dict(max_scale=1.0))),
@@ -166,7 +169,7 @@ WRONG = [
     ),
     (
         dict(scene=EASY | dict(effects=NO_EFFECTS | dict(max_shutter=float("nan")))),
-        "max_shutter=nan of EffectSettings",
+        "config.data.scene.effects.max_shutter is nan, which must be from 0 to 1",
     ),
 ]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from perceiver_io.config.construct import construct
 from perceiver_io.data.flow.rendering import effects, outlines, textures
 from perceiver_io.data.flow.rendering.motion import MotionSettings, Points, draw_motion
 from perceiver_io.data.flow.rendering.renderer import render
@@ -39,7 +40,7 @@ def grid(size):
 
 
 def scenes(count=8, **settings):
-    settings = SceneSettings(**SCENE | settings)
+    settings = construct(SceneSettings, SCENE | settings, "config.data.scene")
     return [
         draw_scene(settings, "train", (120, 160), np.random.default_rng(i)) for i in range(count)
     ]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from perceiver_io.config.construct import construct
 from perceiver_io.data.vision.image_folder import ImageFolder
 from perceiver_io.errors import UserError
 
 
 def folder(root, split_fractions=(0.6, 0.2, 0.2)):
-    return ImageFolder(
+    section = dict(
         num_workers=0,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
@@ -27,6 +28,7 @@ def folder(root, split_fractions=(0.6, 0.2, 0.2)):
         root=str(root),
         split_fractions=split_fractions,
     )
+    return construct(ImageFolder, section, "config.data")
 
 
 def write(path, value=0):
@@ -106,7 +108,7 @@ def test_a_fraction_of_zero_is_no_split(flat_root):
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.4, 0.0), (1.5, -0.5, 0.0)])
 def test_fractions_must_add_up(tmp_path, fractions):
-    with pytest.raises(UserError, match="split_fractions="):
+    with pytest.raises(UserError, match="config.data.split_fractions is"):
         folder(tmp_path, fractions)
 
 

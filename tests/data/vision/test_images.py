@@ -10,6 +10,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
+from perceiver_io.config.construct import construct
 from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
 from perceiver_io.errors import UserError
 
@@ -176,11 +177,12 @@ def test_an_odd_batch_cannot_be_mixed():
         ("randaugment_magnitude", -1),
         ("mixup_alpha", -0.1),
         ("cutmix_alpha", -0.1),
+        ("std", (0.2, 0.0, 0.3)),
     ],
 )
 def test_fields_out_of_range_are_named(field, value):
-    with pytest.raises(UserError, match=f"{field}="):
-        Noise(**PLAIN | {field: value})
+    with pytest.raises(UserError, match=f"config.data.{field} is"):
+        construct(Noise, PLAIN | {field: value}, "config.data")
 
 
 @pytest.mark.parametrize("field", ["mean", "std"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from perceiver_io.config.construct import construct
 from perceiver_io.data.vision.photos import Photos
 from perceiver_io.errors import UserError
 
@@ -26,7 +27,7 @@ def photos(**fields):
         cutmix_alpha=0.2,
         labels="coarse",
     )
-    return Photos(**plain | fields)
+    return construct(Photos, plain | fields, "config.data")
 
 
 # Counts of the authors' splits.
@@ -81,5 +82,5 @@ def test_training_batch():
 
 
 def test_labels_are_coarse_or_fine():
-    with pytest.raises(UserError, match="labels='finest' must be 'coarse' or 'fine'"):
+    with pytest.raises(UserError, match="labels is 'finest', but .*'coarse', 'fine'"):
         photos(labels="finest")

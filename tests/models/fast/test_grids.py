@@ -200,7 +200,9 @@ def test_only_grids_of_several_rows_are_rows_and_columns():
     assert isinstance(grid_of(fourier, (3, 4)), GridPositions)
     assert grid_of(fourier, (1, 4)).shape == (1, 4, 10)
     assert grid_of(FourierPositions(2, (4,)), (4,)).shape == (1, 4, 5)
-    learned = hk.without_apply_rng(hk.transform(lambda: grid_of(LearnedPositions(6, 4), (2, 3))))
+    learned = hk.without_apply_rng(
+        hk.transform(lambda: grid_of(LearnedPositions((2, 3), 4), (2, 3)))
+    )
     assert learned.apply(learned.init(jax.random.key(0))).shape == (1, 6, 4)
 
 

@@ -156,7 +156,7 @@ def test_positions_added_or_concatenated():
     image = random(2, 2, 3, 4)
 
     def run(x):
-        positions = LearnedPositions(6, 4)
+        positions = LearnedPositions((2, 3), 4)
         joins = (add_positions, concatenate_positions)
         return [ArrayTokens(RawValues(), positions, join)(x, None, True) for join in joins]
 

@@ -103,7 +103,7 @@ def test_learned_positions():
     points = jnp.array([[3, 0], [5, 5]])
 
     def both():
-        positions = LearnedPositions(6, 4)
+        positions = LearnedPositions((2, 3), 4)
         return positions.grid((2, 3)), positions.at(points)
 
     params, (grid, chosen) = run(both)
@@ -117,7 +117,7 @@ def test_learned_positions():
 
 def test_learned_positions_have_one_size():
     with pytest.raises(UserError, match=r"6 inputs, but a grid of \(3, 3\) has 9"):
-        run(lambda: LearnedPositions(6, 4).grid((3, 3)))
+        run(lambda: LearnedPositions((2, 3), 4).grid((3, 3)))
 
 
 def test_projected_positions():

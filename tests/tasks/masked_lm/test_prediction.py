@@ -127,14 +127,14 @@ def language_model(longest):
 
     def adapter(ids, mask, is_training):
         embedded = hk.Embed(VOCABULARY, 8, name="embed")(ids)
-        positions = LearnedPositions(longest, 8, name="input_positions")
+        positions = LearnedPositions((longest,), 8, name="input_positions")
         points = jnp.arange(ids.shape[1])[None]
         return Tokens(embedded + positions.at(points), mask=mask)
 
     class Queries:
         def __call__(self, tokens, query):
             points = jnp.arange(tokens.features.shape[1])[None]
-            return PositionQueries(LearnedPositions(longest, 8), (longest,))(tokens, points)
+            return PositionQueries(LearnedPositions((longest,), 8), (longest,))(tokens, points)
 
     def transformed():
         block = CrossAttendSettings(num_heads=2, use_query_residual=False)

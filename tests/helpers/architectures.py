@@ -1,0 +1,68 @@
+"""A small model of each architecture, and inputs for it."""
+
+import numpy as np
+
+from tests.helpers import experiments
+from tests.helpers.oracles import normal
+
+
+def config_of(preset="fourier", **settings):
+    """The shrunk model section of a preset of configs/imagenet.py."""
+    config = experiments.shrink(experiments.load("imagenet", preset)).model
+    config.num_classes = 5
+    with config.unlocked():
+        for path, value in settings.items():
+            section = config
+            *parents, key = path.split("__")
+            for parent in parents:
+                section = section[parent]
+            section[key] = value
+    return config
+
+
+def images(*size, batch=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(batch, *(size or (16, 16)), 3)).astype(np.float32)
+
+
+FRAMES = np.asarray(normal(2, 2, 8, 12, 3))
+IDS = np.random.default_rng(0).integers(0, 11, (2, 8)).astype(np.int32)
+CLIP = {"image": np.asarray(normal(2, 2, 4, 6, 3)), "audio": np.asarray(normal(2, 12, 1))}
+CORE = dict(
+    encoder=dict(
+        num_latents=3,
+        latent_dim=8,
+        num_blocks=1,
+        cross_attend=dict(num_heads=1, use_query_residual=True),
+        latent_stack=dict(num_layers=2, num_heads=2),
+    ),
+    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False), query_chunk_size=7),
+)
+TEXT = dict(CORE, vocab_size=11, max_length=8, embedding_dim=6)
+TWO_FRAMES = dict(CORE, image_size=(8, 12), channels=5, num_bands=2)
+MODALITIES = dict(
+    image=dict(shape=(2, 4, 6), patch_size=(2, 2), resolution=(2, 4, 6), num_bands=2),
+    audio=dict(num_samples=12, samples_per_patch=3, num_bands=2),
+    label=dict(num_classes=5, query_dim=9),
+    output_dim=8,
+)
+
+
+def small(name):
+    """(section, inputs) of a small model of each architecture."""
+    sections = dict(
+        perceiver_io_classifier=(config_of("conv").to_dict(), images()),
+        perceiver_classifier=(config_of("perceiver_2_cross_attends").to_dict(), images()),
+        perceiver_io_masked_lm=(TEXT, IDS),
+        perceiver_io_text_classifier=(TEXT | dict(num_classes=5), IDS),
+        perceiver_io_flow=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
+        perceiver_io_flow_separate=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
+        perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),
+        perceiver_io_autoencoder=(CORE | MODALITIES, CLIP),
+        convnet_classifier=(
+            dict(num_classes=5, widths=(4, 8), image_size=(16, 16)),
+            images(),
+        ),
+    )
+    section, inputs = sections[name]
+    return section | dict(name=name), inputs
