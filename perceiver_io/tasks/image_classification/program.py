@@ -14,13 +14,13 @@ from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.data.vision.images import EncodedImageDataset, ImageDataset
 from perceiver_io.errors import UserError
+from perceiver_io.progress import Progress
 from perceiver_io.tasks import figures
 from perceiver_io.tasks.attention import attention_to_image
 from perceiver_io.tasks.attention_figures import image_attention
 from perceiver_io.tasks.batches import Advance, check_positive
 from perceiver_io.tasks.common import (
     Prediction,
-    Progress,
     Trained,
     existing,
     images_of,

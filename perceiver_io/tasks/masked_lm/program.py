@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from perceiver_io.data.text import bytes as tokenizer
 from perceiver_io.errors import UserError
+from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import attention_to_text
 from perceiver_io.tasks.attention_figures import text_attention
 from perceiver_io.tasks.batches import check_positive
-from perceiver_io.tasks.common import Prediction, Progress, Trained, existing
+from perceiver_io.tasks.common import Prediction, Trained, existing
 from perceiver_io.tasks.masked_lm.prediction import Filled, fill
 from perceiver_io.training.logging import save_figure
 

@@ -10,11 +10,12 @@ from jaxtyping import Float, Float32
 
 from perceiver_io.data.video.clips import FRAME_RATE, SAMPLES_PER_FRAME, Clip, count_pieces, pieces
 from perceiver_io.errors import UserError
+from perceiver_io.progress import Progress
 from perceiver_io.tasks import figures
 from perceiver_io.tasks.attention import attention_to_clip
 from perceiver_io.tasks.attention_figures import clip_attention
 from perceiver_io.tasks.batches import Advance, check_positive
-from perceiver_io.tasks.common import Prediction, Progress, Trained, existing, unique_names
+from perceiver_io.tasks.common import Prediction, Trained, existing, unique_names
 from perceiver_io.tasks.multimodal_autoencoding.prediction import Reconstruction, reconstruct
 from perceiver_io.tasks.multimodal_autoencoding.record import FilmRecord, clipped, to_pixels
 from perceiver_io.tasks.video_writer import VideoWriter

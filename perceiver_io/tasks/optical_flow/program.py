@@ -23,12 +23,12 @@ from perceiver_io.data.flow.files import (
 from perceiver_io.data.video.clips import FRAME_RATE, import_av, read_frames
 from perceiver_io.data.vision.image_sequence import read_images
 from perceiver_io.errors import UserError
+from perceiver_io.progress import Progress
 from perceiver_io.tasks import figures
 from perceiver_io.tasks.attention import attention_to_frames
 from perceiver_io.tasks.attention_figures import flow_attention
 from perceiver_io.tasks.common import (
     Prediction,
-    Progress,
     Trained,
     create_folder,
     existing,
