@@ -42,8 +42,8 @@ def get_config(preset: str = "conv") -> ConfigDict:
         cutmix_alpha=0.2,
         num_workers=0,
     )
-    if "inputs" in config.model:  # The plain network takes images of any size.
-        config.model.inputs.image_size = config.data.get_ref("image_size")
+    pixels = config.model.inputs if "inputs" in config.model else config.model
+    pixels.image_size = config.data.get_ref("image_size")
     config.optimizer = dict(name="adamw", weight_decay=0.1, decay_positions=False, clip_norm=1.0)
     config.schedule = dict(name="cosine", peak=peak, warmup_steps=200, total_steps=steps)
     config.training = dict(
@@ -76,5 +76,5 @@ PRESETS = {
         dict(name="conv_features", image_size=IMAGE_SIZE, channels=64, num_bands=8)
     ),
     "fourier": _perceiver_io(dict(name="fourier_pixels", image_size=IMAGE_SIZE, num_bands=16)),
-    "convnet": dict(name="convnet_classifier", widths=(32, 64, 128, 128)),
+    "convnet": dict(name="convnet_classifier", image_size=IMAGE_SIZE, widths=(32, 64, 128, 128)),
 }

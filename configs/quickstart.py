@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
         inputs=dict(
             name="linear_patches",
             image_size=(8, 8),
+            image_channels=1,
             patch_size=(2, 2),
             channels=32,
             num_bands=4,

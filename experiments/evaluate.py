@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
-from perceiver_io.runtime import configuration, setup, warm_start, weights
+from perceiver_io.runtime import configuration, setup, weights
 from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.training.disk import full_disk_explained, make_workdir
@@ -44,10 +44,7 @@ JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
 OVERLAP = flags.DEFINE_integer("overlap", None, "Optical flow: least pixels that tiles share.")
 SUBMISSION = flags.DEFINE_string("submission", None, "Optical flow: folder for files for a server.")
 
-OTHER_EXAMPLES = (
-    "The model is built for the examples of config.data: choose data of the shape that the run was "
-    "trained with, and change nothing in config.model."
-)
+OTHER_MODEL = "Change nothing in config.model but how it is computed."
 
 
 def main() -> None:
@@ -60,14 +57,14 @@ def main() -> None:
     splits = SPLIT.value or config.evaluation.splits
     if SUBMISSION.value is not None:
         folder = Path(SUBMISSION.value).expanduser().absolute()
-        trained = load(config, parts, source)
+        trained = load(parts, source)
         count = sum(evaluator.submit(*trained, split, folder) for split in splits)
         summary = {"submission": str(folder), "files": count}
         report(path, summary, f"flow of {count} pairs in {folder}")
         return
     folder = workdir / "evaluation" / f"{dataset_name(config)}_{path.name}"
     make_workdir(folder)
-    trained = load(config, parts, source)
+    trained = load(parts, source)
     results = {split: evaluator(*trained, split) for split in splits}
     metrics = {split: result.metrics for split, result in results.items()}
     summary = {"metrics": metrics, "figures": str(folder)}
@@ -94,7 +91,7 @@ def open_weights(workdir: Path) -> tuple[ConfigDict, Path, Source]:
         raise UserError(
             f"--weights={WEIGHTS.value} says nothing of data: give those by --config=FILE:PRESET."
         )
-    source, model = warm_start.open_source(WEIGHTS.value)
+    source, model = weights.open_source(WEIGHTS.value)
     config = configuration.read(CONFIG.value)
     config.model = ConfigDict(model)
     return setup.overridden(config), Path(WEIGHTS.value).expanduser().absolute(), source
@@ -120,11 +117,10 @@ def build_evaluator(config: ConfigDict, parts: setup.Parts) -> Evaluator | FlowE
     return Evaluator(step, parts.strategy, parts.dataset, batch_size)
 
 
-def load(config: ConfigDict, parts: setup.Parts, source: Source) -> tuple[PyTree, PyTree]:
+def load(parts: setup.Parts, source: Source) -> tuple[PyTree, PyTree]:
     """The source's parameters and model state, as the strategy takes them."""
-    shapes = weights.shapes(config.model, parts.dataset)
-    params, model_state = parts.strategy.template(shapes)
-    loaded = load_weights(source, params, model_state, hint=OTHER_EXAMPLES)
+    params, model_state = parts.strategy.template(parts.model.shapes())
+    loaded = load_weights(source, params, model_state, hint=OTHER_MODEL)
     return parts.strategy.adopt((loaded.params, loaded.model_state))
 
 

@@ -20,8 +20,9 @@ from ml_collections import ConfigDict
 
 from perceiver_io.config.construct import construct
 from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
-from perceiver_io.runtime import setup, warm_start
+from perceiver_io.runtime import setup, weights
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
 from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
@@ -32,7 +33,7 @@ from perceiver_io.training.profiling import Profiler
 from perceiver_io.training.speed import Speed, training_summary
 from perceiver_io.training.state import TrainState, initial_state
 from perceiver_io.training.step import EvaluationStep
-from perceiver_io.training.warm_start import load_weights
+from perceiver_io.training.warm_start import differing_settings, load_weights
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
@@ -102,12 +103,13 @@ class Run:
     def warm_started(self, state: TrainState) -> TrainState:
         """The state with the weights of `config.init_from`; says which were loaded and left."""
         config = self.config
-        source, model = warm_start.open_source(config.init_from)
-        grids = warm_start.position_grids(model, config.model)
+        source, section = weights.open_source(config.init_from)
+        there, here = build(section), self.parts.model
+        grids = there.position_tables(), here.position_tables()
         warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)
         for what in ("loaded", "resized", "left", "unused"):
             say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
-        for difference in warm_start.differing_settings(model, config.model):
+        for difference in differing_settings(there.unseen, here.unseen):
             say(f"warm start, another setting: {difference}")
         ema = config.training.ema_decay is not None
         initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)

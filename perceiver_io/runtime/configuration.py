@@ -136,7 +136,7 @@ def _complete(section: ConfigDict, missing: dict[str, Any]) -> None:
 
 
 def _renew(config: ConfigDict) -> None:
-    """Settings as runs from before `remat` had several values, and platforms their chunks."""
+    """Settings that runs from before do not have, or have in another form."""
     model = config.get("model", {})
     stack = model.get("encoder", {}).get("latent_stack", {})
     remat = stack.get("remat")
@@ -145,6 +145,12 @@ def _renew(config: ConfigDict) -> None:
         stack["remat"] = "all" if remat else "none"
     if "implementation" not in model.get("attention", {"implementation": None}):
         del model["attention"]
+    data, pixels = config.get("data", {}), model.get("inputs", model)
+    pixels = pixels.get("inputs", pixels)
+    if "mean" in data and "image_channels" not in pixels:
+        pixels["image_channels"] = len(data["mean"])
+    if model.get("name") == "convnet_classifier" and "image_size" not in model:
+        model["image_size"] = data["image_size"]
 
 
 def _set(config: ConfigDict, key: str, text: str) -> None:

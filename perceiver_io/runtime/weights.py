@@ -2,12 +2,11 @@
 
 import ast
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from perceiver_io.config.construct import construct, listing
@@ -20,7 +19,12 @@ from perceiver_io.pretrained.weights import Weights
 from perceiver_io.runtime import configuration, schema, setup
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
-from perceiver_io.training.warm_start import checkpoint_source, load_weights
+from perceiver_io.training.warm_start import (
+    Source,
+    array_source,
+    checkpoint_source,
+    load_weights,
+)
 
 
 def load(path: str | Path, **settings: Any) -> Weights:
@@ -51,11 +55,27 @@ def load(path: str | Path, **settings: Any) -> Weights:
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params, model_state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        shapes(config.model, dataset),
+        build(config.model).shapes(),
     )
     warm = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
     names = _class_names(dataset, config.model)
     return Weights(config.model.to_dict(), warm.params, warm.model_state, names)
+
+
+def open_source(path: str) -> tuple[Source, Mapping[str, Any]]:
+    """The arrays at a path for a warm start, and the section `config.model` of their model.
+
+    Args:
+        path: a run folder, RUN/checkpoints/STEP, or what `perceiver_io.pretrained.weights.load`
+            reads. Of original checkpoints only those of the published sizes.
+
+    Raises UserError if there is nothing of the kind.
+    """
+    run = find_run(path)
+    if run is not None:
+        return checkpoint_source(path), configuration.read_run(run).model
+    loaded = published.load(path)
+    return array_source(f"file {path}", loaded.params, loaded.model_state), loaded.model
 
 
 def load_dataset(path: str | Path) -> Dataset | None:
@@ -85,16 +105,6 @@ def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
             f"{listing(checkpoints.steps())}."
         )
     return checkpoints.directory / str(step)
-
-
-def shapes(model: ConfigDict, dataset: Dataset) -> tuple[PyTree, PyTree]:
-    """Of the parameters and the state of a config's model, for examples of the dataset."""
-    if isinstance(dataset, ImageDataset):
-        inputs = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
-    else:
-        inputs = published.example_inputs(model)
-    init = build(model).init
-    return jax.eval_shape(lambda x: init(jax.random.key(0), inputs=x), inputs)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

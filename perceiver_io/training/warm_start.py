@@ -95,7 +95,7 @@ def load_weights(
     params: Params,
     model_state: PyTree,
     prefixes: tuple[str, ...] = (),
-    grids: Mapping[str, tuple[Grid, Grid]] | None = None,
+    grids: tuple[Mapping[str, Grid], Mapping[str, Grid]] = ({}, {}),
     hint: str = CHOOSE_MODULES,
 ) -> WarmStart:
     """Parameters and model state from a source, all of them or some.
@@ -106,8 +106,8 @@ def load_weights(
         model_state: the model's state, likewise.
         prefixes: only names `MODULE/NAME` that start with one of these are loaded, and none that
             starts with one that is written with a `!` before it; () is all.
-        grids: arrays [M, P] of positions that are resized where they do not fit, by name, with the
-            grids of the M positions there and here.
+        grids: of tables of positions [M, P], by `MODULE/NAME` the grids of their M places there and
+            here; a table that both have is resized where it does not fit.
         hint: the way out, for the error about another model.
 
     Raises UserError if a prefix fits nothing, or if names or shapes of what is to be loaded are
@@ -118,11 +118,11 @@ def load_weights(
     _check_prefixes(source.where, prefixes, wanted)
     taken = {name: leaf for name, leaf in wanted.items() if _chosen(name, prefixes)}
     available = {n: shape for n, shape in source.shapes.items() if _chosen(n, prefixes)}
-    resized = {
-        name: grid
-        for name, grid in (grids or {}).items()
-        if _resizable(available.get(name), taken.get(name), *grid)
-    }
+    resized = {}
+    for name in grids[0].keys() & grids[1].keys():
+        pair, full_name = tuple(grid[name] for grid in grids), f"params/{name}"
+        if _resizable(available.get(full_name), taken.get(full_name), *pair):
+            resized[full_name] = pair
     fitting = available | {name: taken[name].shape for name in resized}
     check_same(source.where, fitting, taken, hint)
     template = {
@@ -141,6 +141,15 @@ def load_weights(
         left=tuple(name for name in wanted if name not in taken),
         unused=tuple(name for name in source.shapes if name not in taken),
     )
+
+
+def differing_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """In words, the settings by path that both models have and that differ."""
+    return [
+        f"{name} {value} there and {here[name]} here"
+        for name, value in there.items()
+        if name in here and here[name] != value
+    ]
 
 
 def resize_positions(

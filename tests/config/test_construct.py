@@ -3,12 +3,27 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from ml_collections import ConfigDict
 
-from perceiver_io.config.construct import construct, defaults, lookup
+from perceiver_io.config.annotations import (
+    ASCENDING,
+    Arguments,
+    Choice,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Probability,
+    Rate,
+    Seed,
+    Size,
+    within,
+)
+from perceiver_io.config.construct import check, construct, defaults, lookup, marked
 from perceiver_io.errors import UserError
 
 
@@ -126,11 +141,11 @@ def test_inner_sections_that_do_not_fit(section, message):
 def test_defaults_of_what_is_left_out_however_deep(section_type):
     section = section_type({"name": "x", "stack": {"layer": {"width": 4}}})
     missing = {"stack": {"layer": {"rate": 0.1}, "depth": 2}, "size": 3}
-    found = defaults(nested, section)
+    found = defaults(nested, section, "config")
     assert {key: found[key] for key in missing} == missing
     assert found["form"] == {"rate": 0.1}
     full = {"stack": {"layer": {"width": 1, "rate": 2}, "depth": 3}, "form": Layer(1), "size": 3}
-    assert defaults(nested, section_type(full)) == {"stack": {"layer": {}}}
+    assert defaults(nested, section_type(full), "config") == {"stack": {"layer": {}}}
 
 
 def test_names():
@@ -140,3 +155,123 @@ def test_names():
         lookup(table, dict(name="mehs"), "config.parallel")
     with pytest.raises(UserError, match="config.parallel.name is missing.*mesh, pmap"):
         lookup(table, {}, "config.parallel")
+
+
+def limited(
+    *,
+    count: Count = 1,
+    natural: Natural = 0,
+    seed: Seed = 0,
+    positive: Positive = 1.0,
+    amount: NonNegative = 0.0,
+    rate: Rate | None = None,
+    probability: Probability = 0.0,
+    fraction: Fraction = 1.0,
+    angle: Annotated[float, within(0, 180)] = 0.0,
+    size: Size = (1, 1),
+    steps: tuple[Natural, ...] = (),
+    pair: Annotated[tuple[Fraction, Fraction], ASCENDING] = (0.1, 1.0),
+):
+    return locals()
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        dict(count=1, natural=0, seed=2**32 - 1, positive=1e30, amount=0, rate=0),
+        dict(rate=0.999, probability=1, fraction=1, angle=180.0),
+        dict(rate=None, steps=(0, 5), size=(3, 4), pair=(0.5, 0.5)),
+    ],
+)
+def test_values_within_limits(section):
+    assert construct(limited, section, "config.data").items() >= section.items()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (dict(count=0), "config.data.count is 0, which must be at least 1: give another value by "
+         "--config.data.count=VALUE."),
+        (dict(natural=-1), "natural is -1, which must be at least 0:"),
+        (dict(seed=2**32), "seed is 4294967296, which must be from 0 to 2**32 - 1:"),
+        (dict(positive=0.0), "positive is 0.0, which must be above 0 and finite:"),
+        (dict(positive=INF), "positive is inf, which must be above 0 and finite:"),
+        (dict(amount=-1e-9), "amount is -1e-09, which must be at least 0 and finite:"),
+        (dict(rate=1.0), "rate is 1.0, which must be at least 0 and below 1:"),
+        (dict(rate=NAN), "rate is nan, which must be at least 0 and below 1:"),
+        (dict(probability=1.1), "probability is 1.1, which must be from 0 to 1:"),
+        (dict(fraction=0), "fraction is 0, which must be above 0 and at most 1:"),
+        (dict(angle=181), "angle is 181, which must be from 0 to 180:"),
+        (dict(size=(0, 16)), "size is (0, 16), each of which must be at least 1:"),
+        (dict(size=(16,)), "size is (16,), but limited needs tuple[int, int];"),
+        (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0:"),
+        (dict(pair=(0.0, 1.0)), "pair is (0.0, 1.0), each of which must be above 0 and at most 1:"),
+        (dict(pair=(1.0, 0.1)), "pair is (1.0, 0.1), which must be two numbers, the lesser one"),
+        (dict(rate="a"), "rate is 'a', but limited needs float | None;"),
+    ],
+)  # fmt: skip
+def test_values_beyond_limits(section, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        construct(limited, section, "config.data")
+
+
+def leaf(*, width: Annotated[Count, "wide"], kind: str = "a"):
+    return width, kind
+
+
+def other_leaf(*, height: Annotated[Count, "wide", "high"] = 3):
+    return height
+
+
+LEAVES = {"leaf": leaf, "other": other_leaf}
+
+
+def tree(
+    *,
+    chosen: Annotated[tuple, Choice(LEAVES)],
+    made: Annotated[tuple, Arguments(leaf)] | None = None,
+    layer: Layer | None = None,
+    depth: Annotated[Count, "high"] = 7,
+):
+    return chosen, made, layer, depth
+
+
+@pytest.mark.parametrize("section_type", [dict, ConfigDict])
+def test_inner_sections_of_functions(section_type):
+    section = section_type(
+        {"chosen": {"name": "other"}, "made": {"width": 2}, "layer": {"width": 1}}
+    )
+    assert construct(tree, section, "config") == (3, (2, "a"), Layer(1), 7)
+    assert defaults(tree, section, "config") == {
+        "chosen": {"height": 3}, "made": {"kind": "a"}, "layer": {"rate": 0.1}, "depth": 7,
+    }  # fmt: skip
+    assert marked(tree, section, "wide", "config") == {
+        "config.chosen.height": 3, "config.made.width": 2,
+    }  # fmt: skip
+    assert marked(tree, section, "high", "config") == {"config.chosen.height": 3, "config.depth": 7}
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (dict(chosen=dict(name="leave")), "config.chosen.name is 'leave'.*did you mean 'leaf'"),
+        (dict(chosen=dict(name="leaf")), "config.chosen lacks width, which leaf needs"),
+        (dict(chosen=dict(name="leaf", width=0)), "config.chosen.width is 0, which must be at"),
+        (dict(chosen=dict(name="other"), made=dict(size=1)), "config.made.size is not a setting"),
+    ],
+)
+def test_inner_sections_of_functions_that_do_not_fit(section, message):
+    with pytest.raises(UserError, match=message):
+        check(tree, section, "config")
+
+
+def test_arguments_by_position_are_no_settings():
+    def run(folder, /, *, keep: Count):
+        return folder, keep
+
+    assert construct(run, dict(keep=2), "config.checkpoint", "here") == ("here", 2)
+    with pytest.raises(UserError, match="folder is not a setting of run. Its settings are keep"):
+        construct(run, dict(folder="there", keep=2), "config.checkpoint", "here")

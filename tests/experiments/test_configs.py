@@ -111,7 +111,7 @@ def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     task, dataset = experiments.task_and_dataset(config)
     batch = jax.tree.map(jnp.asarray, experiments.random_batch(dataset, 4))
     model, schedule = build(config.model), build_schedule(config.schedule)
-    optimizer = build_optimizer(config.optimizer, schedule)
+    optimizer = build_optimizer(config.optimizer, schedule, model.roles())
     params, model_state = oracles.random_params_and_state(model.init, **task.model_inputs(batch))
     training = config.training
     ema = training.ema_decay is not None

@@ -40,7 +40,7 @@ def run_folder(tmp_path_factory):
     parts = setup.build_parts(config)
     checkpoints = Checkpoints(folder, **config.checkpoint)
     data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
-    initialise = jax.jit(lambda seed: setup.initialise(parts, seed))
+    initialise = jax.jit(lambda seed: setup.initialise(parts.model, seed))
     states = {}
     for step, score in ((1, 0.9), (2, 0.5)):
         state = initial_state(*initialise(step), optax.sgd(0.1), ema=True)

@@ -5,8 +5,8 @@ import pytest
 
 from perceiver_io.data.vision.digits import Digits
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration, schema, setup
-from perceiver_io.training.optimizers import build_schedule
+from perceiver_io.runtime import configuration, setup
+from tests.helpers import experiments
 
 
 class _Images:
@@ -56,7 +56,10 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("seed=-1", "config.seed is -1, which must be from 0 to"),
         ("logging.every=0", "config.logging.every is 0, which must be at least 1"),
         ("model.encoder.num_blocks=0", "config.model.encoder.num_blocks is 0, .* at least 1"),
-        ("model.inputs.patch_size=(0,2)", r"patch_size is \(0, 2\), which must be at least 1"),
+        (
+            "model.inputs.patch_size=(0,2)",
+            r"is \(0, 2\), each of which must be at least 1",
+        ),
         ("model.encoder.latent_stack.dropout=2.0", "dropout is 2.0, .* at least 0 and below 1"),
         ("model.attention.key_chunk_size=0", "key_chunk_size is 0, .* at least 1"),
         ("evaluation.every=0", "config.evaluation.every is 0"),
@@ -65,6 +68,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("checkpoint.keep=0", "config.checkpoint.keep is 0"),
         ("training.accumulate=0", "config.training.accumulate is 0"),
         ("training.steps=0", "config.training.steps is 0.*give another .*--config.training.steps="),
+        ("data.std=(0.0,)", r"config.data.std is \(0.0,\), each of which must be above 0"),
         ("training.batch_size=0", "config.training.batch_size is 0"),
         ("training.ema_decay=1", "config.training.ema_decay is 1.0, which must be .* below 1"),
         ("schedule.peak=0", "config.schedule.peak is 0.0, which must be above 0"),
@@ -72,7 +76,8 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("schedule.warmup_steps=-1", "config.schedule.warmup_steps is -1"),
         ("optimizer.clip_norm=0", "config.optimizer.clip_norm is 0.0"),
         ("task.label_smoothing=1.0", "config.task.label_smoothing is 1.0"),
-        ("task.label_smoothing=nan", "label_smoothing"),
+        ("task.label_smoothing=nan", "label_smoothing is nan, which must be at least 0 and below"),
+        ("checkpoint.best_mode=most", "best_mode is 'most', but Checkpoints needs .*'max', 'min'"),
         ("data.num_workers=-1", "config.data.num_workers is -1"),
         ("training.steps=None", "config.training.steps is None, but Training needs int"),
         ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[float, ...\]"),
@@ -88,7 +93,6 @@ def test_values_out_of_range_or_of_the_wrong_type(override, message):
     with pytest.raises(UserError, match=message):
         config = configuration.overridden(config, [f"--config.{override}"])
         setup.build_parts(config)
-        build_schedule(config.schedule)
 
 
 @pytest.mark.parametrize(
@@ -102,17 +106,59 @@ def test_pairs_that_are_none(override):
         setup.build_parts(config)
 
 
-def test_sizes_of_model_and_data_follow_each_other_and_must_agree():
+def test_settings_that_are_no_sizes():
+    """Whatever a builder's annotation allows."""
+    config = configuration.read("configs/quickstart.py")
+    config.model.encoder.latent_stack.widening = 1.5
+    config = configuration.overridden(config, ["--config.model.decoder.cross_attend.widening=0.5"])
+    assert setup.build_parts(config).model.shapes()[0]["decoder/cross_attend/mlp/hidden"][
+        "w"
+    ].shape == (64, 32)
+
+
+def test_sizes_of_model_and_data_follow_each_other():
     config = configuration.read("configs/photos.py")
     for override in ("data.image_size=(32,48)", "model.inputs.image_size=(32,48)"):
         both = configuration.overridden(config, [f"--config.{override}"])
         assert both.data.image_size == both.model.inputs.image_size == (32, 48)
-        schema.check_agreement(both)
-    both.model.inputs.image_size = (64, 64)
-    with pytest.raises(
-        UserError, match=r"model.inputs.image_size is \(64, 64\), but config.data.image_size is"
-    ):
-        schema.check_agreement(both)
+        setup.check_agreement(both, setup.build_parts(both))
+
+
+@pytest.mark.parametrize("name, preset", experiments.all_experiments())
+def test_model_and_data_of_every_config_agree(name, preset, tmp_path):
+    config = experiments.give_classes(experiments.load(name, preset), tmp_path)
+    setup.check_agreement(config, setup.build_parts(config))
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "words"),
+    [
+        (
+            "quickstart.py",
+            ["model.inputs.image_size=(16,16)"],
+            ["float32 of shape (8, 8, 1)", "float32 of shape (16, 16, 1)",
+             "config.model.inputs.image_size=(16, 16)", "config.data.name='digits'"],
+        ),
+        (
+            "quickstart.py",
+            ["model.inputs.image_channels=3"],
+            ["(8, 8, 1)", "(8, 8, 3)", "config.model.inputs.image_channels=3"],
+        ),
+        (
+            "optical_flow.py",
+            ["data.image_size=(32,48)", "model.image_size=(64,64)"],
+            ["(2, 32, 48, 3)", "(2, 64, 64, 3)", "config.model.image_size=(64, 64)",
+             "config.data.image_size=(32, 48)"],
+        ),
+    ],
+)  # fmt: skip
+def test_model_and_data_must_agree(file, overrides, words):
+    config = configuration.overridden(configuration.read(f"configs/{file}"), [])
+    for override in overrides:
+        config = configuration.overridden(config, [f"--config.{override}"])
+    with pytest.raises(UserError) as error:
+        setup.check_training(config, setup.build_parts(config))
+    assert [word for word in words if word not in str(error.value)] == []
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,7 @@ def test_a_workdir_of_another_model(start, uninterrupted):
 def test_warm_start_from_published_weights(tmp_path, start):
     """A new head, other colours, and learned positions at another resolution."""
     model = learned_classifier(10, (8, 8))
+    model["inputs"]["image_channels"] = 1
     flags = (
         "--config=configs/quickstart.py",
         f"--config.model={model}",
@@ -286,7 +287,9 @@ def test_warm_start_from_published_weights(tmp_path, start):
     part = "--config.init_prefixes=('!decoder/logits', '!conv_1x1/w')"
     out = finish(start(command("train", tmp_path / "part", *flags, part)))
     assert "warm start, resized: params/positions/embeddings\n" in out
-    different = "warm start, another setting: model.encoder.latent_stack.exact_gelu True there"
+    different = (
+        "warm start, another setting: config.model.encoder.latent_stack.exact_gelu True there"
+    )
     assert f"{different} and False here\n" in out
     left = "params/conv_1x1/w, params/decoder/logits/b, params/decoder/logits/w"
     assert f"warm start, left: {left}\n" in out

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from perceiver_io.models.architectures import build
-from perceiver_io.pretrained.weights import Weights, example_inputs
+from perceiver_io.pretrained.weights import Weights
 from perceiver_io.tasks.common import Trained
 from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers import oracles
@@ -46,7 +46,7 @@ AUTOENCODER = dict(
 
 def trained(section, **settings):
     model = build(section)
-    params, state = oracles.random_params_and_state(model.init, inputs=example_inputs(section))
+    params, state = oracles.random_params_and_state(model.init, **model.input_spec)
     names = settings.pop("class_names", None)
     return Trained(model, Weights(section, params, state, names), settings.pop("dataset", None))
 

@@ -201,7 +201,13 @@ def test_settings_that_a_config_leaves_out_have_defaults():
         attention_dropout=0.0, norm="pre", stochastic_depth=0.0, remat="none",
     )  # fmt: skip
     assert "query_chunk_size" not in missing["decoder"]
-    assert missing_settings(small("convnet_classifier")[0]) == {"compute_dtype": "float32"}
+    assert missing_settings(small("perceiver_io_classifier")[0])["inputs"] == dict(
+        resolution=None, image_channels=3
+    )
+    assert missing_settings(small("convnet_classifier")[0]) == {
+        "compute_dtype": "float32",
+        "image_channels": 3,
+    }
 
 
 @pytest.mark.slow
@@ -305,3 +311,66 @@ def test_positions_keep_the_frequencies_of_a_given_resolution():
     oracles.assert_close(evaluate(build(config), params, state, larger), expected)
     other = evaluate(build(config_of(inputs__image_size=(32, 32))), params, state, larger)
     assert np.abs(other - expected).max() > 1e-3
+
+
+@every_architecture
+def test_the_inputs_that_a_model_takes(name):
+    section, inputs = small(name)
+    spec = build(section).input_spec["inputs"]
+    if name == "perceiver_io_autoencoder":
+        assert spec.pop("label").shape == (1, 1, 5)
+    forms = jax.tree.map(lambda x: ((1, *x.shape[1:]), x.dtype), inputs)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), spec) == forms
+
+
+def test_grey_images():
+    section = config_of(inputs__image_channels=1)
+    assert build(section).input_spec["inputs"].shape == (1, 16, 16, 1)
+
+
+@pytest.mark.parametrize(
+    "section, tables",
+    [
+        (config_of("learned"), {"positions/embeddings": (16, 16)}),
+        (config_of("permuted_learned"), {"positions/embeddings": (16, 16)}),
+        (config_of("fourier"), {}),
+        (
+            small("perceiver_io_masked_lm")[0],
+            {"positions/embeddings": (8,), "query_positions/embeddings": (8,)},
+        ),
+    ],
+    ids=["learned", "permuted", "fourier", "text"],
+)
+def test_tables_of_positions(section, tables):
+    model = build(section)
+    assert model.position_tables() == tables
+    params, _ = model.shapes()
+    for name, grid in tables.items():
+        module, _, leaf = name.rpartition("/")
+        assert params[module][leaf].shape[0] == np.prod(grid)
+
+
+def test_settings_that_no_array_shows():
+    """Every one of them leaves the shapes of all arrays as they are."""
+    section = config_of("conv", inputs__pytorch_padding=True, inputs__resolution=(24, 24))
+    unseen = build(section).unseen
+    at = "config.model"
+    assert unseen == {
+        f"{at}.inputs.image_size": (16, 16),
+        f"{at}.inputs.pytorch_padding": True,
+        f"{at}.inputs.resolution": (24, 24),
+        f"{at}.encoder.num_blocks": 2,
+        f"{at}.encoder.cross_attend.num_heads": 1,
+        f"{at}.encoder.cross_attend.exact_gelu": False,
+        f"{at}.encoder.cross_attend.use_query_residual": True,
+        f"{at}.encoder.latent_stack.num_heads": 2,
+        f"{at}.encoder.latent_stack.exact_gelu": False,
+        f"{at}.encoder.latent_stack.norm": "pre",
+        f"{at}.decoder.cross_attend.num_heads": 1,
+        f"{at}.decoder.cross_attend.exact_gelu": False,
+        f"{at}.decoder.cross_attend.use_query_residual": True,
+    }
+    other = config_of("conv", encoder__num_blocks=1, inputs__resolution=(8, 8))
+    assert jax.tree.map(lambda x: x.shape, build(other).shapes()) == jax.tree.map(
+        lambda x: x.shape, build(section).shapes()
+    )

@@ -119,7 +119,9 @@ def run_folder(tmp_path):
     config.model.image_size = config.data.image_size = (64, 64)  # Fewer tiles of the motorcycle.
     (tmp_path / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
-    state = initial_state(*jax.jit(lambda: setup.initialise(parts, 0))(), optax.sgd(0.1), ema=False)
+    state = initial_state(
+        *jax.jit(lambda: setup.initialise(parts.model, 0))(), optax.sgd(0.1), ema=False
+    )
     data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
     checkpoints = Checkpoints(tmp_path, **config.checkpoint)
     checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation/epe": 1.0})

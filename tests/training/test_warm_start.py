@@ -9,6 +9,7 @@ from perceiver_io.training.state import names
 from perceiver_io.training.warm_start import (
     array_source,
     checkpoint_source,
+    differing_settings,
     find_checkpoint,
     load_weights,
 )
@@ -59,20 +60,28 @@ def test_warm_start_but_for_a_part(tmp_path):
 
 @pytest.mark.parametrize("fsdp", [1, 4])
 def test_warm_start_resizes_positions(tmp_path, fsdp):
-    name = "params/positions/embeddings"
+    name = "positions/embeddings"
     rows, columns = np.meshgrid(np.arange(2.0), np.arange(3.0), indexing="ij")
     old = {"positions": {"embeddings": np.stack([rows, columns], -1).reshape(6, 2)}}
     new = Mesh(fsdp=fsdp).template({"positions": {"embeddings": np.zeros((24, 2), np.float32)}})
-    grids = {name: ((2, 3), (4, 6))}
+    grids = {name: (2, 3)}, {name: (4, 6)}
     source = array_source("file", old, {})
     warm = load_weights(source, new, {}, grids=grids)
     resized = np.asarray(warm.params["positions"]["embeddings"]).reshape(4, 6, 2)
-    assert warm.loaded == warm.resized == (name,)
+    assert warm.loaded == warm.resized == (f"params/{name}",)
     # Linear in between, constant beyond the outermost positions.
     np.testing.assert_allclose(resized[:, 0, 0], [0, 0.25, 0.75, 1])
     np.testing.assert_allclose(resized[0, :, 1], [0, 0.25, 0.75, 1.25, 1.75, 2])
     with pytest.raises(UserError, match=r"embeddings \(6, 2\) instead of \(24, 2\)"):
-        load_weights(source, new, {}, grids={name: ((2, 3), (5, 5))})
+        load_weights(source, new, {}, grids=({name: (2, 3)}, {name: (5, 5)}))
+    with pytest.raises(UserError, match=r"embeddings \(6, 2\) instead of \(24, 2\)"):
+        load_weights(source, new, {}, grids=({name: (2, 3)}, {"other": (4, 6)}))
+
+
+def test_settings_that_differ():
+    there = {"model.num_heads": 8, "model.num_blocks": 2, "model.resolution": None}
+    here = {"model.num_heads": 4, "model.num_blocks": 2, "model.exact_gelu": True}
+    assert differing_settings(there, here) == ["model.num_heads 8 there and 4 here"]
 
 
 def test_warm_start_refuses_what_does_not_fit(tmp_path):

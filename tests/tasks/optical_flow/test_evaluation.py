@@ -14,7 +14,6 @@ from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowDataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
-from perceiver_io.pretrained.weights import example_inputs
 from perceiver_io.runtime import setup
 from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
 from perceiver_io.tasks.optical_flow.prediction import TiledFlow
@@ -73,7 +72,7 @@ def measured(*pairs):
 def trained():
     """A small model with random weights."""
     model = build(FLOW)
-    return model, *oracles.random_params_and_state(model.init, inputs=example_inputs(FLOW))
+    return model, *oracles.random_params_and_state(model.init, **model.input_spec)
 
 
 def kitti(root):

@@ -27,7 +27,7 @@ def run_folder(tmp_path_factory):
     config = setup.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
     (folder / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
-    params, model_state = jax.jit(lambda: setup.initialise(parts, 0))()
+    params, model_state = jax.jit(lambda: setup.initialise(parts.model, 0))()
     save(folder, config, initial_state(params, model_state, optax.sgd(0.1), ema=False))
     parts = parts._replace(dataset=kitti(folder / "kitti"))
     evaluate = FlowEvaluator(parts, tile_size=(16, 16), batch_size=8, overlap=None)
