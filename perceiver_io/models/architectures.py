@@ -135,7 +135,6 @@ def build(config: Section) -> Architecture:
     `compute_dtype`, float32 unless it is given, is for every builder: see `Precision`. Raises
     UserError for wrong settings.
     """
-    check(config)
     builder, settings, dtype = _parsed(config)
     precision = Precision(dtype)
 

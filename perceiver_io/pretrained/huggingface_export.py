@@ -87,8 +87,8 @@ def _core_config(name: str, model: Section) -> dict[str, Any]:
         num_self_attends_per_block=stack["num_layers"],
         num_self_attention_heads=stack["num_heads"],
         num_cross_attention_heads=cross["num_heads"],
-        self_attention_widening_factor=stack.get("widening", 1),
-        cross_attention_widening_factor=cross.get("widening", 1),
+        self_attention_widening_factor=int(stack.get("widening", 1)),
+        cross_attention_widening_factor=int(cross.get("widening", 1)),
         use_query_residual=cross["use_query_residual"],
         hidden_act=names_of_gelu[stack.get("exact_gelu", False)],
     )
@@ -127,8 +127,9 @@ def _unfit_widths(stated: Section, config: Config, input_dim: int) -> Iterator[s
 
 def _differences(stated: Section, model: Section, where: str) -> Iterator[str]:
     """Settings of a model that a section read from its arrays and its config.json has otherwise."""
-    if model.get("norm", "pre") != "pre":
-        yield f"{where}.norm is {model['norm']}, where it has pre"
+    for key, only in (("norm", "pre"), ("image_channels", 3)):
+        if model.get(key, only) != only:
+            yield f"{where}.{key} is {model[key]}, where it has {only}"
     for key, value in stated.items():
         found = model.get(key)
         if isinstance(value, Mapping) and found is not None:

@@ -190,13 +190,24 @@ def test_configs_of_older_runs_are_renewed(tmp_path):
         name="perceiver_io_classifier",
         encoder=dict(latent_stack=dict(num_layers=2, num_heads=1, remat=True)),
         attention=dict(key_chunk_size=1024, fold_projections=True),
+        inputs=dict(name="fourier_pixels", image_size=(8, 8), num_bands=2),
     )
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(dict(model=model)))
+    path.write_text(json.dumps(dict(model=model, data=dict(mean=[0.5]))))
     renewed = files.read(str(path)).model
     assert renewed.encoder.latent_stack.remat == "all" and "attention" not in renewed
+    assert renewed.inputs.image_channels == 1
     completed = configuration.overridden(files.read(str(path)), []).model
     assert completed.attention.to_dict() == dataclasses.asdict(AttentionForm())
+
+
+def test_convnets_of_older_runs_take_images_of_the_size_of_their_data(tmp_path):
+    data = dict(mean=[0.5, 0.5, 0.5], image_size=[12, 16])
+    model = dict(name="convnet_classifier", num_classes=5, widths=[4])
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(dict(model=model, data=data)))
+    renewed = files.read(str(path)).model
+    assert (renewed.image_size, renewed.image_channels) == ((12, 16), 3)
 
 
 def test_defaults_of_a_replaced_section_can_be_overridden():

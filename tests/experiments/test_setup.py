@@ -112,9 +112,8 @@ def test_settings_that_are_no_sizes():
     config = files.read("configs/quickstart.py")
     config.model.encoder.latent_stack.widening = 1.5
     config = configuration.overridden(config, ["--config.model.decoder.cross_attend.widening=0.5"])
-    assert setup.build_parts(config).model.shapes()[0]["decoder/cross_attend/mlp/hidden"][
-        "w"
-    ].shape == (64, 32)
+    params, _ = setup.build_parts(config).model.shapes()
+    assert params["decoder/cross_attend/mlp/hidden"]["w"].shape == (64, 32)
 
 
 def test_sizes_of_model_and_data_follow_each_other():
@@ -128,6 +127,7 @@ def test_sizes_of_model_and_data_follow_each_other():
 @pytest.mark.parametrize("name, preset", experiments.all_experiments())
 def test_model_and_data_of_every_config_agree(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
+    config = configuration.overridden(config)
     setup.check_agreement(config, setup.build_parts(config))
 
 
@@ -154,9 +154,8 @@ def test_model_and_data_of_every_config_agree(name, preset, tmp_path):
     ],
 )  # fmt: skip
 def test_model_and_data_must_agree(file, overrides, words):
-    config = configuration.overridden(files.read(f"configs/{file}"), [])
-    for override in overrides:
-        config = configuration.overridden(config, [f"--config.{override}"])
+    config = configuration.load(f"configs/{file}")  # References are resolved: one changes alone.
+    config = configuration.overridden(config, [f"--config.{x}" for x in overrides])
     with pytest.raises(UserError) as error:
         setup.check_training(config, setup.build_parts(config))
     assert [word for word in words if word not in str(error.value)] == []

@@ -226,6 +226,7 @@ def with_entry(section, key, value):
         ("image_learned", "decoder.cross_attend.use_query_residual", False, "use_query_residual"),
         ("masked_lm", "encoder.cross_attend.use_query_residual", False, None),
         ("masked_lm", "decoder.cross_attend.num_heads", 4, "num_heads is 4, where it has 8"),
+        ("image_conv", "inputs.image_channels", 1, "image_channels is 1, where it has 3"),
         ("masked_lm", "encoder.cross_attend.exact_gelu", False, "exact_gelu is False"),
         ("optical_flow", "name", "perceiver_classifier", "no model like perceiver_classifier"),
     ],
