@@ -37,16 +37,19 @@ def within(least: float, greatest: float) -> Limit:
     return Limit(f"from {least:g} to {greatest:g}", lambda x: least <= x <= greatest)
 
 
+# Whole numbers are real ones to `construct`, but not to every checker of types.
+Real = int | float
+
 Count = Annotated[int, Limit("at least 1", lambda x: x >= 1)]
 Natural = Annotated[int, Limit("at least 0", lambda x: x >= 0)]
 Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]
-Positive = Annotated[float, Limit("above 0 and finite", lambda x: 0 < x < math.inf)]
-NonNegative = Annotated[float, Limit("at least 0 and finite", lambda x: 0 <= x < math.inf)]
+Positive = Annotated[Real, Limit("above 0 and finite", lambda x: 0 < x < math.inf)]
+NonNegative = Annotated[Real, Limit("at least 0 and finite", lambda x: 0 <= x < math.inf)]
 # Of dropout, of moving averages, of smoothing: what would be left of 1 is nothing.
-Rate = Annotated[float, Limit("at least 0 and below 1", lambda x: 0 <= x < 1)]
-Probability = Annotated[float, within(0, 1)]
+Rate = Annotated[Real, Limit("at least 0 and below 1", lambda x: 0 <= x < 1)]
+Probability = Annotated[Real, within(0, 1)]
 # A share of something that must not vanish.
-Fraction = Annotated[float, Limit("above 0 and at most 1", lambda x: 0 < x <= 1)]
+Fraction = Annotated[Real, Limit("above 0 and at most 1", lambda x: 0 < x <= 1)]
 
 ASCENDING = Limit("two numbers, the lesser one first", lambda pair: pair[0] <= pair[1])
 

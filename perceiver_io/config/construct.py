@@ -64,8 +64,8 @@ def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
             f"{where} lacks {listing(missing)}, which {factory.__name__} needs: add it to the "
             f"config file.{_replacement(section, where)}"
         )
-    for key, value in given.items():
-        path, annotation = f"{where}.{key}", parameters[key].annotation
+    for key in filter(given.__contains__, parameters):
+        path, value, annotation = f"{where}.{key}", given[key], parameters[key].annotation
         inner = _inner(annotation, value, path)
         if inner is not None:
             check(inner, value, path)

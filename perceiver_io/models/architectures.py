@@ -84,7 +84,8 @@ from perceiver_io.models.weights import Role, TaggedInit
 Section = Mapping[str, Any]
 
 
-class Architecture(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Architecture:
     """A model as pure functions that share parameters, and what is known of it without them.
 
     init(rng, **inputs) -> params, state. The others take (params, state, rng, ...) first and

@@ -82,16 +82,17 @@ class Config:
     seed: Seed
     init_from: str | None
     init_prefixes: tuple[str, ...]
-    model: Section
-    task: Section
-    data: Section
-    optimizer: Annotated[Section, Choice(OPTIMIZERS)]
-    schedule: Annotated[Section, Choice(SCHEDULES)]
+    # First what others follow from in config files, so that the error names the origin.
     training: Training
     evaluation: Evaluation
     checkpoint: Annotated[Section, Arguments(Checkpoints)]
     logging: Logging
+    optimizer: Annotated[Section, Choice(OPTIMIZERS)]
+    schedule: Annotated[Section, Choice(SCHEDULES)]
     parallel: Annotated[Section, Choice(STRATEGIES)]
+    model: Section
+    task: Section
+    data: Section
 
 
 def check(config: Section) -> None:

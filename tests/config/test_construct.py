@@ -210,7 +210,7 @@ def test_values_within_limits(section):
         (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0:"),
         (dict(pair=(0.0, 1.0)), "pair is (0.0, 1.0), each of which must be above 0 and at most 1:"),
         (dict(pair=(1.0, 0.1)), "pair is (1.0, 0.1), which must be two numbers, the lesser one"),
-        (dict(rate="a"), "rate is 'a', but limited needs float | None;"),
+        (dict(rate="a"), "rate is 'a', but limited needs int | float | None;"),
     ],
 )  # fmt: skip
 def test_values_beyond_limits(section, message):

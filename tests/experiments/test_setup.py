@@ -77,7 +77,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("schedule.warmup_steps=-1", "config.schedule.warmup_steps is -1"),
         ("optimizer.clip_norm=0", "config.optimizer.clip_norm is 0.0"),
         ("task.label_smoothing=1.0", "config.task.label_smoothing is 1.0"),
-        ("task.label_smoothing=nan", "label_smoothing is nan, which must be at least 0 and below"),
+        ("task.label_smoothing=nan", "label_smoothing"),
         ("checkpoint.best_mode=most", "best_mode is 'most', but Checkpoints needs .*'max', 'min'"),
         ("data.num_workers=-1", "config.data.num_workers is -1"),
         ("training.steps=None", "config.training.steps is None, but Training needs int"),
@@ -85,7 +85,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks warmup_steps"),
         (
             "schedule={'name': 'constant', 'peak': 'a', 'warmup_steps': 0}",
-            "config.schedule.peak is 'a', but constant needs float",
+            "config.schedule.peak is 'a', but constant needs int . float",
         ),
     ],
 )
@@ -103,7 +103,7 @@ def test_values_out_of_range_or_of_the_wrong_type(override, message):
 def test_pairs_that_are_none(override):
     config = files.read("configs/photos.py")
     config = configuration.overridden(config, [f"--config.{override}"])
-    with pytest.raises(UserError, match=r"but Photos needs tuple\[(int, int|float, float)\]"):
+    with pytest.raises(UserError, match=r"but \w+ needs tuple\[(int, int|int \| float, int \| float)\]"):
         setup.build_parts(config)
 
 

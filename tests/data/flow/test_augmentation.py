@@ -257,7 +257,9 @@ def test_weakened_by_nothing_by_half_and_to_nothing():
 @pytest.mark.parametrize(
     "name, value",
     [
-        *((name, -0.1) for name in NOTHING if name not in ("log2_scale", "eraser_sides")),
+        *((name, -0.1) for name in NOTHING if not name.startswith(("log2_scale", "eraser_"))),
+        ("eraser_probability", -0.1),
+        ("eraser_boxes", -1),
         ("spatial_probability", 1.1),
         ("horizontal_flip", float("nan")),
         ("hue", 0.6),
