@@ -1,89 +1,12 @@
-"""What all predictions share: weights with their model, files in and out, progress."""
+"""Progress of long computations."""
 
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 from tqdm import tqdm
 
-from perceiver_io.data.pipeline.dataset import Dataset
-from perceiver_io.data.vision.image_sequence import list_images
-from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture
-from perceiver_io.pretrained.weights import Weights
-
 _SECONDS_BETWEEN_LINES = 10
-
-
-class Trained(NamedTuple):
-    """A model that can be asked.
-
-    Attributes:
-        model: its functions.
-        weights: its config section, arrays, and the names of its classes.
-        dataset: what it was trained on, where that is known.
-    """
-
-    model: Architecture
-    weights: Weights
-    dataset: Dataset | None
-
-
-class Prediction(NamedTuple):
-    """An answer, as text for people and as an object for `predictions.json`."""
-
-    text: str
-    summary: dict[str, Any]
-
-
-def create_folder(path: str) -> Path:
-    """The folder, made if it is not there. Raises UserError if nothing can be written into it."""
-    folder = Path(path).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"--output={path} is no folder that can be written to ({error.strerror}): give another."
-        ) from error
-    return folder
-
-
-def existing(inputs: Iterable[str]) -> list[Path]:
-    """The inputs as paths. Raises UserError for one that does not exist."""
-    paths = [Path(name).expanduser() for name in inputs]
-    for path in paths:
-        if not path.exists():
-            raise UserError(f"--inputs={path}: there is no such file or folder.")
-    return paths
-
-
-def images_of(inputs: Iterable[str]) -> list[Path]:
-    """The images among the inputs, those of folders included. Raises UserError if one is missing.
-
-    Of folders those without images are errors as well.
-    """
-    images = []
-    for path in existing(inputs):
-        images += list_images(path) if path.is_dir() else [path]
-    return images
-
-
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for the results of each path: its own without the ending, or a numbered one."""
-    names: list[str] = []
-    for path in paths:
-        stem = path.resolve().name if path.is_dir() else path.stem
-        name, count = stem, 1
-        while name in names:
-            count += 1
-            name = f"{stem}_{count}"
-        names.append(name)
-    return names
 
 
 class Progress:

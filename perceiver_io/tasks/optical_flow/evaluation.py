@@ -25,11 +25,11 @@ from perceiver_io.errors import UserError
 from perceiver_io.runtime.setup import Parts
 from perceiver_io.tasks.common import Progress
 from perceiver_io.tasks.optical_flow.figures import ComparedFlow, compared_flow
-from perceiver_io.tasks.optical_flow.prediction import TiledFlow
 from perceiver_io.tasks.optical_flow.submissions import (
     write_kitti_submission,
     write_sintel_submission,
 )
+from perceiver_io.tasks.optical_flow.tiling import TiledFlow
 from perceiver_io.training.evaluation import Result, means
 from perceiver_io.training.step import measures
 

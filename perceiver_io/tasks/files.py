@@ -1,0 +1,55 @@
+"""Files that predictions read, and the folders and names of those that they write."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from perceiver_io.data.vision.image_sequence import list_images
+from perceiver_io.errors import UserError
+
+
+def create_folder(path: str | Path) -> Path:
+    """The folder, made if it is not there. Raises UserError if nothing can be written into it."""
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--output={path} is no folder that can be written to ({error.strerror}): give another."
+        ) from error
+    return folder
+
+
+def existing(inputs: Iterable[str | Path]) -> list[Path]:
+    """The inputs as paths. Raises UserError for one that does not exist."""
+    paths = [Path(name).expanduser() for name in inputs]
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file or folder.")
+    return paths
+
+
+def images_of(inputs: Iterable[str | Path]) -> list[Path]:
+    """The images among the inputs, those of folders included. Raises UserError if one is missing.
+
+    Of folders those without images are errors as well.
+    """
+    images = []
+    for path in existing(inputs):
+        images += list_images(path) if path.is_dir() else [path]
+    return images
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """A name for the results of each path: its own without the ending, or a numbered one."""
+    names: list[str] = []
+    for path in paths:
+        stem = path.resolve().name if path.is_dir() else path.stem
+        name, count = stem, 1
+        while name in names:
+            count += 1
+            name = f"{stem}_{count}"
+        names.append(name)
+    return names
