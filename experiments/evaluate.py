@@ -25,12 +25,13 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from perceiver_io.errors import UserError
+from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, warm_start, weights
 from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator, Result
-from perceiver_io.training.logging import save_figure, say, to_json
+from perceiver_io.training.logging import save_figure, to_json
 from perceiver_io.training.step import EvaluationStep
 from perceiver_io.training.warm_start import Source, checkpoint_source, load_weights
 

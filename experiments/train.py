@@ -20,15 +20,16 @@ from ml_collections import ConfigDict
 
 from perceiver_io.config.construct import construct
 from perceiver_io.errors import UserError
+from perceiver_io.progress import Progress, say
 from perceiver_io.runtime import setup, warm_start
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
 from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
 from perceiver_io.training.evaluation import Evaluator
 from perceiver_io.training.interruption import Interruption
-from perceiver_io.training.logging import say
 from perceiver_io.training.monitor import Monitor, NotFiniteError
 from perceiver_io.training.profiling import Profiler
+from perceiver_io.training.speed import Speed, training_summary
 from perceiver_io.training.state import TrainState, initial_state
 from perceiver_io.training.step import EvaluationStep
 from perceiver_io.training.warm_start import load_weights
@@ -72,7 +73,8 @@ class Run:
         self.iterator = setup.training_iterator(config, parts.dataset)
         self.start = self.checkpoints.latest_step() or 0
         example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
-        self.step_flops = example_flops * config.training.batch_size / jax.device_count()
+        batch_size = config.training.batch_size
+        self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
         self.folder = logging.open_run_folder(workdir, config.to_json(indent=2), self.start)
         self.step = parts.strategy.compile_train(step, self.state)
@@ -114,36 +116,42 @@ class Run:
         return parallel.make(initialise, state, warm.params, warm.model_state)
 
     def train(self) -> None:
-        """The loop."""
-        config, parts = self.config, self.parts
-        last = config.training.steps
+        """All steps that are left."""
+        last = self.config.training.steps
         interruption = Interruption()
-        progress = logging.Progress(self.start, last, config.training.batch_size, self.step_flops)
-        for step in range(self.start + 1, last + 1):
-            self.profiler.before(step)
-            batch = setup.checked(next(self.iterator), parts.dataset)
-            self.state, metrics = self.step(self.state, parts.strategy.place(batch))
-            self.monitor.add(step, metrics)
-            self.profiler.after(step, metrics)
-            progress.advance()
-            if step % config.logging.every == 0 or step == last:
-                self.log(step, progress)
-            evaluated = None
-            if step % config.evaluation.every == 0 or step == last:
-                evaluated = self.evaluate(step)
-                progress.resume()
-            stop = interruption.reached(step)
-            if stop or step == last or self.checkpoints.due(step, evaluated):
-                self.save(evaluated)
-            if stop:
-                say(f"stopped by SIGTERM after step {step}; the same command goes on from there")
-                break
-        progress.close()
+        with Progress(last, "steps", start=self.start) as progress:
+            for step in range(self.start + 1, last + 1):
+                self.take_step(step)
+                progress.advance()
+                if step % self.config.logging.every == 0 or step == last:
+                    progress.show(self.log(step))
+                evaluated = None
+                if step % self.config.evaluation.every == 0 or step == last:
+                    evaluated = self.evaluate(step)
+                    self.speed.resume()
+                stop = interruption.reached(step)
+                if stop or step == last or self.checkpoints.due(step, evaluated):
+                    self.save(evaluated)
+                if stop:
+                    say(
+                        f"stopped by SIGTERM after step {step}; the same command goes on from there"
+                    )
+                    break
 
-    def log(self, step: int, progress: logging.Progress) -> None:
-        """Records what the steps since the last time gave, on average."""
-        metrics = self.monitor.average()
-        self.folder.metrics(step, "train", metrics | progress.report(metrics))
+    def take_step(self, step: int) -> None:
+        """One step of training."""
+        self.profiler.before(step)
+        batch = setup.checked(next(self.iterator), self.parts.dataset)
+        self.state, metrics = self.step(self.state, self.parts.strategy.place(batch))
+        self.monitor.add(step, metrics)
+        self.profiler.after(step, metrics)
+        self.speed.advance()
+
+    def log(self, step: int) -> str:
+        """Records what the steps since the last time gave, on average; returns it in short."""
+        metrics, speed = self.monitor.average(), self.speed.report()
+        self.folder.metrics(step, "train", metrics | speed)
+        return training_summary(metrics, speed)
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Evaluates the splits of the config; metrics by SPLIT/NAME."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from perceiver_io.training.logging import digits
+from perceiver_io.training.speed import digits
 from scripts.accelerator_cases import ITEMS, arguments, case, model_flops
 from scripts.side_process import free_memory
 

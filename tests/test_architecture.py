@@ -13,12 +13,18 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 PROJECT = {"perceiver_io", "configs", "experiments", "scripts", "tests"}
 # What each part may import beside itself and the leaves, which all may import.
-LEAVES = {"perceiver_io.config", "perceiver_io.errors", "perceiver_io.losses"}
+LEAVES = {
+    "perceiver_io.config",
+    "perceiver_io.errors",
+    "perceiver_io.losses",
+    "perceiver_io.progress",
+}
 LAYERS = {
     "perceiver_io": set(),
     "perceiver_io.config": set(),
     "perceiver_io.errors": set(),
     "perceiver_io.losses": set(),
+    "perceiver_io.progress": set(),
     "perceiver_io.models": set(),
     "perceiver_io.data": set(),
     "perceiver_io.training": set(),

@@ -17,8 +17,8 @@ from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from perceiver_io.errors import UserError
+from perceiver_io.progress import say
 from perceiver_io.training.archive import check_same, damaged, read_arrays, read_shapes
-from perceiver_io.training.logging import say
 from perceiver_io.training.state import TrainState, names
 
 

@@ -1,4 +1,4 @@
-"""The run folder and the terminal: what a run leaves behind, and what it says meanwhile.
+"""The run folder: what a run leaves behind.
 
 config.json        the resolved config
 environment.json   command line, machine, devices and package versions
@@ -14,7 +14,6 @@ import json
 import math
 import platform
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,6 @@ import numpy as np
 from jaxtyping import PyTree
 from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
 
 from perceiver_io.training.state import names
 
@@ -102,81 +100,6 @@ def open_run_folder(workdir: Path, config_json: str, resumed_step: int | None) -
     return RunFolder(workdir, config_json, resumed_step)
 
 
-def say(message: str) -> None:
-    """Prints a message, above a progress bar if there is one; the first process speaks for all."""
-    if jax.process_index() == 0:
-        tqdm.write(message)
-        sys.stdout.flush()
-
-
-class Progress:
-    """How far training is and how fast: a bar on a terminal, else lines.
-
-    Args:
-        start: steps done before.
-        total: the last step.
-        batch_size: examples of a step, on all devices.
-        flops: model FLOPs of a step on each device.
-    """
-
-    def __init__(self, start: int, total: int, batch_size: int, flops: float):
-        self._first = start + 1
-        self._total = total
-        self._batch_size = batch_size
-        self._flops = flops
-        self._step = self._since = start
-        self._clock = time.perf_counter()
-        self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            initial=start,
-            total=total,
-            unit="step",
-            dynamic_ncols=True,
-            disable=not self._terminal or jax.process_index() != 0,
-        )
-
-    def advance(self) -> None:
-        """One step is done."""
-        self._step += 1
-        self._bar.update()
-        if self._step == self._first:
-            # It was compiled, which says nothing of the speed.
-            self.resume()
-
-    def report(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Shows the metrics; returns the speed since the last report or pause, if there is one."""
-        steps = self._step - self._since
-        loss = f"loss {metrics['loss']:.4g}"
-        if steps == 0:
-            speed = {}
-        else:
-            rate = steps / max(time.perf_counter() - self._clock, 1e-9)
-            speed = {
-                "steps_per_second": rate,
-                "examples_per_second": rate * self._batch_size,
-                "tflops_per_device": rate * self._flops / 1e12,
-            }
-            loss += f"  {digits(speed['examples_per_second'])} examples/s"
-            loss += f"  {flop_rate(rate * self._flops)} a device"
-        self._bar.set_postfix_str(loss)
-        if not self._terminal:
-            left = ""
-            if speed:
-                seconds = (self._total - self._step) / rate
-                left = f"  {digits(rate)} steps/s  {_duration(seconds)} left"
-            say(f"step {self._step}/{self._total}  {loss}{left}")
-        self.resume()
-        return speed
-
-    def resume(self) -> None:
-        """Restarts the clock: what happened since the last report counts for no speed."""
-        self._since, self._clock = self._step, time.perf_counter()
-
-    def close(self) -> None:
-        """Leaves the bar as it is."""
-        self._bar.close()
-
-
 def to_json(record: Mapping[str, Any]) -> str:
     """JSON, in which numbers that are not finite are null, since it knows none."""
 
@@ -247,22 +170,3 @@ def _environment() -> dict:
 def summary(metrics: Mapping[str, float]) -> str:
     """Metrics on one line; those of single classes and the like are left out."""
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
-
-
-def digits(value: float) -> str:
-    """A number to three digits, without an exponent unless it is very large or small."""
-    return f"{float(f'{value:.3g}'):g}"
-
-
-def flop_rate(flops: float) -> str:
-    """FLOP/s in the unit that suits: `0.42 TFLOP/s`, `51 GFLOP/s`."""
-    for unit, size in (("T", 1e12), ("G", 1e9)):
-        if flops >= 0.1 * size:
-            return f"{digits(flops / size)} {unit}FLOP/s"
-    return f"{digits(flops / 1e6)} MFLOP/s"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"

@@ -1,7 +1,5 @@
 """The program `experiments.predict`: weights, flags, files, progress."""
 
-import contextlib
-import itertools
 import json
 import subprocess
 import sys
@@ -19,8 +17,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.runtime import setup, weights
 from perceiver_io.runtime.kinds import KINDS, check_flags, check_model
-from perceiver_io.tasks import common
-from perceiver_io.tasks.common import Progress, Trained, create_folder, unique_names
+from perceiver_io.tasks.common import Trained, create_folder, unique_names
 from perceiver_io.tasks.image_classification import program as classify
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state, names
@@ -154,26 +151,6 @@ def test_folders_that_cannot_be_written_to(tmp_path):
 def test_names_of_results_are_unique():
     paths = [Path("x/a.png"), Path("y/a.png"), Path("a.jpg"), Path("b.png")]
     assert unique_names(paths) == ["a", "a_2", "a_3", "b"]
-
-
-def test_progress_without_a_terminal_is_lines(capsys, monkeypatch):
-    with Progress(10, "tiles") as progress:
-        progress.advance(4)
-        progress.advance(6)
-    captured = capsys.readouterr()
-    assert captured.err.startswith("10 of 10 tiles") and not captured.out
-    with contextlib.suppress(UserError), Progress(10, "tiles"):
-        raise UserError("no")
-    assert not capsys.readouterr().err
-    monkeypatch.setattr(common, "_SECONDS_BETWEEN_LINES", 0)
-    clock = itertools.count(100)  # a second passes whenever it is asked
-    monkeypatch.setattr(common.time, "perf_counter", lambda: next(clock))
-    with Progress(10, "tiles") as progress:
-        progress.advance(4)
-    assert capsys.readouterr().err.splitlines()[0] == "4 of 10 tiles, 2 s, about 3 s left"
-    with Progress(None, "tiles") as progress:
-        progress.advance(4)
-    assert capsys.readouterr().err.splitlines()[0] == "4 tiles, 2 s"
 
 
 def run_program(*flags):

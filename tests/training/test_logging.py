@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 
 from perceiver_io.training import logging
@@ -75,55 +74,3 @@ def test_records_of_a_run_without_a_checkpoint_are_dropped(tmp_path):
     write(RunFolder(tmp_path, "{}", None), [10, 20])
     write(RunFolder(tmp_path, "{}", 0), [10])
     assert [record["step"] for record in records(tmp_path)] == [10]
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that a test sets: seconds in the only entry."""
-    seconds = [0.0]
-    monkeypatch.setattr(logging.time, "perf_counter", lambda: seconds[0])
-    return seconds
-
-
-def test_progress_prints_lines_where_there_is_no_terminal(capsys, clock):
-    progress = logging.Progress(0, 100, batch_size=8, flops=3e11)
-    progress.advance()  # compiles
-    clock[0] += 60
-    progress.resume()
-    for _ in range(9):
-        progress.advance()
-        clock[0] += 0.5
-    speed = progress.report({"loss": 0.25})
-    assert speed == pytest.approx(
-        {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.6}
-    )
-    assert capsys.readouterr().out == (
-        "step 10/100  loss 0.25  16 examples/s  0.6 TFLOP/s a device  2 steps/s  0m45s left\n"
-    )
-
-
-def test_the_progress_bar_shows_the_same(monkeypatch, clock):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    shown = []
-    monkeypatch.setattr(logging.tqdm, "set_postfix_str", lambda bar, text: shown.append(text))
-    progress = logging.Progress(0, 100, batch_size=8, flops=3e8)
-    for _ in range(2):
-        clock[0] += 0.5
-        progress.advance()
-    progress.report({"loss": 0.25})
-    progress.close()
-    assert shown == ["loss 0.25  16 examples/s  0.6 GFLOP/s a device"]
-
-
-@pytest.mark.parametrize(
-    "flops,shown",
-    [
-        (1.2345e15, "1230 TFLOP/s"),
-        (4.2e11, "0.42 TFLOP/s"),
-        (5.125e10, "51.2 GFLOP/s"),
-        (2e8, "0.2 GFLOP/s"),
-        (1e6, "1 MFLOP/s"),
-    ],
-)
-def test_rates_are_shown_in_a_unit_that_suits(flops, shown):
-    assert logging.flop_rate(flops) == shown

@@ -22,8 +22,8 @@ from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowDataset
 from perceiver_io.data.flow.sintel import Sintel
 from perceiver_io.errors import UserError
+from perceiver_io.progress import Progress
 from perceiver_io.runtime.setup import Parts
-from perceiver_io.tasks.common import Progress
 from perceiver_io.tasks.optical_flow.figures import ComparedFlow, compared_flow
 from perceiver_io.tasks.optical_flow.submissions import (
     write_kitti_submission,

@@ -1,0 +1,85 @@
+"""How much of something long is done, and messages meanwhile; the first process speaks for all."""
+
+import sys
+import time
+from typing import Self
+
+import jax
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10
+_LONG_NUMBER = 1_000_000
+
+
+def say(message: str) -> None:
+    """Prints a message, above a progress bar if there is one."""
+    if jax.process_index() == 0:
+        tqdm.write(message)
+        sys.stdout.flush()
+
+
+class Progress:
+    """How much is done, on stderr: a bar on a terminal, else some lines."""
+
+    def __init__(self, total: int | None, unit: str, *, start: int = 0):
+        """Begins to count.
+
+        Args:
+            total: how many there are in the end; None where that is not known.
+            unit: what they are, in the plural.
+            start: how many were done before.
+        """
+        self._total, self._unit = total, unit
+        self._start = self._done = start
+        self._told: int | None = None
+        self._started = self._told_at = time.perf_counter()
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            initial=start,
+            total=total,
+            unit=f" {unit}",
+            unit_scale=(total or 0) > _LONG_NUMBER,
+            dynamic_ncols=True,
+            leave=None,  # only that of the program, not those of its parts
+            disable=not self._is_terminal or jax.process_index() != 0,
+        )
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more are done."""
+        self._done += count
+        self._bar.update(count)
+        if time.perf_counter() - self._told_at > _SECONDS_BETWEEN_LINES:
+            self._tell()
+
+    def show(self, text: str) -> None:
+        """Puts a text behind the bar, or behind a line."""
+        self._bar.set_postfix_str(text)
+        self._tell(f"  {text}")
+
+    def _tell(self, text: str = "") -> None:
+        self._told, self._told_at = self._done, time.perf_counter()
+        if self._is_terminal or jax.process_index() != 0:
+            return
+        of_all = "" if self._total is None else f" of {self._total:,}"
+        seconds = self._told_at - self._started
+        line = f"{self._done:,}{of_all} {self._unit}, {_duration(seconds)}"
+        if self._total and self._start < self._done < self._total:
+            left = seconds / (self._done - self._start) * (self._total - self._done)
+            line += f", about {_duration(left)} left"
+        print(line + text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+        if error == (None, None, None) and self._told != self._done:
+            self._tell()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -1,0 +1,53 @@
+"""The speed of training."""
+
+import pytest
+
+from perceiver_io.training import speed
+from perceiver_io.training.speed import Speed, training_summary
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets: seconds in the only entry."""
+    seconds = [0.0]
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: seconds[0])
+    return seconds
+
+
+def test_neither_compilation_nor_pauses_count(clock):
+    measured = Speed(batch_size=8, flops=3e11)
+    clock[0] += 60
+    measured.advance()  # compiled
+    for _ in range(3):
+        clock[0] += 0.5
+        measured.advance()
+    expected = {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.6}
+    assert measured.report() == pytest.approx(expected)
+    assert measured.report() == {}
+    measured.advance()
+    clock[0] += 60
+    measured.resume()
+    measured.advance()
+    clock[0] += 0.25
+    assert measured.report()["steps_per_second"] == pytest.approx(4)
+
+
+def test_the_summary_has_the_speed_if_it_is_known():
+    rates = {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.6}
+    text = "loss 0.25  16 examples/s  0.6 TFLOP/s a device"
+    assert training_summary({"loss": 0.25, "top_1": 0.5}, rates) == text
+    assert training_summary({"loss": 0.25}, {}) == "loss 0.25"
+
+
+@pytest.mark.parametrize(
+    "flops,shown",
+    [
+        (1.2345e15, "1230 TFLOP/s"),
+        (4.2e11, "0.42 TFLOP/s"),
+        (5.125e10, "51.2 GFLOP/s"),
+        (2e8, "0.2 GFLOP/s"),
+        (1e6, "1 MFLOP/s"),
+    ],
+)
+def test_rates_are_shown_in_a_unit_that_suits(flops, shown):
+    assert speed.flop_rate(flops) == shown
