@@ -17,8 +17,8 @@ from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.data.vision.images import EncodedImageDataset, ImageDataset
 from perceiver_io.errors import UserError
-from perceiver_io.progress import Progress
 from perceiver_io.models.architectures import Architecture
+from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
 from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
 from perceiver_io.tasks.figures import Picture, save
@@ -76,9 +76,10 @@ class ImageClassifier(Predictor):
         """
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
             images = [images]
-        found = list(self._classify(map(self.preparation, images), top_k, batch_size))
-        classes, probabilities = zip(*found, strict=True) if found else ((), ())
         count = min(top_k, len(self.class_names))
+        prepared = map(self.preparation, images)
+        found = list(classify(self.trained, prepared, top_k=count, batch_size=batch_size))
+        classes, probabilities = zip(*found, strict=True) if found else ((), ())
         return TopClasses(
             np.array(classes, np.int32).reshape(-1, count),
             np.array(probabilities, np.float32).reshape(-1, count),
@@ -115,8 +116,13 @@ class ImageClassifier(Predictor):
         answers, unreadable = [], []
         with Progress(len(paths), "images") as progress:
             images, shown = itertools.tee(self._readable(paths, required, unreadable))
-            pixels = (pixels for _, pixels in images)
-            best = self._classify(pixels, top_k, batch_size, progress.advance)
+            best = classify(
+                self.trained,
+                (pixels for _, pixels in images),
+                top_k=min(top_k, len(self.class_names)),
+                batch_size=batch_size,
+                advance=progress.advance,
+            )
             for (index, pixels), top in zip(shown, best, strict=True):
                 figure = output / f"{names[index]}_classes.png"
                 answer = dict(input=str(paths[index]), figure=str(figure), classes=self._list(top))
@@ -126,16 +132,6 @@ class ImageClassifier(Predictor):
                     save(self._attention_figure(pixels, answer), Path(answer["attention"]))
                 answers.append(answer)
         return _report(answers, unreadable)
-
-    def _classify(
-        self,
-        prepared: Iterable[np.ndarray],
-        top_k: int,
-        batch_size: int,
-        advance: Advance = ignore,
-    ) -> Iterator[TopClasses]:
-        count = min(top_k, len(self.class_names))
-        return classify(self.trained, prepared, top_k=count, batch_size=batch_size, advance=advance)
 
     def _readable(
         self, paths: Sequence[Path], required: set[Path], unreadable: list[str]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int32, PyTree
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.tasks.batches import check_positive
+from perceiver_io.tasks.batches import Advance, check_positive, ignore
 from perceiver_io.tasks.predictor import Trained
 
 # A program is compiled for each length; texts are filled up to multiples of this one.

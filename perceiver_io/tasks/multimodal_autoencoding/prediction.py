@@ -20,8 +20,8 @@ from perceiver_io.data.video.clips import (
     pieces,
 )
 from perceiver_io.errors import UserError
-from perceiver_io.progress import Progress
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
+from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, in_pieces, most_used
 from perceiver_io.tasks.batches import Advance, check_positive, ignore
 from perceiver_io.tasks.figures import save

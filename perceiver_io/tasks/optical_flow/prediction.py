@@ -26,7 +26,6 @@ from perceiver_io.data.vision.image_sequence import read_images
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, in_pieces, most_used
-from perceiver_io.tasks.batches import Advance, ignore
 from perceiver_io.tasks.figures import Picture, save
 from perceiver_io.tasks.files import create_folder, existing, unique_names
 from perceiver_io.tasks.optical_flow.colors import SATURATION_PERCENTILE, flow_colors
@@ -111,7 +110,8 @@ class FlowEstimator(Predictor):
         frames of several sizes.
         """
         read = frames if _are_arrays(frames) else _reader(_paths(frames))()
-        flows = list(_flows(self.tiled(batch_size, overlap), read))
+        film = self.tiled(batch_size, overlap).film(read)
+        flows = list(itertools.starmap(_checked, enumerate(film)))
         if not flows:
             raise UserError(_ONE_FRAME)
         return np.stack(flows)
@@ -259,18 +259,15 @@ def _video(paths: list[Path], folder: Path) -> _Frames:
     )
 
 
-def _flows(
-    tiled: TiledFlow, frames: Iterable[Frame], advance: Advance = ignore
-) -> Iterator[Float32[np.ndarray, "H W 2"]]:
-    """The flow from each frame to the next. Raises UserError if it is no flow at all."""
-    for index, flow in enumerate(tiled.film(frames, advance)):
-        if not (np.abs(flow) <= UNKNOWN_FLOW).all():
-            raise UserError(
-                f"The flow of the model from frame {index + 1} to {index + 2} has values that are "
-                f"NaN or beyond {UNKNOWN_FLOW:g} pixels: its weights are damaged, or a training "
-                "that diverged. Load them again, or take another checkpoint."
-            )
-        yield flow
+def _checked(index: int, flow: Float32[np.ndarray, "H W 2"]) -> Float32[np.ndarray, "H W 2"]:
+    """The flow from a frame to the next. Raises UserError if it is no flow at all."""
+    if not (np.abs(flow) <= UNKNOWN_FLOW).all():
+        raise UserError(
+            f"The flow of the model from frame {index + 1} to {index + 2} has values that are NaN "
+            f"or beyond {UNKNOWN_FLOW:g} pixels: its weights are damaged, or a training that "
+            "diverged. Load them again, or take another checkpoint."
+        )
+    return flow
 
 
 def _write_flow(tiled: TiledFlow, frames: _Frames, file_format: _Format) -> _Measured:
@@ -281,9 +278,10 @@ def _write_flow(tiled: TiledFlow, frames: _Frames, file_format: _Format) -> _Mea
     total = None if frames.count is None else (frames.count - 1) * len(tiled.corners(size))
     paths, means, lengths = [], [], []
     with Progress(total, "tiles") as progress:
-        for flow in _flows(tiled, itertools.chain([first], source), progress.advance):
-            paths.append(frames.path(len(paths), file_format.ending))
-            file_format.write(paths[-1], Flow(flow, np.ones(size, bool)))
+        film = tiled.film(itertools.chain([first], source), progress.advance)
+        for index, flow in enumerate(film):
+            paths.append(frames.path(index, file_format.ending))
+            file_format.write(paths[-1], Flow(_checked(index, flow), np.ones(size, bool)))
             length = np.hypot(flow[..., 0], flow[..., 1])
             means.append(float(length.mean()))
             lengths.append(float(np.percentile(length, SATURATION_PERCENTILE)))

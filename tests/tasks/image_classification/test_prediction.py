@@ -7,13 +7,14 @@ import pytest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.tasks.image_classification.prediction import classify
+from perceiver_io.tasks.predictor import Trained
 from tests.helpers import experiments, oracles
 
 IMAGES = np.random.default_rng(0).normal(size=(7, 4, 5, 3)).astype(np.float32)
 WEIGHTS = np.random.default_rng(1).normal(size=(60, 6)).astype(np.float32)
 
 
-def linear_model(batch_shapes):
+def linear_model(batch_shapes, bias=0.0):
     """Linear logits; the shapes that it is traced for are appended to `batch_shapes`."""
 
     def apply(params, state, rng, *, inputs, is_training):
@@ -21,7 +22,7 @@ def linear_model(batch_shapes):
         batch_shapes.append(inputs.shape)
         return inputs.reshape(len(inputs), -1) @ params + state, state
 
-    return Architecture(None, apply, None, None)
+    return Trained(Architecture(None, apply, None, None), WEIGHTS, bias, {})
 
 
 def stacked(results):
@@ -33,9 +34,7 @@ def test_most_probable_classes_of_every_image(batch_size, counts):
     shapes, done = [], []
     bias = np.arange(6, dtype=np.float32)
     results = classify(
-        linear_model(shapes),
-        WEIGHTS,
-        bias,
+        linear_model(shapes, bias),
         IMAGES,
         top_k=4,
         batch_size=batch_size,
@@ -56,7 +55,7 @@ def test_a_second_call_compiles_nothing():
     shapes = []
     model = linear_model(shapes)
     for images in (IMAGES, IMAGES[:2]):
-        found = classify(model, WEIGHTS, np.zeros(6, np.float32), images, top_k=1, batch_size=3)
+        found = classify(model, images, top_k=1, batch_size=3)
         assert len(list(found)) == len(images)
     assert len(shapes) == 1
 
@@ -64,15 +63,14 @@ def test_a_second_call_compiles_nothing():
 def test_images_are_taken_in_a_batch_at_a_time():
     taken = []
     images = (taken.append(index) or image for index, image in enumerate(IMAGES))
-    bias = np.zeros(6, np.float32)
-    found = classify(linear_model([]), WEIGHTS, bias, images, top_k=1, batch_size=3)
+    found = classify(linear_model([]), images, top_k=1, batch_size=3)
     next(found)
     assert taken == [0, 1, 2]
     assert len(list(found)) == 6
 
 
 def test_no_images_have_no_classes():
-    assert not list(classify(linear_model([]), WEIGHTS, 0.0, IMAGES[:0], top_k=1, batch_size=2))
+    assert not list(classify(linear_model([]), IMAGES[:0], top_k=1, batch_size=2))
 
 
 def test_with_a_model_of_the_project():
@@ -81,7 +79,8 @@ def test_with_a_model_of_the_project():
     model = build(config)
     images = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
     params, state = oracles.random_params_and_state(model.init, inputs=images)
-    result = stacked(classify(model, params, state, images, top_k=5, batch_size=2))
+    trained = Trained(model, params, state, config)
+    result = stacked(classify(trained, images, top_k=5, batch_size=2))
     apply = jax.jit(lambda x: model.apply(params, state, None, inputs=x, is_training=False))
     logits, _ = apply(images)
     scattered = np.zeros((3, 5))
@@ -100,4 +99,4 @@ def test_with_a_model_of_the_project():
 def test_errors(top_k, batch_size, message):
     model = linear_model([])
     with pytest.raises(UserError, match=message):
-        next(classify(model, WEIGHTS, np.zeros(6), IMAGES, top_k=top_k, batch_size=batch_size))
+        next(classify(model, IMAGES, top_k=top_k, batch_size=batch_size))

@@ -17,8 +17,8 @@ from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained.weights import example_inputs
 from perceiver_io.runtime import setup
 from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
-from perceiver_io.tasks.optical_flow.prediction import TiledFlow
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
+from perceiver_io.tasks.optical_flow.tiling import TiledFlow
 from perceiver_io.training.parallel import Mesh, Pmap
 from tests.helpers import flow_layouts as layouts
 from tests.helpers import oracles

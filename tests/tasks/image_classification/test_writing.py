@@ -10,8 +10,8 @@ from PIL import Image
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
-from perceiver_io.tasks import figures
-from perceiver_io.tasks.image_classification import program as classify
+from perceiver_io.tasks.image_classification.figures import classified_image
+from perceiver_io.tasks.image_classification.prediction import ImageClassifier, class_names
 from tests.helpers import oracles
 from tests.helpers.predictions import CLASSIFIER, applied, picture, size_of, trained
 
@@ -27,7 +27,7 @@ def test_classes_of_images_of_all_kinds(tmp_path):
     Image.fromarray(gray.astype(np.uint16) * 257).save(files["deep.png"])
     Image.fromarray(gray).save(tmp_path / "in" / "shallow.png")
     model = trained(CLASSIFIER)
-    result = classify.predict(model, tmp_path, inputs=[str(tmp_path / "in")], batch_size=2)
+    result = ImageClassifier(model).write(tmp_path, inputs=[str(tmp_path / "in")], batch_size=2)
     answers = {Path(x["input"]).name: x for x in result.summary["images"]}
     assert set(answers) == {*files, "shallow.png"}
     # Kinds of file that keep all pixels give the same.
@@ -55,14 +55,14 @@ def test_classes_of_images_of_all_kinds(tmp_path):
 
 def test_class_names_of_the_weights_come_first_and_numbers_last():
     few = dict(CLASSIFIER, num_classes=3)
-    assert classify.class_names(trained(few, class_names=("a", "b", "c"))) == ("a", "b", "c")
-    assert classify.class_names(trained(few)) == ("0", "1", "2")
+    assert class_names(trained(few, class_names=("a", "b", "c"))) == ("a", "b", "c")
+    assert class_names(trained(few)) == ("0", "1", "2")
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"Cannot decode image .*a\.png"):
-        classify.predict(trained(CLASSIFIER), tmp_path, inputs=[str(tmp_path / "a.png")])
+        ImageClassifier(trained(CLASSIFIER)).write(tmp_path, inputs=[str(tmp_path / "a.png")])
 
 
 def test_images_of_a_folder_that_cannot_be_read_are_left_out(tmp_path):
@@ -71,12 +71,12 @@ def test_images_of_a_folder_that_cannot_be_read_are_left_out(tmp_path):
     for seed, name in enumerate(("a.png", "b.png", "c.png", "d.png")):
         Image.fromarray(picture(20, 20, seed)).save(folder / name)
     (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:80])
-    model = trained(CLASSIFIER)
-    result = classify.predict(model, tmp_path, inputs=[str(folder)], batch_size=2)
+    model = ImageClassifier(trained(CLASSIFIER))
+    result = model.write(tmp_path, inputs=[str(folder)], batch_size=2)
     assert result.summary["unreadable"] == [str(folder / "b.png")]
     assert [Path(x["input"]).name for x in result.summary["images"]] == ["a.png", "c.png", "d.png"]
     for answer in result.summary["images"]:
-        alone = classify.predict(model, tmp_path, inputs=[answer["input"]])
+        alone = model.write(tmp_path, inputs=[answer["input"]])
         found, expected = (
             np.array([x["probability"] for x in classes])
             for classes in (answer["classes"], alone.summary["images"][0]["classes"])
@@ -87,14 +87,14 @@ def test_images_of_a_folder_that_cannot_be_read_are_left_out(tmp_path):
     last_line = result.text.splitlines()[-1]
     assert last_line.startswith("warning: left out 1 of 4 images") and "b.png" in last_line
     with pytest.raises(UserError, match=r"Cannot decode image .*b\.png"):  # as it is named too
-        classify.predict(model, tmp_path, inputs=[str(folder), str(folder / "b.png")])
+        model.write(tmp_path, inputs=[str(folder), str(folder / "b.png")])
 
 
 def test_a_folder_without_an_image_that_can_be_read(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"no image")
     with pytest.raises(UserError, match=r"None of the 2 images can be read, such as .*a\.png"):
-        classify.predict(trained(CLASSIFIER), tmp_path, inputs=[str(tmp_path)])
+        ImageClassifier(trained(CLASSIFIER)).write(tmp_path, inputs=[str(tmp_path)])
 
 
 def test_transparent_parts_are_white_and_turned_images_upright(tmp_path):
@@ -113,7 +113,7 @@ def test_transparent_parts_are_white_and_turned_images_upright(tmp_path):
 
 def test_long_names_stay_inside_the_figure():
     words = "American Staffordshire terrier, Staffordshire terrier, American pit bull terrier"
-    figure = figures.classified_image(
+    figure = classified_image(
         picture(50, 300), seen=(0, 0, 50, 50), title="a_$b$.png", probabilities=[(words, 0.5)]
     )
     _, bars = figure.axes
