@@ -14,9 +14,9 @@ import json
 
 from absl import flags
 
-from perceiver_io.runtime import prediction, setup, weights
+from perceiver_io.runtime import program
 
-TASK = flags.DEFINE_enum("task", None, prediction.NAMES, "What to predict.", required=True)
+TASK = flags.DEFINE_string("task", None, "The task of the weights, by its name.", required=True)
 WEIGHTS = flags.DEFINE_string(
     "weights", None, "Run folder, published weights or bundled:NAME.", required=True
 )
@@ -41,12 +41,13 @@ FLAGS_OF_TASKS = (
 
 def main() -> None:
     """Writes the results, and prints them."""
+    from perceiver_io.runtime import prediction
+
+    program.start_jax()
     given = {flag.name: flag.value for flag in FLAGS_OF_TASKS if flag.value is not None}
-    setup.start_jax()
-    settings = weights.parse_settings(SETTING.value)
-    report = prediction.write(TASK.value, WEIGHTS.value, OUTPUT.value, given, settings)
+    report = prediction.write(TASK.value, WEIGHTS.value, OUTPUT.value, given, SETTING.value)
     print(json.dumps(report.summary, ensure_ascii=False) if JSON.value else report.text)
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

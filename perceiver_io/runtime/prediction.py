@@ -1,25 +1,23 @@
 """From trained weights to what answers for them: in Python, and in `experiments.predict`."""
 
 import functools
-import importlib
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from perceiver_io.config.construct import listing
+from perceiver_io.config import files
+from perceiver_io.config.construct import listing, lookup
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained.weights import example_inputs
-from perceiver_io.runtime import configuration, weights
+from perceiver_io.runtime import weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder
 from perceiver_io.tasks.predictor import Predictor, Report, Trained
-
-NAMES = (*PREDICTORS, *ALIASES)
-"""How `experiments.predict` may call a task."""
 
 
 def load(path: str | Path, task: str | None = None, **settings: Any) -> Predictor:
@@ -52,7 +50,7 @@ def load(path: str | Path, task: str | None = None, **settings: Any) -> Predicto
 
 
 def write(
-    task: str, path: str, output: str, flags: dict[str, Any], settings: dict[str, Any]
+    task: str, path: str, output: str, flags: dict[str, Any], settings: Sequence[str] = ()
 ) -> Report:
     """Writes answers, pictures of them and `predictions.json` into a folder.
 
@@ -61,25 +59,23 @@ def write(
         path: the weights.
         output: the folder.
         flags: arguments of the predictor's `write`, by name.
-        settings: as for `load`.
+        settings: NAME=VALUE that an original file does not show.
 
     Raises UserError for what does not fit, before anything is loaded where that is possible.
     """
     check_flags(task, flags)
     folder = create_folder(output)
-    report = load(path, task, **settings).write(folder, **flags)
+    given = weights.parse_settings(list(settings))
+    report = load(path, task, **given).write(folder, **flags)
     summary = json.dumps(report.summary, ensure_ascii=False)
     (folder / "predictions.json").write_text(summary + "\n", encoding="utf-8")
     return report
 
 
 def predictor(task: str) -> type[Predictor]:
-    """What predicts for a task, by its name or alias. Raises UserError if nothing does."""
-    name = ALIASES.get(task, task)
-    if name not in PREDICTORS:
-        raise UserError(f"Nothing predicts for the task {name}; only for {listing(PREDICTORS)}.")
-    module, _, found = PREDICTORS[name].rpartition(".")
-    return getattr(importlib.import_module(module), found)
+    """What predicts for a task, by its name or alias. Raises UserError listing them."""
+    names = PREDICTORS | {alias: PREDICTORS[name] for alias, name in ALIASES.items()}
+    return lookup(names, {"name": task}, "task")
 
 
 def check_flags(task: str, given: dict[str, Any]) -> None:
@@ -98,7 +94,7 @@ def _task_of(path: Path, trained: Trained) -> str:
     """A run says its task; of published weights, the task is the one that takes such a model."""
     run = weights.find_run(path)
     if run is not None:
-        return configuration.read_run(run).task.name
+        return files.read_run(run).task.name
     inputs = example_inputs(trained.section)
     apply = functools.partial(trained.model.apply, is_training=False)
     outputs, _ = jax.eval_shape(

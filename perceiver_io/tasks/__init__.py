@@ -1,21 +1,22 @@
-"""Tasks: losses, metrics, figures and datasets, and what predicts with a trained model."""
+"""Tasks, a folder each: losses, metrics, evaluators, figures, datasets, and what predicts."""
 
-from perceiver_io.tasks.image_classification.task import ImageClassification
-from perceiver_io.tasks.optical_flow.task import OpticalFlow
-
-# What config.task.name chooses from.
-TASKS = {"image_classification": ImageClassification, "optical_flow": OpticalFlow}
-
-# What predicts with a model of each task: dotted names, imported when they are chosen.
-PREDICTORS = {
-    "image_classification": "perceiver_io.tasks.image_classification.prediction.ImageClassifier",
-    "masked_lm": "perceiver_io.tasks.masked_lm.prediction.MaskFiller",
-    "multimodal_autoencoding": (
-        "perceiver_io.tasks.multimodal_autoencoding.prediction.VideoAutoencoder"
-    ),
-    "optical_flow": "perceiver_io.tasks.optical_flow.prediction.FlowEstimator",
+# Of each folder the class that trains, in task.py, and the one that predicts, in prediction.py.
+_CLASSES = {
+    "image_classification": ("ImageClassification", "ImageClassifier"),
+    "masked_lm": (None, "MaskFiller"),
+    "multimodal_autoencoding": (None, "VideoAutoencoder"),
+    "optical_flow": ("OpticalFlow", "FlowEstimator"),
 }
-# Short names of tasks for the command line.
+
+# What config.task.name chooses from, by dotted names.
+TASKS = {name: f"{__name__}.{name}.task.{task}" for name, (task, _) in _CLASSES.items() if task}
+
+# What `perceiver_io.load` and `experiments.predict` choose from, likewise.
+PREDICTORS = {
+    name: f"{__name__}.{name}.prediction.{predictor}" for name, (_, predictor) in _CLASSES.items()
+}
+
+# Short names for `experiments.predict`.
 ALIASES = {
     "autoencode": "multimodal_autoencoding",
     "classify": "image_classification",
