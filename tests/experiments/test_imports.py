@@ -19,7 +19,7 @@ def loaded(code, names):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "describe", "export"])
+@pytest.mark.parametrize("program", ["train", "evaluate", "describe", "export", "predict"])
 def test_programs_start_without_slow_libraries(program):
     assert loaded(f"import experiments.{program}", SLOW) == []
 
