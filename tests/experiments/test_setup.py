@@ -103,7 +103,9 @@ def test_values_out_of_range_or_of_the_wrong_type(override, message):
 def test_pairs_that_are_none(override):
     config = files.read("configs/photos.py")
     config = configuration.overridden(config, [f"--config.{override}"])
-    with pytest.raises(UserError, match=r"but \w+ needs tuple\[(int, int|int \| float, int \| float)\]"):
+    with pytest.raises(
+        UserError, match=r"but \w+ needs tuple\[(int, int|int \| float, int \| float)\]"
+    ):
         setup.build_parts(config)
 
 
