@@ -86,13 +86,15 @@ def defaults(factory: Factory, section: Mapping[str, Any], where: str) -> dict[s
     """The settings that a section leaves out, with their defaults; inner sections likewise."""
     missing = {}
     for name, parameter in _parameters(factory).items():
-        default, path = parameter.default, f"{where}.{name}"
-        is_required = default is inspect.Parameter.empty
-        inner = _inner(parameter.annotation, section.get(name, {}), path)
-        if inner is not None and (name in section or dataclasses.is_dataclass(inner)):
-            missing[name] = defaults(inner, section.get(name, {}), path)
-        elif name not in section and not is_required:
-            missing[name] = default
+        annotation, path = parameter.annotation, f"{where}.{name}"
+        if name in section:
+            inner = _inner(annotation, section[name], path)
+            if inner is not None:
+                missing[name] = defaults(inner, section[name], path)
+        elif dataclasses.is_dataclass(annotation):
+            missing[name] = defaults(annotation, {}, path)
+        elif parameter.default is not inspect.Parameter.empty:
+            missing[name] = parameter.default
     return missing
 
 
