@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from perceiver_io.models.architectures import build
-from perceiver_io.pretrained.weights import load
+from perceiver_io.pretrained.published import load
 from perceiver_io.training.flops import count_flops
 from scripts.forms import plain_model
 from scripts.side_process import GRADIENT, MATRIX_SIZE, serve

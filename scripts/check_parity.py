@@ -28,7 +28,7 @@ from perceiver_io.models.architectures import build
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from perceiver_io.pretrained import deepmind
 from perceiver_io.pretrained.mapping import frame_pair
-from perceiver_io.pretrained.weights import Weights, from_tree, load, to_tree
+from perceiver_io.pretrained.published import Weights, from_tree, load, to_tree
 from perceiver_io.runtime import program
 
 DEEPMIND = flags.DEFINE_string("deepmind", None, "Folder of cases of the original family.")

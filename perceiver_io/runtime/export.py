@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
-from perceiver_io.pretrained.weights import save_huggingface
+from perceiver_io.pretrained.published import save_huggingface
 from perceiver_io.runtime import weights
 
 _IMAGENET_CLASSES = 1000

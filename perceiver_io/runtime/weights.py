@@ -16,8 +16,8 @@ from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision.images import ImageDataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.pretrained import weights as published
-from perceiver_io.pretrained.weights import Weights
+from perceiver_io.pretrained import published
+from perceiver_io.pretrained.published import Weights
 from perceiver_io.runtime import schema, setup
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
@@ -59,7 +59,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
 
     Args:
         path: a run folder, RUN/checkpoints/STEP, a published file or folder, or bundled:NAME.
-        settings: what an original checkpoint does not show, see `perceiver_io.pretrained.weights`.
+        settings: what an original checkpoint does not show, see `perceiver_io.pretrained.published`.
 
     Raises UserError if there are no weights, or not of the model that their config describes.
     """
@@ -91,7 +91,7 @@ def open_source(path: str) -> tuple[Source, Mapping[str, Any]]:
 
     Args:
         path: a run folder, RUN/checkpoints/STEP, bundled:NAME, or what
-            `perceiver_io.pretrained.weights.load` reads. Of original checkpoints only those of the
+            `perceiver_io.pretrained.published.load` reads. Of original checkpoints only those of the
             published sizes.
 
     Raises UserError if there is nothing of the kind.

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from perceiver_io.pretrained.weights import load
+from perceiver_io.pretrained.published import load
 from tests.experiments.test_train import ROOT, command, environment
 from tests.helpers.experiments import learned_classifier
 

@@ -13,7 +13,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained.formats.pickles import read_pickle
 from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
-from perceiver_io.pretrained.weights import from_tree, load, save_huggingface, to_tree
+from perceiver_io.pretrained.published import from_tree, load, save_huggingface, to_tree
 from perceiver_io.runtime import configuration
 from scripts import check_parity
 

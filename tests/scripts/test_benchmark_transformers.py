@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.pretrained.weights import load
+from perceiver_io.pretrained.published import load
 from scripts import _own_side
 from scripts._agreement import check_gradients
 from scripts.side_process import GRADIENT, Side, processors

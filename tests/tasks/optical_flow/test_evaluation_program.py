@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from perceiver_io.pretrained.weights import Weights, save_huggingface
+from perceiver_io.pretrained.published import Weights, save_huggingface
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import TrainState, initial_state
