@@ -59,7 +59,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
 
     Args:
         path: a run folder, RUN/checkpoints/STEP, a published file or folder, or bundled:NAME.
-        settings: what an original checkpoint does not show, see `perceiver_io.pretrained.published`.
+        settings: what an original file does not show, see `perceiver_io.pretrained.published`.
 
     Raises UserError if there are no weights, or not of the model that their config describes.
     """
@@ -91,8 +91,8 @@ def open_source(path: str) -> tuple[Source, Mapping[str, Any]]:
 
     Args:
         path: a run folder, RUN/checkpoints/STEP, bundled:NAME, or what
-            `perceiver_io.pretrained.published.load` reads. Of original checkpoints only those of the
-            published sizes.
+            `perceiver_io.pretrained.published.load` reads. Of original checkpoints only those of
+            the published sizes.
 
     Raises UserError if there is nothing of the kind.
     """
