@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import haiku as hk
@@ -83,8 +84,7 @@ from perceiver_io.models.weights import Role, TaggedInit
 Section = Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Architecture:
+class Architecture(NamedTuple):
     """A model as pure functions that share parameters, and what is known of it without them.
 
     init(rng, **inputs) -> params, state. The others take (params, state, rng, ...) first and
@@ -104,10 +104,14 @@ class Architecture:
     decode: Callable
     encoder_maps: Callable | None = None
     decoder_map: Callable | None = None
-    input_spec: dict[str, PyTree[jax.ShapeDtypeStruct]] = dataclasses.field(default_factory=dict)
-    sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
-    unseen: dict[str, Any] = dataclasses.field(default_factory=dict)
+    input_spec: Mapping[str, PyTree[jax.ShapeDtypeStruct]] = MappingProxyType({})
+    sizes: Mapping[str, Any] = MappingProxyType({})
+    unseen: Mapping[str, Any] = MappingProxyType({})
     tagged: Callable[[], Mapping[str, TaggedInit]] = dict
+
+    # The same only as itself: a function is no other one, whatever it computes.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def shapes(self) -> tuple[PyTree, PyTree]:
         """Of the parameters and the state."""

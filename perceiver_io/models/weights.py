@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from perceiver_io.config.annotations import Real
 from perceiver_io.errors import UserError
 from perceiver_io.models.settings import BlockSettings
 
@@ -109,7 +110,7 @@ def get_layer_norm(name: str, width: int) -> LayerNorm:
         )
 
 
-def get_mlp(width: int, widening: float) -> tuple[LayerNorm, MLP]:
+def get_mlp(width: int, widening: Real) -> tuple[LayerNorm, MLP]:
     """An MLP under the name `mlp`, and the norm that goes with it."""
     hidden_dim = max(round(widening * width), 1)
     with hk.name_scope("mlp"):

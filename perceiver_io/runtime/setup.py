@@ -55,7 +55,7 @@ def build_parts(config: ConfigDict) -> Parts:
 
 def initialise(model: Architecture, seed: int) -> tuple[PyTree, PyTree]:
     """New parameters and model state, to be called under `jit` or `eval_shape`."""
-    inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), model.input_spec)
+    inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), dict(model.input_spec))
     return model.init(jax.random.key(seed), **inputs)
 
 
@@ -138,7 +138,7 @@ def check_agreement(config: ConfigDict, parts: Parts) -> None:
     not have all entries of an input that is a dict.
     """
     given = jax.eval_shape(parts.task.model_inputs, batch_shapes(parts.dataset, 1))
-    taken = names(parts.model.input_spec)
+    taken = names(dict(parts.model.input_spec))
     found = names({name: given[name] for name in parts.model.input_spec if name in given})
     for name, array in found.items():
         if name not in taken or _form(array) != _form(taken[name]):
