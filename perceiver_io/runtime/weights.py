@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from perceiver_io.config import files
 from perceiver_io.config.construct import construct, listing
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision.images import ImageDataset
@@ -17,7 +18,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import weights as published
 from perceiver_io.pretrained.weights import Weights
-from perceiver_io.runtime import configuration, schema, setup
+from perceiver_io.runtime import schema, setup
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.warm_start import checkpoint_source, load_weights
@@ -43,7 +44,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
         raise UserError(
             f"{path} is a run, whose config.json has all settings: leave out --setting."
         )
-    config = configuration.read_run(run)
+    config = files.read_run(run)
     schema.check(config)
     is_run = Path(path).expanduser().absolute() == run
     checkpoint = choose_checkpoint(run, config, "best") if is_run else find_checkpoint(str(path))
@@ -61,7 +62,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
 def load_dataset(path: str | Path) -> Dataset | None:
     """The dataset that the weights at a path were trained on; None for published weights."""
     run = find_run(path)
-    return None if run is None else _dataset(configuration.read_run(run))
+    return None if run is None else _dataset(files.read_run(run))
 
 
 def find_run(path: str | Path) -> Path | None:

@@ -15,7 +15,7 @@ from PIL import Image
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.runtime import setup, weights
+from perceiver_io.runtime import configuration, setup, weights
 from perceiver_io.runtime.kinds import KINDS, check_flags, check_model
 from perceiver_io.tasks.common import Trained, create_folder, unique_names
 from perceiver_io.tasks.image_classification import program as classify
@@ -35,7 +35,7 @@ def run_folder(tmp_path_factory):
     """A run of the quickstart, shrunk, with two checkpoints of which the first is the better."""
     folder = tmp_path_factory.mktemp("run")
     config = experiments.shrink(experiments.load("quickstart", None))
-    config = setup.overridden(config)
+    config = configuration.overridden(config)
     (folder / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
     checkpoints = Checkpoints(folder, **config.checkpoint)
@@ -82,11 +82,11 @@ def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
 
 
 def test_class_names_without_the_dataset_on_disk():
-    config = setup.overridden(experiments.load("imagenet", "fourier"))
+    config = configuration.overridden(experiments.load("imagenet", "fourier"))
     config.data.root = "/nowhere"
     dataset = weights._dataset(config)
     assert weights._class_names(dataset, config.model) == imagenet_class_names()
-    config = setup.overridden(experiments.load("cifar10", "fourier"))
+    config = configuration.overridden(experiments.load("cifar10", "fourier"))
     config.data.root = "/nowhere"
     assert weights._class_names(weights._dataset(config), config.model) is None
 
