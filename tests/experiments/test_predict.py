@@ -130,6 +130,8 @@ def test_flags_fit_the_task():
             check_flags("classify", {"inputs": ["a"], name: 3})
     with pytest.raises(UserError, match="--task=image_classification needs --inputs"):
         check_flags("image_classification", {})
+    with pytest.raises(UserError, match=r"a task 'clasify' \(did you mean 'classify'\?\)"):
+        check_flags("clasify", {})
 
 
 def test_folders_that_cannot_be_written_to(tmp_path):
