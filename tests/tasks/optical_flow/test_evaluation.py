@@ -60,11 +60,12 @@ def still(params, state, rng, *, inputs, is_training):
 STILL = (Architecture(None, still, None, None), {}, {})
 
 
-def images(dataset, split, *, batch_size=8, overlap=None, tile_size=FLOW["image_size"]):
-    task = OpticalFlow("end_point")
-    return WholeImages(
-        task, dataset, split, tile_size=tile_size, batch_size=batch_size, overlap=overlap
-    )
+TASK = OpticalFlow("end_point")
+
+
+def images(dataset, split, *, task=TASK, **settings):
+    settings = dict(tile_size=FLOW["image_size"], batch_size=8, overlap=None) | settings
+    return WholeImages(task, dataset, split, **settings)
 
 
 def evaluate(dataset, split, trained, **settings):
