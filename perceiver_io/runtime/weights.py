@@ -10,17 +10,40 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from perceiver_io.config.construct import construct, listing
+from perceiver_io import data
+from perceiver_io.config import files
+from perceiver_io.config.construct import construct, listing, nearest
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision.images import ImageDataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import weights as published
 from perceiver_io.pretrained.weights import Weights
-from perceiver_io.runtime import configuration, schema, setup
+from perceiver_io.runtime import schema, setup
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.warm_start import checkpoint_source, load_weights
+
+_BUNDLED = "bundled:"
+# Weights that come with this package, each in a folder of its name.
+BUNDLED = Path(data.__file__).parent / "bundled" / "weights"
+
+
+def locate(weights: str | Path) -> Path:
+    """The path of weights; `bundled:NAME` are those that come with this package.
+
+    Raises UserError for a NAME that is not among them.
+    """
+    if not str(weights).startswith(_BUNDLED):
+        return Path(weights).expanduser()
+    name = str(weights).removeprefix(_BUNDLED)
+    names = sorted(path.name for path in BUNDLED.glob("*") if path.is_dir())
+    if name not in names:
+        raise UserError(
+            f"There are no bundled weights {name!r}{nearest(name, names)}; there are "
+            f"{listing(names)}. Other weights are given by their path."
+        )
+    return BUNDLED / name
 
 
 def load(path: str | Path, **settings: Any) -> Weights:
@@ -31,11 +54,12 @@ def load(path: str | Path, **settings: Any) -> Weights:
     the run's dataset, where they are known without its files.
 
     Args:
-        path: a run folder, RUN/checkpoints/STEP, or a published file or folder.
+        path: a run folder, RUN/checkpoints/STEP, a published file or folder, or bundled:NAME.
         settings: what an original checkpoint does not show, see `perceiver_io.pretrained.weights`.
 
     Raises UserError if there are no weights, or not of the model that their config describes.
     """
+    path = locate(path)
     run = find_run(path)
     if run is None:
         return published.load(path, **settings)
@@ -43,9 +67,9 @@ def load(path: str | Path, **settings: Any) -> Weights:
         raise UserError(
             f"{path} is a run, whose config.json has all settings: leave out --setting."
         )
-    config = configuration.read_run(run)
+    config = files.read_run(run)
     schema.check(config)
-    is_run = Path(path).expanduser().absolute() == run
+    is_run = path.absolute() == run
     checkpoint = choose_checkpoint(run, config, "best") if is_run else find_checkpoint(str(path))
     dataset = _dataset(config)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -61,12 +85,12 @@ def load(path: str | Path, **settings: Any) -> Weights:
 def load_dataset(path: str | Path) -> Dataset | None:
     """The dataset that the weights at a path were trained on; None for published weights."""
     run = find_run(path)
-    return None if run is None else _dataset(configuration.read_run(run))
+    return None if run is None else _dataset(files.read_run(run))
 
 
 def find_run(path: str | Path) -> Path | None:
     """The run folder that a path is, or whose checkpoint it is; None if it is neither."""
-    path = Path(path).expanduser().absolute()
+    path = locate(path).absolute()
     folder = path.parent.parent if path.parent.name == "checkpoints" else path
     return folder if (folder / "checkpoints").is_dir() else None
 

@@ -14,11 +14,9 @@ from PIL import Image
 
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import build
-from perceiver_io.runtime import setup, weights
-from perceiver_io.runtime.kinds import KINDS, check_flags, check_model
-from perceiver_io.tasks.common import Trained, create_folder, unique_names
-from perceiver_io.tasks.image_classification import program as classify
+from perceiver_io.runtime import configuration, setup, weights
+from perceiver_io.runtime.prediction import check_flags, load
+from perceiver_io.tasks.files import create_folder, unique_names
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state, names
 from tests.helpers import experiments, oracles, tiny
@@ -35,7 +33,7 @@ def run_folder(tmp_path_factory):
     """A run of the quickstart, shrunk, with two checkpoints of which the first is the better."""
     folder = tmp_path_factory.mktemp("run")
     config = experiments.shrink(experiments.load("quickstart", None))
-    config = setup.overridden(config)
+    config = configuration.overridden(config)
     (folder / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
     checkpoints = Checkpoints(folder, **config.checkpoint)
@@ -72,22 +70,21 @@ def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
     raw = dataset.source("test")[0]
     digit = np.rint(raw.image).astype(np.uint8)
     Image.fromarray(digit).save(tmp_path / "digit.png")
-    loaded = weights.load(folder)
-    model = Trained(build(loaded.model), loaded, dataset)
-    found = classify.preparation(model)(tmp_path / "digit.png")
+    model = load(folder)
+    found = model.preparation(tmp_path / "digit.png")
     expected = dataset.collate([{"image": digit[..., None], "label": 0}], training=False)
     oracles.assert_close(found, expected["image"][0])
-    result = classify.predict(model, tmp_path, inputs=[str(tmp_path / "digit.png")], top_k=20)
+    result = model.write(tmp_path, inputs=[str(tmp_path / "digit.png")], top_k=20)
     (answer,) = result.summary["images"]
     assert sum(x["probability"] for x in answer["classes"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_class_names_without_the_dataset_on_disk():
-    config = setup.overridden(experiments.load("imagenet", "fourier"))
+    config = configuration.overridden(experiments.load("imagenet", "fourier"))
     config.data.root = "/nowhere"
     dataset = weights._dataset(config)
     assert weights._class_names(dataset, config.model) == imagenet_class_names()
-    config = setup.overridden(experiments.load("cifar10", "fourier"))
+    config = configuration.overridden(experiments.load("cifar10", "fourier"))
     config.data.root = "/nowhere"
     assert weights._class_names(weights._dataset(config), config.model) is None
 
@@ -125,21 +122,15 @@ def test_weights_that_are_not_there(tmp_path):
 # The program.
 
 
-def test_flags_and_models_fit_the_task():
+def test_flags_fit_the_task():
     check_flags("fill_mask", {"text": ["a"], "top_k": 3})
     with pytest.raises(UserError, match="--task=flow does not use --top_k; it takes --inputs"):
         check_flags("flow", {"inputs": ["a"], "top_k": 3})
     for name in ("overlap", "flow_format"):
         with pytest.raises(UserError, match=f"--task=classify does not use --{name}"):
             check_flags("classify", {"inputs": ["a"], name: 3})
-    with pytest.raises(UserError, match="--task=classify needs --inputs"):
-        check_flags("classify", {})
-    check_model("flow", "w", "perceiver_io_flow")
-    with pytest.raises(UserError, match="perceiver_io_flow, but --task=classify.*--task=flow"):
-        check_model("classify", "w", "perceiver_io_flow")
-    with pytest.raises(UserError, match="No task takes it"):
-        check_model("classify", "w", "perceiver_io_text_classifier")
-    assert all(len(set(kind.models)) == len(kind.models) for kind in KINDS.values())
+    with pytest.raises(UserError, match="--task=image_classification needs --inputs"):
+        check_flags("image_classification", {})
 
 
 def test_folders_that_cannot_be_written_to(tmp_path):

@@ -1,16 +1,34 @@
-"""The most probable classes of images."""
+"""The most probable classes of images, and pictures with these beside the images."""
 
 import functools
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, PyTree
+from jaxtyping import Array, Float, Int32, PyTree, UInt8
+from matplotlib.figure import Figure
+from PIL import Image
 
+from perceiver_io.data.vision import crop
+from perceiver_io.data.vision.image_sequence import read_image
+from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
+from perceiver_io.data.vision.images import EncodedImageDataset, ImageDataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
+from perceiver_io.progress import Progress
+from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
 from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
+from perceiver_io.tasks.figures import Picture, save
+from perceiver_io.tasks.files import existing, images_of, unique_names
+from perceiver_io.tasks.image_classification.figures import classified_image, image_attention
+from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
+
+_LATENTS_SHOWN = 8
+
+ImageLike = str | Path | UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]
 
 
 class TopClasses(NamedTuple):
@@ -20,10 +38,224 @@ class TopClasses(NamedTuple):
     probabilities: Float[np.ndarray, "*N K"]
 
 
+class ImageClassifier(Predictor):
+    """Tells the classes of images of any size.
+
+    Attributes:
+        trained: the model.
+        class_names: the name of each class.
+        preparation: what makes of an image what the model takes.
+    """
+
+    def __init__(self, trained: Trained):
+        super().__init__(trained)
+        self.class_names = class_names(trained)
+        self.preparation = preparation(trained)
+
+    @classmethod
+    def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
+        """Images [B, H, W, C] in, logits [B, K] out."""
+        return is_array(inputs, 4) and is_array(outputs, 2)
+
+    def predict(
+        self, images: ImageLike | Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 8
+    ) -> TopClasses:
+        """The most probable classes of each image, up to `top_k` of them.
+
+        Args:
+            images: one or several: files, or arrays of any size, RGB [H, W, 3] or grey [H, W], with
+                values from 0 to 255. An array [N, H, W, 3] is N images.
+            top_k: how many classes, K; all if there are fewer.
+            batch_size: images at a time.
+
+        Returns:
+            The numbers of the classes [N, K], whose names are in `class_names`, and their
+            probabilities [N, K] from 0 to 1. N is 1 for a single image.
+
+        Raises UserError for a file that cannot be read, and an array that is no image.
+        """
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            images = [images]
+        count = min(top_k, len(self.class_names))
+        prepared = map(self.preparation, images)
+        found = list(classify(self.trained, prepared, top_k=count, batch_size=batch_size))
+        classes, probabilities = zip(*found, strict=True) if found else ((), ())
+        return TopClasses(
+            np.array(classes, np.int32).reshape(-1, count),
+            np.array(probabilities, np.float32).reshape(-1, count),
+        )
+
+    def write(
+        self,
+        output: Path,
+        *,
+        inputs: Sequence[str],
+        top_k: int = 5,
+        batch_size: int = 8,
+        attention: bool = False,
+    ) -> Report:
+        """Up to `top_k` classes of each image, and NAME_classes.png with them beside it.
+
+        Images of a folder that cannot be read are left out and named.
+
+        Args:
+            output: the folder for the figures.
+            inputs: image files, and folders of them.
+            top_k: how many classes.
+            batch_size: images at a time.
+            attention: whether attention_NAME.png shows what the model looks at.
+
+        Raises UserError for the attention of a model that has none.
+        """
+        check_positive(top_k=top_k, batch_size=batch_size)
+        if attention:
+            self._check_attends()
+        paths = images_of(inputs)
+        names = unique_names(paths)
+        required = set(existing(inputs))
+        answers, unreadable = [], []
+        with Progress(len(paths), "images") as progress:
+            images, shown = itertools.tee(self._readable(paths, required, unreadable))
+            best = classify(
+                self.trained,
+                (pixels for _, pixels in images),
+                top_k=min(top_k, len(self.class_names)),
+                batch_size=batch_size,
+                advance=progress.advance,
+            )
+            for (index, pixels), top in zip(shown, best, strict=True):
+                figure = output / f"{names[index]}_classes.png"
+                answer = dict(input=str(paths[index]), figure=str(figure), classes=self._list(top))
+                save(self._figure(paths[index], answer), figure)
+                if attention:
+                    answer["attention"] = str(output / f"attention_{names[index]}.png")
+                    save(self._attention_figure(pixels, answer), Path(answer["attention"]))
+                answers.append(answer)
+        return _report(answers, unreadable)
+
+    def _readable(
+        self, paths: Sequence[Path], required: set[Path], unreadable: list[str]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Index and pixels of each image that can be read; names of others go to `unreadable`.
+
+        Raises UserError on one of those that are required.
+        """
+        for index, path in enumerate(paths):
+            try:
+                pixels = self.preparation(path)
+            except UserError:
+                if path in required:
+                    raise
+                unreadable.append(str(path))
+            else:
+                yield index, pixels
+
+    def _list(self, top: TopClasses) -> list[dict[str, Any]]:
+        return [
+            dict(index=int(index), name=self.class_names[index], probability=float(probability))
+            for index, probability in zip(*top, strict=True)
+        ]
+
+    def _figure(self, path: Path, answer: dict[str, Any]) -> Figure:
+        # Decoded again, as the model's view is decoded at no more resolution than it needs.
+        image = read_image(path)
+        height, width, _ = image.shape
+        return classified_image(
+            image,
+            seen=self.preparation.box(width, height),
+            title=path.name,
+            probabilities=[(entry["name"], entry["probability"]) for entry in answer["classes"]],
+        )
+
+    def _check_attends(self) -> None:
+        if self.trained.model.encoder_maps is None:
+            raise UserError(
+                f"--attention: the model {self.trained.section['name']} has no cross-attention to "
+                "show. Leave the flag out, or give a Perceiver."
+            )
+
+    def _attention_figure(self, pixels: np.ndarray, answer: dict[str, Any]) -> Figure:
+        """What the model looks at in an image."""
+        best = answer["classes"][0]
+        return image_attention(
+            self.preparation.picture(pixels),
+            attention_to_image(self.trained, pixels, count=_LATENTS_SHOWN),
+            title=f"{Path(answer['input']).name}: {best['name']} {best['probability']:.1%}\n"
+            "heat: where a latent reads the image; weight: how much the class is read from it",
+        )
+
+
+class Preparation(NamedTuple):
+    """How a classifier's images are prepared.
+
+    Attributes:
+        shape: height, width, channels.
+        mean: subtracted from each channel, where channel values go from 0 to 1.
+        std: then divided by.
+        fraction: side of the central crop over that of the largest one that fits.
+        resample: how pixels are interpolated.
+    """
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fraction: float
+    resample: Image.Resampling = Image.Resampling.BILINEAR
+
+    def box(self, width: int, height: int) -> crop.Box:
+        """The part of an image of this size that the model sees."""
+        aspect = self.shape[1] / self.shape[0]
+        return crop.central_box(width, height, fraction=self.fraction, aspect=aspect)
+
+    def __call__(self, image: ImageLike) -> Float[np.ndarray, "H W C"]:
+        """An image as the model takes it. Raises UserError when it cannot be read."""
+        if isinstance(image, np.ndarray):
+            whole = _image(image)
+            seen = crop.resize_box(whole, self.box(*whole.size), self.shape[:2], self.resample)
+        else:
+            seen = crop.decode_crop(
+                _bytes(Path(image)),
+                name=str(image),
+                choose_box=self.box,
+                size=self.shape[:2],
+                resample=self.resample,
+            )
+        grey_or_rgb = seen.convert("L" if self.shape[2] == 1 else "RGB")
+        pixels = np.asarray(grey_or_rgb, np.float32).reshape(self.shape) / 255
+        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+
+    def picture(self, image: Float[np.ndarray, "H W C"]) -> Picture:
+        """The inverse: what the model takes, as an RGB image."""
+        pixels = 255 * (image * np.float32(self.std) + np.float32(self.mean))
+        rgb = np.broadcast_to(pixels, (*self.shape[:2], 3))
+        return np.rint(rgb).clip(0, 255).astype(np.uint8)
+
+
+def preparation(trained: Trained) -> Preparation:
+    """As the dataset's evaluation examples are; for published weights, as for ImageNet."""
+    dataset = trained.dataset
+    if isinstance(dataset, ImageDataset):
+        fraction = dataset.evaluation_crop if isinstance(dataset, EncodedImageDataset) else 1.0
+        return Preparation(dataset.image_shape, dataset.mean, dataset.std, fraction)
+    return Preparation(
+        (*trained.section["inputs"]["image_size"], 3),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        fraction=0.875,
+        resample=Image.Resampling.BICUBIC,
+    )
+
+
+def class_names(trained: Trained) -> Sequence[str]:
+    """The model's own names; else, of 1000 classes, those of ImageNet; else numbers."""
+    if trained.class_names:
+        return trained.class_names
+    num_classes, imagenet = trained.section["num_classes"], imagenet_class_names()
+    return imagenet if num_classes == len(imagenet) else tuple(map(str, range(num_classes)))
+
+
 def classify(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
+    trained: Trained,
     images: Iterable[Float[np.ndarray, "H W C"]],
     *,
     top_k: int,
@@ -33,9 +265,7 @@ def classify(
     """The `top_k` most probable classes of each image; images are taken in a batch at a time.
 
     Args:
-        model: gives logits [B, classes] of `inputs` [B, H, W, C].
-        params: its parameters.
-        state: its state, such as the statistics of batch norm.
+        trained: its model gives logits [B, classes] of `inputs` [B, H, W, C].
         images: an array [N, H, W, C], or images that come one by one; cropped and normalised as
             the model was trained; the evaluation batches of a dataset are.
         top_k: how many classes.
@@ -45,7 +275,7 @@ def classify(
     Raises UserError if there are fewer classes than `top_k`.
     """
     check_positive(top_k=top_k, batch_size=batch_size)
-    top = functools.partial(_top, model, top_k, params, state)
+    top = functools.partial(_top, trained.model, top_k, trained.params, trained.state)
     return each_in_batches(top, images, batch_size, advance)
 
 
@@ -59,3 +289,60 @@ def _top(
         raise UserError(f"top_k={top_k} is more than the {num_classes} classes that there are.")
     probabilities, classes = jax.lax.top_k(jax.nn.softmax(logits), top_k)
     return TopClasses(classes, probabilities)
+
+
+def attention_to_image(
+    trained: Trained, image: Float[np.ndarray, "H W C"], *, count: int
+) -> Attention:
+    """What a classifier looks at: the latents that the class is read from most.
+
+    The original Perceiver averages its latents; all count alike, and the first ones are shown.
+
+    Args:
+        trained: its model takes `inputs` [1, H, W, C].
+        image: as the model takes it.
+        count: latents to show.
+    """
+    attended = CrossAttention(trained, image[None])
+    decoder = np.asarray(attended.decoder())
+    return attended.both(decoder, most_used(decoder, count))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read image {path}: {error.strerror}.") from error
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    """An array as an image. Raises UserError if it is none."""
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] == 3)
+    if not is_image or pixels.dtype != np.uint8 or not pixels.size:
+        raise UserError(
+            f"An image is {pixels.dtype} {list(pixels.shape)}, but must be uint8 [height, width, "
+            "3], or [height, width] if it is grey, with values from 0 to 255."
+        )
+    return Image.fromarray(pixels)
+
+
+def _report(answers: list[dict[str, Any]], unreadable: list[str]) -> Report:
+    """Raises UserError if no image could be read."""
+    if not answers:
+        raise UserError(
+            f"None of the {len(unreadable)} images can be read, such as {unreadable[0]}: they are "
+            "damaged or no images. Give others; the error of one given alone tells more."
+        )
+    paragraphs = list(map(_table, answers))
+    if unreadable:
+        count = len(answers) + len(unreadable)
+        paragraphs.append(
+            f"warning: left out {len(unreadable)} of {count} images, which cannot be read: "
+            f"{', '.join(unreadable)}"
+        )
+    return Report("\n\n".join(paragraphs), {"images": answers, "unreadable": unreadable})
+
+
+def _table(answer: dict[str, Any]) -> str:
+    lines = [f"  {entry['probability']:6.1%}  {entry['name']}" for entry in answer["classes"]]
+    return "\n".join([answer["input"], *lines])

@@ -12,12 +12,7 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
-from perceiver_io.data.vision.cifar10 import Cifar10
-from perceiver_io.data.vision.digits import Digits
-from perceiver_io.data.vision.image_folder import ImageFolder
-from perceiver_io.data.vision.imagenet import ImageNet
 from perceiver_io.data.vision.images import ImageDataset
-from perceiver_io.data.vision.photos import Photos
 from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.image_classification import figures
@@ -44,12 +39,12 @@ class ImageClassification(Task):
     num_classes: int
     label_smoothing: float
 
-    datasets: ClassVar[Mapping[str, type[ImageDataset]]] = {
-        "cifar10": Cifar10,
-        "digits": Digits,
-        "image_folder": ImageFolder,
-        "imagenet": ImageNet,
-        "photos": Photos,
+    datasets: ClassVar[Mapping[str, str]] = {
+        "cifar10": "perceiver_io.data.vision.cifar10.Cifar10",
+        "digits": "perceiver_io.data.vision.digits.Digits",
+        "image_folder": "perceiver_io.data.vision.image_folder.ImageFolder",
+        "imagenet": "perceiver_io.data.vision.imagenet.ImageNet",
+        "photos": "perceiver_io.data.vision.photos.Photos",
     }
 
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:

@@ -10,6 +10,7 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
+from perceiver_io.config.construct import lookup
 from perceiver_io.data.vision.digits import Digits
 from perceiver_io.errors import UserError
 from perceiver_io.losses import batch_loss
@@ -193,5 +194,6 @@ def test_number_of_classes_must_agree(batch, logits, wrong):
         loss_of(logits, batch)
 
 
-def test_table_of_datasets():
-    assert TASKS["image_classification"].datasets["digits"] is Digits
+def test_tables_of_tasks_and_datasets_hold_dotted_names():
+    assert lookup(TASKS, {"name": "image_classification"}, "config.task") is ImageClassification
+    assert lookup(ImageClassification.datasets, {"name": "digits"}, "config.data") is Digits
