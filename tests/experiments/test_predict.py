@@ -63,6 +63,7 @@ def test_a_run_gives_the_moving_average_of_its_best_checkpoint(run_folder):
         assert weights.load_dataset(path).image_shape == (8, 8, 1)
 
 
+@pytest.mark.slow
 def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
     folder, _ = run_folder
     dataset = weights.load_dataset(folder)
