@@ -40,6 +40,7 @@ def test_outputs_of_all_modalities():
     assert shapes == {"audio": (2, 4, 3), "image": (2, 48, 3), "label": (2, 5)}
 
 
+@pytest.mark.slow
 def test_order_of_a_dict_does_not_matter():
     _, apply = made(AUTOENCODER, CLIP)
     oracles.assert_close(apply(dict(reversed(CLIP.items()))), apply(CLIP))
@@ -108,6 +109,7 @@ def test_flow_depends_on_the_order_of_frames():
     assert np.abs(apply(FRAMES) - apply(FRAMES[:, ::-1])).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_points_are_asked_for_at_their_exact_places_in_half_precision():
     """Coordinates that were rounded would be other points: Fourier features magnify them."""
     image = dict(AUTOENCODER["image"], resolution=(64, 64, 64), num_bands=8)
