@@ -37,7 +37,7 @@ def small(name):
     """(section, inputs) of a small model of each architecture."""
     sections = dict(
         perceiver_io_classifier=(config_of("conv").to_dict(), images()),
-        perceiver_classifier=(config_of("perceiver_2_cross_attends").to_dict(), images()),
+        perceiver_classifier=(config_of("perceiver_4_cross_attends").to_dict(), images()),
         perceiver_io_masked_lm=(TEXT, IDS),
         perceiver_io_text_classifier=(TEXT | dict(num_classes=5), IDS),
         perceiver_io_flow=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),

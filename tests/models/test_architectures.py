@@ -156,7 +156,7 @@ def test_maps_of_perceiver_io():
 
 @pytest.mark.slow
 def test_maps_of_every_cross_attend_of_the_original():
-    config = config_of("perceiver_2_cross_attends")
+    config = config_of("perceiver_4_cross_attends")
     model, params, state = initialised(config, images())
     chosen = jnp.array([4, 1])
     maps, _ = model.encoder_maps(params, state, None, images(), latents=chosen)

@@ -24,7 +24,7 @@ from tests.helpers.predictions import (
 )
 from tests.tasks.test_attention import ORIGINAL
 
-CONVNET = dict(name="convnet_classifier", num_classes=5, widths=(4, 4))
+CONVNET = dict(name="convnet_classifier", num_classes=5, widths=(4, 4), image_size=(8, 8))
 
 
 def images_in(folder, *sizes):

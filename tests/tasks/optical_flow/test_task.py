@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perceiver_io.config.construct import construct
 from perceiver_io.data.flow.motorcycle import Motorcycle
 from perceiver_io.errors import UserError
 from perceiver_io.losses import batch_loss, measures
@@ -96,8 +97,8 @@ def test_frames_are_scaled():
 
 
 def test_unknown_loss():
-    with pytest.raises(UserError, match="'robus'.*did you mean 'robust'"):
-        OpticalFlow(loss_name="robus")
+    with pytest.raises(UserError, match="'robus', which must be one of end_point, l1, robust"):
+        construct(OpticalFlow, dict(loss_name="robus"), "config.task")
 
 
 def test_figure_shows_pairs_with_their_errors():
