@@ -8,7 +8,8 @@ Published weights are evaluated by
 
     python -m experiments.evaluate --workdir=DIR --weights=WEIGHTS --config=FILE:PRESET
 
-where all but the model is of the config, and the figures go to DIR.
+where all but the model, and how images are prepared for it, is of the config, and the figures go to
+DIR.
 
 Optical flow is measured on whole images, tile by tile. Where the truth is not published, the files
 that the servers of Sintel and KITTI measure are written by
@@ -16,6 +17,7 @@ that the servers of Sintel and KITTI measure are written by
     python -m experiments.evaluate --workdir=DIR --config=FILE:PRESET --split=test --submission=DIR
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from ml_collections import ConfigDict
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, warm_start, weights
+from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.training.disk import full_disk_explained, make_workdir
@@ -87,6 +90,7 @@ def open_weights(workdir: Path) -> tuple[ConfigDict, Path, Source]:
         if CONFIG.value:
             other = configuration.read(CONFIG.value)
             config.data, config.evaluation.splits = other.data, other.evaluation.splits
+            prepare_as(config, weights.load_preparation(workdir))
         config = setup.overridden(config)
         checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
         return config, checkpoint, checkpoint_source(str(checkpoint))
@@ -97,7 +101,14 @@ def open_weights(workdir: Path) -> tuple[ConfigDict, Path, Source]:
     source, model = warm_start.open_source(WEIGHTS.value)
     config = configuration.read(CONFIG.value)
     config.model = ConfigDict(model)
+    published = TASKS[config.task.name].published_preparation
+    prepare_as(config, weights.load_preparation(WEIGHTS.value) or published)
     return setup.overridden(config), Path(WEIGHTS.value).expanduser().absolute(), source
+
+
+def prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
+    """Inputs are prepared as the weights need them, whatever the data's config says."""
+    config.data.update({key: preparation[key] for key in config.data if key in preparation})
 
 
 def build_evaluator(config: ConfigDict, parts: setup.Parts) -> Evaluator | FlowEvaluator:
@@ -122,7 +133,7 @@ def build_evaluator(config: ConfigDict, parts: setup.Parts) -> Evaluator | FlowE
 
 def load(config: ConfigDict, parts: setup.Parts, source: Source) -> tuple[PyTree, PyTree]:
     """The source's parameters and model state, as the strategy takes them."""
-    shapes = weights.shapes(config.model, parts.dataset)
+    shapes = weights.shapes(config.model, parts.dataset.for_prediction())
     params, model_state = parts.strategy.template(shapes)
     loaded = load_weights(source, params, model_state, hint=OTHER_EXAMPLES)
     return parts.strategy.adopt((loaded.params, loaded.model_state))

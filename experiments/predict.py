@@ -59,7 +59,7 @@ def main() -> None:
 def load(path: str, settings: dict[str, Any]) -> Trained:
     """The weights at a path with their model. Raises UserError if there are none."""
     loaded = weights.load(path, **settings)
-    return Trained(build(loaded.model), loaded, weights.load_dataset(path))
+    return Trained(build(loaded.model), loaded, weights.load_preparation(path))
 
 
 if __name__ == "__main__":

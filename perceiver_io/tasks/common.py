@@ -1,11 +1,10 @@
 """What all predictions share: weights with their model, files in and out."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision.image_sequence import list_images
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
@@ -18,12 +17,13 @@ class Trained(NamedTuple):
     Attributes:
         model: its functions.
         weights: its config section, arrays, and the names of its classes.
-        dataset: what it was trained on, where that is known.
+        preparation: how its inputs are prepared, as `Dataset.for_prediction` tells of a run; None
+            for published weights.
     """
 
     model: Architecture
     weights: Weights
-    dataset: Dataset | None
+    preparation: Mapping[str, Any] | None
 
 
 class Prediction(NamedTuple):

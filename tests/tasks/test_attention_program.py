@@ -55,13 +55,6 @@ def test_a_model_without_cross_attention(tmp_path):
         classify.predict(model, tmp_path, inputs=images_in(tmp_path, (9, 9)), attention=True)
 
 
-def test_a_picture_is_what_its_preparation_was_made_of():
-    prepared = classify.Preparation((2, 3, 1), (0.3,), (0.4,), 1.0)
-    pixels = np.arange(0, 60, 10, dtype=np.uint8).reshape(2, 3, 1)
-    found = prepared.picture((pixels / np.float32(255) - np.float32(0.3)) / np.float32(0.4))
-    np.testing.assert_array_equal(found, np.repeat(pixels, 3, axis=2))
-
-
 @pytest.mark.parametrize("name", ["perceiver_io_flow", "perceiver_io_flow_conv"])
 def test_attention_of_flow(tmp_path, name):
     section = dict(FLOW, name=name)

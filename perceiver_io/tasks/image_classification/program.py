@@ -1,19 +1,18 @@
 """The most probable classes of images, drawn beside them."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from PIL import Image
 
-from perceiver_io.data.vision import crop
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
-from perceiver_io.data.vision.images import EncodedImageDataset, ImageDataset
+from perceiver_io.data.vision.images import ImageInput
 from perceiver_io.errors import UserError
+from perceiver_io.models.normalization import normalized
 from perceiver_io.progress import Progress
 from perceiver_io.tasks import figures
 from perceiver_io.tasks.attention import attention_to_image
@@ -27,54 +26,10 @@ from perceiver_io.tasks.common import (
     unique_names,
 )
 from perceiver_io.tasks.image_classification.prediction import TopClasses, classify
+from perceiver_io.tasks.image_classification.task import ImageClassification
 from perceiver_io.training.logging import save_figure
 
 _LATENTS_SHOWN = 8
-
-
-class Preparation(NamedTuple):
-    """How a classifier's images are prepared.
-
-    Attributes:
-        shape: height, width, channels.
-        mean: subtracted from each channel, where channel values go from 0 to 1.
-        std: then divided by.
-        fraction: side of the central crop over that of the largest one that fits.
-        resample: how pixels are interpolated.
-    """
-
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    fraction: float
-    resample: Image.Resampling = Image.Resampling.BILINEAR
-
-    def box(self, width: int, height: int) -> crop.Box:
-        """The part of an image of this size that the model sees."""
-        aspect = self.shape[1] / self.shape[0]
-        return crop.central_box(width, height, fraction=self.fraction, aspect=aspect)
-
-    def __call__(self, path: Path) -> Float[np.ndarray, "H W C"]:
-        """An image file as the model takes it. Raises UserError when it cannot be read."""
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"Cannot read image {path}: {error.strerror}.") from error
-        image = crop.decode_crop(
-            data,
-            name=str(path),
-            choose_box=self.box,
-            size=self.shape[:2],
-            resample=self.resample,
-        ).convert("L" if self.shape[2] == 1 else "RGB")
-        pixels = np.asarray(image, np.float32).reshape(self.shape) / 255
-        return (pixels - np.float32(self.mean)) / np.float32(self.std)
-
-    def picture(self, image: Float[np.ndarray, "H W C"]) -> figures.Picture:
-        """The inverse: what the model takes, as an RGB image."""
-        pixels = 255 * (image * np.float32(self.std) + np.float32(self.mean))
-        rgb = np.broadcast_to(pixels, (*self.shape[:2], 3))
-        return np.rint(rgb).clip(0, 255).astype(np.uint8)
 
 
 def predict(
@@ -105,7 +60,9 @@ def predict(
         _check_attends(trained)
     paths = images_of(inputs)
     image_names = unique_names(paths)
-    prepared, names = preparation(trained), class_names(trained)
+    prepared, names = image_input(trained), class_names(trained)
+    model = normalized(trained.model, (prepared.mean, prepared.std))
+    trained = trained._replace(model=model)
     required = set(existing(inputs))
     answers, unreadable = [], []
     with Progress(len(paths), "images") as progress:
@@ -126,19 +83,14 @@ def predict(
     return _prediction(answers, unreadable)
 
 
-def preparation(trained: Trained) -> Preparation:
-    """As the dataset's evaluation examples are; for published weights, as for ImageNet."""
-    dataset = trained.dataset
-    if isinstance(dataset, ImageDataset):
-        fraction = dataset.evaluation_crop if isinstance(dataset, EncodedImageDataset) else 1.0
-        return Preparation(dataset.image_shape, dataset.mean, dataset.std, fraction)
-    return Preparation(
-        (*trained.weights.model["inputs"]["image_size"], 3),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        fraction=0.875,
-        resample=Image.Resampling.BICUBIC,
+def image_input(trained: Trained) -> ImageInput:
+    """How the weights' images are prepared; those of published weights as for ImageNet."""
+    prepared = trained.preparation or dict(
+        ImageClassification.published_preparation,
+        image_shape=(*trained.weights.model["inputs"]["image_size"], 3),
     )
+    fields = (field.name for field in dataclasses.fields(ImageInput))
+    return ImageInput(**{name: prepared[name] for name in fields})
 
 
 def class_names(trained: Trained) -> Sequence[str]:
@@ -150,7 +102,7 @@ def class_names(trained: Trained) -> Sequence[str]:
 
 
 def _readable(
-    paths: Sequence[Path], prepared: Preparation, required: set[Path], unreadable: list[str]
+    paths: Sequence[Path], prepared: ImageInput, required: set[Path], unreadable: list[str]
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Index and pixels of each image that can be read; the names of others go to `unreadable`.
 
@@ -158,13 +110,20 @@ def _readable(
     """
     for index, path in enumerate(paths):
         try:
-            pixels = prepared(path)
+            pixels = prepared(_read(path), str(path))
         except UserError:
             if path in required:
                 raise
             unreadable.append(str(path))
         else:
             yield index, pixels
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read image {path}: {error.strerror}.") from error
 
 
 def _ask(
@@ -190,7 +149,7 @@ def _listed(
     ]
 
 
-def _draw(path: Path, figure_path: Path, prepared: Preparation, answer: list[dict]) -> None:
+def _draw(path: Path, figure_path: Path, prepared: ImageInput, answer: list[dict]) -> None:
     # Decoded again, as the model's view is decoded at no more resolution than it needs.
     image = read_image(path)
     height, width, _ = image.shape
@@ -212,7 +171,7 @@ def _check_attends(trained: Trained) -> None:
 
 
 def _attention(
-    trained: Trained, prepared: Preparation, pixels: np.ndarray, answer: dict[str, Any]
+    trained: Trained, prepared: ImageInput, pixels: np.ndarray, answer: dict[str, Any]
 ) -> figures.Figure:
     """What the model looks at in an image."""
     attention = attention_to_image(
@@ -224,7 +183,7 @@ def _attention(
     )
     best = answer["classes"][0]
     return image_attention(
-        prepared.picture(pixels),
+        np.broadcast_to(pixels, (*pixels.shape[:2], 3)),
         attention,
         title=f"{Path(answer['input']).name}: {best['name']} {best['probability']:.1%}\n"
         "heat: where a latent reads the image; weight: how much the class is read from it",

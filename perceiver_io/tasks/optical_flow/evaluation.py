@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
 from perceiver_io.data.flow.sintel import Sintel
+from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
 from perceiver_io.runtime.setup import Parts
@@ -110,10 +110,10 @@ class FlowEvaluator:
     def _check_unlabelled(self, split: str) -> None:
         dataset = self._parts.dataset
         dataset.num_examples(split)
-        if split not in dataset.unlabelled_splits:
+        if split not in dataset.source.unlabelled_splits:
             raise UserError(
                 f"--submission is for pairs whose true flow only the benchmark's server has, but "
-                f"that of the split {split!r} of {type(dataset).__name__} is known. Choose "
+                f"that of the split {split!r} of {dataset.name} is known. Choose "
                 "--split=test, or measure here, without --submission."
             )
 
@@ -183,13 +183,14 @@ def _draw(shown: list[Predicted]) -> Figure:
     return figure
 
 
-def _writer(dataset: FlowDataset, folder: Path) -> Callable[[str, np.ndarray], Path]:
+def _writer(dataset: Dataset, folder: Path) -> Callable[[str, np.ndarray], Path]:
     """Writes the flow of the pair of a name."""
-    if isinstance(dataset, Sintel):
-        return lambda *pair: write_sintel_submission(folder, dataset.rendering, *pair)
-    if isinstance(dataset, Kitti):
-        return lambda *pair: write_kitti_submission(folder, dataset.year, *pair)
+    source = dataset.source
+    if isinstance(source, Sintel):
+        return lambda *pair: write_sintel_submission(folder, source.rendering, *pair)
+    if isinstance(source, Kitti):
+        return lambda *pair: write_kitti_submission(folder, source.year, *pair)
     raise UserError(
         f"--submission={folder} is for Sintel and KITTI, whose servers measure flow, but the "
-        f"dataset is {type(dataset).__name__}: leave it out, or choose another --config."
+        f"dataset is {dataset.name}: leave it out, or choose another --config."
     )

@@ -10,14 +10,16 @@ from jaxtyping import Array, Bool, Float
 from matplotlib.figure import Figure
 
 from perceiver_io.config.construct import listing, nearest
-from perceiver_io.data.flow.autoflow import AutoFlow
-from perceiver_io.data.flow.flying import FlyingChairs, FlyingThings3D
-from perceiver_io.data.flow.kitti import Kitti
-from perceiver_io.data.flow.middlebury import Middlebury
-from perceiver_io.data.flow.motorcycle import Motorcycle
-from perceiver_io.data.flow.pairs import FlowDataset
-from perceiver_io.data.flow.procedural import ProceduralFlow
-from perceiver_io.data.flow.sintel import Sintel
+from perceiver_io.data.flow.autoflow import autoflow
+from perceiver_io.data.flow.flying import flying_chairs, flying_things
+from perceiver_io.data.flow.kitti import kitti
+from perceiver_io.data.flow.middlebury import middlebury
+from perceiver_io.data.flow.motorcycle import motorcycle
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.flow.procedural import procedural_flow
+from perceiver_io.data.flow.sintel import sintel
+from perceiver_io.data.pipeline.dataset import Dataset, composed
+from perceiver_io.data.pipeline.sources import mixture_of
 from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.optical_flow import figures as flow_figures
@@ -56,6 +58,18 @@ LOSSES: Mapping[str, Callable[[Field], PerPixel]] = {
 }
 
 
+PAIRS = {
+    "autoflow": autoflow,
+    "flying_chairs": flying_chairs,
+    "flying_things": flying_things,
+    "kitti": kitti,
+    "middlebury": middlebury,
+    "motorcycle": motorcycle,
+    "procedural_flow": procedural_flow,
+    "sintel": sintel,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class OpticalFlow(Task):
     """Tells for each pixel of a frame where it is in the next one.
@@ -70,15 +84,9 @@ class OpticalFlow(Task):
 
     loss_name: str
 
-    datasets: ClassVar[Mapping[str, type[FlowDataset]]] = {
-        "autoflow": AutoFlow,
-        "flying_chairs": FlyingChairs,
-        "flying_things": FlyingThings3D,
-        "kitti": Kitti,
-        "middlebury": Middlebury,
-        "motorcycle": Motorcycle,
-        "procedural_flow": ProceduralFlow,
-        "sintel": Sintel,
+    datasets: ClassVar[Mapping[str, Callable[..., Dataset]]] = {
+        **PAIRS,
+        "mixture": composed(mixture_of(PAIRS), FlowPreparation),
     }
 
     def __post_init__(self) -> None:
@@ -138,19 +146,19 @@ class OpticalFlow(Task):
         return {}
 
     def report(
-        self, predictions: Mapping[str, np.ndarray], dataset: FlowDataset
+        self, predictions: Mapping[str, np.ndarray], dataset: Dataset
     ) -> tuple[dict[str, float], dict[str, Figure]]:
         """Nothing beyond `metrics`."""
         del predictions, dataset
         return {}, {}
 
-    def reported(self, dataset: FlowDataset) -> tuple[str, ...]:
+    def reported(self, dataset: Dataset) -> tuple[str, ...]:
         """Nothing."""
         del dataset
         return ()
 
     def figure(
-        self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: FlowDataset
+        self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: Dataset
     ) -> Figure:
         """Up to 4 pairs, spread over the batch: frames, true and predicted flow, error."""
         del dataset

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from perceiver_io.data.flow.files import Flow, read_flow
-from perceiver_io.data.flow.motorcycle import Motorcycle
+from perceiver_io.data.flow.motorcycle import motorcycle
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained.weights import example_inputs
@@ -29,21 +29,20 @@ OVERLAP = 8
 SIZES = ((6, 8), (20, 61))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class InMemory(FlowDataset):
-    """Pairs at hand; all settings of datasets have defaults."""
+@dataclasses.dataclass(frozen=True)
+class InMemory(Source):
+    """Pairs at hand."""
 
-    pairs: tuple = ()
-    num_workers: int = 0
-    image_size: tuple[int, int] = (4, 6)
-    plain_examples: int = 0
-    growth_examples: int = 0
-    augmentation: None = None
+    pairs: tuple
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
 
-    def source(self, split):
+    def __call__(self, split):
         return self.pairs
+
+
+def in_memory(*pairs):
+    return layouts.dataset(InMemory, pairs=pairs)
 
 
 def pair(name, size, flow, valid=True):
@@ -66,7 +65,7 @@ def evaluator(dataset, model, batch_size=8, overlap=None, tile_size=FLOW["image_
 
 
 def measured(*pairs):
-    return evaluator(InMemory(pairs=pairs), STILL)({}, {}, "test")
+    return evaluator(in_memory(*pairs), STILL)({}, {}, "test")
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +184,7 @@ def test_the_parameters_of_replicas(tmp_path, trained):
 
 
 def test_the_motorcycle():
-    dataset = Motorcycle(
+    dataset = motorcycle(
         num_workers=0, image_size=(9, 9), plain_examples=0, growth_examples=0, augmentation=None
     )
     metrics = evaluator(dataset, STILL, tile_size=(368, 496))({}, {}, "test").metrics
@@ -250,9 +249,9 @@ def test_data_that_is_not_there(tmp_path):
         moved = dataclasses.replace(layouts.sintel(tmp_path), root=str(tmp_path / "elsewhere"))
         evaluator(moved, STILL)({}, {}, "train")
     with pytest.raises(UserError, match="'test' of InMemory has no examples"):
-        evaluator(InMemory(), STILL)({}, {}, "test")
+        evaluator(in_memory(), STILL)({}, {}, "test")
 
 
 def test_an_overlap_that_does_not_fit():
     with pytest.raises(UserError, match="overlap=16 pixels must be .* a tile of 16x24"):
-        evaluator(InMemory(pairs=(pair("a", (4, 5), (1, 0)),)), STILL, overlap=16)({}, {}, "test")
+        evaluator(in_memory(pair("a", (4, 5), (1, 0))), STILL, overlap=16)({}, {}, "test")
