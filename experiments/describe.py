@@ -7,107 +7,25 @@ The training step is compiled for the devices at hand, at the batch size of the 
 """
 
 import json
-from collections import defaultdict
 
-import jax
 from absl import flags
-from ml_collections import ConfigDict
 
-from perceiver_io.models.architectures import in_textbook_form
-from perceiver_io.runtime import setup
-from perceiver_io.training import parallel
-from perceiver_io.training.flops import count_flops
-from perceiver_io.training.state import TrainState
-from perceiver_io.training.step import TrainStep
+from perceiver_io.runtime import program
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 MEMORY = flags.DEFINE_bool("memory", True, "Compile the training step and report its memory.")
 
-FLOPS_LABELS = {
-    "flops_forward": "forward, as papers count them",
-    "flops_forward_as_run": "forward, with folded projections",
-    "flops_training_step_as_run": "training step, recomputation included",
-}
-
 
 def main() -> None:
     """Prints the description."""
-    config = setup.config_from_flags(CONFIG.value)
-    setup.start_jax()
-    parts = setup.build_parts(config)
-    params, _ = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
-    description = {
-        "parameters": sum(x.size for x in jax.tree.leaves(params)),
-        "modules": _modules(params),
-        **_flops(config, parts),
-    }
-    if MEMORY.value:
-        description |= _memory(config, parts)
-    print(json.dumps(description) if JSON.value else _table(description))
+    from perceiver_io.runtime import configuration, description
 
-
-def _modules(params) -> dict[str, int]:
-    """Parameters by module, by the first two parts of their names."""
-    totals = defaultdict(int)
-    for name, module in params.items():
-        totals["/".join(name.split("/")[:2])] += sum(x.size for x in jax.tree.leaves(module))
-    return dict(totals)
-
-
-def _flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
-    """FLOPs of one example: forward as papers count and as computed here, and a training step."""
-    step, state = _training(config, parts)
-    batch = setup.batch_shapes(parts.dataset, config.training.accumulate)
-    return {
-        "flops_forward": setup.forward_flops(in_textbook_form(config.model), parts, state),
-        "flops_forward_as_run": setup.forward_flops(config.model, parts, state),
-        "flops_training_step_as_run": count_flops(step.gradients, state, batch)
-        // config.training.accumulate,
-    }
-
-
-def _memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
-    """Bytes on each device of the compiled training step, at the config's batch size."""
-    batch_size = config.training.batch_size
-    parallel.local_batch_size(batch_size, config.training.accumulate)
-    step, state = _training(config, parts)
-    # A replica of `pmap` takes as much memory as a device of a mesh with whole parameters.
-    mesh = parts.strategy if isinstance(parts.strategy, parallel.Mesh) else parallel.Mesh(fsdp=1)
-    state = mesh.template(state)
-    batch = mesh.batch_template(setup.batch_shapes(parts.dataset, batch_size))
-    memory = mesh.compile_train(step, state).lower(state, batch).compile().memory_analysis()
-    return {
-        "batch_size": batch_size,
-        "devices": jax.device_count(),
-        "memory_arguments": memory.argument_size_in_bytes,
-        "memory_temporary": memory.temp_size_in_bytes,
-    }
-
-
-def _training(config: ConfigDict, parts: setup.Parts) -> tuple[TrainStep, TrainState]:
-    """The training step and the shapes of its state."""
-    step, initialise = setup.training_step(config, parts)
-    return step, jax.eval_shape(initialise)
-
-
-def _table(description: dict) -> str:
-    """The description in lines for people."""
-    modules = description["modules"]
-    width = max(map(len, modules))
-    lines = [f"{name:{width}}  {size:>13,}" for name, size in modules.items()]
-    lines.append(f"{'parameters':{width}}  {description['parameters']:>13,}\n")
-    for name, label in FLOPS_LABELS.items():
-        lines.append(f"{description[name] / 1e9:12.4g} GFLOPs an example, {label}")
-    if "memory_arguments" in description:
-        lines.append(
-            f"{description['memory_arguments'] / 2**20:12,.0f} MiB state and batch, and\n"
-            f"{description['memory_temporary'] / 2**20:12,.0f} MiB temporary, on each of "
-            f"{description['devices']} devices, for a training step of batch size "
-            f"{description['batch_size']}"
-        )
-    return "\n".join(lines)
+    config = configuration.load(CONFIG.value, program.overrides())
+    program.start_jax()
+    described = description.describe(config, memory=MEMORY.value)
+    print(json.dumps(described) if JSON.value else description.as_table(described))
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

@@ -8,11 +8,7 @@ transformers lacks, the error says which settings differ.
 
 from absl import flags
 
-from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
-from perceiver_io.pretrained.weights import save_huggingface
-from perceiver_io.runtime import setup, weights
-
-IMAGENET_CLASSES = 1000
+from perceiver_io.runtime import program
 
 WEIGHTS = flags.DEFINE_string("weights", None, "Run folder or published weights.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "New or empty folder to write into.", required=True)
@@ -23,13 +19,12 @@ SETTING = flags.DEFINE_multi_string(
 
 def main() -> None:
     """Writes the folder."""
-    setup.start_jax()
-    loaded = weights.load(WEIGHTS.value, **weights.parse_settings(SETTING.value))
-    if loaded.class_names is None and loaded.model.get("num_classes") == IMAGENET_CLASSES:
-        loaded = loaded._replace(class_names=imagenet_class_names())
-    save_huggingface(OUTPUT.value, loaded)
-    print(f"{loaded.model['name']} written to {OUTPUT.value}")
+    from perceiver_io.runtime.export import export
+
+    program.start_jax()
+    model = export(WEIGHTS.value, OUTPUT.value, SETTING.value)
+    print(f"{model} written to {OUTPUT.value}")
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from perceiver_io.models.architectures import build
-from perceiver_io.runtime import setup, weights
+from perceiver_io.runtime import program, weights
 from perceiver_io.runtime.kinds import KINDS, check_flags, check_model
 from perceiver_io.tasks.common import Trained, create_folder
 from perceiver_io.tasks.optical_flow.program import FORMATS
@@ -47,7 +47,7 @@ def main() -> None:
     given = {flag.name: flag.value for flag in FLAGS_OF_TASKS if flag.value is not None}
     check_flags(TASK.value, given)
     output = create_folder(OUTPUT.value)
-    setup.start_jax()
+    program.start_jax()
     trained = load(WEIGHTS.value, weights.parse_settings(SETTING.value))
     check_model(TASK.value, WEIGHTS.value, trained.weights.model["name"])
     prediction = kind.predict(trained, output, **given)
@@ -63,4 +63,4 @@ def load(path: str, settings: dict[str, Any]) -> Trained:
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from perceiver_io.errors import UserError
+
 Values = Shaped[Array | np.ndarray, "..."]
 Scalar = Float[Array, ""]
 
@@ -77,3 +79,36 @@ def total(weights: Mapping[str, float], means: Mapping[str, Any]) -> Any:
 def batch_loss(task: Any, outputs: Any, batch: Mapping[str, Values]) -> Scalar:
     """The loss of a batch by itself."""
     return total(task.loss_weights, shares(task, outputs, batch, counts(task, batch)))
+
+
+def measures(
+    task: Any, outputs: Any, batch: Mapping[str, Values]
+) -> dict[str, tuple[Scalar, Scalar]]:
+    """(sum, count) by name over a batch: the terms of a task's loss, and its metrics."""
+    return sums_and_counts(task, outputs, batch) | task.metrics(outputs, batch)
+
+
+def means(
+    totals: Mapping[str, np.ndarray], weights: Mapping[str, float], split: str
+) -> dict[str, float]:
+    """Metrics of a split, the loss among them, from the (sum, count) of each.
+
+    Those that cover nothing are left out. The loss is the weighted sum of its terms, as in
+    training; a term that covers nothing adds nothing.
+
+    Args:
+        totals: (sum, count) of the metrics and of the terms of the loss.
+        weights: the weight of each term.
+        split: the name of the split.
+
+    Raises:
+        UserError: if no term covers anything; then the split is empty, or has no truth.
+    """
+    found = {name: float(s / c) for name, (s, c) in totals.items() if c}
+    if not found.keys() & weights.keys():
+        raise UserError(
+            f"The split {split!r} has nothing to evaluate: its metrics cover no example. Choose "
+            "another split, or look whether the dataset is complete."
+        )
+    terms = {name: found.get(name, 0.0) for name in weights}
+    return found | {"loss": total(weights, terms)}

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from perceiver_io.config import files
 from perceiver_io.data.pipeline.dataset import Spec
-from perceiver_io.runtime import configuration, setup
+from perceiver_io.runtime import setup
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
@@ -33,7 +34,7 @@ class Program(NamedTuple):
 
 def main(path: str) -> None:
     """Trains on one batch, again and again, on request."""
-    config = configuration.read(path)
+    config = files.read(path)
     parts = setup.build_parts(config)
     batch = parts.strategy.place(random_batch(parts.dataset.batch_spec(config.training.batch_size)))
     compiled, state, compile_seconds, flops = program(config, parts, batch)

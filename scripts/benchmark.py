@@ -54,7 +54,7 @@ from perceiver_io.models.settings import (
     SelfAttendSettings,
 )
 from perceiver_io.models.transformer import SelfAttend
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import configuration, program, setup
 from scripts import _accelerator, accelerator_cases
 
 CASE_NAMES = flags.DEFINE_list("cases", ["encoder", "decoder", "stack", "config"], "What to run.")
@@ -93,7 +93,7 @@ class Measured(NamedTuple):
 
 def main() -> None:
     """Runs the chosen cases."""
-    setup.start_jax()
+    program.start_jax()
     jax.config.update("jax_compilation_cache_dir", None)  # compile times are measured
     for name in CASE_NAMES.value:
         if name not in CASES:
@@ -163,7 +163,7 @@ def stack_case() -> None:
 
 def config_case() -> None:
     """A whole model: forward and gradient of the loss on a batch of noise."""
-    config = setup.config_from_flags(CONFIG.value)
+    config = configuration.load(CONFIG.value)
     task = setup.build_task(config)
     dataset = setup.build_dataset(config, task)
     spec = dataset.batch_spec(config.training.batch_size)
@@ -236,15 +236,15 @@ def _gradients(programs: dict[str, Program]) -> dict[str, Program]:
 def _compare(title: str, programs: dict[str, Program], arguments: Sequence[Any]) -> None:
     """Prints a line for each program, with ratios of the first to it."""
     compiled, compile_times = {}, {}
-    for name, program in programs.items():
+    for name, timed in programs.items():
         start = time.perf_counter()
-        compiled[name] = jax.jit(program.apply).lower(program.params, *arguments).compile()
+        compiled[name] = jax.jit(timed.apply).lower(timed.params, *arguments).compile()
         compile_times[name] = time.perf_counter() - start
     times = {name: [] for name in programs}
     for repeat in range(REPEATS.value + 1):  # the first round warms up
-        for name, program in programs.items():
+        for name, timed in programs.items():
             start = time.perf_counter()
-            jax.block_until_ready(compiled[name](program.params, *arguments))
+            jax.block_until_ready(compiled[name](timed.params, *arguments))
             if repeat:
                 times[name].append(time.perf_counter() - start)
     sides = {
@@ -276,4 +276,4 @@ def _normal(*shape: int) -> jax.Array:
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

@@ -35,7 +35,7 @@ from perceiver_io.data.flow.augmentation import FlowAugmentation
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import configuration, program, setup
 from scripts.forms import plain_form
 from scripts.side_process import MATRIX_SIZE, Side, busy_processors, free_memory, processors
 
@@ -57,7 +57,7 @@ def main() -> None:
     for name in CASE_NAMES.value:
         if name not in CASES:
             raise UserError(f"There is no case {name!r}; choose from {listing(CASES)}.")
-    config = setup.config_from_flags(CONFIG.value)
+    config = configuration.load(CONFIG.value)
     for name in CASE_NAMES.value:
         CASES[name](config)
 
@@ -176,4 +176,4 @@ CASES: dict[str, Callable[[ConfigDict], None]] = {"input": input_case, "step": s
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import program
 from scripts._agreement import check_gradients, check_outputs
 from scripts.side_process import MATRIX_SIZE, Side, busy_processors, processors
 
@@ -181,4 +181,4 @@ TARGETS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

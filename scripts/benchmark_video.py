@@ -27,7 +27,7 @@ from absl import flags
 from tqdm import tqdm
 
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import program
 from scripts.side_process import Side, busy_processors, processors
 
 NOTEBOOK_CHUNKS = flags.DEFINE_integer("notebook_chunks", 8, "Pieces to time of the 128.")
@@ -110,4 +110,4 @@ def check_outputs(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

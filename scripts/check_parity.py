@@ -29,7 +29,7 @@ from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from perceiver_io.pretrained import deepmind
 from perceiver_io.pretrained.mapping import frame_pair
 from perceiver_io.pretrained.weights import Weights, from_tree, load, to_tree
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import program
 
 DEEPMIND = flags.DEFINE_string("deepmind", None, "Folder of cases of the original family.")
 HUGGINGFACE = flags.DEFINE_string("huggingface", None, "Folder of cases of Hugging Face.")
@@ -214,4 +214,4 @@ def _found(cases: list[Path], folder: Path, pattern: str) -> list[Path]:
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

@@ -23,11 +23,12 @@ from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from perceiver_io.config import files
 from perceiver_io.data.flow.motorcycle import Motorcycle
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.runtime import configuration, setup, weights
+from perceiver_io.runtime import program, setup, weights
 from perceiver_io.tasks.common import Trained
 from perceiver_io.tasks.optical_flow.program import tiled_flow
 from perceiver_io.tasks.task import Task
@@ -47,10 +48,10 @@ ROWS_OF_FIGURE = 4
 def main() -> None:
     """Prints the table and writes the figures."""
     workdir = Path(WORKDIR.value).expanduser().absolute()
-    config = configuration.read_run(workdir)
+    config = files.read_run(workdir)
     if config.task.name != "optical_flow":
         raise UserError(f"--workdir={workdir} is a run of {config.task.name}, not of optical flow.")
-    setup.start_jax()
+    program.start_jax()
     checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
     folder = workdir / "comparison" / checkpoint.name
     make_workdir(folder)
@@ -102,4 +103,4 @@ def describe(name: str, pairs: Sequence[FlowPair]) -> str:
 
 
 if __name__ == "__main__":
-    setup.run(main)
+    program.run(main)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import NoneType, UnionType
@@ -77,8 +78,12 @@ def defaults(factory: Callable[..., Any], section: Mapping[str, Any]) -> dict[st
     return missing
 
 
-def lookup(table: Mapping[str, T], section: Mapping[str, Any], where: str) -> T:
-    """The entry of `table` that a section's `name` chooses. Raises UserError listing the names."""
+def lookup(table: Mapping[str, T | str], section: Mapping[str, Any], where: str) -> T:
+    """The entry of `table` that a section's `name` chooses. Raises UserError listing the names.
+
+    An entry that is a dotted name, `package.module.NAME`, is imported: nothing that is not chosen
+    takes time to load.
+    """
     if "name" not in section:
         raise UserError(f"{where}.name is missing: set it to one of {listing(table)}.")
     name = section["name"]
@@ -87,7 +92,11 @@ def lookup(table: Mapping[str, T], section: Mapping[str, Any], where: str) -> T:
             f"{where}.name is {name!r}, which does not exist{nearest(name, table)}. "
             f"Choose one of {listing(table)}."
         )
-    return table[name]
+    entry = table[name]
+    if not isinstance(entry, str):
+        return entry
+    module, _, attribute = entry.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -1,17 +1,12 @@
-"""What the programs share: the config with its overrides, objects from its sections, errors."""
+"""From a config to the objects that its sections stand for, and the first checks of them."""
 
-import multiprocessing
-import os
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -20,30 +15,14 @@ from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build, in_textbook_form
 from perceiver_io.models.normalization import normalized
-from perceiver_io.runtime import configuration, schema
+from perceiver_io.runtime import schema
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.task import Task
-from perceiver_io.training import distributed
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.parallel import STRATEGIES, Strategy, local_batch_size
 from perceiver_io.training.state import TrainState, initial_state
-from perceiver_io.training.step import Evaluation, EvaluationStep, TrainStep
-
-_DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
-
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator_address",
-    None,
-    "Several processes: HOST:PORT of process 0, or `auto` to ask the cluster.",
-)
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-_CACHE = flags.DEFINE_string(
-    "compilation_cache",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_DEFAULT_CACHE)),
-    "Folder where compiled programs are kept for the next start; empty for none.",
-)
+from perceiver_io.training.step import TrainStep
 
 
 class Parts(NamedTuple):
@@ -55,57 +34,6 @@ class Parts(NamedTuple):
     strategy: Strategy
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2."""
-
-    def guarded(_) -> None:
-        # Orbax tells every step of every save.
-        logging.set_verbosity(logging.ERROR)
-        try:
-            main()
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            # Exit handlers of libraries would wait for processes that go on, or write to the disk
-            # that is full; they are left out, but for worker processes.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            os._exit(2)
-
-    app.run(guarded, flags_parser=_parse)
-
-
-_overrides: list[str] = []
-
-
-def _parse(argv: list[str]) -> list[str]:
-    """Absl's flags, with the config's overrides set aside."""
-    _overrides[:] = [argument for argument in argv if argument.startswith(configuration.OVERRIDE)]
-    try:
-        rest = flags.FLAGS([argument for argument in argv if argument not in _overrides])
-        if len(rest) > 1:
-            raise UserError(f"{rest[1]!r} is not a flag; flags look like --name=value.")
-    except (flags.Error, UserError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    return rest
-
-
-def start_jax() -> None:
-    """Connects the processes and sets the compilation cache; before anything else uses JAX."""
-    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
-
-
-def config_from_flags(path: str) -> ConfigDict:
-    """The config file with the overrides of the command line. Raises UserError as they do."""
-    return overridden(configuration.read(path))
-
-
-def overridden(config: ConfigDict) -> ConfigDict:
-    """The config with the overrides of the command line; see `configuration.overridden`."""
-    return configuration.overridden(config, _overrides)
-
-
 def build_task(config: ConfigDict) -> Task:
     """The task of `config.task`."""
     return construct(lookup(TASKS, config.task, "config.task"), config.task, "config.task")
@@ -113,8 +41,7 @@ def build_task(config: ConfigDict) -> Task:
 
 def build_dataset(config: ConfigDict, task: Task) -> Dataset:
     """The dataset of `config.data`, one of the task's."""
-    factory = lookup(task.datasets, config.data, "config.data")
-    return construct(factory, config.data, "config.data")
+    return task.build_dataset(config.data)
 
 
 def build_model(section: Mapping[str, Any], dataset: Dataset) -> Architecture:
@@ -202,26 +129,18 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
     without published truth, and a best metric that no evaluation will give.
     """
     schema.check_agreement(config)
-    splits, best = config.evaluation.splits, config.checkpoint.best_metric
-    for split in (config.training.split, *splits):
-        parts.dataset.check_labelled(split)
-    found = [f"{split}/{name}" for split in splits for name in _metric_names(parts, config.seed)]
+    parts.dataset.check_labelled(config.training.split)
+    found = [
+        f"{name}/{metric}"
+        for name, evaluator in parts.task.evaluators(config).items()
+        for metric in evaluator.metric_names(parts.model)
+    ]
+    best = config.checkpoint.best_metric
     if best is not None and best not in found:
         raise UserError(
             f"config.checkpoint.best_metric is {best!r}{nearest(best, found)}, but the evaluations "
             f"of config.evaluation.splits give {listing(found)}. Set it to one of these or to None."
         )
-
-
-def _metric_names(parts: Parts, seed: int) -> list[str]:
-    """The names of the metrics of an evaluation, from the shapes of a batch."""
-
-    def evaluate() -> Evaluation:
-        batch = _zeros(parts.dataset)
-        return EvaluationStep(parts.model, parts.task)(*initialise(parts, seed), batch)
-
-    metrics = jax.eval_shape(evaluate).metrics
-    return sorted({"loss", *metrics}) + list(parts.task.reported(parts.dataset))
 
 
 def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIterator:

@@ -5,8 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from perceiver_io.config import files
 from perceiver_io.pretrained import weights as published
-from perceiver_io.runtime import configuration, weights
+from perceiver_io.runtime import weights
 from perceiver_io.training.warm_start import Grid, Source, array_source, checkpoint_source
 
 _LEARNED_POSITIONS = "params/positions/embeddings"
@@ -23,7 +24,7 @@ def open_source(path: str) -> tuple[Source, Mapping[str, Any]]:
     """
     run = weights.find_run(path)
     if run is not None:
-        return checkpoint_source(path), configuration.read_run(run).model
+        return checkpoint_source(path), files.read_run(run).model
     loaded = published.load(path)
     return array_source(f"file {path}", loaded.params, loaded.model_state), loaded.model
 

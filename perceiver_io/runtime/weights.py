@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from perceiver_io.config import files
 from perceiver_io.config.construct import construct, listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import weights as published
 from perceiver_io.pretrained.weights import Weights
-from perceiver_io.runtime import configuration, schema, setup
+from perceiver_io.runtime import schema, setup
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.warm_start import checkpoint_source, load_weights
@@ -45,7 +46,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
         raise UserError(
             f"{path} is a run, whose config.json has all settings: leave out --setting."
         )
-    config = configuration.read_run(run)
+    config = files.read_run(run)
     schema.check(config)
     is_run = Path(path).expanduser().absolute() == run
     checkpoint = choose_checkpoint(run, config, "best") if is_run else find_checkpoint(str(path))
@@ -80,7 +81,7 @@ def load_preparation(path: str | Path) -> dict[str, Any] | None:
                 f"{file} is damaged ({error}): start the training command of this run again, which "
                 "writes it anew."
             ) from error
-    config = configuration.read_run(run)
+    config = files.read_run(run)
     dataset = setup.build_dataset(config, setup.build_task(config))
     try:
         return dataset.for_prediction()

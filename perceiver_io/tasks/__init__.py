@@ -1,7 +1,7 @@
-"""Tasks: a loss, its metrics, its figures and its datasets."""
+"""Tasks, a folder each: a loss, its metrics, its evaluators, its figures and its datasets."""
 
-from perceiver_io.tasks.image_classification.task import ImageClassification
-from perceiver_io.tasks.optical_flow.task import OpticalFlow
-
-# What config.task.name chooses from.
-TASKS = {"image_classification": ImageClassification, "optical_flow": OpticalFlow}
+# What config.task.name chooses from, by dotted names.
+TASKS = {
+    "image_classification": "perceiver_io.tasks.image_classification.task.ImageClassification",
+    "optical_flow": "perceiver_io.tasks.optical_flow.task.OpticalFlow",
+}

@@ -1,17 +1,23 @@
 """The interface of a task: what is asked of a model's outputs, and how the answer is judged."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Array
-from matplotlib.figure import Figure
 
+from perceiver_io.config.construct import construct, lookup
 from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.errors import UserError
+from perceiver_io.tasks.evaluation import BatchEvaluator, Evaluator, Submitter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Batch = Mapping[str, Array | np.ndarray]
+Section = Mapping[str, Any]
 
 
 class Task(abc.ABC):
@@ -28,8 +34,8 @@ class Task(abc.ABC):
     `perceiver_io.losses`.
     """
 
-    datasets: ClassVar[Mapping[str, Callable[..., Dataset]]]
-    """What makes datasets, as `composed` does; `config.data.name` chooses from them."""
+    datasets: ClassVar[Mapping[str, str]]
+    """The dotted names of what `composed` made, which `config.data.name` chooses from."""
 
     published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """How inputs are prepared for published weights, as `Dataset.for_prediction` tells of a run."""
@@ -77,31 +83,66 @@ class Task(abc.ABC):
         exact for any batch size.
         """
 
-    @abc.abstractmethod
     def predictions(self, outputs: Any, batch: Batch) -> dict[str, Array]:
-        """Small arrays [B, ...] to be collected over a whole split for `report`; may be empty."""
+        """Small arrays [B, ...] to be collected over a whole split for `report`; or none."""
+        del outputs, batch
+        return {}
 
-    @abc.abstractmethod
     def report(
         self, predictions: Mapping[str, np.ndarray], dataset: Dataset
-    ) -> tuple[dict[str, float], dict[str, Figure]]:
+    ) -> tuple[dict[str, float], dict[str, "Figure"]]:
         """What needs a whole split at once: further metrics and figures, each by its name.
+
+        By default nothing.
 
         Args:
             predictions: what `predictions` gave for all N valid examples, arrays [N, ...].
             dataset: where they come from, for the names of classes.
         """
+        del predictions, dataset
+        return {}, {}
 
-    @abc.abstractmethod
     def reported(self, dataset: Dataset) -> tuple[str, ...]:
         """Names of all metrics that `report` can give, known before anything is evaluated."""
+        del dataset
+        return ()
 
-    @abc.abstractmethod
-    def figure(self, outputs: Any, batch: Batch, dataset: Dataset) -> Figure:
-        """A picture of some examples of a batch, with what the model makes of them.
+    def figure(self, outputs: Any, batch: Batch, dataset: Dataset) -> "Figure | None":
+        """A picture of some examples of a batch, with what the model makes of them; or None.
 
         Args:
             outputs: the model's outputs for the batch, as numpy arrays.
             batch: the batch, as numpy arrays.
             dataset: where it comes from, for the names of classes.
         """
+        del outputs, batch, dataset
+        return None
+
+    def build_dataset(self, section: Section) -> Dataset:
+        """The dataset of a section `config.data`. Raises UserError naming what is wrong in it."""
+        factory = lookup(self.datasets, section, "config.data")
+        return construct(factory, section, "config.data")
+
+    def evaluators(self, config: Section) -> dict[str, Evaluator]:
+        """What measures a model, by name; by default each split of the config, in batches.
+
+        Training and `experiments.evaluate` run all of them; metrics are known as EVALUATOR/METRIC.
+
+        Args:
+            config: the whole config; `evaluation.splits` are those to measure.
+        """
+        dataset, evaluation = self.build_dataset(config["data"]), config["evaluation"]
+        return {
+            split: BatchEvaluator(self, dataset, split, evaluation["batch_size"])
+            for split in evaluation["splits"]
+        }
+
+    def submitters(self, config: Section) -> dict[str, Submitter]:
+        """What writes the files that a benchmark's server measures, by split.
+
+        Raises UserError where there is no such server; by default there is none.
+        """
+        raise UserError(
+            f"--submission is for benchmarks whose server measures predictions, but there is none "
+            f"for the task {config['task']['name']}: leave it out."
+        )

@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 
 from perceiver_io.errors import UserError
 from perceiver_io.training.state import TrainState, map_names, num_stacked
-from perceiver_io.training.step import Evaluation, EvaluationStep, Gradients, TrainStep
+from perceiver_io.training.step import Gradients, TrainStep
 
 # Smaller parameters stay whole on every device: gathering them would cost more than it saves.
 _MIN_SHARDED_SIZE = 1024
@@ -88,10 +88,13 @@ class Mesh:
         shardings = jax.tree.map(lambda x: x.sharding, state)
         return jax.jit(train, donate_argnums=0, out_shardings=(shardings, self._replicated))
 
-    def compile_evaluation(self, step: EvaluationStep) -> Callable:
-        """`(params, model_state, batch) -> Evaluation`."""
-        shardings = Evaluation(self._replicated, self._replicated, self._rows)
-        return jax.jit(step, out_shardings=shardings)
+    def compile_evaluation(self, step: Callable) -> Callable:
+        """The step `(params, model_state, batch) -> (sums, predictions, outputs)` of an evaluation.
+
+        Sums over the batch, and predictions [B, ...], are whole on every device; outputs [B, ...]
+        are where the batch is.
+        """
+        return jax.jit(step, out_shardings=(self._replicated, self._replicated, self._rows))
 
     def fetch(self, tree: PyTree) -> PyTree:
         """Whole arrays on every host; all processes call it."""
@@ -160,14 +163,13 @@ class Pmap:
 
         return jax.pmap(train, axis_name=self._AXIS, donate_argnums=0)
 
-    def compile_evaluation(self, step: EvaluationStep) -> Callable:
+    def compile_evaluation(self, step: Callable) -> Callable:
         """As `Mesh.compile_evaluation`."""
 
         def evaluate(params, model_state, batch):
-            one = step(params, model_state, batch)
-            metrics = jax.lax.psum(one.metrics, self._AXIS)
-            predictions = jax.lax.all_gather(one.predictions, self._AXIS, tiled=True)
-            return Evaluation(metrics, predictions, one.outputs)
+            sums, predictions, outputs = step(params, model_state, batch)
+            predictions = jax.lax.all_gather(predictions, self._AXIS, tiled=True)
+            return jax.lax.psum(sums, self._AXIS), predictions, outputs
 
         return jax.pmap(evaluate, axis_name=self._AXIS)
 

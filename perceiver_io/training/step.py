@@ -1,4 +1,4 @@
-"""One training step and one evaluation step; the same arithmetic for every parallel strategy."""
+"""One training step, the same arithmetic for every parallel strategy."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -147,41 +147,3 @@ class TrainStep:
             return jnp.moveaxis(x.reshape(-1, self.accumulate, *x.shape[1:]), 1, 0)
 
         return jax.tree.map(split, batch)
-
-
-class Evaluation(NamedTuple):
-    """What the evaluation of one batch gives.
-
-    Attributes:
-        metrics: (sum, count) by name, of the loss's terms and the task's metrics, over the whole
-            batch.
-        predictions: arrays [B, ...] by name, with `valid`, for the whole batch.
-        outputs: the model's outputs [B, ...].
-    """
-
-    metrics: dict[str, tuple[Array, Array]]
-    predictions: dict[str, Array]
-    outputs: PyTree[Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationStep:
-    """The model applied to one batch, without randomness, and what the task makes of it."""
-
-    model: Any
-    task: Any
-
-    def __call__(self, params: Params, model_state: PyTree, batch: Batch) -> Evaluation:
-        """Evaluates one batch, in which padding has `valid` False."""
-        outputs, _ = self.model.apply(
-            params, model_state, None, **self.task.model_inputs(batch), is_training=False
-        )
-        predictions = self.task.predictions(outputs, batch)
-        return Evaluation(
-            measures(self.task, outputs, batch), predictions | {"valid": batch["valid"]}, outputs
-        )
-
-
-def measures(task: Any, outputs: PyTree[Array], batch: Batch) -> dict[str, tuple[Array, Array]]:
-    """(sum, count) by name over a batch: the terms of a task's loss, and its metrics."""
-    return losses.sums_and_counts(task, outputs, batch) | task.metrics(outputs, batch)

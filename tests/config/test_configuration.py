@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from perceiver_io.config import files
 from perceiver_io.errors import UserError
 from perceiver_io.models.settings import AttentionForm
 from perceiver_io.runtime import configuration
@@ -31,7 +32,7 @@ def configure(tmp_path):
     path.write_text(FILE)
 
     def read(*overrides, preset=None):
-        config = configuration.read(f"{path}:{preset}" if preset else str(path))
+        config = files.read(f"{path}:{preset}" if preset else str(path))
         return configuration.overridden(config, [f"--config.{o}" for o in overrides])
 
     return read
@@ -112,7 +113,7 @@ def test_wrong_overrides(configure, override, message):
     ],
 )
 def test_settings_of_the_model_that_a_file_leaves_out_can_be_set(override, path, expected):
-    config = configuration.read("configs/quickstart.py")
+    config = files.read("configs/quickstart.py")
     value = configuration.overridden(config, [f"--config.model.{override}"]).model
     for key in path:
         value = value[key]
@@ -120,7 +121,7 @@ def test_settings_of_the_model_that_a_file_leaves_out_can_be_set(override, path,
 
 
 def test_a_wrong_setting_of_the_model_is_named_with_its_section():
-    config = configuration.read("configs/quickstart.py")
+    config = files.read("configs/quickstart.py")
     with pytest.raises(UserError, match="latent_stack.dropuot.*did you mean 'dropout'"):
         configuration.overridden(config, ["--config.model.encoder.latent_stack.dropuot=0.1"])
 
@@ -132,12 +133,10 @@ def test_unknown_preset(configure):
 
 def test_missing_file():
     with pytest.raises(UserError, match="no config file configs/quikstart.py.*quickstart.py"):
-        configuration.read("configs/quikstart.py")
+        files.read("configs/quikstart.py")
 
 
-@pytest.mark.parametrize(
-    "read", [configuration.read_run, lambda run: configuration.read(f"{run}/config.json")]
-)
+@pytest.mark.parametrize("read", [files.read_run, lambda run: files.read(f"{run}/config.json")])
 def test_a_run_can_be_read_back(configure, tmp_path, read):
     config = configure("training.steps=40")
     run = tmp_path / "10:30 o'clock"
@@ -154,15 +153,15 @@ def test_a_run_can_be_read_back(configure, tmp_path, read):
 def test_a_folder_of_published_weights_is_no_run(tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["PerceiverForOpticalFlow"]}')
     with pytest.raises(UserError, match=f"{tmp_path} is no run folder: .* by --weights"):
-        configuration.read_run(tmp_path)
+        files.read_run(tmp_path)
 
 
 def test_a_colon_in_a_path_is_no_preset(tmp_path):
     folder = tmp_path / "a:b"
     folder.mkdir()
     (folder / "tiny.py").write_text(FILE)
-    assert configuration.read(f"{folder}/tiny.py").training.steps == 10
-    assert configuration.read(f"{folder}/tiny.py:large").training.steps == 1000
+    assert files.read(f"{folder}/tiny.py").training.steps == 10
+    assert files.read(f"{folder}/tiny.py:large").training.steps == 1000
 
 
 @pytest.mark.parametrize(
@@ -178,12 +177,12 @@ def test_a_colon_in_a_path_is_no_preset(tmp_path):
 def test_files_that_are_no_configs(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
-        configuration.read(str(tmp_path / name))
+        files.read(str(tmp_path / name))
 
 
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(UserError, match="is no run folder: it has no config.json"):
-        configuration.read_run(tmp_path)
+        files.read_run(tmp_path)
 
 
 def test_configs_of_older_runs_are_renewed(tmp_path):
@@ -194,14 +193,14 @@ def test_configs_of_older_runs_are_renewed(tmp_path):
     )
     path = tmp_path / "config.json"
     path.write_text(json.dumps(dict(model=model)))
-    renewed = configuration.read(str(path)).model
+    renewed = files.read(str(path)).model
     assert renewed.encoder.latent_stack.remat == "all" and "attention" not in renewed
-    completed = configuration.overridden(configuration.read(str(path)), []).model
+    completed = configuration.overridden(files.read(str(path)), []).model
     assert completed.attention.to_dict() == dataclasses.asdict(AttentionForm())
 
 
 def test_defaults_of_a_replaced_section_can_be_overridden():
-    config = configuration.read("configs/quickstart.py")
+    config = files.read("configs/quickstart.py")
     stack = "model.encoder.latent_stack"
     overrides = [
         f"--config.{stack}={{'num_layers': 1, 'num_heads': 2}}",

@@ -5,15 +5,14 @@ import sys
 import jax
 import pytest
 
-from experiments import describe
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import configuration, description, setup
 from tests.helpers import experiments
 
 
 def test_flops_of_imagenet_are_those_of_the_papers():
     for preset, billions in {"fourier": 407, "conv": 369, "perceiver_fourier": 404}.items():
-        config = setup.overridden(experiments.load("imagenet", preset))
-        flops = describe._flops(config, setup.build_parts(config))
+        config = configuration.overridden(experiments.load("imagenet", preset))
+        flops = description.flops(config, setup.build_parts(config))
         assert flops["flops_forward"] == pytest.approx(billions * 1e9, rel=0.005)
         assert flops["flops_forward_as_run"] < flops["flops_forward"]
 
@@ -23,9 +22,9 @@ def test_accumulation_changes_neither_flops_nor_state_but_memory():
     def described(accumulate):
         config = experiments.load("quickstart", None)
         config.training.accumulate = accumulate
-        config = setup.overridden(config)
+        config = configuration.overridden(config)
         parts = setup.build_parts(config)
-        return describe._flops(config, parts) | describe._memory(config, parts)
+        return description.flops(config, parts) | description.training_memory(config, parts)
 
     whole, parts = described(1), described(4)
     assert parts["flops_training_step_as_run"] == whole["flops_training_step_as_run"]
@@ -38,8 +37,8 @@ def test_sharded_state_takes_less_of_each_device():
     def arguments(settings):
         config = experiments.load("quickstart", None)
         config.parallel = settings
-        config = setup.overridden(config)
-        return describe._memory(config, setup.build_parts(config))["memory_arguments"]
+        config = configuration.overridden(config)
+        return description.training_memory(config, setup.build_parts(config))["memory_arguments"]
 
     whole = arguments(dict(name="pmap"))
     assert whole == arguments(dict(name="mesh", fsdp=1))

@@ -12,6 +12,7 @@ import optax
 import pytest
 from PIL import Image
 
+from perceiver_io.config import files
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
@@ -35,7 +36,7 @@ def run_folder(tmp_path_factory):
     """A run of the quickstart, shrunk, with two checkpoints of which the first is the better."""
     folder = tmp_path_factory.mktemp("run")
     config = experiments.shrink(experiments.load("quickstart", None))
-    config = setup.overridden(config)
+    config = configuration.overridden(config)
     (folder / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
     checkpoints = Checkpoints(folder, **config.checkpoint)
@@ -67,7 +68,7 @@ def test_a_run_gives_the_moving_average_of_its_best_checkpoint(run_folder):
 
 def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
     folder, _ = run_folder
-    config = configuration.read_run(folder)
+    config = files.read_run(folder)
     dataset = setup.build_dataset(config, setup.build_task(config))
     raw = dataset.source("test")[0]
     digit = np.rint(raw.image).astype(np.uint8)
@@ -99,7 +100,7 @@ def test_what_weights_need_is_read_from_the_run_folder_and_not_from_the_data(tmp
 )
 def test_runs_of_before_prepare_as_their_config_says(tmp_path, name, classes):
     (tmp_path / "checkpoints").mkdir()
-    config = setup.overridden(experiments.load(name, experiments.presets(name)[0]))
+    config = configuration.overridden(experiments.load(name, experiments.presets(name)[0]))
     config.data.root = "/nowhere"
     del config.data["resample"]
     (tmp_path / "config.json").write_text(config.to_json())

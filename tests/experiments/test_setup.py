@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from perceiver_io.config import files
 from perceiver_io.data.vision.digits import Digits
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, schema, setup
@@ -43,7 +44,7 @@ def test_a_batch_must_be_as_its_dataset_promises():
     ],
 )
 def test_sections_with_missing_or_unexpected_keys(change, message):
-    config = setup.config_from_flags("configs/quickstart.py")
+    config = configuration.load("configs/quickstart.py")
     with config.unlocked():
         change(config)
     with pytest.raises(UserError, match=message):
@@ -84,7 +85,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
     ],
 )
 def test_values_out_of_range_or_of_the_wrong_type(override, message):
-    config = configuration.read("configs/quickstart.py")
+    config = files.read("configs/quickstart.py")
     with pytest.raises(UserError, match=message):
         config = configuration.overridden(config, [f"--config.{override}"])
         setup.build_parts(config)
@@ -96,14 +97,14 @@ def test_values_out_of_range_or_of_the_wrong_type(override, message):
     ["data.image_size=8", "data.crop_area=('a','b')"],
 )
 def test_pairs_that_are_none(override):
-    config = configuration.read("configs/photos.py")
+    config = files.read("configs/photos.py")
     config = configuration.overridden(config, [f"--config.{override}"])
     with pytest.raises(UserError, match=r"but Photos needs tuple\[(int, int|float, float)\]"):
         setup.build_parts(config)
 
 
 def test_sizes_of_model_and_data_follow_each_other_and_must_agree():
-    config = configuration.read("configs/photos.py")
+    config = files.read("configs/photos.py")
     for override in ("data.image_size=(32,48)", "model.inputs.image_size=(32,48)"):
         both = configuration.overridden(config, [f"--config.{override}"])
         assert both.data.image_size == both.model.inputs.image_size == (32, 48)
@@ -130,7 +131,7 @@ def test_sizes_of_model_and_data_follow_each_other_and_must_agree():
 )
 def test_evaluations_that_cannot_be_made(overrides, message):
     config = configuration.overridden(
-        configuration.read("configs/quickstart.py"), [f"--config.{o}" for o in overrides]
+        files.read("configs/quickstart.py"), [f"--config.{o}" for o in overrides]
     )
     with pytest.raises(UserError, match=message):
         setup.check_training(config, setup.build_parts(config))
@@ -139,9 +140,7 @@ def test_evaluations_that_cannot_be_made(overrides, message):
 @pytest.mark.parametrize("override", ["evaluation.splits=('test',)", "training.split=test"])
 def test_splits_whose_truth_is_not_published(monkeypatch, override):
     monkeypatch.setattr(Digits, "unlabelled_splits", ("test",))
-    config = configuration.overridden(
-        configuration.read("configs/quickstart.py"), [f"--config.{override}"]
-    )
+    config = configuration.overridden(files.read("configs/quickstart.py"), [f"--config.{override}"])
     with pytest.raises(UserError, match=r"'test' of Digits is not published.*train, validation"):
         setup.check_training(config, setup.build_parts(config))
 
@@ -149,6 +148,6 @@ def test_splits_whose_truth_is_not_published(monkeypatch, override):
 @pytest.mark.parametrize("metric", ["validation/top_1", "validation/class_accuracy/7", "None"])
 def test_evaluations_that_can_be_made(metric):
     config = configuration.overridden(
-        configuration.read("configs/quickstart.py"), [f"--config.checkpoint.best_metric={metric}"]
+        files.read("configs/quickstart.py"), [f"--config.checkpoint.best_metric={metric}"]
     )
     setup.check_training(config, setup.build_parts(config))

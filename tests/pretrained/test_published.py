@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from perceiver_io.config import files
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained.formats.pickles import read_pickle
@@ -106,7 +107,7 @@ def test_imagenet_configs_are_the_published_models(preset):
     zeros = {part: check_parity.zeros(tree[part]) for part in ("params", "state")}
     published = from_tree(zeros, preset).model
     config = configuration.overridden(
-        configuration.read(f"configs/imagenet.py:{preset}"), ()
+        files.read(f"configs/imagenet.py:{preset}"), ()
     ).model.to_dict()
 
     def assert_agree(ours, theirs):

@@ -10,7 +10,7 @@ import pytest
 
 from configs.optical_flow import AUGMENTATION
 from perceiver_io.data.flow.files import Flow
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import configuration, setup
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state
@@ -89,7 +89,7 @@ def test_a_reduced_pair_knows_flow_where_half_of_it_was_known():
 def shrunk(preset):
     config = experiments.shrink(experiments.load("optical_flow", preset))
     config.training.batch_size = jax.device_count()
-    return setup.overridden(config)
+    return configuration.overridden(config)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import configuration
 from perceiver_io.training.optimizers import (
     build_optimizer,
     build_schedule,
@@ -77,7 +77,7 @@ def test_decay_by_name(name, expected, without_positions):
 
 def test_positions_of_a_real_model():
     """What a Perceiver IO with learned positions has under `decay_positions`."""
-    config = setup.config_from_flags("configs/imagenet.py:learned")
+    config = configuration.load("configs/imagenet.py:learned")
     inputs = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     params, _ = jax.eval_shape(build(config.model).init, jax.random.key(0), inputs=inputs)
     positions = {name for name in names(params) if decayed(name, positions=True)} - {

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from perceiver_io.training.state import TrainState, initial_state
-from perceiver_io.training.step import EvaluationStep, TrainStep
+from perceiver_io.training.step import TrainStep
 from tests.helpers import tiny
 
 RATE = 0.1
@@ -104,15 +104,3 @@ def test_randomness_is_of_the_step_and_the_replica():
     assert same(gradient(3, 0), gradient(3, 0))
     assert not same(gradient(3, 0), gradient(4, 0))
     assert not same(gradient(3, 0), gradient(3, 1))
-
-
-def test_evaluation_step_leaves_out_padding():
-    _, state, _ = setting()
-    arrays = tiny.examples("train")
-    evaluate = EvaluationStep(tiny.mlp, tiny.Task())
-    full = evaluate(state.params, {}, tiny.take(arrays, np.arange(5), 5))
-    padded = evaluate(state.params, {}, tiny.take(arrays, np.arange(5), 8))
-    for name, (total, count) in full.metrics.items():
-        np.testing.assert_allclose(padded.metrics[name][0], total, rtol=1e-6)
-        assert padded.metrics[name][1] == count == 5
-    np.testing.assert_array_equal(padded.predictions["valid"], np.arange(8) < 5)

@@ -199,7 +199,8 @@ def composed(
 ) -> Callable[..., Dataset]:
     """What makes datasets of the keywords of a source, those of a preparation, and `num_workers`.
 
-    Together they are the `data` section of a config. The source is there as `.source`.
+    Together they are the `data` section of a config. Its parts are there as `.source` and
+    `.preparation`.
     """
     of_source, of_preparation = (inspect.signature(x).parameters for x in (source, preparation))
     num_workers = inspect.signature(Dataset).parameters["num_workers"]
@@ -217,7 +218,8 @@ def composed(
     make.__signature__ = inspect.Signature(
         [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in parameters]
     )
-    make.__name__, make.source = source.__name__, source
+    make.__name__ = source.__name__
+    make.source, make.preparation = source, preparation
     return make
 
 

@@ -1,16 +1,13 @@
-"""Where raw examples come from: a source, or a weighted mixture of several, which is a source."""
+"""Where raw examples come from."""
 
 import abc
 import bisect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grain
 import numpy as np
-
-from perceiver_io.config.construct import construct, lookup
-from perceiver_io.errors import UserError
 
 # Examples of a training, more than any will ever see; Grain counts them as floating-point numbers.
 _ENDLESS = 2**50
@@ -32,56 +29,6 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def __call__(self, split: str) -> Sequence[Any]:
         """The split's raw examples, by index, cheap to send to another process."""
-
-
-class Mixture(Source):
-    """Several sources as one, with the splits that all of them have.
-
-    In training an example is of a part with the probability of its weight over all weights, in a
-    fixed order in which the shares of any stretch are as exact as whole examples can be; each part
-    is shuffled, and begins again, by itself. Evaluation goes through one part after the other.
-
-    Args:
-        parts: the sources by any names of their own, for errors.
-        weights: of each part.
-
-    Raises UserError for a weight that is not positive, and for parts whose classes differ.
-    """
-
-    def __init__(self, parts: Mapping[str, Source], weights: Mapping[str, float]) -> None:
-        for name, weight in weights.items():
-            if not weight > 0:
-                raise UserError(
-                    f"config.data.parts.{name}.weight={weight} must be above 0: leave the part out."
-                )
-        self._parts, self._weights = dict(parts), dict(weights)
-        first, *others = parts.values()
-        self.splits = tuple(s for s in first.splits if all(s in o.splits for o in others))
-        self.unlabelled_splits = tuple(
-            split
-            for split in self.splits
-            if any(split in part.unlabelled_splits for part in parts.values())
-        )
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Those of every part. Raises UserError where they differ."""
-        names = {name: part.class_names for name, part in self._parts.items()}
-        first, *others = names.values()
-        if any(other != first for other in others):
-            raise UserError(f"The parts of config.data.parts have different classes: {names}.")
-        return first
-
-    def __call__(self, split: str) -> "MixedExamples":
-        """The split of every part. Raises UserError on one without examples."""
-        parts = {name: part(split) for name, part in self._parts.items()}
-        for name, examples in parts.items():
-            if len(examples) == 0:
-                raise UserError(
-                    f"The split {split!r} of config.data.parts.{name} has no examples: leave the "
-                    "part out."
-                )
-        return MixedExamples(tuple(parts.values()), tuple(self._weights.values()))
 
 
 class MixedExamples(Sequence[Any]):
@@ -107,28 +54,3 @@ def endless(examples: Sequence[Any], seed: int) -> grain.MapDataset[Any]:
         return grain.MapDataset.mix(parts, examples.weights)
     source = grain.MapDataset.source(examples)
     return source.seed(seed).shuffle().repeat(_ENDLESS // len(examples))
-
-
-def mixture_of(datasets: Mapping[str, Any]) -> Callable[..., Mixture]:
-    """What makes mixtures of the sources of composed datasets.
-
-    Args:
-        datasets: what `config.data.name` chooses from.
-    """
-
-    def mixture(parts: Mapping[str, Any]) -> Mixture:
-        """Each part has its `weight`, the `name` of a dataset and the keywords of its source."""
-        sources, weights = {}, {}
-        for key, section in parts.items():
-            where = f"config.data.parts.{key}"
-            settings = dict(section)
-            if "weight" not in settings:
-                raise UserError(f"{where} lacks weight: its share of the mixture over all weights.")
-            weights[key] = settings.pop("weight")
-            factory = lookup(datasets, settings, where)
-            sources[key] = construct(factory.source, settings, where)
-        if not sources:
-            raise UserError("config.data.parts has no part: give at least one dataset.")
-        return Mixture(sources, weights)
-
-    return mixture

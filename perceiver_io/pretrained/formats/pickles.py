@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_io.pretrained.formats.unpickler import Name, Unfinished, Unpickler, refusing
+from perceiver_io.pretrained.formats.unpickler import Name, StandIn, as_dict, load_pickle, refusing
 
 _EXPECTED = (
     "Nothing in it was executed. It should be a pickle of nested dicts of NumPy or JAX arrays, as "
@@ -40,7 +40,7 @@ def read_pickle(path: str | Path) -> Any:
             raise ValueError("it is empty")
         # Mapped, since a file that claims gigabytes would have an ordinary file make room for them.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return Unpickler(_TABLE).load(data)
+            return load_pickle(data, _TABLE)
 
 
 def decode(data: bytes | bytearray, kind: str, byte_order: str) -> np.ndarray:
@@ -60,7 +60,7 @@ def decode(data: bytes | bytearray, kind: str, byte_order: str) -> np.ndarray:
     return array.astype(native, copy=False)
 
 
-class _Dtype(Unfinished):
+class _Dtype(StandIn):
     """Stands for `numpy.dtype(code, align, copy)`, of numbers only."""
 
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
@@ -73,24 +73,23 @@ class _Dtype(Unfinished):
         self.item_size = _ITEM_SIZES[self.kind]
         self.byte_order = "|"
 
-    def set_state(self, version: Any, byte_order: Any, *rest: Any) -> None:
+    def __setstate__(self, state: Any) -> None:
+        _, byte_order, *rest = state
         if byte_order not in ("<", ">", "|") or any(part is not None for part in rest[:3]):
             raise ValueError("it has arrays of an unknown byte order, or of several fields")
         if byte_order == "|" and self.item_size > 1:
             raise ValueError("it has arrays without a byte order")
         self.byte_order = byte_order
 
-    def value(self) -> np.ndarray:
-        raise ValueError("it holds the type of an array on its own")
 
-
-class _Array(Unfinished):
+class _Array(StandIn):
     """Stands for an array that NumPy makes empty, and then fills with `__setstate__`."""
 
     def __init__(self) -> None:
         self._parts: tuple | None = None
 
-    def set_state(self, version: Any, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
         self.set_parts(data, dtype, shape, "F" if fortran else "C", None)
 
     def set_parts(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any) -> None:
@@ -145,14 +144,8 @@ def _jax_array(function: Any, arguments: Any, state: Any, about: Any) -> _Array:
     if type(function) is not Name or function.function is not _reconstruct:
         raise ValueError("it has a JAX array that is made from no NumPy array")
     array = _reconstruct(*arguments)
-    array.set_state(*state)
+    array.__setstate__(state)
     return array
-
-
-def _as_dict(mapping: Any = None) -> dict:
-    if mapping is not None and type(mapping) is not dict:
-        raise ValueError("it has a mapping that is made from no dict")
-    return {} if mapping is None else mapping
 
 
 def _encoded(text: Any, encoding: Any) -> str:
@@ -168,7 +161,7 @@ def _no_bytes() -> bytes:
 
 
 _TABLE = {
-    "collections.OrderedDict": _as_dict,
+    "collections.OrderedDict": as_dict,
     **dict.fromkeys(
         (
             "haiku._src.data_structures.FlatMap",
@@ -176,7 +169,7 @@ _TABLE = {
             "haiku._src.data_structures.frozendict",
             "haiku._src.data_structures.to_immutable_dict",
         ),
-        _as_dict,
+        as_dict,
     ),
     **dict.fromkeys(
         (

@@ -1,5 +1,6 @@
 """Weights as PyTorch saves them, `pytorch_model.bin`, read without PyTorch."""
 
+import io
 import math
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.formats.pickles import decode
-from perceiver_io.pretrained.formats.unpickler import Name, Unpickler, refusing
+from perceiver_io.pretrained.formats.unpickler import Name, as_dict, load_pickle, refusing
 
 _EXPECTED = (
     "Nothing in it was executed. It should be a state dict as torch.save writes it, all tensors by "
@@ -86,7 +87,7 @@ class _Archive:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """All tensors by name. Raises ValueError if the pickle holds something else."""
-        tensors = Unpickler(_TABLE, persistent=self._storage).load(self._read("data.pkl"))
+        tensors = load_pickle(io.BytesIO(self._read("data.pkl")), _TABLE, self._storage)
         if type(tensors) is not dict:
             raise ValueError("it holds no dict of tensors")
         for name, tensor in tensors.items():
@@ -121,6 +122,7 @@ class _Archive:
             raise ValueError("it has a storage without a name or a size")
         if key not in self._storages:
             numbers = decode(self._read(f"data/{key}"), _STORAGES[kind.name], self._byte_order)
+            numbers.flags.writeable = False
             self._storages[key] = kind.name, numbers
         known_kind, numbers = self._storages[key]
         if known_kind != kind.name or len(numbers) != count:
@@ -148,7 +150,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.
             "that repeats them (save its contiguous copy)"
         )
     if not count:
-        return np.empty(shape, storage.dtype)
+        return storage[:0].reshape(shape)
     return np.lib.stride_tricks.as_strided(
         storage[offset:], shape, [stride * storage.itemsize for stride in strides], writeable=False
     )
@@ -160,12 +162,8 @@ def _parameter(tensor: Any, *_: Any) -> np.ndarray:
     return tensor
 
 
-def _empty_dict() -> dict:
-    return {}
-
-
 _TABLE = {
-    "collections.OrderedDict": _empty_dict,
+    "collections.OrderedDict": as_dict,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     **dict.fromkeys(_STORAGES),

@@ -1,7 +1,7 @@
 """Image classification: label-smoothed cross-entropy, top-1 and top-5 accuracy."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -13,14 +13,8 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
-from perceiver_io.data.pipeline.dataset import Dataset, composed
-from perceiver_io.data.pipeline.sources import mixture_of
-from perceiver_io.data.vision.cifar10 import cifar10
-from perceiver_io.data.vision.digits import digits
-from perceiver_io.data.vision.image_folder import image_folder
-from perceiver_io.data.vision.imagenet import imagenet
-from perceiver_io.data.vision.images import PhotographPreparation
-from perceiver_io.data.vision.photos import photos
+from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.data.vision import DATASETS
 from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.image_classification import figures
@@ -29,13 +23,6 @@ from perceiver_io.tasks.task import Batch, Task
 
 # Beyond this many classes a figure for each is noise, and a matrix of their pairs illegible.
 MAX_LISTED_CLASSES = 20
-
-PHOTOGRAPHS = {
-    "cifar10": cifar10,
-    "image_folder": image_folder,
-    "imagenet": imagenet,
-    "photos": photos,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +42,7 @@ class ImageClassification(Task):
     num_classes: int
     label_smoothing: float
 
-    datasets: ClassVar[Mapping[str, Callable[..., Dataset]]] = {
-        **PHOTOGRAPHS,
-        "digits": digits,
-        "mixture": composed(mixture_of(PHOTOGRAPHS), PhotographPreparation),
-    }
+    datasets: ClassVar[Mapping[str, str]] = DATASETS
 
     published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType(
         dict(

@@ -1,37 +1,37 @@
-"""Optical flow of whole images, tile by tile: its measures, and files for the benchmarks' servers.
+"""Optical flow of whole images, tile by tile: its measures, and files for benchmarks' servers."""
 
-The evaluations during training measure the middle of each pair only.
-"""
-
+import dataclasses
 import functools
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from matplotlib.figure import Figure
 
+from perceiver_io import losses
 from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.sintel import Sintel
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
-from perceiver_io.runtime.setup import Parts
+from perceiver_io.tasks.evaluation import Result, Strategy
 from perceiver_io.tasks.optical_flow.figures import ComparedFlow, compared_flow
 from perceiver_io.tasks.optical_flow.prediction import TiledFlow
 from perceiver_io.tasks.optical_flow.submissions import (
     write_kitti_submission,
     write_sintel_submission,
 )
-from perceiver_io.training.evaluation import Result, means
-from perceiver_io.training.step import measures
+from perceiver_io.tasks.task import Task
 
 _ROWS_OF_FIGURE = 4
 # Pairs are read while the model works on those before.
@@ -46,43 +46,53 @@ class Predicted(NamedTuple):
     is_repeated: bool
 
 
-class FlowEvaluator:
-    """Applies a model to the pairs of a split, which may be of any size.
+@dataclasses.dataclass(frozen=True)
+class WholeImages:
+    """Measures the pairs of a split, which may be of any size, tile by tile.
 
     Of several processes, each takes every n-th pair, on the first of its devices.
+
+    Attributes:
+        task: has the measures.
+        dataset: has the split.
+        split: its name.
+        tile_size: (height, width) of the model's frames.
+        batch_size: tiles at a time over all devices of all processes, at most.
+        overlap: least number of pixels that neighbouring tiles have in common; None: 20, or less
+            where tiles are small.
     """
 
-    def __init__(
-        self, parts: Parts, *, tile_size: tuple[int, int], batch_size: int, overlap: int | None
-    ):
-        """Compiles on the first pair.
+    task: Task
+    dataset: FlowDataset
+    split: str
+    _: dataclasses.KW_ONLY
+    tile_size: tuple[int, int]
+    batch_size: int
+    overlap: int | None
 
-        Args:
-            parts: of a config whose task is optical flow.
-            tile_size: (height, width) of the model's frames.
-            batch_size: tiles at a time over all devices of all processes, at most.
-            overlap: least number of pixels that neighbouring tiles have in common; None: 20, or
-                less where tiles are small.
-        """
-        self._parts = parts
-        self._tile_size = tile_size
-        self._batch_size = -(-batch_size // jax.device_count())
-        self._overlap = overlap
+    def metric_names(self, model: Architecture) -> list[str]:
+        """The loss and the measures of the task, but for those that few datasets have."""
+        del model
+        self.dataset.check_labelled(self.split)
+        batch = {"flow": jnp.zeros((1, 1, 1, 2)), "flow_valid": jnp.ones((1, 1, 1), bool)}
+        batch["valid"] = jnp.ones(1, bool)
+        sums = jax.eval_shape(functools.partial(_measures, self.task), batch["flow"], batch)
+        return sorted({"loss", *sums})
 
-    def __call__(self, params: PyTree, model_state: PyTree, split: str) -> Result:
-        """Metrics and figures of one split; on all processes the same metrics.
+    def __call__(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
+    ) -> Result:
+        """As of every evaluator; compiles on the first pair of a size.
 
         The figures are of this process's pairs: `examples` has the first ones, `worst`, where there
         are more, those with the largest error. Raises UserError on an unknown split, and on one
         whose flow is not known.
         """
-        self._parts.dataset.check_labelled(split)
-        task = self._parts.task
-        measure = jax.jit(functools.partial(measures, task))
+        self.dataset.check_labelled(self.split)
         totals = defaultdict(lambda: np.zeros(2))
         examples, ranked = [], []
-        for one in self._predicted(params, model_state, split):
-            sums = jax.device_get(measure(one.flow[None], _batch(one)))
+        for one in self._predicted(model, params, state, strategy):
+            sums = jax.device_get(_measures(self.task, one.flow[None], _batch(one)))
             for name, sum_and_count in sums.items():
                 totals[name] += np.array(sum_and_count, np.float64)
             total, count = sums["epe"]
@@ -91,40 +101,43 @@ class FlowEvaluator:
                 ranked = heapq.nlargest(
                     _ROWS_OF_FIGURE, [*ranked, (total / count, one)], key=lambda item: item[0]
                 )
-        metrics = means(_over_processes(totals), task.loss_weights, split)
+        metrics = losses.means(_over_processes(totals), self.task.loss_weights, self.split)
         return Result(metrics, _figures(examples, worst=[one for _, one in ranked]))
 
-    def submit(self, params: PyTree, model_state: PyTree, split: str, folder: Path) -> int:
+    def submit(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy, folder: Path
+    ) -> int:
         """Writes the files that the benchmark's server wants; returns their number.
 
         Raises UserError on an unknown split, on one whose flow is known, and if the dataset is of
         no benchmark with a server.
         """
-        write = _writer(self._parts.dataset, folder)
-        self._check_unlabelled(split)
-        for one in self._predicted(params, model_state, split):
+        write = _writer(self.dataset, folder)
+        self._check_unlabelled()
+        for one in self._predicted(model, params, state, strategy):
             if not one.is_repeated:
                 write(one.pair.name, one.flow)
-        return self._parts.dataset.num_examples(split)
+        return self.dataset.num_examples(self.split)
 
-    def _check_unlabelled(self, split: str) -> None:
-        dataset = self._parts.dataset
-        dataset.num_examples(split)
-        if split not in dataset.source.unlabelled_splits:
+    def _check_unlabelled(self) -> None:
+        self.dataset.num_examples(self.split)
+        if self.split not in self.dataset.source.unlabelled_splits:
             raise UserError(
                 f"--submission is for pairs whose true flow only the benchmark's server has, but "
-                f"that of the split {split!r} of {dataset.name} is known. Choose "
-                "--split=test, or measure here, without --submission."
+                f"that of the split {self.split!r} of {self.dataset.name} is known. "
+                "Choose --split=test, or measure here, without --submission."
             )
 
-    def _predicted(self, params: PyTree, model_state: PyTree, split: str) -> Iterator[Predicted]:
+    def _predicted(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
+    ) -> Iterator[Predicted]:
         """This process's pairs, as many as every process has."""
-        weights = jax.device_put(self._parts.strategy.fetch((params, model_state)))
+        weights = jax.device_put(strategy.fetch((params, state)))
         tiled = functools.partial(
-            TiledFlow, self._parts.model, *weights, tile_size=self._tile_size, overlap=self._overlap
+            TiledFlow, model, *weights, tile_size=self.tile_size, overlap=self.overlap
         )
         corners = tiled(batch_size=1).corners
-        source = self._parts.dataset.source(split)
+        source = self.dataset.source(self.split)
         index, count = jax.process_index(), jax.process_count()
         rounds = -(-len(source) // count)
         positions = grain.MapDataset.range(index, rounds * count, count)
@@ -138,8 +151,15 @@ class FlowEvaluator:
 
     def _even(self, num_tiles: int) -> int:
         """The size of equal batches, of which the last is filled up no more than it must."""
-        num_batches = -(-num_tiles // self._batch_size)
+        num_batches = -(-num_tiles // -(-self.batch_size // jax.device_count()))
         return -(-num_tiles // num_batches)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measures(
+    task: Task, flow: Array, batch: Mapping[str, Array]
+) -> dict[str, tuple[Array, Array]]:
+    return losses.measures(task, flow, batch)
 
 
 def _batch(one: Predicted) -> dict[str, np.ndarray]:

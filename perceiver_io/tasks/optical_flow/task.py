@@ -10,20 +10,14 @@ from jaxtyping import Array, Bool, Float
 from matplotlib.figure import Figure
 
 from perceiver_io.config.construct import listing, nearest
-from perceiver_io.data.flow.autoflow import autoflow
-from perceiver_io.data.flow.flying import flying_chairs, flying_things
-from perceiver_io.data.flow.kitti import kitti
-from perceiver_io.data.flow.middlebury import middlebury
-from perceiver_io.data.flow.motorcycle import motorcycle
-from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.flow.procedural import procedural_flow
-from perceiver_io.data.flow.sintel import sintel
-from perceiver_io.data.pipeline.dataset import Dataset, composed
-from perceiver_io.data.pipeline.sources import mixture_of
+from perceiver_io.data.flow import DATASETS
+from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
+from perceiver_io.tasks.evaluation import Evaluator, Submitter
 from perceiver_io.tasks.optical_flow import figures as flow_figures
-from perceiver_io.tasks.task import Batch, Task
+from perceiver_io.tasks.optical_flow.evaluation import WholeImages
+from perceiver_io.tasks.task import Batch, Section, Task
 
 Field = Float[Array, "B H W 2"]
 PerPixel = Float[Array, "B H W"]
@@ -58,18 +52,6 @@ LOSSES: Mapping[str, Callable[[Field], PerPixel]] = {
 }
 
 
-PAIRS = {
-    "autoflow": autoflow,
-    "flying_chairs": flying_chairs,
-    "flying_things": flying_things,
-    "kitti": kitti,
-    "middlebury": middlebury,
-    "motorcycle": motorcycle,
-    "procedural_flow": procedural_flow,
-    "sintel": sintel,
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class OpticalFlow(Task):
     """Tells for each pixel of a frame where it is in the next one.
@@ -80,14 +62,14 @@ class OpticalFlow(Task):
 
     Attributes:
         loss_name: one of `LOSSES`, of errors in units of 20 pixels.
+        overlap: least number of pixels that neighbouring tiles of whole images have in common;
+            None: 20, or less where tiles are small.
     """
 
     loss_name: str
+    overlap: int | None = None
 
-    datasets: ClassVar[Mapping[str, Callable[..., Dataset]]] = {
-        **PAIRS,
-        "mixture": composed(mixture_of(PAIRS), FlowPreparation),
-    }
+    datasets: ClassVar[Mapping[str, str]] = DATASETS
 
     def __post_init__(self) -> None:
         if self.loss_name not in LOSSES:
@@ -140,22 +122,35 @@ class OpticalFlow(Task):
         sums = {name: sum_and_count(*value) for name, value in values.items()}
         return sums | {"epe_per_pair": _mean_of_pairs(epe, known)}
 
-    def predictions(self, outputs: Field, batch: Batch) -> dict[str, Array]:
-        """None: fields of flow are too large to collect."""
-        del outputs, batch
-        return {}
+    def evaluators(self, config: Section) -> dict[str, Evaluator]:
+        """Each split twice: `SPLIT`, whole images; `SPLIT_crops`, the middle of each pair.
 
-    def report(
-        self, predictions: Mapping[str, np.ndarray], dataset: Dataset
-    ) -> tuple[dict[str, float], dict[str, Figure]]:
-        """Nothing beyond `metrics`."""
-        del predictions, dataset
-        return {}, {}
+        The first are what benchmarks measure, tile by tile; the second are as large as the
+        examples of training, take one pass of the model, and show its loss.
+        """
+        # Those of another config may be of another size than the model's frames.
+        data = {**config["data"], "image_size": tuple(config["model"]["image_size"])}
+        crops = super().evaluators({**config, "data": data})
+        whole = self._whole_images(config)
+        return {**whole, **{f"{split}_crops": crop for split, crop in crops.items()}}
 
-    def reported(self, dataset: Dataset) -> tuple[str, ...]:
-        """Nothing."""
-        del dataset
-        return ()
+    def submitters(self, config: Section) -> dict[str, Submitter]:
+        """Files for the servers of Sintel and KITTI."""
+        return {split: images.submit for split, images in self._whole_images(config).items()}
+
+    def _whole_images(self, config: Section) -> dict[str, WholeImages]:
+        dataset, evaluation = self.build_dataset(config["data"]), config["evaluation"]
+        return {
+            split: WholeImages(
+                self,
+                dataset,
+                split,
+                tile_size=tuple(config["model"]["image_size"]),
+                batch_size=evaluation["batch_size"],
+                overlap=self.overlap,
+            )
+            for split in evaluation["splits"]
+        }
 
     def figure(
         self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: Dataset

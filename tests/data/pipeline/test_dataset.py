@@ -15,7 +15,8 @@ from absl import flags
 
 from perceiver_io.data.pipeline import dataset as dataset_module
 from perceiver_io.data.pipeline.dataset import Numbered, Preparation, composed
-from perceiver_io.data.pipeline.sources import Source, mixture_of
+from perceiver_io.data.pipeline.mixture import mixture_of
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 
 SIZE = 10
@@ -270,7 +271,7 @@ def test_examples_may_know_how_many_came_before():
 # Mixtures.
 
 SETS = {"numbers": Numbers}
-Mixed = composed(mixture_of(SETS), WithNoise)
+Mixed = mixture_of(SETS, WithNoise)
 
 
 def mixed(first_weight=1.0, second_weight=3.0, second_size=7, num_workers=0):
@@ -374,13 +375,12 @@ def test_parts_of_a_mixture_have_the_same_classes_and_splits():
 
     both = {"numbers": Numbers, "letters": composed(Lettered, WithNoise)}
     parts = {name: {"name": name, "weight": 1.0} for name in both}
-    dataset = composed(mixture_of(both), WithNoise)(parts=parts, num_workers=0)
+    dataset = mixture_of(both, WithNoise)(parts=parts, num_workers=0)
     assert dataset.source.splits == ("train",)
     with pytest.raises(UserError, match=r"different classes: .*'letters': \('a', 'b'\)"):
         dataset.class_names  # noqa: B018
-    same = composed(mixture_of(both), WithNoise)(
-        parts={"a": parts["letters"], "b": parts["letters"]}, num_workers=0
-    )
+    twice = {"a": parts["letters"], "b": parts["letters"]}
+    same = mixture_of(both, WithNoise)(parts=twice, num_workers=0)
     assert same.class_names == ("a", "b")
 
 

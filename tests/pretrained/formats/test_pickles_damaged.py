@@ -11,21 +11,39 @@ from perceiver_io.pretrained.formats.pickles import read_pickle
 from tests.pretrained.formats.test_pickles import PROTOCOLS, assert_refused, read
 
 
-def test_a_high_place_in_the_memo_takes_no_memory(tmp_path):
-    assert read(b"I7\nr\xff\xff\xff\xff.", tmp_path) == 7
+def test_a_high_place_in_the_memo_is_refused(tmp_path):
+    # Python's own reader makes room for as many places.
+    assert_refused(b"I7\nr\xff\xff\xff\xff.", tmp_path, "place 4294967295")
+
+
+@pytest.mark.parametrize("length", [2**40, 2**62, 3])
+def test_frames_that_hide_instructions_are_refused(length, tmp_path):
+    # Python's own reader drops the rest of a frame at an instruction that reaches beyond its end,
+    # so that other bytes become instructions than those that are in turn.
+    hidden = b"r\xff\xff\xff\xff."
+    text = b"X" + len(hidden).to_bytes(4, "little") + hidden
+    frame = b"\x95" + length.to_bytes(8, "little")
+    assert_refused(frame + text + b".", tmp_path, "Cannot read")
+    outer = b"\x95" + (len(frame + text) + 1).to_bytes(8, "little")
+    assert_refused(outer + frame + text + b".", tmp_path, "across the end of a frame")
 
 
 @pytest.mark.parametrize(
     "data, match",
     [
         (b"]" * 200_000 + b"a" * 199_999 + b".", "nested without end"),
-        (b"})" + b"\x85" * 200_000 + b"Ns.", "not by text"),
+        (b"})" + b"\x85" * 200_000 + b"Ns.", "20000 tuples"),
+        (b"})" + b"\x85" * 19_999 + b"Ns.", "a key that is neither"),
+        (b"cnumpy\ndtype\n()" + b"\x85" * 19_999 + b"tR.", "not of numbers"),
         (b"]q\x00h\x00a.", "nested without end"),
         (b"}q\x00Vx\nh\x00s.", "nested without end"),
-        (b"cnumpy\ndtype\n()" + b"\x85" * 200_000 + b"tR.", "not of numbers"),
+        (b"cnumpy\ndtype\n()" + b"\x85" * 200_000 + b"tR.", "20000 tuples"),
         (b"N" * 1_000_001 + b".", "more than 1000000 instructions"),
     ],
-    ids=["deep lists", "deep key", "list in itself", "dict in itself", "deep type", "long"],
+    ids=[
+        *("deep lists", "too deep key", "deep key", "deep type", "list in itself"),
+        *("dict in itself", "too deep type", "long"),
+    ],
 )
 def test_bombs_are_refused(data, match, tmp_path):
     assert_refused(data, tmp_path, match)

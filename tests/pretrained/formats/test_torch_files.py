@@ -183,7 +183,11 @@ def test_one_storage_has_one_kind_of_numbers(tmp_path):
         ("}Vw\nctorch._utils\n_rebuild_parameter\n(NI01\nNtRs.", "no tensor"),
         ("}Vw\nctorch\nload\n(Vx\ntRs.", "torch.load"),
         ("}Vw\nctorch._utils\n_rebuild_tensor_v2.__globals__\ns.", "__globals__"),
-        ("}Vw\nctorch\nFloatStorage\n(I9\ntRs.", "calls something"),
+        ("}Vw\nctorch\nFloatStorage\n(I9\ntRs.", "calls torch.FloatStorage"),
+        (state_dict(w=tensor() + "(I0\nI7\nu"), "read-only"),
+        (state_dict(w=tensor("Half", count=12) + "(I0\nI0\ntb"), "corrupt"),
+        ("(Vstorage\nctorch\nHalfStorage\nV0\nVcpu\nI12\ntQI0\nI7\ns.", "read-only"),
+        (state_dict(w=tensor(shape=(0,), strides=(1,)) + "I0\nI7\ns"), "read-only"),
         ("", "Cannot read"),
     ],
 )

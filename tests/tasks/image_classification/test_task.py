@@ -10,6 +10,7 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
+from perceiver_io.config.construct import lookup
 from perceiver_io.data.vision.digits import Digits
 from perceiver_io.data.vision.digits import digits as composed_digits
 from perceiver_io.errors import UserError
@@ -196,5 +197,7 @@ def test_number_of_classes_must_agree(batch, logits, digits):
         dataclasses.replace(TASK, num_classes=7).check_dataset(digits)
 
 
-def test_table_of_datasets():
-    assert TASKS["image_classification"].datasets["digits"] is composed_digits
+def test_tables_of_tasks_and_datasets_hold_dotted_names():
+    assert lookup(TASKS, {"name": "image_classification"}, "config.task") is ImageClassification
+    found = lookup(ImageClassification.datasets, {"name": "digits"}, "config.data")
+    assert found is composed_digits

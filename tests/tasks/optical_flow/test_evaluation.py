@@ -15,13 +15,13 @@ from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained.weights import example_inputs
-from perceiver_io.runtime import setup
-from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
+from perceiver_io.runtime import configuration, setup
+from perceiver_io.tasks.optical_flow.evaluation import WholeImages
 from perceiver_io.tasks.optical_flow.prediction import TiledFlow
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.training.parallel import Mesh, Pmap
+from tests.helpers import experiments, oracles
 from tests.helpers import flow_layouts as layouts
-from tests.helpers import oracles
 from tests.helpers.predictions import FLOW
 
 # The sides of FLOW's tiles are 16 and 24 pixels: less than twice the usual overlap.
@@ -56,16 +56,23 @@ def still(params, state, rng, *, inputs, is_training):
     return jnp.zeros((len(inputs), *inputs.shape[2:4], 2)), state
 
 
-STILL = Architecture(None, still, None, None)
+STILL = (Architecture(None, still, None, None), {}, {})
 
 
-def evaluator(dataset, model, batch_size=8, overlap=None, tile_size=FLOW["image_size"]):
-    parts = setup.Parts(OpticalFlow("end_point"), dataset, model, Mesh(fsdp=1))
-    return FlowEvaluator(parts, tile_size=tile_size, batch_size=batch_size, overlap=overlap)
+def images(dataset, split, *, batch_size=8, overlap=None, tile_size=FLOW["image_size"]):
+    task = OpticalFlow("end_point")
+    return WholeImages(
+        task, dataset, split, tile_size=tile_size, batch_size=batch_size, overlap=overlap
+    )
+
+
+def evaluate(dataset, split, trained, **settings):
+    """Metrics and figures, with everything on the first device."""
+    return images(dataset, split, **settings)(*trained, Mesh(fsdp=1))
 
 
 def measured(*pairs):
-    return evaluator(in_memory(*pairs), STILL)({}, {}, "test")
+    return evaluate(in_memory(*pairs), "test", STILL)
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +126,25 @@ def test_measures_of_pairs_of_different_sizes(tmp_path, trained, batch_size, ove
         overlap=OVERLAP if overlap is None else overlap,
     )
     expected = measures_in_numpy(pairs, [flow_between(*one[:2]) for one in pairs])
-    model, *weights = trained
-    result = evaluator(dataset, model, batch_size, overlap)(*weights, "train")
+    result = evaluate(dataset, "train", trained, batch_size=batch_size, overlap=overlap)
     assert result.metrics == pytest.approx(expected, rel=1e-4)
     assert expected["epe"] != pytest.approx(expected["epe_per_pair"], rel=1e-3)
     assert result.figures.keys() == {"examples"}
+
+
+def test_training_and_evaluation_measure_whole_images_and_crops():
+    """Crops are as large as the model's frames, whatever the data of another config are."""
+    config = experiments.shrink(experiments.load("optical_flow", "small"))
+    config.data = experiments.load("optical_flow", "motorcycle").data
+    config.evaluation.splits = ("test",)
+    config = configuration.overridden(config, ["--config.task.overlap=3"])
+    evaluators = setup.build_task(config).evaluators(config)
+    whole, crops = evaluators["test"], evaluators["test_crops"]
+    assert evaluators.keys() == {"test", "test_crops"}
+    assert (whole.tile_size, whole.overlap) == (crops.dataset.image_size, 3) == ((16, 16), 3)
+    model = build(config.model)
+    assert whole.metric_names(model) == crops.metric_names(model)
+    assert {"loss", "epe", "3px", "epe_s40"} <= set(whole.metric_names(model))
 
 
 def test_every_pixel_counts_the_same_and_unknown_ones_not_at_all():
@@ -159,11 +180,10 @@ def test_one_pair_is_shown_once():
 
 
 def test_sintel_by_rendering_occlusion_and_speed(tmp_path, trained):
-    model, *weights = trained
     result = {}
     for rendering in ("clean", "final"):
         dataset = layouts.sintel(tmp_path, rendering)
-        result[rendering] = evaluator(dataset, model)(*weights, "train").metrics
+        result[rendering] = evaluate(dataset, "train", trained).metrics
         assert {"epe", "epe_matched", "epe_unmatched", "epe_s0_10"} <= result[rendering].keys()
     assert result["clean"]["epe"] != result["final"]["epe"]
     known = np.stack([one.flow.valid for one in dataset.source("train")])
@@ -174,20 +194,19 @@ def test_sintel_by_rendering_occlusion_and_speed(tmp_path, trained):
 
 
 def test_the_parameters_of_replicas(tmp_path, trained):
-    model, params, state = trained
+    model, *weights = trained
     dataset = layouts.middlebury(tmp_path)
-    expected = evaluator(dataset, model)(params, state, "train").metrics
-    parts = setup.Parts(OpticalFlow("end_point"), dataset, model, Pmap())
-    replicas = Pmap().adopt(jax.device_put((params, state)))
-    of_replicas = FlowEvaluator(parts, tile_size=FLOW["image_size"], batch_size=8, overlap=None)
-    assert of_replicas(*replicas, "train").metrics == pytest.approx(expected)
+    expected = evaluate(dataset, "train", trained).metrics
+    replicas = Pmap().adopt(jax.device_put(tuple(weights)))
+    result = images(dataset, "train")(model, *replicas, Pmap())
+    assert result.metrics == pytest.approx(expected)
 
 
 def test_the_motorcycle():
     dataset = motorcycle(
         num_workers=0, image_size=(9, 9), plain_examples=0, growth_examples=0, augmentation=None
     )
-    metrics = evaluator(dataset, STILL, tile_size=(368, 496))({}, {}, "test").metrics
+    metrics = evaluate(dataset, "test", STILL, tile_size=(368, 496)).metrics
     (one,) = dataset.source("test")
     disparities = -one.flow.flow[..., 0][one.flow.valid].astype(np.float64)
     assert metrics["epe"] == pytest.approx(disparities.mean(), rel=1e-5)
@@ -208,9 +227,8 @@ def test_the_motorcycle():
 )
 def test_a_submission(tmp_path, trained, build_dataset, files):
     dataset = build_dataset(tmp_path / "data")
-    model, *weights = trained
     folder = tmp_path / "submission"
-    assert evaluator(dataset, model).submit(*weights, "test", folder) == len(files)
+    assert images(dataset, "test").submit(*trained, Mesh(fsdp=1), folder) == len(files)
     found = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert found == sorted(files)
     flow_between = TiledFlow(*trained, tile_size=FLOW["image_size"], batch_size=1, overlap=OVERLAP)
@@ -226,32 +244,36 @@ def test_a_submission(tmp_path, trained, build_dataset, files):
 def test_truth_that_is_not_published(tmp_path, build_dataset):
     message = "truth of the split 'test' of .* is not published.*of train.*--submission=DIR"
     with pytest.raises(UserError, match=message):
-        evaluator(build_dataset(tmp_path), STILL)({}, {}, "test")
+        evaluate(build_dataset(tmp_path), "test", STILL)
+    with pytest.raises(UserError, match=message):
+        images(build_dataset(tmp_path), "test").metric_names(STILL[0])
 
 
 def test_splits_that_cannot_be_submitted(tmp_path):
     folder = tmp_path / "submission"
     with pytest.raises(UserError, match="of the split 'train' of Sintel is known.*--split=test"):
-        evaluator(layouts.sintel(tmp_path), STILL).submit({}, {}, "train", folder)
+        images(layouts.sintel(tmp_path), "train").submit(*STILL, Mesh(fsdp=1), folder)
     with pytest.raises(UserError, match="is for Sintel and KITTI, .* dataset is Middlebury"):
-        evaluator(layouts.middlebury(tmp_path), STILL).submit({}, {}, "test", folder)
+        images(layouts.middlebury(tmp_path), "test").submit(*STILL, Mesh(fsdp=1), folder)
     assert not folder.exists()
 
 
 def test_data_that_is_not_there(tmp_path):
-    sintel = evaluator(layouts.sintel(tmp_path), STILL)
+    sintel = layouts.sintel(tmp_path)
     with pytest.raises(UserError, match="Sintel has no split 'validation'; choose one of 'train'"):
-        sintel({}, {}, "validation")
+        evaluate(sintel, "validation", STILL)
     (tmp_path / "training/flow/bamboo_2/frame_0002.flo").unlink()
     with pytest.raises(UserError, match="There is no .*bamboo_2/frame_0002.flo. Download MPI-Sin"):
-        sintel({}, {}, "train")
+        evaluate(sintel, "train", STILL)
     with pytest.raises(UserError, match="There is no .*elsewhere.*Download"):
-        moved = dataclasses.replace(layouts.sintel(tmp_path), root=str(tmp_path / "elsewhere"))
-        evaluator(moved, STILL)({}, {}, "train")
+        moved = dataclasses.replace(
+            sintel, source=dataclasses.replace(sintel.source, root=str(tmp_path / "elsewhere"))
+        )
+        evaluate(moved, "train", STILL)
     with pytest.raises(UserError, match="'test' of InMemory has no examples"):
-        evaluator(in_memory(), STILL)({}, {}, "test")
+        evaluate(in_memory(), "test", STILL)
 
 
 def test_an_overlap_that_does_not_fit():
     with pytest.raises(UserError, match="overlap=16 pixels must be .* a tile of 16x24"):
-        evaluator(in_memory(pair("a", (4, 5), (1, 0))), STILL, overlap=16)({}, {}, "test")
+        evaluate(in_memory(pair("a", (4, 5), (1, 0))), "test", STILL, overlap=16)

@@ -1,7 +1,6 @@
 """The program `evaluate` for optical flow."""
 
 import json
-import math
 import socket
 
 import jax
@@ -10,28 +9,27 @@ import optax
 import pytest
 
 from perceiver_io.pretrained.weights import save_huggingface
-from perceiver_io.runtime import setup
-from perceiver_io.tasks.optical_flow.evaluation import FlowEvaluator
+from perceiver_io.runtime import configuration, setup
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import TrainState, initial_state
 from tests.helpers import experiments, tiny
 from tests.helpers.predictions import FLOW, trained
 from tests.helpers.programs import command, finish
-from tests.tasks.optical_flow.test_evaluation import evaluator, kitti
+from tests.tasks.optical_flow.test_evaluation import evaluate, kitti
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """A run of a shrunk model, with a checkpoint, and its measures of a tiny KITTI beside it."""
     folder = tmp_path_factory.mktemp("run")
-    config = setup.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
+    config = configuration.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
     (folder / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
     params, model_state = jax.jit(lambda: setup.initialise(parts, 0))()
     save(folder, config, initial_state(params, model_state, optax.sgd(0.1), ema=False))
-    parts = parts._replace(dataset=kitti(folder / "kitti"))
-    evaluate = FlowEvaluator(parts, tile_size=(16, 16), batch_size=8, overlap=None)
-    return folder, evaluate(params, model_state, "train").metrics
+    trained = parts.model, params, model_state
+    dataset = kitti(folder / "kitti")
+    return folder, evaluate(dataset, "train", trained, tile_size=(16, 16)).metrics
 
 
 def save(folder, config, state):
@@ -71,9 +69,12 @@ def test_the_program_with_more_processes_than_pairs(run_folder, start):
 def test_the_program_on_the_motorcycle(run_folder, start):
     folder, _ = run_folder
     config = "--config=configs/optical_flow.py:motorcycle"
-    table = finish(start(command("evaluate", folder, config, "--split=test", "--overlap=0")))
-    values = dict(line.split() for line in table.splitlines() if line.startswith("epe"))
-    assert 0 < float(values["epe"]) < math.inf and "epe_s40" in values
+    flags = (config, "--split=test", "--config.task.overlap=0")
+    table = finish(start(command("evaluate", folder, *flags))).splitlines()
+    assert table[2].split() == ["test", "test_crops"]
+    _, whole, crops = next(line for line in table if line.startswith("epe ")).split()
+    assert 0 < float(whole) != float(crops) > 0
+    assert any(line.startswith("epe_s40 ") for line in table)
     assert (folder / "evaluation" / "motorcycle_overlap0_7" / "test_examples.png").is_file()
 
 
@@ -91,7 +92,7 @@ def test_the_program_with_published_weights(tmp_path, start):
     given = trained(dict(FLOW, channels=64, num_bands=64))
     save_huggingface(tmp_path / "published", given.weights)
     weights = f"--weights={tmp_path / 'published'}"
-    expected = evaluator(kitti(tmp_path / "kitti"), given.model)(*given.weights[1:3], "train")
+    expected = evaluate(kitti(tmp_path / "kitti"), "train", (given.model, *given.weights[1:3]))
     data = f"--config.data.root={tmp_path / 'kitti'}"
     config = "--config=configs/optical_flow.py:kitti_2015"
     flags = (weights, config, data, "--config.evaluation.batch_size=8", "--json")
@@ -109,12 +110,18 @@ def test_the_program_with_published_weights(tmp_path, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flag", ["--submission=answers", "--overlap=3"])
-def test_the_program_with_flags_of_another_task(tmp_path, start, flag):
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--submission=answers", "is none for the task image_classification: leave it out"),
+        ("--config.task.overlap=3", "config.task.overlap is not a key of the config"),
+    ],
+)
+def test_the_program_with_flags_of_another_task(tmp_path, start, flag, message):
     config = experiments.load("quickstart", None)
     (tmp_path / "config.json").write_text(config.to_json())
     save(tmp_path, config, TrainState(jnp.int32(0), {"linear": {"w": jnp.ones(3)}}, {}, (), None))
     process = start(command("evaluate", tmp_path, flag))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2
-    assert err.startswith(f"error: {flag} is for optical flow, but the task of the run is image_")
+    assert err.startswith("error: ") and message in err

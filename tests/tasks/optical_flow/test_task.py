@@ -7,9 +7,8 @@ import pytest
 
 from perceiver_io.data.flow.motorcycle import motorcycle
 from perceiver_io.errors import UserError
-from perceiver_io.losses import batch_loss
+from perceiver_io.losses import batch_loss, measures
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
-from perceiver_io.training.step import measures
 
 TASK = OpticalFlow(loss_name="end_point")
 MOTORCYCLE = motorcycle(

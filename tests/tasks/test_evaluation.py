@@ -6,10 +6,11 @@ import optax
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.training.evaluation import Evaluator, means
+from perceiver_io.losses import means
+from perceiver_io.tasks.evaluation import BatchEvaluator, EvaluationStep
 from perceiver_io.training.parallel import Mesh, Pmap, make
 from perceiver_io.training.state import initial_state
-from perceiver_io.training.step import EvaluationStep, TrainStep
+from perceiver_io.training.step import TrainStep
 from tests.helpers import tiny
 
 TASK = tiny.Task()
@@ -21,17 +22,17 @@ def evaluate(strategy, num_examples, batch_size, task=TASK, model=tiny.batch_nor
 
     template = strategy.template(jax.eval_shape(initialise))
     params, state = strategy.adopt(make(initialise, template))
-    step = EvaluationStep(model, task)
     dataset = tiny.Dataset(num_validation=num_examples)
-    return Evaluator(step, strategy, dataset, batch_size)(params, state, "validation")
+    evaluator = BatchEvaluator(task, dataset, "validation", batch_size)
+    return evaluator(model, params, state, strategy)
 
 
 def expected(num_examples):
     arrays = tiny.examples("validation")
     batch = tiny.take(arrays, np.arange(num_examples), num_examples)
     params, state = tiny.batch_norm.init(jax.random.key(0), inputs=np.zeros((1, tiny.WIDTH)))
-    one = EvaluationStep(tiny.batch_norm, TASK)(params, state, batch)
-    return {name: float(total / count) for name, (total, count) in one.metrics.items()}
+    sums, _, _ = EvaluationStep(tiny.batch_norm, TASK)(params, state, batch)
+    return {name: float(total / count) for name, (total, count) in sums.items()}
 
 
 @pytest.mark.parametrize(
@@ -86,3 +87,15 @@ def test_what_covers_nothing_is_left_out():
 def test_a_split_whose_examples_all_lack_the_truth():
     with pytest.raises(UserError, match="'test' has nothing to evaluate"):
         means({"loss": np.zeros(2), "fast": np.array([1, 2])}, {"loss": 1.0}, "test")
+
+
+def test_evaluation_step_leaves_out_padding():
+    arrays = tiny.examples("train")
+    params, state = tiny.mlp.init(jax.random.key(0), inputs=np.zeros((1, tiny.WIDTH)))
+    evaluate = EvaluationStep(tiny.mlp, TASK)
+    full, _, _ = evaluate(params, state, tiny.take(arrays, np.arange(5), 5))
+    padded, predictions, _ = evaluate(params, state, tiny.take(arrays, np.arange(5), 8))
+    for name, (total, count) in full.items():
+        np.testing.assert_allclose(padded[name][0], total, rtol=1e-6)
+        assert padded[name][1] == count == 5
+    np.testing.assert_array_equal(predictions["valid"], np.arange(8) < 5)

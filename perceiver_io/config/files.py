@@ -1,0 +1,231 @@
+"""Configs: read from files and run folders, changed by overrides `--config.any.key=VALUE`."""
+
+import ast
+import contextlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict, FieldReference
+from ml_collections.config_dict import placeholder
+
+from perceiver_io.config.construct import listing, nearest
+from perceiver_io.errors import UserError
+
+OVERRIDE = "--config."
+
+
+def read(path: str) -> ConfigDict:
+    """The config file `FILE.py[:PRESET]`, or a run's `config.json`.
+
+    Raises UserError if there is no such file or preset, or if it is no config file.
+    """
+    file, preset = (path, "") if Path(path).is_file() else _without_preset(path)
+    if not Path(file).is_file():
+        raise UserError(
+            f"There is no config file {file}. The experiments of this repository are "
+            f"{listing(sorted(map(str, Path('configs').glob('*.py'))))}."
+        )
+    if file.endswith(".json"):
+        return _read_json(Path(file))
+    module = _imported(file)
+    if not preset:
+        return module.get_config()
+    presets = getattr(module, "PRESETS", {})
+    if preset not in presets:
+        raise UserError(
+            f"{file} has no preset {preset!r}{nearest(preset, presets)}. "
+            f"Its presets are {listing(presets)}."
+        )
+    return module.get_config(preset)
+
+
+def read_run(workdir: Path) -> ConfigDict:
+    """The config of a run, from its folder. Raises UserError if there is no run."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"--workdir={workdir} is no run folder: it has no config.json. Train first: "
+            "python -m experiments.train --config=FILE --workdir=DIR."
+        )
+    config = _read_json(path)
+    if "training" not in config:
+        raise UserError(
+            f"--workdir={workdir} is no run folder: its config.json is of something else. "
+            "Published weights are what `experiments.evaluate` and `predict` take by --weights."
+        )
+    return config
+
+
+def overridden(
+    config: ConfigDict,
+    overrides: Iterable[str],
+    missing: Callable[[ConfigDict], dict[str, Any]] = lambda config: {},
+) -> ConfigDict:
+    """The config with each `--config.any.key=VALUE`, in their order; references resolved.
+
+    A section is replaced as a whole by a dict: `--config.parallel={'name':'pmap'}`.
+
+    Args:
+        config: as it was read.
+        overrides: with the value of each.
+        missing: settings that a config leaves out, with their defaults, by section; these are
+            filled in, and can be overridden.
+
+    Raises UserError about a key that does not exist or a value of the wrong type.
+    """
+    _complete(config, missing(config))
+    for override in overrides:
+        key, equals, value = override.removeprefix(OVERRIDE).partition("=")
+        if not equals:
+            raise UserError(f"{override} has no value; write {override}=VALUE.")
+        _set(config, key, value)
+        _complete(config, missing(config))  # where a section was replaced
+    return _resolved(config)
+
+
+def _without_preset(path: str) -> tuple[str, str]:
+    """(FILE, PRESET) of FILE:PRESET; the preset is empty where there is none."""
+    file, colon, preset = path.rpartition(":")
+    return (file, preset) if colon else (path, "")
+
+
+def _imported(file: str) -> ModuleType:
+    """The module of a config file. Raises UserError if it is none."""
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    if spec is None:
+        raise UserError(
+            f"{file} is no config file: those are FILE.py, or the config.json of a run."
+        )
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(
+            f"{error.filename} cannot be read: line {error.lineno}: {error.msg}. Mend that line."
+        ) from error
+    if not hasattr(module, "get_config"):
+        raise UserError(
+            f"{file} is no config file: it has no function get_config() that returns a ConfigDict. "
+            "configs/quickstart.py is an example of one."
+        )
+    return module
+
+
+def _read_json(path: Path) -> ConfigDict:
+    try:
+        config = _from_plain(json.loads(path.read_text()))
+    except ValueError as error:
+        config = error
+    if isinstance(config, ConfigDict):
+        _renew(config)
+    else:
+        raise UserError(
+            f"{path} is damaged: it is not the JSON of a config ({config}). Start the training "
+            "command of this run again, which writes it anew, or copy it from a run like this one."
+        )
+    return config
+
+
+def _complete(section: ConfigDict, missing: dict[str, Any]) -> None:
+    for key, value in missing.items():
+        if isinstance(value, dict) and key in section:
+            _complete(section[key], value)
+        else:
+            section[key] = _from_plain(value)
+
+
+def _renew(config: ConfigDict) -> None:
+    """Settings as runs from before `remat` had several values, and platforms their chunks."""
+    model = config.get("model", {})
+    stack = model.get("encoder", {}).get("latent_stack", {})
+    remat = stack.get("remat")
+    if isinstance(remat, bool):
+        del stack["remat"]
+        stack["remat"] = "all" if remat else "none"
+    if "implementation" not in model.get("attention", {"implementation": None}):
+        del model["attention"]
+
+
+def _set(config: ConfigDict, key: str, text: str) -> None:
+    """Sets `a.b.c` of the config to a literal, keeping the type of the value that it replaces."""
+    *sections, last = key.split(".")
+    section, path = config, "config"
+    for name in sections:
+        section = _entry(section, name, path)
+        path = f"{path}.{name}"
+        if not isinstance(section, ConfigDict):
+            raise UserError(f"{OVERRIDE}{key}: {path} is a value, not a section.")
+    old = _entry(section, last, path)
+    if isinstance(old, ConfigDict):
+        section[last] = _section(key, text, old)
+        return
+    wanted = section.get_type(last)
+    try:
+        section[last] = _parsed(text, wanted)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{OVERRIDE}{key}={text} is of the wrong type: {path}.{last} must be a value of type "
+            f"{wanted.__name__}, like {old!r}."
+        ) from error
+
+
+def _entry(section: ConfigDict, name: str, path: str) -> Any:
+    if name not in section:
+        raise UserError(
+            f"{path}.{name} is not a key of the config{nearest(name, section)}. "
+            f"{path} has {listing(section)}."
+        )
+    return section[name]
+
+
+def _section(key: str, text: str, old: ConfigDict) -> ConfigDict:
+    """The section that takes the place of an old one."""
+    value = _literal(text)
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise UserError(
+            f"{OVERRIDE}{key} is a section; set one of its keys: {listing(old)}. Or replace it as "
+            f"a whole by a dict, as in {OVERRIDE}parallel=\"{{'name': 'pmap'}}\"."
+        )
+    return _from_plain(value)
+
+
+def _parsed(text: str, wanted: type) -> Any:
+    if issubclass(wanted, str) and text != "None":
+        return text
+    value = _literal(text)
+    if isinstance(value, list) or (issubclass(wanted, tuple) and not isinstance(value, tuple)):
+        value = tuple(value) if isinstance(value, list) else (value,)
+    if issubclass(wanted, bool) != isinstance(value, bool) and wanted not in (object, type(None)):
+        raise TypeError
+    if wanted is int and not (value is None or isinstance(value, int)):
+        raise TypeError
+    return value
+
+
+def _literal(text: str) -> Any:
+    """The value of a Python literal; other text is itself."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        return ast.literal_eval(text)
+    return text
+
+
+def _from_plain(value: Any) -> Any:
+    """Sections of dicts, tuples of lists; what is None may be set to anything later."""
+    if isinstance(value, dict):
+        return ConfigDict({key: _from_plain(entry) for key, entry in value.items()})
+    if isinstance(value, list):
+        return tuple(map(_from_plain, value))
+    return placeholder(object) if value is None else value
+
+
+def _resolved(value: Any) -> Any:
+    """A copy with plain values for all references, those inside tuples included."""
+    if isinstance(value, ConfigDict):
+        return ConfigDict({key: _resolved(value[key]) for key in value})
+    if isinstance(value, tuple):
+        return tuple(map(_resolved, value))
+    return value.get() if isinstance(value, FieldReference) else value

@@ -1,0 +1,101 @@
+"""What a config's model consists of, and what it costs: parameters, FLOPs, memory."""
+
+from collections import defaultdict
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from perceiver_io.models.architectures import in_textbook_form
+from perceiver_io.runtime import setup
+from perceiver_io.training import parallel
+from perceiver_io.training.flops import count_flops
+from perceiver_io.training.state import TrainState
+from perceiver_io.training.step import TrainStep
+
+_FLOPS_LABELS = {
+    "flops_forward": "forward, as papers count them",
+    "flops_forward_as_run": "forward, with folded projections",
+    "flops_training_step_as_run": "training step, recomputation included",
+}
+
+
+def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
+    """Parameters, those of each module, and FLOPs of one example; nothing is run.
+
+    Args:
+        config: complete, as from `runtime.configuration`.
+        memory: whether to compile the training step too, for the devices at hand and at the batch
+            size of the config, and to describe its memory on each device in bytes.
+    """
+    parts = setup.build_parts(config)
+    params, _ = jax.eval_shape(lambda: setup.initialise(parts, config.seed))
+    description = {
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "modules": _modules(params),
+        **flops(config, parts),
+    }
+    return description | training_memory(config, parts) if memory else description
+
+
+def flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
+    """FLOPs of one example: forward as papers count and as computed here, and a training step."""
+    step, state = _training(config, parts)
+    batch = setup.batch_shapes(parts.dataset, config.training.accumulate)
+    return {
+        "flops_forward": setup.forward_flops(in_textbook_form(config.model), parts, state),
+        "flops_forward_as_run": setup.forward_flops(config.model, parts, state),
+        "flops_training_step_as_run": count_flops(step.gradients, state, batch)
+        // config.training.accumulate,
+    }
+
+
+def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
+    """Bytes on each device of the compiled training step, at the config's batch size."""
+    batch_size = config.training.batch_size
+    parallel.local_batch_size(batch_size, config.training.accumulate)
+    step, state = _training(config, parts)
+    # A replica of `pmap` takes as much memory as a device of a mesh with whole parameters.
+    mesh = parts.strategy if isinstance(parts.strategy, parallel.Mesh) else parallel.Mesh(fsdp=1)
+    state = mesh.template(state)
+    batch = mesh.batch_template(setup.batch_shapes(parts.dataset, batch_size))
+    memory = mesh.compile_train(step, state).lower(state, batch).compile().memory_analysis()
+    return {
+        "batch_size": batch_size,
+        "devices": jax.device_count(),
+        "memory_arguments": memory.argument_size_in_bytes,
+        "memory_temporary": memory.temp_size_in_bytes,
+    }
+
+
+def as_table(description: dict[str, Any]) -> str:
+    """A description in lines for people."""
+    modules = description["modules"]
+    width = max(map(len, modules))
+    lines = [f"{name:{width}}  {size:>13,}" for name, size in modules.items()]
+    lines.append(f"{'parameters':{width}}  {description['parameters']:>13,}\n")
+    for name, label in _FLOPS_LABELS.items():
+        lines.append(f"{description[name] / 1e9:12.4g} GFLOPs an example, {label}")
+    if "memory_arguments" in description:
+        lines.append(
+            f"{description['memory_arguments'] / 2**20:12,.0f} MiB state and batch, and\n"
+            f"{description['memory_temporary'] / 2**20:12,.0f} MiB temporary, on each of "
+            f"{description['devices']} devices, for a training step of batch size "
+            f"{description['batch_size']}"
+        )
+    return "\n".join(lines)
+
+
+def _modules(params: PyTree) -> dict[str, int]:
+    """Parameters by module, by the first two parts of their names."""
+    totals = defaultdict(int)
+    for name, module in params.items():
+        totals["/".join(name.split("/")[:2])] += sum(x.size for x in jax.tree.leaves(module))
+    return dict(totals)
+
+
+def _training(config: ConfigDict, parts: setup.Parts) -> tuple[TrainStep, TrainState]:
+    """The training step and the shapes of its state."""
+    step, initialise = setup.training_step(config, parts)
+    return step, jax.eval_shape(initialise)

@@ -1,0 +1,175 @@
+"""Runs a task's evaluators on trained weights, or writes what benchmarks' servers measure."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from perceiver_io.config import files
+from perceiver_io.config.construct import lookup
+from perceiver_io.errors import UserError
+from perceiver_io.progress import say
+from perceiver_io.runtime import configuration, setup, warm_start, weights
+from perceiver_io.tasks import TASKS
+from perceiver_io.tasks.evaluation import Result
+from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.logging import save_figure, to_json
+from perceiver_io.training.warm_start import Source, checkpoint_source, load_weights
+
+_OTHER_EXAMPLES = (
+    "The model is built for the examples of config.data: choose data of the shape that the run was "
+    "trained with, and change nothing in config.model."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        config: of the model, and of the data and the task to measure it by.
+        source: its weights.
+        path: where these are.
+        origin: the same in short: the step of the run, or the published weights.
+    """
+
+    config: ConfigDict
+    source: Source
+    path: Path
+    origin: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What came out: an object for JSON, and text for people."""
+
+    summary: dict[str, Any]
+    text: str
+
+    def show(self, *, as_json: bool) -> None:
+        """Prints it; of several processes, the first one does."""
+        say(to_json(self.summary) if as_json else self.text)
+
+
+def of_run(
+    workdir: Path, checkpoint: str, other_config: str | None, overrides: Iterable[str]
+) -> Subject:
+    """A checkpoint of a run: `best`, `latest` or a step; with its data, or another config's.
+
+    Raises UserError if there is none.
+    """
+    config = files.read_run(workdir)
+    if other_config is not None:
+        other = files.read(other_config)
+        config.data, config.evaluation.splits = other.data, other.evaluation.splits
+        _prepare_as(config, weights.load_preparation(workdir))
+    config = configuration.overridden(config, overrides)
+    path = weights.choose_checkpoint(workdir, config, checkpoint)
+    return Subject(config, checkpoint_source(str(path)), path, {"step": int(path.name)})
+
+
+def of_weights(path: str, config: str | None, overrides: Iterable[str]) -> Subject:
+    """Published weights, or a run's, with everything but the model from a config.
+
+    Raises UserError if there are none, or no config.
+    """
+    if config is None:
+        raise UserError(
+            f"--weights={path} says nothing of data: give those by --config=FILE:PRESET."
+        )
+    source, model = warm_start.open_source(path)
+    read = files.read(config)
+    read.model = ConfigDict(model)
+    published = lookup(TASKS, read.task, "config.task").published_preparation
+    _prepare_as(read, weights.load_preparation(path) or published)
+    folder = Path(path).expanduser().absolute()
+    return Subject(
+        configuration.overridden(read, overrides), source, folder, {"weights": str(folder)}
+    )
+
+
+def evaluate(subject: Subject, workdir: Path) -> Report:
+    """Metrics of all evaluators; their figures go to `workdir/evaluation/DATA_STEP`."""
+    config = subject.config
+    folder = workdir / "evaluation" / f"{_data_name(config)}_{subject.path.name}"
+    make_workdir(folder)
+    parts = setup.build_parts(config)
+    trained = _load(subject, parts)
+    results = {
+        name: evaluator(parts.model, *trained, parts.strategy)
+        for name, evaluator in parts.task.evaluators(config).items()
+    }
+    if jax.process_index() == 0:
+        with full_disk_explained(folder):
+            _draw(results, folder)
+    metrics = {name: result.metrics for name, result in results.items()}
+    return _report(
+        subject,
+        {"metrics": metrics, "figures": str(folder)},
+        f"{as_table(metrics)}\n\nfigures in {folder}",
+    )
+
+
+def submit(subject: Subject, folder: Path) -> Report:
+    """Writes the files for the server of a benchmark.
+
+    Raises UserError if the task, the dataset or the split has none.
+    """
+    submitters = setup.build_task(subject.config).submitters(subject.config)
+    parts = setup.build_parts(subject.config)
+    trained = _load(subject, parts)
+    count = sum(
+        submitter(parts.model, *trained, parts.strategy, folder)
+        for submitter in submitters.values()
+    )
+    summary = {"submission": str(folder), "files": count}
+    return _report(subject, summary, f"predictions of {count} examples in {folder}")
+
+
+def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """A line for each metric, a column for each evaluator."""
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    width = max(map(len, names))
+    columns = {name: max(12, len(name) + 2) for name in metrics}
+    lines = [" " * width + "".join(f"{name:>{columns[name]}}" for name in metrics)]
+    for name in names:
+        values = (
+            f"{values[name]:{columns[column]}.4f}" if name in values else " " * columns[column]
+            for column, values in metrics.items()
+        )
+        lines.append(f"{name:{width}}" + "".join(values))
+    return "\n".join(lines)
+
+
+def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
+    """Lets inputs be prepared as the weights need them, whatever the data's config says."""
+    config.data.update({key: preparation[key] for key in config.data if key in preparation})
+
+
+def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:
+    """Parameters and model state, as the strategy takes them."""
+    shapes = weights.shapes(subject.config.model, parts.dataset.for_prediction())
+    params, model_state = parts.strategy.template(shapes)
+    loaded = load_weights(subject.source, params, model_state, hint=_OTHER_EXAMPLES)
+    return parts.strategy.adopt((loaded.params, loaded.model_state))
+
+
+def _data_name(config: ConfigDict) -> str:
+    """With what tells the parts of Sintel and of KITTI, and tilings, from each other."""
+    parts = [str(config.data[key]) for key in ("name", "rendering", "year") if key in config.data]
+    overlap = config.task.get("overlap")
+    return "_".join(parts if overlap is None else [*parts, f"overlap{overlap}"])
+
+
+def _report(subject: Subject, summary: Mapping[str, Any], text: str) -> Report:
+    return Report({**subject.origin, **summary}, f"weights {subject.path}\n\n{text}")
+
+
+def _draw(results: Mapping[str, Result], folder: Path) -> None:
+    for name, result in results.items():
+        for title, figure in result.figures.items():
+            save_figure(figure, folder, f"{name}_{title}")

@@ -1,0 +1,77 @@
+"""What the programs share: flags, overrides of the config, errors in one paragraph.
+
+Whatever takes long to import (JAX above all) is imported when it is used: `--help` and a misspelt
+flag are answered at once.
+"""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from perceiver_io.config.files import OVERRIDE
+from perceiver_io.errors import UserError
+
+_DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
+
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "Several processes: HOST:PORT of process 0, or `auto` to ask the cluster.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_DEFAULT_CACHE)),
+    "Folder where compiled programs are kept for the next start; empty for none.",
+)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2."""
+
+    def guarded(_) -> None:
+        # Orbax tells every step of every save.
+        logging.set_verbosity(logging.ERROR)
+        try:
+            main()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            # Exit handlers of libraries would wait for processes that go on, or write to the disk
+            # that is full; they are left out, but for worker processes.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            os._exit(2)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def overrides() -> tuple[str, ...]:
+    """The arguments `--config.any.key=VALUE` of the command line."""
+    return tuple(argument for argument in sys.argv if argument.startswith(OVERRIDE))
+
+
+def start_jax() -> None:
+    """Connects the processes and sets the compilation cache; before anything else uses JAX."""
+    import jax
+
+    from perceiver_io.training import distributed
+
+    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Absl's flags, with the config's overrides set aside."""
+    try:
+        rest = flags.FLAGS([argument for argument in argv if not argument.startswith(OVERRIDE)])
+        if len(rest) > 1:
+            raise UserError(f"{rest[1]!r} is not a flag; flags look like --name=value.")
+    except (flags.Error, UserError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    return rest

@@ -1,0 +1,183 @@
+"""A training run: its parts, its state, and what is done at each step."""
+
+import contextlib
+import functools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from perceiver_io.config.construct import construct
+from perceiver_io.errors import UserError
+from perceiver_io.progress import Progress, say
+from perceiver_io.runtime import setup, warm_start
+from perceiver_io.runtime.weights import PREPARATION
+from perceiver_io.training import logging, parallel
+from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
+from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
+from perceiver_io.training.interruption import Interruption
+from perceiver_io.training.monitor import Monitor, NotFiniteError
+from perceiver_io.training.profiling import Profiler
+from perceiver_io.training.speed import Speed, training_summary
+from perceiver_io.training.state import TrainState, initial_state
+from perceiver_io.training.warm_start import load_weights
+
+
+def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0, 0)) -> None:
+    """Trains until the last step or a SIGTERM; goes on where the run was, if it has begun.
+
+    Args:
+        config: complete, as from `runtime.configuration`.
+        workdir: the run folder.
+        profile_steps: first and last step to profile into the run folder; (0, 0) for none.
+
+    Raises UserError about a config that is wrong, a disk that is full, and a loss that is not
+    finite.
+    """
+    make_workdir(workdir)
+    profiler = Profiler(workdir / "profile", *profile_steps)
+    with full_disk_explained(workdir), contextlib.closing(Run(config, workdir, profiler)) as run:
+        try:
+            run.train()
+        except NotFiniteError as error:
+            raise UserError(run.explain(error)) from error
+
+
+class Run:
+    """A training run; `train` takes all steps that are left."""
+
+    def __init__(self, config: ConfigDict, workdir: Path, profiler: Profiler):
+        """Builds every part from its config section; restores the state or starts a new one."""
+        self.config = config
+        self.parts = parts = setup.build_parts(config)
+        setup.check_training(config, parts)
+        step, initialise = setup.training_step(config, parts)
+        self.optimizer = step.optimizer
+        self.checkpoints = construct(
+            Checkpoints, {"workdir": workdir, **config.checkpoint}, "config.checkpoint"
+        )
+        self.iterator = setup.training_iterator(config, parts.dataset)
+        self.start = self.checkpoints.latest_step() or 0
+        example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
+        batch_size = config.training.batch_size
+        self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
+        self.state = self.initial_state(workdir, initialise)
+        preparation = json.dumps(parts.dataset.for_prediction(), indent=2)
+        files = {"config.json": config.to_json(indent=2), PREPARATION: preparation}
+        self.folder = logging.open_run_folder(workdir, files, self.start)
+        self.step = parts.strategy.compile_train(step, self.state)
+        self.evaluators = parts.task.evaluators(config)
+        self.monitor = Monitor(parts.strategy.fetch)
+        self.profiler = profiler
+
+    def initial_state(self, workdir: Path, initialise: Callable[[], TrainState]) -> TrainState:
+        """The latest checkpoint's state, or a new one, or a new one with another run's weights."""
+        strategy, config = self.parts.strategy, self.config
+        template = strategy.template(jax.eval_shape(initialise))
+        needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
+        check_space(workdir, needed, shutil.disk_usage(workdir).free)
+        if self.start:
+            say(f"going on from the checkpoint of step {self.start}")
+            return strategy.adopt(self.checkpoints.restore(self.start, template, self.iterator))
+        state = parallel.make(initialise, template)
+        if config.init_from is not None:
+            state = self.warm_started(state)
+        return strategy.adopt(state)
+
+    def warm_started(self, state: TrainState) -> TrainState:
+        """The state with the weights of `config.init_from`; says which were loaded and left."""
+        config = self.config
+        source, model = warm_start.open_source(config.init_from)
+        grids = warm_start.position_grids(model, config.model)
+        warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)
+        for what in ("loaded", "resized", "left", "unused"):
+            say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
+        for difference in warm_start.differing_settings(model, config.model):
+            say(f"warm start, another setting: {difference}")
+        ema = config.training.ema_decay is not None
+        initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)
+        return parallel.make(initialise, state, warm.params, warm.model_state)
+
+    def train(self) -> None:
+        """All steps that are left."""
+        last = self.config.training.steps
+        interruption = Interruption()
+        with Progress(last, "steps", start=self.start) as progress:
+            for step in range(self.start + 1, last + 1):
+                self.take_step(step)
+                progress.advance()
+                if step % self.config.logging.every == 0 or step == last:
+                    progress.show(self.log(step))
+                evaluated = None
+                if step % self.config.evaluation.every == 0 or step == last:
+                    evaluated = self.evaluate(step)
+                    self.speed.resume()
+                stop = interruption.reached(step)
+                if stop or step == last or self.checkpoints.due(step, evaluated):
+                    self.save(evaluated)
+                if stop:
+                    say(
+                        f"stopped by SIGTERM after step {step}; the same command goes on from there"
+                    )
+                    break
+
+    def take_step(self, step: int) -> None:
+        """One step of training."""
+        self.profiler.before(step)
+        batch = setup.checked(next(self.iterator), self.parts.dataset)
+        self.state, metrics = self.step(self.state, self.parts.strategy.place(batch))
+        self.monitor.add(step, metrics)
+        self.profiler.after(step, metrics)
+        self.speed.advance()
+
+    def log(self, step: int) -> str:
+        """Records what the steps since the last time gave, on average; returns it in short."""
+        metrics, speed = self.monitor.average(), self.speed.report()
+        self.folder.metrics(step, "train", metrics | speed)
+        return training_summary(metrics, speed)
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Runs the task's evaluators; metrics by EVALUATOR/NAME."""
+        self.monitor.check()
+        metrics = {}
+        state, parts = self.state, self.parts
+        for name, evaluator in self.evaluators.items():
+            result = evaluator(
+                parts.model, state.evaluated_params, state.model_state, parts.strategy
+            )
+            self.folder.metrics(step, name, result.metrics)
+            self.folder.figures(step, name, result.figures)
+            say(f"step {step} {name}: {logging.summary(result.metrics)}")
+            metrics |= {f"{name}/{metric}": value for metric, value in result.metrics.items()}
+        if self.config.logging.histograms:
+            self.folder.histograms(step, self.parts.strategy.fetch(self.state.params))
+        self.folder.curves()
+        return metrics
+
+    def save(self, evaluated: dict[str, float] | None) -> None:
+        """Saves a checkpoint, of a state that is known to be finite."""
+        self.monitor.check()
+        self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
+
+    def explain(self, error: NotFiniteError) -> str:
+        """What became of a run whose loss was not finite, and how to get there again."""
+        self.checkpoints.wait()
+        training, latest = self.config.training, self.checkpoints.latest_step()
+        good = f"{self.checkpoints.directory}/{latest}" if latest else "none was saved yet"
+        return (
+            f"Step {error.step} gave {error.metrics}, which is not finite, and training stopped. "
+            f"Its batch is number {error.step - 1} (from 0) of split {training.split!r} with "
+            f"config.seed={self.config.seed} and batch size {training.batch_size}. The last good "
+            f"checkpoint: {good}. The same command goes on from there, and meets the same batch; "
+            "lower config.schedule.peak or config.optimizer.clip_norm to train past it."
+        )
+
+    def close(self) -> None:
+        """Waits for what is still being written."""
+        self.profiler.close()
+        self.iterator.close()
+        self.checkpoints.close()
+        self.folder.close()

@@ -1,0 +1,186 @@
+"""Evaluators: what measures a trained model, in training and in `experiments.evaluate` alike."""
+
+import dataclasses
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from perceiver_io import losses
+from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.models.architectures import Architecture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from perceiver_io.tasks.task import Task
+
+
+class Result(NamedTuple):
+    """Metrics and figures, by name."""
+
+    metrics: dict[str, float]
+    figures: dict[str, "Figure"]
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """How arrays are spread over devices; `perceiver_io.training.parallel` has two."""
+
+    def compile_evaluation(self, step: Callable) -> Callable:
+        """An `EvaluationStep` for batches that are spread over all devices."""
+
+    def place(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
+        """This process's rows of a batch, put on its devices."""
+
+    def fetch(self, tree: PyTree) -> PyTree:
+        """Whole arrays on every host; all processes call it."""
+
+    def fetch_rows(self, tree: PyTree) -> PyTree:
+        """This process's rows of arrays [B, ...]."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Measures models of one architecture on its own data, in its own way to predict."""
+
+    def metric_names(self, model: Architecture) -> Sequence[str]:
+        """All that a call may measure, known before anything is computed.
+
+        Raises UserError where a call would: if the data are not there, or do not fit the model.
+        """
+
+    def __call__(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
+    ) -> Result:
+        """Metrics and figures of a model; all processes call it, and get the same metrics.
+
+        Args:
+            model: its functions.
+            params: its parameters, as the strategy has them.
+            state: its state, likewise.
+            strategy: how arrays are spread over devices.
+
+        Raises UserError on data that are not there, and if they have no truth.
+        """
+
+
+@runtime_checkable
+class Submitter(Protocol):
+    """Writes predictions as the server of a benchmark takes them."""
+
+    def __call__(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy, folder: Path
+    ) -> int:
+        """Writes the files below a folder, and returns how many; otherwise as an `Evaluator`.
+
+        Raises UserError if the data are of no such benchmark, or have their truth at hand.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationStep:
+    """The model applied to one batch, without randomness, and what the task makes of it."""
+
+    model: Architecture
+    task: "Task"
+
+    def __call__(
+        self, params: PyTree, state: PyTree, batch: Mapping[str, Array]
+    ) -> tuple[dict[str, tuple[Array, Array]], dict[str, Array], PyTree[Array]]:
+        """Evaluates one batch, in which padding has `valid` False.
+
+        Returns:
+            (sum, count) of each measure over the whole batch; the task's predictions, arrays
+            [B, ...] by name, with `valid`; and the model's outputs [B, ...].
+        """
+        outputs, _ = self.model.apply(
+            params, state, None, **self.task.model_inputs(batch), is_training=False
+        )
+        predictions = self.task.predictions(outputs, batch) | {"valid": batch["valid"]}
+        return losses.measures(self.task, outputs, batch), predictions, outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchEvaluator:
+    """Measures a split in batches, exactly for any batch size and any number of devices.
+
+    Attributes:
+        task: judges the model's outputs.
+        dataset: has the split.
+        split: its name.
+        batch_size: global; rounded up to a multiple of the number of devices.
+    """
+
+    task: "Task"
+    dataset: Dataset
+    split: str
+    batch_size: int
+
+    def metric_names(self, model: Architecture) -> list[str]:
+        """The loss, its terms, and the task's metrics and reports."""
+        self.dataset.check_labelled(self.split)
+
+        def evaluate() -> dict[str, tuple[Array, Array]]:
+            batch = {name: jnp.zeros(*array) for name, array in self.dataset.batch_spec(1).items()}
+            weights = model.init(jax.random.key(0), **self.task.model_inputs(batch))
+            return EvaluationStep(model, self.task)(*weights, batch)[0]
+
+        metrics = jax.eval_shape(evaluate)
+        return sorted({"loss", *metrics}) + list(self.task.reported(self.dataset))
+
+    def __call__(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
+    ) -> Result:
+        """As of every evaluator; compiles on the first call.
+
+        The figure `examples`, where the task draws one, shows examples of the first batch of this
+        process.
+        """
+        evaluate = _compiled(EvaluationStep(model, self.task), strategy)
+        totals = defaultdict(lambda: np.zeros(2))
+        predictions = defaultdict(list)
+        examples = None
+        for batch in self._batches():
+            sums, rows, outputs = evaluate(params, state, strategy.place(batch))
+            # Of several processes, some may have a first batch of padding only.
+            if examples is None and batch["valid"].any():
+                examples = batch, strategy.fetch_rows(outputs)
+            for name, sum_and_count in strategy.fetch(sums).items():
+                totals[name] += np.array(sum_and_count, np.float64)
+            rows = dict(strategy.fetch(rows))
+            valid = rows.pop("valid")
+            for name, values in rows.items():
+                predictions[name].append(values[valid])
+        metrics = losses.means(totals, self.task.loss_weights, self.split)
+        arrays = {name: np.concatenate(values) for name, values in predictions.items()}
+        more_metrics, figures = self.task.report(arrays, self.dataset)
+        return Result(metrics | more_metrics, figures | self._pictures(examples))
+
+    def _pictures(self, examples: tuple | None) -> dict[str, "Figure"]:
+        if examples is None:
+            return {}
+        batch, outputs = examples
+        figure = self.task.figure(outputs, batch, self.dataset)
+        return {} if figure is None else {"examples": figure}
+
+    def _batches(self):
+        per_device = -(-self.batch_size // jax.device_count())
+        return self.dataset.load(
+            self.split,
+            batch_size=per_device * jax.local_device_count(),
+            training=False,
+            seed=0,
+            shard=(jax.process_index(), jax.process_count()),
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(step: EvaluationStep, strategy: Strategy) -> Callable:
+    return strategy.compile_evaluation(step)
