@@ -63,7 +63,7 @@ class WholeImages:
     """
 
     task: Task
-    dataset: FlowDataset
+    dataset: Dataset
     split: str
     _: dataclasses.KW_ONLY
     tile_size: tuple[int, int]

@@ -92,7 +92,7 @@ def test_the_layout_of_every_missing_folder_is_the_one_read(tmp_path):
         root = tmp_path / build.__name__
         dataset = build(root)
         with pytest.raises(UserError) as error:
-            dataclasses.replace(dataset, root=str(tmp_path / "nowhere")).source(split)
+            dataclasses.replace(dataset.source, root=str(tmp_path / "nowhere"))(split)
         drawn = [x.strip().removeprefix("root/") for x in str(error.value).split("\n")[1:]]
         # Other numbers of tables are as good.
         drawn = [path.replace("table_0_batch_0", "table_3_batch_7") for path in drawn]
