@@ -1,4 +1,4 @@
-"""What a trained model makes of a person's own images, texts and films.
+"""What a trained model makes of a person's own images, texts and videos.
 
     python -m experiments.predict --task=classify --weights=WEIGHTS --inputs=IMAGE_OR_FOLDER
     python -m experiments.predict --task=fill_mask --weights=WEIGHTS --text="The sky is [MASK:4]."
@@ -6,22 +6,20 @@
     python -m experiments.predict --task=autoencode --weights=WEIGHTS --inputs=VIDEO
 
 Each with --output=DIR, the folder for the results, `predictions.json` among them. WEIGHTS is a run
-folder of this project, one of its checkpoints, a folder of Hugging Face, or an original pickle.
+folder of this project, one of its checkpoints, a folder of Hugging Face, an original pickle, or
+bundled:NAME. In Python, `perceiver_io.load(WEIGHTS).predict` gives the same as arrays.
 """
 
 import json
-from typing import Any
 
 from absl import flags
 
-from perceiver_io.models.architectures import build
-from perceiver_io.runtime import program, weights
-from perceiver_io.runtime.kinds import KINDS, check_flags, check_model
-from perceiver_io.tasks.common import Trained, create_folder
-from perceiver_io.tasks.optical_flow.program import FORMATS
+from perceiver_io.runtime import program
 
-TASK = flags.DEFINE_enum("task", None, list(KINDS), "What to predict.", required=True)
-WEIGHTS = flags.DEFINE_string("weights", None, "Run folder or published weights.", required=True)
+TASK = flags.DEFINE_string("task", None, "The task of the weights, by its name.", required=True)
+WEIGHTS = flags.DEFINE_string(
+    "weights", None, "Run folder, published weights or bundled:NAME.", required=True
+)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
 SETTING = flags.DEFINE_multi_string(
     "setting", [], "NAME=VALUE that original weights do not show, such as num_heads=8; repeatable."
@@ -37,29 +35,18 @@ FLAGS_OF_TASKS = (
     flags.DEFINE_integer("steps", None, "Steps that a text is filled in."),
     flags.DEFINE_integer("chunk_size", None, "Points that are decoded at a time."),
     flags.DEFINE_integer("overlap", None, "Least pixels that neighbouring tiles of flow share."),
-    flags.DEFINE_enum("flow_format", None, list(FORMATS), "Files of flow: .flo, or PNG of KITTI."),
+    flags.DEFINE_string("flow_format", None, "Files of flow: `flo`, or `kitti` for KITTI's PNG."),
 )
 
 
 def main() -> None:
     """Writes the results, and prints them."""
-    kind = KINDS[TASK.value]
-    given = {flag.name: flag.value for flag in FLAGS_OF_TASKS if flag.value is not None}
-    check_flags(TASK.value, given)
-    output = create_folder(OUTPUT.value)
+    from perceiver_io.runtime import prediction
+
     program.start_jax()
-    trained = load(WEIGHTS.value, weights.parse_settings(SETTING.value))
-    check_model(TASK.value, WEIGHTS.value, trained.weights.model["name"])
-    prediction = kind.predict(trained, output, **given)
-    summary = json.dumps(prediction.summary, ensure_ascii=False)
-    (output / "predictions.json").write_text(summary + "\n", encoding="utf-8")
-    print(summary if JSON.value else prediction.text)
-
-
-def load(path: str, settings: dict[str, Any]) -> Trained:
-    """The weights at a path with their model. Raises UserError if there are none."""
-    loaded = weights.load(path, **settings)
-    return Trained(build(loaded.model), loaded, weights.load_preparation(path))
+    given = {flag.name: flag.value for flag in FLAGS_OF_TASKS if flag.value is not None}
+    report = prediction.write(TASK.value, WEIGHTS.value, OUTPUT.value, given, SETTING.value)
+    print(json.dumps(report.summary, ensure_ascii=False) if JSON.value else report.text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import numpy as np
 
 from perceiver_io.models.architectures import Architecture, build, in_textbook_form
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
-from perceiver_io.tasks.multimodal_autoencoding.prediction import reconstruct
+from perceiver_io.tasks.multimodal_autoencoding.reconstruction import reconstruct
+from perceiver_io.tasks.predictor import Trained
 from perceiver_io.training.flops import count_flops
 from scripts.side_process import serve
 
@@ -67,9 +68,8 @@ def serve_here(
     """The whole video from latents that are computed once."""
 
     def run() -> None:
-        result = reconstruct(
-            model, params, state, clip, audio_patches=AUDIO_PATCHES, chunk_size=chunk_size
-        )
+        trained = Trained(model, params, state, SECTION)
+        result = reconstruct(trained, clip, audio_patches=AUDIO_PATCHES, chunk_size=chunk_size)
         np.save(folder / "here.npy", result.image.reshape(-1, 3))
 
     def encode(clip):

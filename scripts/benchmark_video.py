@@ -10,7 +10,7 @@ notebook: for each of 128 pieces of the outputs (6272 pixels, 15 patches of soun
     `model.apply`, which encodes the video again, with attention in its plain form. Only
     `--notebook_chunks` of them are run, and the time of one, their median, is taken 128 times;
     give 128 for all of them.
-here: `perceiver_io.tasks.multimodal_autoencoding.prediction.reconstruct`, which encodes once.
+here: `perceiver_io.tasks.multimodal_autoencoding.reconstruction.reconstruct`, which encodes once.
 
 Each side runs in a process of its own, on the same processors; they take turns. Times are without
 compilation. Memory is the peak of the process above its state at rest with weights loaded; the

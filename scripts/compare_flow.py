@@ -27,10 +27,7 @@ from perceiver_io.config import files
 from perceiver_io.data.flow.motorcycle import Motorcycle
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import build
-from perceiver_io.runtime import program, setup, weights
-from perceiver_io.tasks.common import Trained
-from perceiver_io.tasks.optical_flow.program import tiled_flow
+from perceiver_io.runtime import prediction, program, setup, weights
 from perceiver_io.tasks.task import Task
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.logging import save_figure
@@ -55,9 +52,7 @@ def main() -> None:
     checkpoint = weights.choose_checkpoint(workdir, config, CHECKPOINT.value)
     folder = workdir / "comparison" / checkpoint.name
     make_workdir(folder)
-    loaded = weights.load(checkpoint)
-    trained = Trained(build(loaded.model), loaded, None)
-    methods = {**CLASSICAL, "this model": (tiled_flow(trained, batch_size=1, overlap=None),)}
+    methods = {**CLASSICAL, "this model": (prediction.load(checkpoint).tiled(),)}
     task = setup.build_task(config)
     sets = pair_sets(config, task)
     compared = {name: apply(task, methods, pairs) for name, pairs in sets.items()}

@@ -20,7 +20,8 @@ LEAVES = {
     "perceiver_io.progress",
 }
 LAYERS = {
-    "perceiver_io": set(),
+    # `perceiver_io.load`, which imports them only when it is called.
+    "perceiver_io": {"perceiver_io.runtime", "perceiver_io.tasks"},
     "perceiver_io.config": set(),
     "perceiver_io.errors": set(),
     "perceiver_io.losses": set(),

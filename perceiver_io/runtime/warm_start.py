@@ -17,11 +17,13 @@ def open_source(path: str) -> tuple[Source, Mapping[str, Any]]:
     """Trained arrays, and the section `config.model` of their model.
 
     Args:
-        path: a run folder, RUN/checkpoints/STEP, or what `perceiver_io.pretrained.weights.load`
-            reads. Of original checkpoints only those of the published sizes.
+        path: a run folder, RUN/checkpoints/STEP, bundled:NAME, or what
+            `perceiver_io.pretrained.weights.load` reads. Of original checkpoints only those of the
+            published sizes.
 
     Raises UserError if there is nothing of the kind.
     """
+    path = str(weights.locate(path))
     run = weights.find_run(path)
     if run is not None:
         return checkpoint_source(path), files.read_run(run).model

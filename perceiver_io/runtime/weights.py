@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from perceiver_io import data
 from perceiver_io.config import files
-from perceiver_io.config.construct import construct, listing
+from perceiver_io.config.construct import construct, listing, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import weights as published
@@ -24,6 +25,26 @@ from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.warm_start import checkpoint_source, load_weights
 
 PREPARATION = "preparation.json"
+_BUNDLED = "bundled:"
+# Weights that come with this package, each in a folder of its name.
+BUNDLED = Path(data.__file__).parent / "bundled" / "weights"
+
+
+def locate(weights: str | Path) -> Path:
+    """The path of weights; `bundled:NAME` are those that come with this package.
+
+    Raises UserError for a NAME that is not among them.
+    """
+    if not str(weights).startswith(_BUNDLED):
+        return Path(weights).expanduser()
+    name = str(weights).removeprefix(_BUNDLED)
+    names = sorted(path.name for path in BUNDLED.glob("*") if path.is_dir())
+    if name not in names:
+        raise UserError(
+            f"There are no bundled weights {name!r}{nearest(name, names)}; there are "
+            f"{listing(names)}. Other weights are given by their path."
+        )
+    return BUNDLED / name
 
 
 def load(path: str | Path, **settings: Any) -> Weights:
@@ -34,11 +55,12 @@ def load(path: str | Path, **settings: Any) -> Weights:
     the run's dataset.
 
     Args:
-        path: a run folder, RUN/checkpoints/STEP, or a published file or folder.
+        path: a run folder, RUN/checkpoints/STEP, a published file or folder, or bundled:NAME.
         settings: what an original checkpoint does not show, see `perceiver_io.pretrained.weights`.
 
     Raises UserError if there are no weights, or not of the model that their config describes.
     """
+    path = locate(path)
     run = find_run(path)
     if run is None:
         return published.load(path, **settings)
@@ -48,7 +70,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
         )
     config = files.read_run(run)
     schema.check(config)
-    is_run = Path(path).expanduser().absolute() == run
+    is_run = path.absolute() == run
     checkpoint = choose_checkpoint(run, config, "best") if is_run else find_checkpoint(str(path))
     preparation = load_preparation(path)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -91,7 +113,7 @@ def load_preparation(path: str | Path) -> dict[str, Any] | None:
 
 def find_run(path: str | Path) -> Path | None:
     """The run folder that a path is, or whose checkpoint it is; None if it is neither."""
-    path = Path(path).expanduser().absolute()
+    path = locate(path).absolute()
     folder = path.parent.parent if path.parent.name == "checkpoints" else path
     return folder if (folder / "checkpoints").is_dir() else None
 

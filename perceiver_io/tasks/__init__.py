@@ -1,7 +1,25 @@
-"""Tasks, a folder each: a loss, its metrics, its evaluators, its figures and its datasets."""
+"""Tasks, a folder each: losses, metrics, evaluators, figures, datasets, and what predicts."""
+
+# Of each folder the class that trains, in task.py, and the one that predicts, in prediction.py.
+_CLASSES = {
+    "image_classification": ("ImageClassification", "ImageClassifier"),
+    "masked_lm": (None, "MaskFiller"),
+    "multimodal_autoencoding": (None, "VideoAutoencoder"),
+    "optical_flow": ("OpticalFlow", "FlowEstimator"),
+}
 
 # What config.task.name chooses from, by dotted names.
-TASKS = {
-    "image_classification": "perceiver_io.tasks.image_classification.task.ImageClassification",
-    "optical_flow": "perceiver_io.tasks.optical_flow.task.OpticalFlow",
+TASKS = {name: f"{__name__}.{name}.task.{task}" for name, (task, _) in _CLASSES.items() if task}
+
+# What `perceiver_io.load` and `experiments.predict` choose from, likewise.
+PREDICTORS = {
+    name: f"{__name__}.{name}.prediction.{predictor}" for name, (_, predictor) in _CLASSES.items()
+}
+
+# Short names for `experiments.predict`.
+ALIASES = {
+    "autoencode": "multimodal_autoencoding",
+    "classify": "image_classification",
+    "fill_mask": "masked_lm",
+    "flow": "optical_flow",
 }

@@ -6,23 +6,18 @@ latents, which no product shows). Of several heads it is the mean.
 """
 
 import functools
-import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Int32, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.models.perceiver.perceiver import Encoded
-from perceiver_io.models.perceiver.positions import subsampled_coordinates
-from perceiver_io.tasks.masked_lm.prediction import filled_up
+from perceiver_io.tasks.predictor import Trained
 
-# Queries of which the whole map is kept at a time, and by which latents are chosen.
-_CHUNK_SIZE = 16_384
-_SAMPLE_SIZE = 4096
+_CHUNK_SIZE = 16_384  # queries of which the whole map is kept at a time
 
 
 class Attention(NamedTuple):
@@ -47,24 +42,21 @@ class CrossAttention:
 
     def __init__(
         self,
-        model: Architecture,
-        params: PyTree,
-        state: PyTree,
+        trained: Trained,
         inputs: PyTree[np.ndarray],
         input_mask: np.ndarray | None = None,
     ):
         """Encodes the example.
 
         Args:
-            model: has `encoder_maps`; where it has no `decoder_map`, it averages its latents.
-            params: its parameters.
-            state: its state.
+            trained: its model has `encoder_maps`; where it has no `decoder_map`, it averages its
+                latents.
             inputs: what the model takes, a batch of one.
             input_mask: False for tokens that are not there.
         """
-        self._model, self._arrays = model, (params, state)
+        self._model, self._arrays = trained.model, (trained.params, trained.state)
         self._inputs, self._input_mask = inputs, input_mask
-        self._encoded = _encode(model, params, state, inputs, input_mask)
+        self._encoded = _encode(self._model, *self._arrays, inputs, input_mask)
 
     @property
     def num_latents(self) -> int:
@@ -132,131 +124,7 @@ def most_used(decoder: Float[np.ndarray, "O N"], count: int) -> Int[np.ndarray, 
     return np.array(sorted(chosen, key=lambda latent: -mean[latent]))
 
 
-def attention_to_image(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
-    image: Float[np.ndarray, "H W C"],
-    *,
-    count: int,
-) -> Attention:
-    """What a classifier looks at: the latents that the class is read from most.
-
-    The original Perceiver averages its latents; all count alike, and the first ones are shown.
-
-    Args:
-        model: takes `inputs` [1, H, W, C].
-        params: its parameters.
-        state: its state.
-        image: as the model takes it.
-        count: latents to show.
-    """
-    attended = CrossAttention(model, params, state, image[None])
-    decoder = np.asarray(attended.decoder())
-    return attended.both(decoder, most_used(decoder, count))
-
-
-def attention_to_text(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
-    ids: Int32[np.ndarray, " M"],
-    *,
-    mask_id: int,
-    longest: int,
-    count: int,
-) -> Attention:
-    """What a masked language model looks at to fill in a text's unknown tokens, all at once.
-
-    Args:
-        model: takes `inputs` [1, M] and their `input_mask`.
-        params: its parameters.
-        state: its state.
-        ids: the text.
-        mask_id: the id of an unknown token; these are the queries.
-        longest: tokens that the model takes.
-        count: latents to show.
-    """
-    inputs, input_mask = filled_up(ids[None], np.ones((1, len(ids)), bool), longest)
-    attended = CrossAttention(model, params, state, inputs, input_mask)
-    decoder = np.asarray(attended.decoder())[np.flatnonzero(ids == mask_id)]
-    attention = attended.both(decoder, most_used(decoder, count))
-    return attention._replace(
-        encoder=[x[:, : len(ids)] for x in attention.encoder],
-        through=[x[:, : len(ids)] for x in attention.through],
-    )
-
-
-def attention_to_frames(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
-    frames: Float[np.ndarray, "2 H W 3"],
-    *,
-    count: int,
-) -> Attention:
-    """What a model of flow looks at; queries are the pixels of the first frame, or its features.
-
-    Memory does not grow with the number of queries times that of latents: `through` is left out.
-
-    Args:
-        model: takes `inputs` [1, 2, H, W, 3], and the numbers of some queries as `query`.
-        params: its parameters.
-        state: its state.
-        frames: as the model takes them.
-        count: latents to show.
-    """
-    attended = CrossAttention(model, params, state, frames[None])
-    num_queries = attended.num_queries()
-    sample = np.linspace(0, num_queries - 1, min(num_queries, _SAMPLE_SIZE)).astype(int)
-    latents = most_used(np.asarray(attended.decoder(sample)), count)
-    pieces = _pieces(num_queries)
-    decoder = [np.asarray(attended.decoder(piece)[:, latents]) for piece in pieces]
-    return Attention(latents, np.concatenate(decoder), attended.encoder(latents), [])
-
-
-def attention_to_clip(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
-    clip: Mapping[str, np.ndarray],
-    *,
-    audio_patches: int,
-    count: int,
-) -> Attention:
-    """What an autoencoder looks at for all points of each modality together.
-
-    The rows of `decoder` are means over the queries of image, audio and label; `latents` are the
-    ones that each of these in turn uses most.
-
-    Args:
-        model: takes `inputs`, and `query`, as in `autoencode.reconstruct`.
-        params: its parameters.
-        state: its state.
-        clip: `image` [T, H, W, 3] from 0 to 1 and `audio` [S, 1] from -1 to 1.
-        audio_patches: number of patches that the model divides the sound into.
-        count: latents to show of each modality.
-    """
-    attended = CrossAttention(model, params, state, {name: x[None] for name, x in clip.items()})
-    shapes = {"image": clip["image"].shape[:3], "audio": (audio_patches,)}
-    usage = [_mean_over_grid(attended, name, shape) for name, shape in shapes.items()]
-    decoder = np.stack([*usage, np.asarray(attended.decoder({"label": None}))[0]])
-    favourites = np.concatenate([most_used(row[None], count) for row in decoder])
-    return attended.both(decoder, np.array(list(dict.fromkeys(favourites.tolist()))))
-
-
-def _mean_over_grid(
-    attended: CrossAttention, modality: str, shape: tuple[int, ...]
-) -> Float[np.ndarray, " N"]:
-    """How much all points of a modality's grid attend to each latent, in the mean."""
-    total = 0
-    for points in _pieces(math.prod(shape)):
-        coordinates = subsampled_coordinates(jnp.asarray(points)[None], shape)
-        total += attended.decoder({modality: coordinates}).sum(0)
-    return np.asarray(total) / math.prod(shape)
-
-
-def _pieces(count: int) -> list[Int[np.ndarray, " n"]]:
+def in_pieces(count: int) -> list[Int[np.ndarray, " n"]]:
     """The numbers below `count` in pieces of about one size."""
     return np.array_split(np.arange(count), -(-count // _CHUNK_SIZE))
 

@@ -15,11 +15,9 @@ from PIL import Image
 from perceiver_io.config import files
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import build
 from perceiver_io.runtime import configuration, setup, weights
-from perceiver_io.runtime.kinds import KINDS, check_flags, check_model
-from perceiver_io.tasks.common import Trained, create_folder, unique_names
-from perceiver_io.tasks.image_classification import program as classify
+from perceiver_io.runtime.prediction import check_flags, load
+from perceiver_io.tasks.files import create_folder, unique_names
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state, names
 from tests.helpers import experiments, tiny
@@ -73,13 +71,11 @@ def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
     raw = dataset.source("test")[0]
     digit = np.rint(raw.image).astype(np.uint8)
     Image.fromarray(digit).save(tmp_path / "digit.png")
-    loaded = weights.load(folder)
-    model = Trained(build(loaded.model), loaded, weights.load_preparation(folder))
-    prepared = classify.image_input(model)
-    found = prepared((tmp_path / "digit.png").read_bytes(), "digit.png")
+    model = load(folder)
+    found = model.prepared(tmp_path / "digit.png")
     np.testing.assert_array_equal(found, digit[..., None])
-    assert (prepared.mean, prepared.std) == dataset.preparation.normalization
-    result = classify.predict(model, tmp_path, inputs=[str(tmp_path / "digit.png")], top_k=20)
+    assert (model.input.mean, model.input.std) == dataset.preparation.normalization
+    result = model.write(tmp_path, inputs=[str(tmp_path / "digit.png")], top_k=20)
     (answer,) = result.summary["images"]
     assert sum(x["probability"] for x in answer["classes"]) == pytest.approx(1, abs=1e-5)
 
@@ -142,21 +138,15 @@ def test_weights_that_are_not_there(tmp_path):
 # The program.
 
 
-def test_flags_and_models_fit_the_task():
+def test_flags_fit_the_task():
     check_flags("fill_mask", {"text": ["a"], "top_k": 3})
     with pytest.raises(UserError, match="--task=flow does not use --top_k; it takes --inputs"):
         check_flags("flow", {"inputs": ["a"], "top_k": 3})
     for name in ("overlap", "flow_format"):
         with pytest.raises(UserError, match=f"--task=classify does not use --{name}"):
             check_flags("classify", {"inputs": ["a"], name: 3})
-    with pytest.raises(UserError, match="--task=classify needs --inputs"):
-        check_flags("classify", {})
-    check_model("flow", "w", "perceiver_io_flow")
-    with pytest.raises(UserError, match="perceiver_io_flow, but --task=classify.*--task=flow"):
-        check_model("classify", "w", "perceiver_io_flow")
-    with pytest.raises(UserError, match="No task takes it"):
-        check_model("classify", "w", "perceiver_io_text_classifier")
-    assert all(len(set(kind.models)) == len(kind.models) for kind in KINDS.values())
+    with pytest.raises(UserError, match="--task=image_classification needs --inputs"):
+        check_flags("image_classification", {})
 
 
 def test_folders_that_cannot_be_written_to(tmp_path):

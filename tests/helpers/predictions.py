@@ -5,8 +5,8 @@ import numpy as np
 from PIL import Image
 
 from perceiver_io.models.architectures import build
-from perceiver_io.pretrained.weights import Weights, example_inputs
-from perceiver_io.tasks.common import Trained
+from perceiver_io.pretrained.weights import example_inputs
+from perceiver_io.tasks.predictor import Trained
 from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers import oracles
 
@@ -47,15 +47,19 @@ AUTOENCODER = dict(
 def trained(section, **settings):
     model = build(section)
     params, state = oracles.random_params_and_state(model.init, inputs=example_inputs(section))
-    names = settings.pop("class_names", None)
-    return Trained(model, Weights(section, params, state, names), settings.pop("dataset", None))
+    return Trained(model, params, state, section, **settings)
+
+
+def untrained(section, model=None):
+    """For what is found out before the model is asked."""
+    return Trained(model, {}, {}, section)
 
 
 def applied(model, inputs):
     def apply(params, state, inputs):
         return model.model.apply(params, state, None, inputs=inputs, is_training=False)[0]
 
-    return jax.jit(apply)(model.weights.params, model.weights.model_state, inputs)
+    return jax.jit(apply)(model.params, model.state, inputs)
 
 
 def picture(height, width, seed=0):

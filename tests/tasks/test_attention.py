@@ -8,13 +8,11 @@ import pytest
 from perceiver_io.models.architectures import build
 from perceiver_io.models.perceiver.positions import FourierPositions, subsampled_coordinates
 from perceiver_io.tasks import attention
-from perceiver_io.tasks.attention import (
-    attention_to_clip,
-    attention_to_frames,
-    attention_to_image,
-    attention_to_text,
-    most_used,
-)
+from perceiver_io.tasks.attention import most_used
+from perceiver_io.tasks.image_classification.prediction import attention_to_image
+from perceiver_io.tasks.masked_lm.prediction import attention_to_text
+from perceiver_io.tasks.multimodal_autoencoding.prediction import attention_to_clip
+from perceiver_io.tasks.optical_flow.prediction import attention_to_frames
 from tests.helpers import oracles
 from tests.helpers.predictions import AUTOENCODER, CLASSIFIER, FLOW, LANGUAGE, trained
 
@@ -38,11 +36,6 @@ def random(*shape, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
 
-def parts(section):
-    model = trained(section)
-    return model.model, model.weights.params, model.weights.model_state
-
-
 def head_mean(params, block, queries, inputs, num_heads):
     """What `queries` [O, C] attend to among `inputs` [M, D] in a block of a model, in NumPy."""
     p = {name: params[f"{block}/{name}"] for name in ("norm_queries", "norm_inputs")}
@@ -62,9 +55,9 @@ def test_maps_of_an_image_are_those_of_the_formula():
         encoder=dict(CLASSIFIER["encoder"], cross_attend=TWO_HEADS),
         decoder=dict(cross_attend=TWO_HEADS),
     )
-    model, params, state = parts(section)
+    model, params, state, *_ = asked = trained(section)
     image = random(16, 16, 3)
-    found = attention_to_image(model, params, state, image, count=4)
+    found = attention_to_image(asked, image, count=4)
     positions = FourierPositions(num_bands=3, resolution=(16, 16)).grid((16, 16))[0]
     tokens = np.concatenate([image.reshape(256, 3), positions], axis=1)
     encoder = head_mean(params, "encoder/cross_attend", params["encoder"]["latents"], tokens, 2)
@@ -89,7 +82,7 @@ def test_latents_that_are_shown_differ():
 
 
 def test_the_original_perceiver_averages_its_latents_and_reads_several_times():
-    found = attention_to_image(*parts(ORIGINAL), random(16, 16, 3), count=6)
+    found = attention_to_image(trained(ORIGINAL), random(16, 16, 3), count=6)
     np.testing.assert_array_equal(found.latents, np.arange(6))
     np.testing.assert_allclose(found.decoder, np.full((1, 6), 1 / 6), rtol=1e-6)
     assert len(found.encoder) == 3
@@ -100,13 +93,11 @@ def test_the_original_perceiver_averages_its_latents_and_reads_several_times():
 
 
 def test_permuted_pixels_are_shown_where_they_are_from():
-    model, params, state = parts(ORIGINAL)
-    permuted = build(
-        dict(ORIGINAL, inputs=dict(name="permuted", seed=1, inputs=ORIGINAL["inputs"]))
-    )
+    model = trained(ORIGINAL)
+    permuted = dict(ORIGINAL, inputs=dict(name="permuted", seed=1, inputs=ORIGINAL["inputs"]))
     image = random(16, 16, 3)
-    plain = attention_to_image(model, params, state, image, count=2)
-    found = attention_to_image(permuted, params, state, image, count=2)
+    plain = attention_to_image(model, image, count=2)
+    found = attention_to_image(model._replace(model=build(permuted)), image, count=2)
     for one, other in zip(plain.encoder, found.encoder, strict=True):
         oracles.assert_close(one, other)
 
@@ -122,16 +113,16 @@ def test_permuted_pixels_are_shown_where_they_are_from():
 )
 def test_maps_have_the_grid_that_stems_leave(inputs, grid):
     section = dict(CLASSIFIER, inputs=dict(inputs, image_size=(15, 20)))
-    found = attention_to_image(*parts(section), random(15, 20, 3), count=2)
+    found = attention_to_image(trained(section), random(15, 20, 3), count=2)
     assert found.encoder[0].shape == (2, *grid) and found.through[0].shape == (1, *grid)
 
 
 def test_padding_of_a_text_is_not_attended_to():
     ids = np.arange(10, 30, dtype=np.int32)
     ids[[3, 4, 9]] = 3
-    model = parts(LANGUAGE)
+    model = trained(LANGUAGE)
     found, alone = (
-        attention_to_text(*model, ids, mask_id=3, longest=longest, count=4)
+        attention_to_text(model, ids, mask_id=3, longest=longest, count=4)
         for longest in (64, len(ids))
     )
     assert found.decoder.shape == (3, 4) and found.through[0].shape == (3, 20)
@@ -143,9 +134,9 @@ def test_padding_of_a_text_is_not_attended_to():
 @pytest.mark.parametrize("name", ["perceiver_io_flow", "perceiver_io_flow_separate"])
 def test_queries_of_flow_are_taken_in_pieces(name, monkeypatch):
     monkeypatch.setattr(attention, "_CHUNK_SIZE", 100)
-    model, params, state = parts(dict(FLOW, name=name))
+    model, params, state, *_ = asked = trained(dict(FLOW, name=name))
     frames = random(2, 16, 24, 3)
-    found = attention_to_frames(model, params, state, frames, count=3)
+    found = attention_to_frames(asked, frames, count=3)
     encoded, _ = model.encode(params, state, None, inputs=frames[None], is_training=False)
     whole = np.asarray(model.decoder_map(params, state, None, encoded)[0][0, 0])
     assert whole.shape == (16 * 24, 6)
@@ -157,9 +148,9 @@ def test_queries_of_flow_are_taken_in_pieces(name, monkeypatch):
 
 
 def test_what_modalities_read_in_the_mean():
-    model, params, state = parts(AUTOENCODER)
+    model, params, state, *_ = asked = trained(AUTOENCODER)
     clip = {"image": random(4, 8, 12, 3), "audio": random(160, 1)}
-    found = attention_to_clip(model, params, state, clip, audio_patches=20, count=2)
+    found = attention_to_clip(asked, clip, audio_patches=20, count=2)
     inputs = {name: x[None] for name, x in clip.items()}
     encoded, _ = model.encode(params, state, None, inputs=inputs, is_training=False)
     points = {"image": (4, 8, 12), "audio": (20,)}

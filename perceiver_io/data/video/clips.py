@@ -95,6 +95,16 @@ def pieces(
             yield _padded_clip(num_frames, *zip(*piece, strict=True))
 
 
+def cut(
+    frames: UInt8[np.ndarray, "T H W 3"], audio: Float32[np.ndarray, "S 1"], num_frames: int
+) -> Iterator[Clip]:
+    """Frames and their sound, equally many samples a frame, in pieces as `pieces` gives them."""
+    blocks = audio.reshape(len(frames), -1, 1)
+    for start in range(0, len(frames), num_frames):
+        piece = slice(start, start + num_frames)
+        yield _padded_clip(num_frames, tuple(frames[piece]), tuple(blocks[piece]))
+
+
 def count_pieces(path: str | os.PathLike[str], *, num_frames: int = FRAMES_PER_CLIP) -> int | None:
     """How many pieces `pieces` is going to give, by the duration that the file states.
 

@@ -106,14 +106,18 @@ def decode_crop(
             "it from the dataset."
         ) from error
     scale_x, scale_y = image.width / full_width, image.height / full_height
+    box = (left * scale_x, upper * scale_y, right * scale_x, lower * scale_y)
+    return resize_box(image, box, size, resample)
+
+
+def resize_box(
+    image: Image.Image, box: Box, size: tuple[int, int], resample: Image.Resampling
+) -> Image.Image:
+    """A box of an image, resized to size = (height, width) with anti-aliasing."""
+    left, upper, right, lower = box
     # A box as large as the image is rounded to one that is larger, by 1e-14 of a pixel.
-    box = (
-        max(left * scale_x, 0),
-        max(upper * scale_y, 0),
-        min(right * scale_x, image.width),
-        min(lower * scale_y, image.height),
-    )
-    return image.resize((width, height), resample, box=box)
+    inside = (max(left, 0), max(upper, 0), min(right, image.width), min(lower, image.height))
+    return image.resize(size[::-1], resample, box=inside)
 
 
 def _orientation(image: Image.Image) -> int:

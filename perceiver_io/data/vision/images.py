@@ -48,23 +48,38 @@ class ImageInput:
 
         Raises UserError when it cannot be decoded.
         """
-        image = crop.decode_crop(
-            data,
-            name=name,
-            choose_box=self.box,
-            size=self.image_shape[:2],
-            resample=RESAMPLING[self.resample],
+        return self._pixels(
+            crop.decode_crop(
+                data,
+                name=name,
+                choose_box=self.box,
+                size=self.image_shape[:2],
+                resample=RESAMPLING[self.resample],
+            )
         )
-        return np.asarray(image.convert("L" if self.image_shape[2] == 1 else "RGB")).reshape(
-            self.image_shape
-        )
+
+    def of_image(self, image: Image.Image) -> UInt8[np.ndarray, "H W C"]:
+        """As of an encoded one."""
+        box, size = self.box(*image.size), self.image_shape[:2]
+        return self._pixels(crop.resize_box(image, box, size, RESAMPLING[self.resample]))
 
     def box(self, width: int, height: int) -> crop.Box:
         """The part of an image of this size that the model sees."""
         aspect = self.image_shape[1] / self.image_shape[0]
         return crop.central_box(width, height, fraction=self.evaluation_crop, aspect=aspect)
 
+    def _pixels(self, image: Image.Image) -> UInt8[np.ndarray, "H W C"]:
+        mode = "L" if self.image_shape[2] == 1 else "RGB"
+        return np.asarray(image.convert(mode)).reshape(self.image_shape)
 
+
+# What published weights of ImageNet need.
+PUBLISHED = dict(
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    evaluation_crop=0.875,
+    resample="bicubic",
+)
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 

@@ -1,14 +1,32 @@
-"""Figures shared by tasks. They are drawn without pyplot, so that none is ever left open."""
+"""Figures of classified images: answers, what they are read from, and confused classes."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import sklearn.metrics
 from jaxtyping import Float, Int, UInt8
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from perceiver_io.data.vision.crop import Box
+from perceiver_io.tasks.attention import Attention
+from perceiver_io.tasks.figures import (
+    ACCENT,
+    INK,
+    Picture,
+    heat_and_scale,
+    heat_bar,
+    latent_titles,
+    name_row,
+    show,
+    sides,
+    titled_figure,
+)
 
 RIGHT, WRONG = "#1a7f37", "#c62828"
+_OTHERS = "#90b4d8"
 
 
 def confusion_matrix(
@@ -19,7 +37,8 @@ def confusion_matrix(
     Meant for up to about 20 classes.
     """
     num_classes = len(class_names)
-    counts = sklearn.metrics.confusion_matrix(labels, predictions, labels=range(num_classes))
+    counts = np.zeros((num_classes, num_classes), int)
+    np.add.at(counts, (labels, predictions), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(2.5 + 0.5 * num_classes, 2 + 0.5 * num_classes), layout="constrained")
     axes = figure.subplots()
@@ -100,6 +119,69 @@ def classified_images(
     return figure
 
 
+def classified_image(
+    image: Picture, *, seen: Box, title: str, probabilities: Mapping[str, float]
+) -> Figure:
+    """An image with the part that the model sees dashed, and beside it bars of probabilities.
+
+    Args:
+        image: the whole image.
+        seen: left, upper, right and lower edge of the part.
+        title: the image's name.
+        probabilities: (class name, probability), the most probable one first.
+    """
+    height, width, _ = image.shape
+    wide = float(np.clip(width / height, 0.4, 2.5))
+    rows = max(3.2, 0.55 * len(probabilities))
+    figure = Figure(figsize=(rows * wide + 5, rows + 0.4), layout="constrained")
+    picture, bars = figure.subplots(1, 2, width_ratios=[rows * wide, 5])
+    show(picture, image)
+    left, upper, right, lower = seen
+    frame = Rectangle(
+        (left - 0.5, upper - 0.5), right - left, lower - upper, fill=False, ls="--", color="white"
+    )
+    frame.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=INK)])
+    picture.add_patch(frame)
+    picture.set_title(title, fontsize=10, parse_math=False)
+    note = dict(transform=picture.transAxes, ha="center", va="top", fontsize=8, color=INK)
+    picture.text(0.5, -0.02, "dashed: what the model sees", **note)
+    _draw_bars(bars, probabilities)
+    return figure
+
+
+def image_attention(image: Picture, attention: Attention, *, title: str) -> Figure:
+    """An image, what its class is read from, and what single latents look at.
+
+    Args:
+        image: as the model sees it.
+        attention: of one query; a row of maps for each cross-attend.
+        title: of the figure.
+    """
+    rows = [np.concatenate(maps) for maps in zip(attention.through, attention.encoder, strict=True)]
+    titles = ["all latents,\nby weight", *latent_titles(attention)]
+    reads = len(rows)
+    wide, tall = sides(image)
+    figure = titled_figure(
+        (wide + 0.1) * (len(titles) + 1) + 0.7, (tall + 0.25) * reads + 0.9, title
+    )
+    grid = figure.add_gridspec(reads, len(titles) + 1)
+    panel = figure.add_subplot(grid[:, 0])
+    show(panel, image)
+    panel.set_title("the model's view", fontsize=8)
+    panels = [
+        [figure.add_subplot(grid[i, j + 1]) for j in range(len(titles))] for i in range(reads)
+    ]
+    for number, (line, maps) in enumerate(zip(panels, rows, strict=True)):
+        for panel, weights in zip(line, maps, strict=True):
+            heat_and_scale(panel, image, weights)
+        if reads > 1:
+            name_row(line[0], f"read {number + 1}")
+    for panel, name in zip(panels[0], titles, strict=True):
+        panel.set_title(name, fontsize=8)
+    heat_bar(figure)
+    return figure
+
+
 def _draw_answer(
     axes: Axes,
     image: UInt8[np.ndarray, "H W C"],
@@ -124,3 +206,18 @@ def _accuracy_title(labels: np.ndarray, predictions: np.ndarray) -> str:
 
 def _shorten(name: str, width: int = 22) -> str:
     return name if len(name) <= width else name[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _draw_bars(axes: Axes, probabilities: Sequence[tuple[str, float]]) -> None:
+    places = range(len(probabilities))
+    names, values = zip(*probabilities, strict=True)
+    colors = [ACCENT] + [_OTHERS] * (len(values) - 1)
+    bars = axes.barh(places, values, color=colors, height=0.7)
+    axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=4, fontsize=10)
+    wrapped = ["\n".join(textwrap.wrap(x, 26, max_lines=2, placeholder=" ...")) for x in names]
+    axes.set_yticks(places, wrapped, fontsize=10, parse_math=False)
+    axes.tick_params(length=0)
+    axes.set_xlim(0, 1.15)
+    axes.set_xticks([])
+    axes.invert_yaxis()
+    axes.spines[["top", "right", "bottom"]].set_visible(False)

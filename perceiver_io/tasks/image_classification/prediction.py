@@ -1,16 +1,35 @@
-"""The most probable classes of images."""
+"""The most probable classes of images, and pictures with these beside the images."""
 
+import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, PyTree
+from jaxtyping import Array, Float, Int32, PyTree, Real, UInt8
+from matplotlib.figure import Figure
+from PIL import Image
 
+from perceiver_io.data.vision.image_sequence import read_image
+from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
+from perceiver_io.data.vision.images import PUBLISHED, ImageInput
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
+from perceiver_io.models.normalization import normalized
+from perceiver_io.progress import Progress
+from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
 from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
+from perceiver_io.tasks.figures import save
+from perceiver_io.tasks.files import existing, images_of, unique_names
+from perceiver_io.tasks.image_classification.figures import classified_image, image_attention
+from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
+
+_LATENTS_SHOWN = 8
+
+ImageLike = str | Path | UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]
 
 
 class TopClasses(NamedTuple):
@@ -20,11 +39,180 @@ class TopClasses(NamedTuple):
     probabilities: Float[np.ndarray, "*N K"]
 
 
+class ImageClassifier(Predictor):
+    """Tells the classes of images of any size.
+
+    Attributes:
+        trained: the model.
+        class_names: the name of each class.
+        input: how images are prepared for the model.
+    """
+
+    def __init__(self, trained: Trained):
+        self.input = image_input(trained)
+        model = normalized(trained.model, (self.input.mean, self.input.std))
+        super().__init__(trained._replace(model=model))
+        self.class_names = class_names(trained)
+
+    @classmethod
+    def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
+        """Images [B, H, W, C] in, logits [B, K] out."""
+        return is_array(inputs, 4) and is_array(outputs, 2)
+
+    def predict(
+        self, images: ImageLike | Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 8
+    ) -> TopClasses:
+        """The most probable classes of each image, up to `top_k` of them.
+
+        Args:
+            images: one or several: files, or arrays of any size, RGB [H, W, 3] or grey [H, W], with
+                values from 0 to 255. An array [N, H, W, 3] is N images.
+            top_k: how many classes, K; all if there are fewer.
+            batch_size: images at a time.
+
+        Returns:
+            The numbers of the classes [N, K], whose names are in `class_names`, and their
+            probabilities [N, K] from 0 to 1. N is 1 for a single image.
+
+        Raises UserError for a file that cannot be read, and an array that is no image.
+        """
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            images = [images]
+        count = min(top_k, len(self.class_names))
+        prepared = map(self.prepared, images)
+        found = list(classify(self.trained, prepared, top_k=count, batch_size=batch_size))
+        classes, probabilities = zip(*found, strict=True) if found else ((), ())
+        return TopClasses(
+            np.array(classes, np.int32).reshape(-1, count),
+            np.array(probabilities, np.float32).reshape(-1, count),
+        )
+
+    def prepared(self, image: ImageLike) -> UInt8[np.ndarray, "H W C"]:
+        """An image as the model takes it. Raises UserError when it cannot be read."""
+        if isinstance(image, np.ndarray):
+            return self.input.of_image(_image(image))
+        return self.input(_bytes(Path(image)), str(image))
+
+    def write(
+        self,
+        output: Path,
+        *,
+        inputs: Sequence[str],
+        top_k: int = 5,
+        batch_size: int = 8,
+        attention: bool = False,
+    ) -> Report:
+        """Up to `top_k` classes of each image, and NAME_classes.png with them beside it.
+
+        Images of a folder that cannot be read are left out and named.
+
+        Args:
+            output: the folder for the figures.
+            inputs: image files, and folders of them.
+            top_k: how many classes.
+            batch_size: images at a time.
+            attention: whether attention_NAME.png shows what the model looks at.
+
+        Raises UserError for the attention of a model that has none.
+        """
+        check_positive(top_k=top_k, batch_size=batch_size)
+        if attention:
+            self._check_attends()
+        paths = images_of(inputs)
+        names = unique_names(paths)
+        required = set(existing(inputs))
+        answers, unreadable = [], []
+        with Progress(len(paths), "images") as progress:
+            images, shown = itertools.tee(self._readable(paths, required, unreadable))
+            best = classify(
+                self.trained,
+                (pixels for _, pixels in images),
+                top_k=min(top_k, len(self.class_names)),
+                batch_size=batch_size,
+                advance=progress.advance,
+            )
+            for (index, pixels), top in zip(shown, best, strict=True):
+                figure = output / f"{names[index]}_classes.png"
+                answer = dict(input=str(paths[index]), figure=str(figure), classes=self._list(top))
+                save(self._figure(paths[index], answer), figure)
+                if attention:
+                    answer["attention"] = str(output / f"attention_{names[index]}.png")
+                    save(self._attention_figure(pixels, answer), Path(answer["attention"]))
+                answers.append(answer)
+        return _report(answers, unreadable)
+
+    def _readable(
+        self, paths: Sequence[Path], required: set[Path], unreadable: list[str]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Index and pixels of each image that can be read; names of others go to `unreadable`.
+
+        Raises UserError on one of those that are required.
+        """
+        for index, path in enumerate(paths):
+            try:
+                pixels = self.prepared(path)
+            except UserError:
+                if path in required:
+                    raise
+                unreadable.append(str(path))
+            else:
+                yield index, pixels
+
+    def _list(self, top: TopClasses) -> list[dict[str, Any]]:
+        return [
+            dict(index=int(index), name=self.class_names[index], probability=float(probability))
+            for index, probability in zip(*top, strict=True)
+        ]
+
+    def _figure(self, path: Path, answer: dict[str, Any]) -> Figure:
+        # Decoded again, as the model's view is decoded at no more resolution than it needs.
+        image = read_image(path)
+        height, width, _ = image.shape
+        return classified_image(
+            image,
+            seen=self.input.box(width, height),
+            title=path.name,
+            probabilities=[(entry["name"], entry["probability"]) for entry in answer["classes"]],
+        )
+
+    def _check_attends(self) -> None:
+        if self.trained.model.encoder_maps is None:
+            raise UserError(
+                f"--attention: the model {self.trained.section['name']} has no cross-attention to "
+                "show. Leave the flag out, or give a Perceiver."
+            )
+
+    def _attention_figure(self, pixels: np.ndarray, answer: dict[str, Any]) -> Figure:
+        """What the model looks at in an image."""
+        best = answer["classes"][0]
+        return image_attention(
+            np.broadcast_to(pixels, (*pixels.shape[:2], 3)),
+            attention_to_image(self.trained, pixels, count=_LATENTS_SHOWN),
+            title=f"{Path(answer['input']).name}: {best['name']} {best['probability']:.1%}\n"
+            "heat: where a latent reads the image; weight: how much the class is read from it",
+        )
+
+
+def image_input(trained: Trained) -> ImageInput:
+    """How the weights' images are prepared; those of published weights as for ImageNet."""
+    prepared = trained.preparation or dict(
+        PUBLISHED, image_shape=(*trained.section["inputs"]["image_size"], 3)
+    )
+    fields = (field.name for field in dataclasses.fields(ImageInput))
+    return ImageInput(**{name: prepared[name] for name in fields})
+
+
+def class_names(trained: Trained) -> Sequence[str]:
+    """The model's own names; else, of 1000 classes, those of ImageNet; else numbers."""
+    if trained.class_names:
+        return trained.class_names
+    num_classes, imagenet = trained.section["num_classes"], imagenet_class_names()
+    return imagenet if num_classes == len(imagenet) else tuple(map(str, range(num_classes)))
+
+
 def classify(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
-    images: Iterable[Float[np.ndarray, "H W C"]],
+    trained: Trained,
+    images: Iterable[Real[np.ndarray, "H W C"]],
     *,
     top_k: int,
     batch_size: int,
@@ -33,11 +221,9 @@ def classify(
     """The `top_k` most probable classes of each image; images are taken in a batch at a time.
 
     Args:
-        model: gives logits [B, classes] of `inputs` [B, H, W, C].
-        params: its parameters.
-        state: its state, such as the statistics of batch norm.
-        images: an array [N, H, W, C], or images that come one by one; cropped and normalised as
-            the model was trained; the evaluation batches of a dataset are.
+        trained: its model gives logits [B, classes] of `inputs` [B, H, W, C].
+        images: an array [N, H, W, C], or images that come one by one, as the model takes them; the
+            evaluation batches of its dataset are.
         top_k: how many classes.
         batch_size: images at a time; the last batch is filled up.
         advance: told of each batch how many images it had.
@@ -45,7 +231,7 @@ def classify(
     Raises UserError if there are fewer classes than `top_k`.
     """
     check_positive(top_k=top_k, batch_size=batch_size)
-    top = functools.partial(_top, model, top_k, params, state)
+    top = functools.partial(_top, trained.model, top_k, trained.params, trained.state)
     return each_in_batches(top, images, batch_size, advance)
 
 
@@ -59,3 +245,60 @@ def _top(
         raise UserError(f"top_k={top_k} is more than the {num_classes} classes that there are.")
     probabilities, classes = jax.lax.top_k(jax.nn.softmax(logits), top_k)
     return TopClasses(classes, probabilities)
+
+
+def attention_to_image(
+    trained: Trained, image: Real[np.ndarray, "H W C"], *, count: int
+) -> Attention:
+    """What a classifier looks at: the latents that the class is read from most.
+
+    The original Perceiver averages its latents; all count alike, and the first ones are shown.
+
+    Args:
+        trained: its model takes `inputs` [1, H, W, C].
+        image: as the model takes it.
+        count: latents to show.
+    """
+    attended = CrossAttention(trained, image[None])
+    decoder = np.asarray(attended.decoder())
+    return attended.both(decoder, most_used(decoder, count))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read image {path}: {error.strerror}.") from error
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    """An array as an image. Raises UserError if it is none."""
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] == 3)
+    if not is_image or pixels.dtype != np.uint8 or not pixels.size:
+        raise UserError(
+            f"An image is {pixels.dtype} {list(pixels.shape)}, but must be uint8 [height, width, "
+            "3], or [height, width] if it is grey, with values from 0 to 255."
+        )
+    return Image.fromarray(pixels)
+
+
+def _report(answers: list[dict[str, Any]], unreadable: list[str]) -> Report:
+    """Raises UserError if no image could be read."""
+    if not answers:
+        raise UserError(
+            f"None of the {len(unreadable)} images can be read, such as {unreadable[0]}: they are "
+            "damaged or no images. Give others; the error of one given alone tells more."
+        )
+    paragraphs = list(map(_table, answers))
+    if unreadable:
+        count = len(answers) + len(unreadable)
+        paragraphs.append(
+            f"warning: left out {len(unreadable)} of {count} images, which cannot be read: "
+            f"{', '.join(unreadable)}"
+        )
+    return Report("\n\n".join(paragraphs), {"images": answers, "unreadable": unreadable})
+
+
+def _table(answer: dict[str, Any]) -> str:
+    lines = [f"  {entry['probability']:6.1%}  {entry['name']}" for entry in answer["classes"]]
+    return "\n".join([answer["input"], *lines])

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision import DATASETS
+from perceiver_io.data.vision.images import PUBLISHED
 from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.image_classification import figures
@@ -44,14 +45,7 @@ class ImageClassification(Task):
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS
 
-    published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        dict(
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            evaluation_crop=0.875,
-            resample="bicubic",
-        )
-    )
+    published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType(PUBLISHED)
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Raises UserError about another number of classes."""

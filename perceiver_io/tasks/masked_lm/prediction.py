@@ -1,143 +1,289 @@
-"""Unknown tokens of a text filled in by a masked language model."""
+"""Masked bytes of texts filled in by a masked language model."""
 
-import functools
-from typing import NamedTuple
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, PyTree
+from jaxtyping import Float, Int32, PyTree
+from matplotlib.figure import Figure
 
+from perceiver_io.data.text import bytes as tokenizer
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture
+from perceiver_io.progress import Progress
+from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
 from perceiver_io.tasks.batches import Advance, check_positive, ignore
+from perceiver_io.tasks.figures import save
+from perceiver_io.tasks.files import existing
+from perceiver_io.tasks.masked_lm.figures import text_attention
+from perceiver_io.tasks.masked_lm.filling import fill, filled_up
+from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
 
-# A program is compiled for each length; texts are filled up to multiples of this one.
-_LENGTH_STEP = 128
+_LATENTS_SHOWN = 8
+_BOLD_GREEN, _PLAIN = "\x1b[1;32m", "\x1b[0m"
+
+Text = str | Path | Int32[np.ndarray, " M"]
 
 
-class Filled(NamedTuple):
-    """Texts without unknown tokens, and what else the model had in mind for these.
+class FilledText(NamedTuple):
+    """A text without unknown bytes, and the candidates for those that were unknown.
 
-    ids: the texts.
-    top_ids: the K most probable ids of each position that was unknown, the most probable one
-        first, as the model saw them when it filled the position; zeros at all others.
-    top_probabilities: their probabilities; zeros at all other positions.
+    Attributes:
+        text: the filled text.
+        ids: its token ids; see `perceiver_io.data.text.bytes`.
+        positions: the places of the U bytes that were unknown.
+        candidates: the K most probable bytes for each, from 0 to 255, the most probable one first,
+            as the model saw them when it filled the place.
+        probabilities: their probabilities.
     """
 
-    ids: Int32[np.ndarray, "B M"]
-    top_ids: Int32[np.ndarray, "B M K"]
-    top_probabilities: Float[np.ndarray, "B M K"]
+    text: str
+    ids: Int32[np.ndarray, " M"]
+    positions: Int32[np.ndarray, " U"]
+    candidates: Int32[np.ndarray, "U K"]
+    probabilities: Float[np.ndarray, "U K"]
 
 
-def fill(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
-    ids: Int32[np.ndarray, "B M"],
-    input_mask: Bool[np.ndarray, "B M"],
+class MaskFiller(Predictor):
+    """Fills in the unknown bytes of texts."""
+
+    @classmethod
+    def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
+        """Token ids [B, M] in, logits [B, M, V] out."""
+        return is_array(inputs, 2, jnp.integer) and is_array(outputs, 3)
+
+    def predict(
+        self, texts: Text | Iterable[Text], *, top_k: int = 5, batch_size: int = 8, steps: int = 1
+    ) -> list[FilledText]:
+        """The texts with the most probable bytes in place of those that are unknown.
+
+        Args:
+            texts: one or several: strings in which [MASK] stands for one unknown byte and [MASK:5]
+                for five; token ids [M] as of `perceiver_io.data.text.bytes`, in which MASK stands
+                for one; or `Path`s of files with one such text a line, which may be empty.
+            top_k: how many candidates to give for each unknown byte, K.
+            batch_size: texts at a time.
+            steps: times that the model is asked, each time filling in what it is most certain of.
+
+        Raises UserError for a text that is too long, or has nothing to fill in.
+        """
+        if isinstance(texts, str | Path) or (isinstance(texts, np.ndarray) and texts.ndim == 1):
+            texts = [texts]
+        ids = [_encoded(text) for given in texts for text in _lines(given)]
+        return list(self._fill(ids, top_k, batch_size, steps))
+
+    def write(
+        self,
+        output: Path,
+        *,
+        text: Sequence[str] = (),
+        inputs: Sequence[str] = (),
+        top_k: int = 5,
+        batch_size: int = 8,
+        steps: int = 1,
+        attention: bool = False,
+    ) -> Report:
+        """The texts with the most probable bytes in place of their markers.
+
+        Args:
+            output: the folder for pictures of attention, if there are any.
+            text: texts as of `predict`.
+            inputs: files with one such text a line.
+            top_k: bytes to list for each unknown one.
+            batch_size: as of `predict`.
+            steps: as of `predict`.
+            attention: whether attention_NUMBER.png shows for each text what the unknown bytes are
+                read from when the model is first asked.
+        """
+        check_positive(top_k=top_k, batch_size=batch_size, steps=steps)
+        texts = [*text, *(line for path in existing(inputs) for line in _lines(path))]
+        if not texts:
+            raise UserError(
+                'There is no text: give --text="The sky is [MASK:4].", or --inputs=FILE with one a '
+                "line."
+            )
+        ids = list(map(_encoded, texts))
+        with Progress(len(texts), "texts") as progress:
+            filled = list(self._fill(ids, top_k, batch_size, steps, progress.advance))
+        answers = list(map(_answer, texts, filled))
+        if attention:
+            for number, (answer, before, after) in enumerate(
+                zip(answers, ids, filled, strict=True), 1
+            ):
+                answer["attention"] = str(output / f"attention_{number}.png")
+                save(self._attention_figure(before, after), Path(answer["attention"]))
+        return Report("\n\n".join(map(_shown, answers)), {"texts": answers})
+
+    def _fill(
+        self,
+        ids: Sequence[Int32[np.ndarray, " _"]],
+        top_k: int,
+        batch_size: int,
+        steps: int,
+        advance: Advance = ignore,
+    ) -> Iterator[FilledText]:
+        check_positive(top_k=top_k, batch_size=batch_size, steps=steps)
+        self._check_vocabulary()
+        longest = self.trained.section["max_length"]
+        padded, masks = tokenizer.pad(ids, longest)
+        for start in range(0, len(ids), batch_size):
+            batch = ids[start : start + batch_size]
+            rows, length = slice(start, start + len(batch)), max(map(len, batch))
+            filled = fill(
+                self.trained,
+                padded[rows, :length],
+                masks[rows, :length],
+                mask_id=tokenizer.MASK,
+                num_reserved=tokenizer.NUM_RESERVED,
+                longest=longest,
+                top_k=top_k,
+                steps=steps,
+            )
+            yield from map(_filled_text, batch, *filled)
+            advance(len(batch))
+
+    def _check_vocabulary(self) -> None:
+        size = self.trained.section["vocab_size"]
+        if size != tokenizer.VOCABULARY_SIZE:
+            raise UserError(
+                f"The model has {size} token ids, but bytes need {tokenizer.VOCABULARY_SIZE}: "
+                "masks are filled in by models of bytes only."
+            )
+
+    def _attention_figure(self, before: Int32[np.ndarray, " M"], after: FilledText) -> Figure:
+        """What the unknown bytes of a text are read from; in the picture they are filled in."""
+        attention = attention_to_text(
+            self.trained,
+            before,
+            mask_id=tokenizer.MASK,
+            longest=self.trained.section["max_length"],
+            count=_LATENTS_SHOWN,
+        )
+        symbols = [_short_symbol(int(id) - tokenizer.NUM_RESERVED) for id in after.ids]
+        return text_attention(symbols, after.positions.tolist(), attention)
+
+
+def attention_to_text(
+    trained: Trained,
+    ids: Int32[np.ndarray, " M"],
     *,
     mask_id: int,
-    num_reserved: int,
     longest: int,
-    top_k: int,
-    steps: int = 1,
-    advance: Advance = ignore,
-) -> Filled:
-    """Replaces every `mask_id` by the model's most probable id.
-
-    In one step all unknown tokens are filled at once, each as if the others stayed unknown. In
-    several, each step fills an equal share of every text's unknown tokens, those that the model is
-    most certain of, and the next step reads them; with as many steps as tokens, one by one.
+    count: int,
+) -> Attention:
+    """What a masked language model looks at to fill in a text's unknown tokens, all at once.
 
     Args:
-        model: gives logits [B, M, vocabulary] of `inputs` [B, M] and their `input_mask`.
-        params: its parameters.
-        state: its state.
-        ids: the texts.
-        input_mask: False where a text is only filled up to the length of the others.
-        mask_id: the id of an unknown token.
-        num_reserved: ids below this one are never filled in; probabilities are among the others.
+        trained: its model takes `inputs` [1, M] and their `input_mask`.
+        ids: the text.
+        mask_id: the id of an unknown token; these are the queries.
         longest: tokens that the model takes.
-        top_k: how many candidates to report for each position.
-        steps: how often the model is asked.
-        advance: told of each step how many tokens it filled.
-
-    Raises UserError for texts longer than `longest`, a mask of another shape, or fewer ids than
-    `top_k`.
+        count: latents to show.
     """
-    check_positive(top_k=top_k, steps=steps)
-    ids, input_mask = np.array(ids, np.int32), np.asarray(input_mask, bool)
-    _check_shapes(ids, input_mask, longest)
-    length = ids.shape[1]
-    ids, input_mask = filled_up(ids, input_mask, longest)
-    top_ids = np.zeros((*ids.shape, top_k), np.int32)
-    top_probabilities = np.zeros(top_ids.shape, np.float32)
-    for steps_left in range(steps, 0, -1):
-        unknown = (ids == mask_id) & input_mask
-        if not unknown.any():
-            break
-        probabilities, candidates = map(
-            np.asarray, _candidates(model, top_k, num_reserved, params, state, ids, input_mask)
-        )
-        chosen = _most_certain(probabilities[..., 0], unknown, steps_left)
-        ids[chosen] = candidates[chosen, 0]
-        top_ids[chosen], top_probabilities[chosen] = candidates[chosen], probabilities[chosen]
-        advance(int(chosen.sum()))
-    return Filled(ids[:, :length], top_ids[:, :length], top_probabilities[:, :length])
-
-
-def filled_up(
-    ids: Int32[np.ndarray, "B M"], input_mask: Bool[np.ndarray, "B M"], longest: int
-) -> tuple[Int32[np.ndarray, "B m"], Bool[np.ndarray, "B m"]]:
-    """Texts and mask at one of a few lengths up to `longest`, of which each compiles a program."""
-    length = ids.shape[1]
-    padding = [(0, 0), (0, min(-(-length // _LENGTH_STEP) * _LENGTH_STEP, longest) - length)]
-    return np.pad(ids, padding), np.pad(input_mask, padding)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _candidates(
-    model: Architecture,
-    top_k: int,
-    num_reserved: int,
-    params: PyTree,
-    state: PyTree,
-    ids: Array,
-    input_mask: Array,
-) -> tuple[Float[Array, "B M K"], Int32[Array, "B M K"]]:
-    """Probabilities and ids of the most probable tokens."""
-    logits, _ = model.apply(
-        params, state, None, inputs=ids, input_mask=input_mask, is_training=False
+    inputs, input_mask = filled_up(ids[None], np.ones((1, len(ids)), bool), longest)
+    attended = CrossAttention(trained, inputs, input_mask)
+    decoder = np.asarray(attended.decoder())[np.flatnonzero(ids == mask_id)]
+    attention = attended.both(decoder, most_used(decoder, count))
+    return attention._replace(
+        encoder=[x[:, : len(ids)] for x in attention.encoder],
+        through=[x[:, : len(ids)] for x in attention.through],
     )
-    is_allowed = jnp.arange(logits.shape[-1]) >= num_reserved
-    if top_k > logits.shape[-1] - num_reserved:
+
+
+def _lines(text: Text) -> list[str | Int32[np.ndarray, " M"]]:
+    """A text itself; or of a file all lines that are not empty."""
+    if not isinstance(text, Path):
+        return [text]
+    try:
+        lines = text.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"top_k={top_k} is more than the {logits.shape[-1] - num_reserved} ids that may be "
-            "filled in."
-        )
-    probabilities = jax.nn.softmax(jnp.where(is_allowed, logits, -jnp.inf))
-    return jax.lax.top_k(probabilities, top_k)
+            f"Cannot read {text} as text ({error}): give a file in UTF-8 with one text a line."
+        ) from error
+    return [line for line in lines if line.strip()]
 
 
-def _most_certain(
-    certainty: Float[np.ndarray, "B M"], unknown: Bool[np.ndarray, "B M"], steps_left: int
-) -> Bool[np.ndarray, "B M"]:
-    """This step's share of each text's unknown tokens."""
-    share = -(-unknown.sum(axis=1, keepdims=True) // steps_left)
-    order = np.argsort(np.where(unknown, -certainty, np.inf), axis=1, kind="stable")
-    rank = np.argsort(order, axis=1)
-    return unknown & (rank < share)
-
-
-def _check_shapes(ids: np.ndarray, input_mask: np.ndarray, longest: int) -> None:
-    if ids.ndim != 2 or ids.shape != input_mask.shape:
+def _encoded(text: str | Int32[np.ndarray, " M"]) -> Int32[np.ndarray, " M"]:
+    """Ids with something to fill in. Raises UserError if there is nothing."""
+    ids = tokenizer.encode_masked(text) if isinstance(text, str) else np.asarray(text, np.int32)
+    if tokenizer.MASK not in ids:
         raise UserError(
-            f"ids of shape {ids.shape} and a mask of shape {input_mask.shape} do not go together: "
-            "both must be (texts, tokens)."
+            f"The text {text[:60]!r} has nothing to fill in: put [MASK] where one byte is unknown, "
+            "and [MASK:5] where five are."
         )
-    if ids.shape[1] > longest:
-        raise UserError(
-            f"The text has {ids.shape[1]} tokens, but the model takes at most {longest}: shorten "
-            "it, or split it into several."
-        )
+    return ids
+
+
+def _filled_text(
+    before: Int32[np.ndarray, " M"],
+    ids: Int32[np.ndarray, " m"],
+    top_ids: Int32[np.ndarray, "m K"],
+    top_probabilities: Float[np.ndarray, "m K"],
+) -> FilledText:
+    """A row of `Filled`, which may be longer than its text."""
+    ids = ids[: len(before)]
+    positions = np.flatnonzero(before == tokenizer.MASK).astype(np.int32)
+    candidates = top_ids[positions] - tokenizer.NUM_RESERVED
+    return FilledText(
+        tokenizer.decode(ids), ids, positions, candidates, top_probabilities[positions]
+    )
+
+
+def _answer(text: str, filled: FilledText) -> dict[str, Any]:
+    """What was made of one text; `position` counts the bytes of the filled text."""
+    unknown = np.isin(np.arange(len(filled.ids)), filled.positions)
+    return dict(
+        text=text,
+        filled=filled.text,
+        parts=[
+            dict(text=tokenizer.decode([id for id, _ in part]), is_filled=bool(is_filled))
+            for is_filled, part in itertools.groupby(
+                zip(filled.ids, unknown, strict=True), key=lambda pair: pair[1]
+            )
+        ],
+        candidates=[
+            dict(position=int(position), bytes=_listed(candidates, probabilities))
+            for position, candidates, probabilities in zip(*filled[2:], strict=True)
+        ],
+    )
+
+
+def _listed(candidates: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        dict(byte=int(byte), probability=float(probability))
+        for byte, probability in zip(candidates, probabilities, strict=True)
+    ]
+
+
+def _shown(answer: dict[str, Any]) -> str:
+    """The text with what was filled in marked: in colour on a terminal, else by guillemets."""
+    opening, closing = (_BOLD_GREEN, _PLAIN) if sys.stdout.isatty() else ("«", "»")
+    parts = (
+        f"{opening}{_printable(part['text'])}{closing}" if part["is_filled"] else part["text"]
+        for part in answer["parts"]
+    )
+    lines = ["".join(parts)]
+    for place in answer["candidates"]:
+        best = (f"{_symbol(x['byte']):>4} {x['probability']:6.1%}" for x in place["bytes"])
+        lines.append(f"  byte {place['position']:4}  {' '.join(best)}")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Text without characters that a terminal would obey."""
+    return "".join(x if x.isprintable() else f"\\x{ord(x):02X}" for x in text)
+
+
+def _short_symbol(byte: int) -> str:
+    """A byte as one sign, where there is one: spaces as a low bracket, others by their number."""
+    if byte == ord(" "):
+        return "\N{OPEN BOX}"
+    return chr(byte) if 32 < byte < 127 else f"{byte:02X}"
+
+
+def _symbol(byte: int) -> str:
+    """A byte as its ASCII character in quotes, or as its number."""
+    return f"'{chr(byte)}'" if 32 <= byte < 127 else f"{byte:02X}h"

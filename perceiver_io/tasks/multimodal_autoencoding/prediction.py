@@ -1,127 +1,331 @@
-"""A clip of video and sound encoded once, and decoded piece by piece."""
+"""Videos encoded into latents and decoded again, piece by piece, and films of both side by side."""
 
-import functools
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+import scipy.signal
+from jaxtyping import Float, Float32, PyTree, UInt8
+from matplotlib.figure import Figure
 
+from perceiver_io.data.video.clips import (
+    FRAME_RATE,
+    SAMPLES_PER_FRAME,
+    Clip,
+    count_pieces,
+    cut,
+    pieces,
+)
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture
-from perceiver_io.models.perceiver.perceiver import Encoded
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
-from perceiver_io.models.perceiver.tokens import Tokens
-from perceiver_io.tasks.batches import Advance, check_positive, ignore, in_batches
+from perceiver_io.progress import Progress
+from perceiver_io.tasks.attention import Attention, CrossAttention, in_pieces, most_used
+from perceiver_io.tasks.batches import Advance, check_positive, ignore
+from perceiver_io.tasks.figures import save
+from perceiver_io.tasks.files import existing, unique_names
+from perceiver_io.tasks.multimodal_autoencoding.figures import clip_attention, contact_sheet
+from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction, reconstruct
+from perceiver_io.tasks.multimodal_autoencoding.record import VideoRecord, clipped, to_pixels
+from perceiver_io.tasks.predictor import Predictor, Report, Trained
+from perceiver_io.tasks.video_writer import VideoWriter
+
+_FRAMES_OF_SHEET = 10
+_TOP_CLASSES = 5
+_FRAMES_OF_ATTENTION = 5
+_LATENTS_OF_MODALITY = 2
 
 
-class Reconstruction(NamedTuple):
-    """What a model makes of a clip.
+class _Sizes(NamedTuple):
+    """What the model takes at a time."""
 
-    image: the frames, of about 0 to 1; the model does not hold itself to these limits.
-    audio: the samples, of about -1 to 1.
-    label: the probability of each class.
+    num_frames: int
+    image_size: tuple[int, int]
+    samples_per_frame: int
+    audio_patches: int
+
+    @property
+    def num_points(self) -> int:
+        """What `reconstruct` counts for a piece."""
+        height, width = self.image_size
+        return self.num_frames * height * width + self.audio_patches
+
+
+class VideoAutoencoder(Predictor):
+    """Compresses a video with its sound into latents, and reconstructs it from these.
+
+    A video of any length is cut into pieces of as many frames as the model takes. Where the model
+    names its classes, `trained.class_names` has them.
     """
 
-    image: Float[np.ndarray, "T H W 3"]
-    audio: Float[np.ndarray, "S 1"]
-    label: Float[np.ndarray, " K"]
+    @classmethod
+    def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
+        """`image` and `audio` in; these and `label` out."""
+        return (
+            isinstance(inputs, Mapping)
+            and isinstance(outputs, Mapping)
+            and {"image", "audio"} <= set(inputs)
+            and {"image", "audio", "label"} <= set(outputs)
+        )
+
+    def predict(
+        self,
+        video: str | Path | UInt8[np.ndarray, "T H W 3"],
+        audio: Float32[np.ndarray, "S 1"] | None = None,
+        *,
+        chunk_size: int = 16384,
+    ) -> Reconstruction:
+        """The reconstruction of a video.
+
+        Args:
+            video: a file, which is scaled and cropped to the model's image size and taken at 25
+                frames a second; or frames of the model's image size, uint8 from 0 to 255.
+            audio: the sound of these frames from -1 to 1, as many samples a frame as the model
+                takes; None for silence. Of a file it is the file's own.
+            chunk_size: points of the picture, or patches of the sound, that are decoded at a time.
+
+        Returns:
+            All T frames, from about 0 to 1, and all S samples of the sound, from about -1 to 1, as
+            the model gives them; the probability of each class, the mean over the pieces.
+
+        Raises UserError for a file that cannot be read, and for arrays of another size.
+        """
+        sizes = _sizes(self.trained.section)
+        if isinstance(video, np.ndarray):
+            clips = _cut(video, audio, sizes)
+        elif audio is None:
+            clips = _clips(sizes, *existing([video]))
+        else:
+            raise UserError(f"{video} is a file, whose own sound is taken: leave out `audio`.")
+        return _joined((clip, self._reconstruct(sizes, clip, chunk_size)) for clip in clips)
+
+    def write(
+        self,
+        output: Path,
+        *,
+        inputs: Sequence[str],
+        chunk_size: int = 16384,
+        attention: bool = False,
+    ) -> Report:
+        """NAME_reconstruction.mp4, the original to the left, and NAME_sheet.png with a few frames.
+
+        The sound of the video is the reconstructed one.
+
+        Args:
+            output: the folder to write into.
+            inputs: video files.
+            chunk_size: as of `predict`.
+            attention: whether attention_NAME.png shows what the model looks at in the first piece.
+        """
+        check_positive(chunk_size=chunk_size)
+        paths = existing(inputs)
+        sizes = _sizes(self.trained.section)
+        answers = []
+        for path, name in zip(paths, unique_names(paths), strict=True):
+            video, sheet = output / f"{name}_reconstruction.mp4", output / f"{name}_sheet.png"
+            record = self._write_video(sizes, path, video, chunk_size)
+            answer = dict(input=str(path), **_measures(record, self.trained.class_names))
+            save(_sheet(record, path, answer), sheet)
+            answer |= dict(film=str(video), sheet=str(sheet))
+            if attention:
+                answer["attention"] = str(output / f"attention_{name}.png")
+                save(self._attention_figure(sizes, path), Path(answer["attention"]))
+            answers.append(answer)
+        return Report("\n\n".join(map(_shown, answers)), {"films": answers})
+
+    def _write_video(self, sizes: _Sizes, path: Path, video: Path, chunk_size: int) -> VideoRecord:
+        """Writes the video piece by piece."""
+        count = count_pieces(path, num_frames=sizes.num_frames)
+        total = None if count is None else count * sizes.num_points
+        record = VideoRecord(_FRAMES_OF_SHEET)
+        clips = _clips(sizes, path)
+        with (
+            Progress(total, "points") as progress,
+            VideoWriter(video, frame_rate=FRAME_RATE) as writer,
+        ):
+            for clip in clips:
+                result = self._reconstruct(sizes, clip, chunk_size, progress.advance)
+                record.add(clip, result)
+                image, audio = clipped(result)
+                beside = np.concatenate([clip.frames, to_pixels(image)], axis=2)
+                sound = _at_sample_rate(audio, sizes.samples_per_frame)
+                samples = clip.num_frames * SAMPLES_PER_FRAME
+                writer.write(beside[: clip.num_frames], sound[:samples])
+        return record
+
+    def _reconstruct(
+        self, sizes: _Sizes, clip: Clip, chunk_size: int, advance: Advance = ignore
+    ) -> Reconstruction:
+        return reconstruct(
+            self.trained,
+            _inputs(clip),
+            audio_patches=sizes.audio_patches,
+            chunk_size=chunk_size,
+            advance=advance,
+        )
+
+    def _attention_figure(self, sizes: _Sizes, path: Path) -> Figure:
+        """What the model looks at in the first piece of a video."""
+        clip = next(_clips(sizes, path))
+        attention = attention_to_clip(
+            self.trained,
+            _inputs(clip),
+            audio_patches=sizes.audio_patches,
+            count=_LATENTS_OF_MODALITY,
+        )
+        chosen = np.linspace(0, sizes.num_frames - 1, min(sizes.num_frames, _FRAMES_OF_ATTENTION))
+        frames = {int(k) / FRAME_RATE: clip.frames[int(k)] for k in chosen}
+        return clip_attention(
+            frames,
+            clip.audio[:, 0],
+            attention,
+            title=f"{path.name}\nheat and curves: where the clip is read",
+        )
 
 
-def reconstruct(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
+def attention_to_clip(
+    trained: Trained,
     clip: Mapping[str, np.ndarray],
     *,
     audio_patches: int,
-    chunk_size: int,
-    advance: Advance = ignore,
-) -> Reconstruction:
-    """A clip from its latents; memory does not grow with its size, beyond that of the result.
+    count: int,
+) -> Attention:
+    """What an autoencoder looks at for all points of each modality together.
+
+    The rows of `decoder` are means over the queries of image, audio and label; `latents` are the
+    ones that each of these in turn uses most.
 
     Args:
-        model: `encode` takes `inputs`, a dict of `image` [1, T, H, W, 3] and `audio` [1, S, 1];
-            `decode` takes `query`, coordinates of `image` points [1, n, 3] or of `audio` patches
-            [1, n, 1], or None for `label`, and gives [1, n, 3], [1, n, samples of a patch] and
-            logits [1, K].
-        params: its parameters.
-        state: its state.
+        trained: its model takes `inputs` and `query` as in `reconstruct`.
         clip: `image` [T, H, W, 3] from 0 to 1 and `audio` [S, 1] from -1 to 1.
         audio_patches: number of patches that the model divides the sound into.
-        chunk_size: points, or patches, that are decoded at a time.
-        advance: told of each piece how many points or patches it had; T * H * W + `audio_patches`
-            in all.
-
-    Raises UserError for sound that the patches do not make up.
+        count: latents to show of each modality.
     """
-    check_positive(audio_patches=audio_patches, chunk_size=chunk_size)
-    encoded = _encode(model, params, state, {name: x[None] for name, x in clip.items()})
-    decode = functools.partial(_decode_all, model, params, state, encoded, chunk_size, advance)
-    label = _decode_label(model, params, state, encoded)
-    audio = decode("audio", (audio_patches,))
-    if audio.size != len(clip["audio"]):
+    attended = CrossAttention(trained, {name: x[None] for name, x in clip.items()})
+    shapes = {"image": clip["image"].shape[:3], "audio": (audio_patches,)}
+    usage = [_mean_over_grid(attended, name, shape) for name, shape in shapes.items()]
+    decoder = np.stack([*usage, np.asarray(attended.decoder({"label": None}))[0]])
+    favourites = np.concatenate([most_used(row[None], count) for row in decoder])
+    return attended.both(decoder, np.array(list(dict.fromkeys(favourites.tolist()))))
+
+
+def _mean_over_grid(
+    attended: CrossAttention, modality: str, shape: tuple[int, ...]
+) -> Float[np.ndarray, " N"]:
+    """How much all points of a modality's grid attend to each latent, in the mean."""
+    total = 0
+    for points in in_pieces(math.prod(shape)):
+        coordinates = subsampled_coordinates(jnp.asarray(points)[None], shape)
+        total += attended.decoder({modality: coordinates}).sum(0)
+    return np.asarray(total) / math.prod(shape)
+
+
+def _sizes(model: Mapping[str, Any]) -> _Sizes:
+    num_frames, *image_size = model["image"]["shape"]
+    audio = model["audio"]
+    if audio["num_samples"] % num_frames:
         raise UserError(
-            f"The sound has {len(clip['audio'])} samples, but {audio_patches} patches of "
-            f"{audio.shape[-1]} samples, as the model makes them, are {audio.size}: set "
-            "audio_patches to what the model was built for, and cut the sound to that length."
+            f"The model takes {audio['num_samples']} samples of sound for {num_frames} frames, "
+            "which is no whole number for each: no video can be cut so."
         )
-    image = decode("image", clip["image"].shape[:3])
-    return Reconstruction(
-        image.reshape(clip["image"].shape), audio.reshape(-1, 1), np.asarray(label)
+    return _Sizes(
+        num_frames,
+        tuple(image_size),
+        samples_per_frame=audio["num_samples"] // num_frames,
+        audio_patches=audio["num_samples"] // audio["samples_per_patch"],
     )
 
 
-def _decode_all(
-    model: Architecture,
-    params: PyTree,
-    state: PyTree,
-    encoded: Encoded,
-    chunk_size: int,
-    advance: Advance,
-    modality: str,
-    shape: tuple[int, ...],
-) -> Float[np.ndarray, "n C"]:
-    """All points of a grid, in array order."""
-    points = np.arange(math.prod(shape), dtype=np.int32)
-
-    def decode(chunk):
-        return _decode_points(model, modality, shape, params, state, encoded, chunk)
-
-    return in_batches(decode, points, min(chunk_size, len(points)), advance)
+def _clips(sizes: _Sizes, path: Path) -> Iterator[Clip]:
+    return pieces(
+        path,
+        size=sizes.image_size,
+        num_frames=sizes.num_frames,
+        samples_per_frame=sizes.samples_per_frame,
+    )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(
-    model: Architecture, params: PyTree, state: PyTree, inputs: dict[str, Array]
-) -> Encoded:
-    encoded, _ = model.encode(params, state, None, inputs=inputs, is_training=False)
-    # No query is made from the tokens, which are the larger part by far.
-    return encoded._replace(tokens=Tokens(encoded.latents[:, :0]))
+def _cut(
+    frames: UInt8[np.ndarray, "T H W 3"], audio: Float32[np.ndarray, "S 1"] | None, sizes: _Sizes
+) -> Iterator[Clip]:
+    """Raises UserError for frames or sound that are not of the model's size."""
+    if audio is None:
+        audio = np.zeros((len(frames) * sizes.samples_per_frame, 1), np.float32)
+    height, width = sizes.image_size
+    fits = len(frames) and frames.shape[1:] == (height, width, 3)
+    if not fits or frames.dtype != np.uint8:
+        raise UserError(
+            f"The frames are {frames.dtype} {list(frames.shape)}, but the model takes uint8 [any "
+            f"number, {height}, {width}, 3] from 0 to 255."
+        )
+    if audio.shape != (len(frames) * sizes.samples_per_frame, 1):
+        raise UserError(
+            f"The sound is {list(audio.shape)}, but {len(frames)} frames have "
+            f"[{len(frames) * sizes.samples_per_frame}, 1]: {sizes.samples_per_frame} samples each."
+        )
+    return cut(frames, audio, sizes.num_frames)
 
 
-# Compiled, which drops the queries of the modalities that are not asked for.
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _decode_points(
-    model: Architecture,
-    modality: str,
-    shape: tuple[int, ...],
-    params: PyTree,
-    state: PyTree,
-    encoded: Encoded,
-    points: Array,
-) -> Float[Array, "n C"]:
-    query = {modality: subsampled_coordinates(points[None], shape)}
-    decoded, _ = model.decode(params, state, None, encoded, query=query, is_training=False)
-    return decoded[modality][0]
+def _joined(results: Iterable[tuple[Clip, Reconstruction]]) -> Reconstruction:
+    """The pieces as one, without what only fills up the last."""
+    images, sounds, labels = [], [], []
+    for clip, result in results:
+        samples_per_frame = len(clip.audio) // len(clip.frames)
+        images.append(result.image[: clip.num_frames])
+        sounds.append(result.audio[: clip.num_frames * samples_per_frame])
+        labels.append(result.label)
+    return Reconstruction(np.concatenate(images), np.concatenate(sounds), np.mean(labels, axis=0))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _decode_label(
-    model: Architecture, params: PyTree, state: PyTree, encoded: Encoded
-) -> Float[Array, " K"]:
-    query = {"label": None}
-    decoded, _ = model.decode(params, state, None, encoded, query=query, is_training=False)
-    return jax.nn.softmax(decoded["label"][0])
+def _inputs(clip: Clip) -> dict[str, np.ndarray]:
+    return {"image": clip.frames / np.float32(255), "audio": clip.audio}
+
+
+def _at_sample_rate(
+    audio: Float[np.ndarray, "S 1"], samples_per_frame: int
+) -> Float32[np.ndarray, "s 1"]:
+    """Sound of the model's resolution as videos have it."""
+    if samples_per_frame != SAMPLES_PER_FRAME:
+        audio = scipy.signal.resample_poly(audio, SAMPLES_PER_FRAME, samples_per_frame)
+    return np.asarray(audio, np.float32)
+
+
+def _measures(record: VideoRecord, class_names: Sequence[str] | None) -> dict[str, Any]:
+    measures: dict[str, Any] = dict(
+        num_frames=record.num_frames,
+        seconds=record.num_frames / FRAME_RATE,
+        psnr=record.psnr(),
+    )
+    if class_names is not None:
+        label = np.mean(record.labels, axis=0)
+        best = np.argsort(-label)[:_TOP_CLASSES]
+        measures["classes"] = [
+            dict(index=int(k), name=class_names[k], probability=float(label[k])) for k in best
+        ]
+    return measures
+
+
+def _sheet(record: VideoRecord, path: Path, answer: Mapping[str, Any]) -> Figure:
+    indices, originals, reconstructions = zip(*record.kept, strict=True)
+    return contact_sheet(
+        originals,
+        reconstructions,
+        seconds=[index / FRAME_RATE for index in indices],
+        sounds={name: np.concatenate(parts) for name, parts in record.envelopes.items()},
+        duration=record.num_frames / FRAME_RATE,
+        title=f"{path.name}: {_quality(answer)}",
+    )
+
+
+def _quality(answer: Mapping[str, Any]) -> str:
+    psnr = answer["psnr"]
+    return f"PSNR of the picture {psnr['image']:.2f} dB, of the sound {psnr['audio']:.2f} dB"
+
+
+def _shown(answer: Mapping[str, Any]) -> str:
+    lines = [f"{answer['input']}: {answer['seconds']:.2f} s, {_quality(answer)}"]
+    lines += [f"  {x['probability']:6.1%}  {x['name']}" for x in answer.get("classes", ())]
+    files = [answer[name] for name in ("film", "sheet", "attention") if name in answer]
+    return "\n".join([*lines, *(f"  {path}" for path in files)])

@@ -1,4 +1,4 @@
-"""What is kept of a film and its reconstruction while they go by, in little memory."""
+"""What is kept of a video and its reconstruction while they go by, in little memory."""
 
 from typing import NamedTuple
 
@@ -6,21 +6,21 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from perceiver_io.data.video.clips import Clip
-from perceiver_io.tasks.multimodal_autoencoding.prediction import Reconstruction
+from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction
 
 _PARTS_OF_FRAME = 4  # of the sound's envelope
 
 
 class Kept(NamedTuple):
-    """A frame of the film."""
+    """A frame of the video."""
 
     index: int
     original: UInt8[np.ndarray, "H W 3"]
     reconstruction: UInt8[np.ndarray, "H W 3"]
 
 
-class FilmRecord:
-    """A few frames, the sounds' envelopes, the errors and the classes of a film.
+class VideoRecord:
+    """A few frames, the sounds' envelopes, the errors and the classes of a video.
 
     Attributes:
         kept: up to `most_kept` frames at equal distances, the first one among them.
@@ -39,7 +39,7 @@ class FilmRecord:
         self._image_error, self._audio_error = SquaredError(), SquaredError()
 
     def add(self, clip: Clip, result: Reconstruction) -> None:
-        """The next piece; what only fills it up after the film's end counts nowhere."""
+        """The next piece; what only fills it up after the video's end counts nowhere."""
         samples_per_frame = len(clip.audio) // len(clip.frames)
         count = clip.num_frames
         image, audio = clipped(result)

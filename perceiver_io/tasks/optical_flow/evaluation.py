@@ -26,11 +26,11 @@ from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.evaluation import Result, Strategy
 from perceiver_io.tasks.optical_flow.figures import ComparedFlow, compared_flow
-from perceiver_io.tasks.optical_flow.prediction import TiledFlow
 from perceiver_io.tasks.optical_flow.submissions import (
     write_kitti_submission,
     write_sintel_submission,
 )
+from perceiver_io.tasks.optical_flow.tiling import TiledFlow
 from perceiver_io.tasks.task import Task
 
 _ROWS_OF_FIGURE = 4

@@ -8,10 +8,26 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from perceiver_io.tasks.optical_flow.colors import SATURATION_PERCENTILE, flow_colors
+from perceiver_io.tasks.attention import Attention
+from perceiver_io.tasks.figures import (
+    Picture,
+    heat_and_scale,
+    heat_bar,
+    latent_titles,
+    name_row,
+    show,
+    sides,
+    titled_figure,
+)
+from perceiver_io.tasks.optical_flow.colors import (
+    SATURATION_PERCENTILE,
+    color_wheel_legend,
+    flow_colors,
+)
 
 # Errors in pixels, up to which they are told apart; less where all flow is shorter.
 _LARGEST_ERROR = 10.0
+_WHEEL_SIZE = 200
 
 
 class ComparedFlow(NamedTuple):
@@ -42,6 +58,74 @@ def compared_flow(pairs: Sequence[ComparedFlow]) -> Figure:
     for row, pair, length in zip(grid, pairs, lengths, strict=True):
         image = _draw_pair(row, pair, length, largest_error)
     figure.colorbar(image, ax=grid[:, 4], label="pixels", shrink=0.8, extend="max")
+    return figure
+
+
+def flow_pictures(
+    rows: Sequence[tuple[Picture, Picture, Picture]],
+    *,
+    labels: Sequence[tuple[str, str]],
+    max_length: float,
+) -> Figure:
+    """Two frames and the flow between them in each row, and the key to the colours.
+
+    Args:
+        rows: frame, next frame, and the flow as colours.
+        labels: names of the frames.
+        max_length: pixels of flow at the rim of the colour wheel.
+    """
+    height, width, _ = rows[0][0].shape
+    side = 3.6 * float(np.clip(width / height, 0.5, 2)) ** 0.5
+    tall = side * height / width
+    figure = Figure(figsize=(3 * side + 1.8, (tall + 0.35) * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 4, squeeze=False, width_ratios=[side, side, side, 1.6])
+    for axes, pictures, names in zip(grid, rows, labels, strict=True):
+        for panel, picture, name in zip(axes[:3], pictures, (*names, "flow"), strict=True):
+            show(panel, picture)
+            panel.set_title(name, fontsize=9, parse_math=False)
+        axes[3].set_axis_off()
+    wheel = grid[0, 3]
+    wheel.imshow(color_wheel_legend(_WHEEL_SIZE))
+    wheel.set_title(f"direction of motion;\nrim: {max_length:.3g} pixels", fontsize=8)
+    return figure
+
+
+def flow_attention(
+    frames: Sequence[Picture], flow: Picture, attention: Attention, *, title: str
+) -> Figure:
+    """What latents read in two frames, and which pixels of the flow are read from them.
+
+    Args:
+        frames: both, as the model sees them.
+        flow: between them, as colours.
+        attention: of queries on the grid of the first frame; the encoder's maps are of both frames
+            together, [n, h, w], or of each, [n, 2, h, w].
+        title: one line.
+    """
+    (encoder,) = attention.encoder
+    size = encoder.shape[-2:]
+    count = len(attention.latents)
+    if encoder.ndim == 3:
+        both = np.mean(frames, axis=0).astype(np.uint8)
+        rows = [("both frames", both, encoder)]
+    else:
+        rows = [
+            (f"frame {k + 1}", frame, maps)
+            for k, (frame, maps) in enumerate(zip(frames, encoder.swapaxes(0, 1), strict=True))
+        ]
+    rows.append(("flow", flow, attention.decoder.T.reshape(count, *size)))
+    wide, tall = sides(frames[0])
+    figure = titled_figure((wide + 0.1) * (count + 1) + 0.7, (tall + 0.35) * len(rows) + 0.9, title)
+    panels = figure.subplots(len(rows), count + 1)
+    for line, (name, picture, maps) in zip(panels, rows, strict=True):
+        show(line[0], picture)
+        line[0].set_title(name, fontsize=8)
+        for panel, weights in zip(line[1:], maps, strict=True):
+            heat_and_scale(panel, frames[0] if name == "flow" else picture, weights)
+        name_row(line[1], "read by" if name == "flow" else "reads")
+    for panel, name in zip(panels[0, 1:], latent_titles(attention), strict=True):
+        panel.set_title(name, fontsize=8)
+    heat_bar(figure)
     return figure
 
 

@@ -1,196 +1,334 @@
-"""Optical flow of images of any size, from a model of one size, tile by tile.
+"""Optical flow of frames, two or a whole video, as numbers in files and as colours."""
 
-As the published Sintel and KITTI figures were measured: overlapping tiles, blended by the distance
-to the tile's edge, where the model sees least of its surroundings.
-"""
-
-import functools
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Float, Float32, PyTree
+from matplotlib.figure import Figure
+from PIL import Image
 
+from perceiver_io.data.flow.files import (
+    UNKNOWN_FLOW,
+    Flow,
+    read_flow,
+    within_kitti_range,
+    write_flo,
+    write_kitti_png,
+)
+from perceiver_io.data.video.clips import FRAME_RATE, import_av, read_frames
+from perceiver_io.data.vision.image_sequence import read_images
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture
-from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
+from perceiver_io.progress import Progress
+from perceiver_io.tasks.attention import Attention, CrossAttention, in_pieces, most_used
+from perceiver_io.tasks.figures import Picture, save
+from perceiver_io.tasks.files import create_folder, existing, unique_names
+from perceiver_io.tasks.optical_flow.colors import SATURATION_PERCENTILE, flow_colors
+from perceiver_io.tasks.optical_flow.figures import flow_attention, flow_pictures
+from perceiver_io.tasks.optical_flow.tiling import Frame, TiledFlow
+from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
+from perceiver_io.tasks.video_writer import VideoWriter
 
-_USUAL_OVERLAP = 20
+_ROWS_OF_FIGURE = 4
+_LATENTS_SHOWN = 6
+_SAMPLE_SIZE = 4096  # queries by which the latents to show are chosen
+# What is written for a frame of a video.
+_OWN_FILE = re.compile(r"\d{5,}(\.flo|\.png|_kitti\.png)")
 
-Size = tuple[int, int]
-Frame = UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W 3"]
+
+class _Format(NamedTuple):
+    """A kind of file for flow: how its name ends, and what writes it. Colours end in .png."""
+
+    ending: str
+    write: Callable[[Path, Flow], None]
 
 
-def tiles(height: int, width: int, tile_size: Size, overlap: int) -> list[tuple[int, int]]:
-    """(top, left) of the fewest tiles of `tile_size` = (height, width) that cover an image.
+def _write_kitti(path: Path, flow: Flow) -> None:
+    # One pixel beyond what the format holds shall not end a video.
+    write_kitti_png(path, Flow(within_kitti_range(flow.flow), flow.valid))
 
-    Neighbours overlap by `overlap` pixels, the last ones of a row or column by as much as it takes
-    to end with the image. An image smaller than a tile has one, at 0.
+
+_FORMATS = {"flo": _Format(".flo", write_flo), "kitti": _Format("_kitti.png", _write_kitti)}
+
+
+class _Frames(NamedTuple):
+    """Frames that can be read more than once, and where the results of each pair go.
+
+    Attributes:
+        path: from the number of a pair, from 0 on, and the ending of a name.
     """
-    tops, lefts = (
-        [*range(0, whole - side, side - overlap), max(whole - side, 0)]
-        for whole, side in zip((height, width), tile_size, strict=True)
-    )
-    return [(top, left) for top in tops for left in lefts]
+
+    read: Callable[[], Iterator[Picture]]
+    count: int | None
+    frame_rate: Fraction | int
+    path: Callable[[int, str], Path]
 
 
-def blending_weights(tile_size: Size) -> Float[np.ndarray, "H W"]:
-    """The distance in pixels of each pixel of a tile to just outside of the nearest edge."""
-    rows, columns = (np.minimum(np.arange(side) + 1, side - np.arange(side)) for side in tile_size)
-    return np.minimum(rows[:, None], columns).astype(np.float32)
+class _Measured(NamedTuple):
+    """The flow that was written: its files, and statistics of its length in pixels."""
+
+    paths: list[Path]
+    size: tuple[int, int]
+    mean_length: float
+    max_length: float
 
 
-class TiledFlow:
-    """Flow between frames of any size; one program is compiled for all of them."""
+class FlowEstimator(Predictor):
+    """Tells for each pixel of a frame where it is in the next one, for frames of any size."""
 
-    def __init__(
+    @classmethod
+    def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
+        """Frames [B, 2, H, W, 3] in, flow [B, H, W, 2] out."""
+        return is_array(inputs, 5) and is_array(outputs, 4)
+
+    def predict(
         self,
-        model: Architecture,
-        params: PyTree,
-        state: PyTree,
+        frames: str | Path | Sequence[str | Path] | Iterable[Frame],
         *,
-        tile_size: Size,
-        batch_size: int,
+        batch_size: int = 1,
         overlap: int | None = None,
-    ):
-        """Compiles on the first call.
+    ) -> Float32[np.ndarray, "T-1 H W 2"]:
+        """The flow from each of T frames to the next.
 
         Args:
-            model: gives flow [B, h, w, 2] in pixels of `inputs` [B, 2, h, w, 3] in -1 to 1.
-            params: its parameters.
-            state: its state.
-            tile_size: (h, w), the size of the model's frames.
-            batch_size: tiles at a time; the last batch is filled up.
-            overlap: least number of pixels that neighbouring tiles have in common; None: 20, as in
-                the published evaluations, or half of a smaller tile's side if that is less.
+            frames: two image files; or one video file, or a folder of frames; or arrays [H, W, 3],
+                T of them or one array [T, H, W, 3]: uint8 from 0 to 255, or floating point from -1
+                to 1. All of one size, which may be any.
+            batch_size: tiles of the model's size at a time.
+            overlap: least number of pixels that neighbouring tiles have in common; None: 20, or
+                less where tiles are small.
 
-        Raises UserError for an overlap that is negative or as large as a tile.
+        Returns:
+            How far each pixel moves, in pixels: to the right, and down.
+
+        Raises UserError for files that are missing or damaged, for fewer than two frames, and for
+        frames of several sizes.
         """
-        check_positive(batch_size=batch_size)
-        if overlap is None:
-            overlap = min(_USUAL_OVERLAP, min(tile_size) // 2)
-        if not 0 <= overlap < min(tile_size):
+        read = frames if _are_arrays(frames) else _reader(_paths(frames))()
+        film = self.tiled(batch_size, overlap).film(read)
+        flows = list(itertools.starmap(_checked, enumerate(film)))
+        if not flows:
+            raise UserError(_ONE_FRAME)
+        return np.stack(flows)
+
+    def write(
+        self,
+        output: Path,
+        *,
+        inputs: Sequence[str],
+        batch_size: int = 1,
+        overlap: int | None = None,
+        flow_format: str = "flo",
+        attention: bool = False,
+    ) -> Report:
+        """Flow between two images, or from each frame of a video to the next.
+
+        Two images give NAME_flow.flo, the same as colours in NAME_flow.png, and NAME_figure.png
+        with the images beside it. A video gives NAME_flow/00001.flo, NAME_flow/00001.png, ..., the
+        figure with a few of its frames, and NAME_flow.mp4 with all of them beside their flow. In
+        the format of KITTI, NAME_flow_kitti.png and NAME_flow/00001_kitti.png take the place of the
+        .flo files.
+
+        Args:
+            output: the folder to write into.
+            inputs: two images; or a video file, or a folder of frames.
+            batch_size: as of `predict`.
+            overlap: as of `predict`; the more, the smoother and slower.
+            flow_format: `flo` or `kitti`.
+            attention: whether attention_NAME.png shows what the model looks at in the middle tile
+                of the first two frames.
+        """
+        if flow_format not in _FORMATS:
+            raise UserError(f"--flow_format={flow_format} must be one of {', '.join(_FORMATS)}.")
+        paths = _paths(inputs)
+        is_video = len(paths) == 1
+        name = unique_names(paths)[0]
+        if is_video or flow_format == "kitti":
+            import_av()  # If it is missing, that is better told now than when the flow is there.
+        if paths[0].is_dir() and paths[0].resolve() == output.resolve():
             raise UserError(
-                f"overlap={overlap} pixels must be at least 0 and less than the smaller side of a "
-                f"tile of {tile_size[0]}x{tile_size[1]}."
+                f"--output={output} is the folder of the frames, which pictures of the flow would "
+                "be taken for: choose another one."
             )
-        self._model, self._params, self._state = model, params, state
-        self._tile_size, self._batch_size, self._overlap = tuple(tile_size), batch_size, overlap
-        self._weights = blending_weights(tile_size)
+        tiled = self.tiled(batch_size, overlap)
+        frames = _video(paths, output / f"{name}_flow") if is_video else _pair(paths, output, name)
+        measured = _write_flow(tiled, frames, _FORMATS[flow_format])
+        video = output / f"{name}_flow.mp4" if is_video else None
+        pictures = {"figure": output / f"{name}_figure.png"}
+        save(_write_colors(frames, measured, video), pictures["figure"])
+        if attention:
+            pictures["attention"] = output / f"attention_{name}.png"
+            save(self._attention_figure(tiled, frames, measured), pictures["attention"])
+        return _report(measured, pictures | ({} if video is None else {"film": video}))
 
-    def __call__(
-        self, first: Frame, second: Frame, advance: Advance = ignore
-    ) -> Float[np.ndarray, "H W 2"]:
-        """The flow in pixels (channels as the model has them) from `first` to `second`.
-
-        Args:
-            first: uint8 from 0 to 255, or floating point from -1 to 1.
-            second: a frame of the same size.
-            advance: told of each batch how many tiles it had.
-
-        Raises UserError for frames of different sizes, of other types or values.
-        """
-        return next(self.film((first, second), advance))
-
-    def film(
-        self, frames: Iterable[Frame], advance: Advance = ignore
-    ) -> Iterator[Float[np.ndarray, "H W 2"]]:
-        """The flow from each frame to the next, as `__call__`. A batch has tiles of several pairs.
-
-        Frames are read as they are needed, and only those of one batch are kept.
-        """
-        pairs, again = itertools.tee(itertools.pairwise(frames))
-        flows = each_in_batches(
-            functools.partial(_flow, self._model, self._params, self._state),
-            itertools.chain.from_iterable(itertools.starmap(self._tiles_of, pairs)),
-            self._batch_size,
-            advance,
+    def tiled(self, batch_size: int = 1, overlap: int | None = None) -> TiledFlow:
+        """The model for frames of any size; arguments as of `predict`."""
+        return TiledFlow(
+            self.trained.model,
+            self.trained.params,
+            self.trained.state,
+            tile_size=tuple(self.trained.section["image_size"]),
+            batch_size=batch_size,
+            overlap=overlap,
         )
-        for first, _ in again:
-            corners = self.corners(first.shape[:2])
-            of_pair = list(itertools.islice(flows, len(corners)))
-            yield self._blended(of_pair, corners, first.shape[:2])
 
-    def corners(self, size: Size) -> list[tuple[int, int]]:
-        """(top, left) of the tiles of frames of `size` = (height, width)."""
-        return tiles(*size, self._tile_size, self._overlap)
-
-    def middle_tile(
-        self, first: Frame, second: Frame
-    ) -> tuple[Float[np.ndarray, "2 h w 3"], tuple[slice, slice]]:
-        """The tile nearest to the middle of two frames, as the model takes it, and where it is."""
-        size = _common_size(first, second)
-
-        def distance(corner: tuple[int, int]) -> float:
-            sides = zip(corner, self._tile_size, size, strict=True)
-            return sum(abs(start + tile / 2 - whole / 2) for start, tile, whole in sides)
-
-        corners = self.corners(size)
-        index = min(range(len(corners)), key=lambda index: distance(corners[index]))
-        tile = next(itertools.islice(self._tiles_of(first, second), index, None))
-        return tile, self._cut(*corners[index])
-
-    def _tiles_of(self, first: Frame, second: Frame) -> Iterator[Float[np.ndarray, "2 h w 3"]]:
-        size = _common_size(first, second)
-        # Images smaller than a tile go on beyond their edge with the pixels of the edge.
-        beyond = [
-            (0, max(side - whole, 0)) for whole, side in zip(size, self._tile_size, strict=True)
-        ]
-        pair = np.stack([np.pad(_scaled(x), [*beyond, (0, 0)], "edge") for x in (first, second)])
-        for corner in self.corners(size):
-            yield pair[:, *self._cut(*corner)]
-
-    def _cut(self, top: int, left: int) -> tuple[slice, slice]:
-        height, width = self._tile_size
-        return slice(top, top + height), slice(left, left + width)
-
-    def _blended(
-        self, flows: Sequence[np.ndarray], corners: Sequence[Size], size: Size
-    ) -> Float[np.ndarray, "H W 2"]:
-        """The mean over the tiles at each pixel, by their weights."""
-        height, width = size
-        covered = tuple(map(max, size, self._tile_size))
-        total = np.zeros((*covered, 2), np.float32)
-        weight = np.zeros((*covered, 1), np.float32)
-        for flow, corner in zip(flows, corners, strict=True):
-            total[self._cut(*corner)] += flow * self._weights[..., None]
-            weight[self._cut(*corner)] += self._weights[..., None]
-        return (total / weight)[:height, :width]
+    def _attention_figure(self, tiled: TiledFlow, frames: _Frames, measured: _Measured) -> Figure:
+        """What the model looks at in the first two frames."""
+        tile, place = tiled.middle_tile(*itertools.islice(frames.read(), 2))
+        flow = read_flow(measured.paths[0]).flow[place]
+        return flow_attention(
+            np.rint(127.5 * (tile + 1)).astype(np.uint8),
+            flow_colors(flow, measured.max_length or 1.0),
+            attention_to_frames(self.trained, tile, count=_LATENTS_SHOWN),
+            title="heat: where a latent reads the frames, and by which pixels of the flow it is "
+            "read; weight: the mean over these",
+        )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _flow(
-    model: Architecture, params: PyTree, state: PyTree, inputs: Array
-) -> Float[Array, "B h w 2"]:
-    return model.apply(params, state, None, inputs=inputs, is_training=False)[0]
+def attention_to_frames(
+    trained: Trained, frames: Float[np.ndarray, "2 H W 3"], *, count: int
+) -> Attention:
+    """What a model of flow looks at; queries are the pixels of the first frame, or its features.
+
+    Memory does not grow with the number of queries times that of latents: `through` is left out.
+
+    Args:
+        trained: its model takes `inputs` [1, 2, H, W, 3], and the numbers of some queries as
+            `query`.
+        frames: as the model takes them.
+        count: latents to show.
+    """
+    attended = CrossAttention(trained, frames[None])
+    num_queries = attended.num_queries()
+    sample = np.linspace(0, num_queries - 1, min(num_queries, _SAMPLE_SIZE)).astype(int)
+    latents = most_used(np.asarray(attended.decoder(sample)), count)
+    decoder = [np.asarray(attended.decoder(piece)[:, latents]) for piece in in_pieces(num_queries)]
+    return Attention(latents, np.concatenate(decoder), attended.encoder(latents), [])
 
 
-def _common_size(first: Frame, second: Frame) -> Size:
-    for frame in (first, second):
-        if frame.ndim != 3 or frame.shape[-1] != 3 or not frame.size:
-            raise UserError(f"A frame of shape {frame.shape} is none: give (height, width, 3).")
-    if first.shape != second.shape:
+_ONE_FRAME = "There is one frame only, but flow goes from one frame to the next."
+
+
+def _are_arrays(frames: Iterable) -> bool:
+    """Whether frames are given themselves, and not as files."""
+    if isinstance(frames, str | Path):
+        return False
+    return not isinstance(frames, Sequence) or not any(isinstance(x, str | Path) for x in frames)
+
+
+def _paths(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Two images, or one video or folder. Raises UserError for anything else."""
+    paths = existing([inputs] if isinstance(inputs, str | Path) else inputs)
+    if len(paths) > 2 or len(paths) == 2 and any(path.is_dir() for path in paths):
         raise UserError(
-            f"There is no flow between frames of different sizes: {first.shape[0]}x"
-            f"{first.shape[1]} and {second.shape[0]}x{second.shape[1]} pixels. Resize or crop one "
-            "of them."
+            f"Flow is asked for {len(paths)} inputs: give two images, or one video, or one folder "
+            "of frames."
         )
-    return first.shape[:2]
+    return paths
 
 
-def _scaled(frame: Frame) -> Float[np.ndarray, "H W 3"]:
-    """From -1 to 1."""
-    if frame.dtype == np.uint8:
-        return frame.astype(np.float32) / 127.5 - 1
-    if not np.issubdtype(frame.dtype, np.floating):
+def _reader(paths: list[Path]) -> Callable[[], Iterator[Picture]]:
+    """What reads the frames anew."""
+    if len(paths) == 1:
+        return lambda: read_frames(paths[0]).frames
+    return lambda: read_images(paths)
+
+
+def _pair(paths: list[Path], output: Path, name: str) -> _Frames:
+    return _Frames(
+        _reader(paths), 2, FRAME_RATE, lambda index, ending: output / f"{name}_flow{ending}"
+    )
+
+
+def _video(paths: list[Path], folder: Path) -> _Frames:
+    video = read_frames(paths[0])
+    create_folder(folder)
+    for old in folder.iterdir():  # of another video, which may have been longer
+        if _OWN_FILE.fullmatch(old.name):
+            old.unlink()
+    return _Frames(
+        _reader(paths),
+        video.length,
+        video.frame_rate or FRAME_RATE,
+        lambda index, ending: folder / f"{index + 1:05}{ending}",
+    )
+
+
+def _checked(index: int, flow: Float32[np.ndarray, "H W 2"]) -> Float32[np.ndarray, "H W 2"]:
+    """The flow from a frame to the next. Raises UserError if it is no flow at all."""
+    if not (np.abs(flow) <= UNKNOWN_FLOW).all():
         raise UserError(
-            f"A frame of type {frame.dtype} cannot be read: give uint8 from 0 to 255, or floating "
-            "point from -1 to 1."
+            f"The flow of the model from frame {index + 1} to {index + 2} has values that are NaN "
+            f"or beyond {UNKNOWN_FLOW:g} pixels: its weights are damaged, or a training that "
+            "diverged. Load them again, or take another checkpoint."
         )
-    if not np.abs(frame).max() <= 1:
-        raise UserError(
-            f"A floating-point frame has values from {frame.min()} to {frame.max()}, but they "
-            "must lie between -1 and 1: scale it, or give it as uint8 from 0 to 255."
-        )
-    return frame.astype(np.float32)
+    return flow
+
+
+def _write_flow(tiled: TiledFlow, frames: _Frames, file_format: _Format) -> _Measured:
+    """Computes all flow, and writes it. Raises UserError if there is no pair."""
+    source = frames.read()
+    first = next(source)
+    size = first.shape[:2]
+    total = None if frames.count is None else (frames.count - 1) * len(tiled.corners(size))
+    paths, means, lengths = [], [], []
+    with Progress(total, "tiles") as progress:
+        film = tiled.film(itertools.chain([first], source), progress.advance)
+        for index, flow in enumerate(film):
+            paths.append(frames.path(index, file_format.ending))
+            file_format.write(paths[-1], Flow(_checked(index, flow), np.ones(size, bool)))
+            length = np.hypot(flow[..., 0], flow[..., 1])
+            means.append(float(length.mean()))
+            lengths.append(float(np.percentile(length, SATURATION_PERCENTILE)))
+    if not paths:
+        raise UserError(_ONE_FRAME)
+    return _Measured(paths, size, float(np.mean(means)), max(lengths))
+
+
+def _write_colors(frames: _Frames, measured: _Measured, video: Path | None) -> Figure:
+    """Writes the colours and the video; returns the figure with a few of the frames."""
+    count = len(measured.paths)
+    shown = np.linspace(0, count - 1, min(count, _ROWS_OF_FIGURE)).astype(int)
+    max_length = measured.max_length or 1.0
+    rows, labels = [], []
+    with _video_writer(video, frames.frame_rate) as writer:
+        for index, pair in enumerate(itertools.pairwise(frames.read())):
+            colors = flow_colors(read_flow(measured.paths[index]).flow, max_length)
+            Image.fromarray(colors).save(frames.path(index, ".png"))
+            if writer is not None:
+                writer.write(np.concatenate([pair[0], colors], axis=1)[None])
+            if index in shown:
+                rows.append((*pair, colors))
+                labels.append((f"frame {index + 1}", f"frame {index + 2}"))
+    return flow_pictures(rows, labels=labels, max_length=max_length)
+
+
+def _video_writer(
+    video: Path | None, frame_rate: Fraction | int
+) -> contextlib.AbstractContextManager[VideoWriter | None]:
+    return contextlib.nullcontext() if video is None else VideoWriter(video, frame_rate=frame_rate)
+
+
+def _report(measured: _Measured, pictures: dict[str, Path]) -> Report:
+    height, width = measured.size
+    files = [str(path) for path in measured.paths]
+    shown = files[0] if len(files) == 1 else f"{files[0]} ... {measured.paths[-1].name}"
+    lines = [
+        f"flow of {height}x{width} pixels: {measured.mean_length:.2f} pixels on average, "
+        f"{measured.max_length:.2f} at the {SATURATION_PERCENTILE}th percentile",
+        f"  {shown}, and colours in .png beside",
+        *(f"  {path}" for path in pictures.values()),
+    ]
+    summary = dict(
+        flow=files,
+        size=[height, width],
+        mean_length=measured.mean_length,
+        max_length=measured.max_length,
+        **{name: str(path) for name, path in pictures.items()},
+    )
+    return Report("\n".join(lines), summary)

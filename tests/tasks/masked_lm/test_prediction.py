@@ -1,198 +1,73 @@
-"""Filling unknown tokens: at once, step by step, padded, restricted."""
+"""Masked bytes of a person's own texts."""
 
-import haiku as hk
-import jax
-import jax.numpy as jnp
-import numpy as np
+from pathlib import Path
+
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture
-from perceiver_io.models.perceiver.decoder import Decoder
-from perceiver_io.models.perceiver.encoder import SingleReadEncoder
-from perceiver_io.models.perceiver.outputs import PositionProjection
-from perceiver_io.models.perceiver.perceiver import PerceiverIO
-from perceiver_io.models.perceiver.positions import LearnedPositions
-from perceiver_io.models.perceiver.queries import PositionQueries
-from perceiver_io.models.perceiver.tokens import Tokens
-from perceiver_io.models.settings import (
-    CrossAttendSettings,
-    DecoderSettings,
-    EncoderSettings,
-    LatentStackSettings,
-)
-from perceiver_io.tasks.masked_lm import prediction as fill_mask
-from tests.helpers import oracles
+from perceiver_io.tasks.masked_lm import prediction
+from perceiver_io.tasks.masked_lm.prediction import MaskFiller
+from tests.helpers.predictions import LANGUAGE, trained, untrained
 
-MASK, NUM_RESERVED, LONGEST, VOCABULARY = 3, 6, 200, 40
+ROOT = Path(__file__).parents[3]
 
 
-def plain(function, shapes=None):
-    """`function(ids, mask) -> logits` as a model; notes the shapes that it is traced for."""
-
-    def apply(params, state, rng, *, inputs, input_mask, is_training):
-        assert rng is None and not is_training
-        if shapes is not None:
-            shapes.append(inputs.shape)
-        return function(inputs, input_mask), state
-
-    return Architecture(None, apply, None, None)
-
-
-def fill(model, ids, mask=None, params=None, top_k=2, **settings):
-    ids = np.asarray(ids)
-    mask = np.ones(ids.shape, bool) if mask is None else mask
-    settings = dict(mask_id=MASK, num_reserved=NUM_RESERVED, longest=LONGEST) | settings
-    return fill_mask.fill(model, params, {}, ids, mask, top_k=top_k, **settings)
-
-
-def successors(ids, mask):
-    """After a known id comes the next one, surely; after an unknown one id 39, or else 38."""
-    left = jnp.roll(ids, 1, axis=1)
-    one_hot = jax.nn.one_hot
-    sure = 9 * one_hot(left + 1, VOCABULARY)
-    unsure = 2 * one_hot(jnp.full(ids.shape, 39), VOCABULARY) + one_hot(38, VOCABULARY)
-    return jnp.where((left == MASK)[..., None], unsure, sure)
-
-
-def test_one_step_fills_every_unknown_token_as_if_alone():
-    done = []
-    filled = fill(plain(successors), [[10, 3, 3, 3], [20, 21, 3, 30]], advance=done.append)
-    assert filled.ids.tolist() == [[10, 11, 39, 39], [20, 21, 22, 30]]
-    assert filled.ids.dtype == filled.top_ids.dtype == np.int32
-    assert done == [4]
-
-
-def test_step_by_step_the_surest_first():
-    done = []
-    ids = [[10, 3, 3, 3], [20, 21, 3, 30]]
-    filled = fill(plain(successors), ids, steps=5, advance=done.append)
-    assert filled.ids.tolist() == [[10, 11, 12, 13], [20, 21, 22, 30]]
-    assert done == [2, 1, 1]
-
-
-def test_two_steps_fill_half_each():
-    # Of four unknown tokens, the two after known ones are the surest: 11 and 21 come first.
-    filled = fill(plain(successors), [[10, 3, 3, 20, 3, 3]], steps=2)
-    assert filled.ids.tolist() == [[10, 11, 12, 20, 21, 22]]
-
-
-def test_candidates_are_those_of_the_step_that_filled_the_position():
-    filled = fill(plain(successors), [[10, 3, 3, 7]], top_k=2)
-    assert filled.top_ids[0, 1, 0] == 11
-    assert filled.top_ids[0, 2].tolist() == [39, 38]
-    exponentials = np.exp([2.0, 1.0])
-    expected = exponentials / (exponentials.sum() + VOCABULARY - NUM_RESERVED - 2)
-    np.testing.assert_allclose(filled.top_probabilities[0, 2], expected, rtol=1e-5)
-    assert not filled.top_ids[0, [0, 3]].any() and not filled.top_probabilities[0, [0, 3]].any()
-    stepwise = fill(plain(successors), [[10, 3, 3, 7]], top_k=2, steps=2)
-    assert stepwise.top_ids[0, 1:3, 0].tolist() == [11, 12]
-    assert stepwise.top_probabilities[0, 2, 0] > 0.9
-
-
-def test_reserved_ids_are_never_filled_in():
-    def reserved_first(ids, mask):
-        return jnp.broadcast_to(-jnp.arange(VOCABULARY, dtype=jnp.float32), (*ids.shape, 40))
-
-    filled = fill(plain(reserved_first), [[3, 3]], top_k=VOCABULARY - NUM_RESERVED)
-    assert filled.ids.tolist() == [[6, 6]]
-    assert filled.top_ids.min() == NUM_RESERVED
-    np.testing.assert_allclose(filled.top_probabilities.sum(-1), 1, rtol=1e-5)
-
-
-def test_what_is_not_there_is_not_filled():
-    mask = np.array([[True, True, False]])
-    filled = fill(plain(successors), [[10, 3, 3]], mask)
-    assert filled.ids.tolist() == [[10, 11, 3]]
-
-
-def test_nothing_unknown():
-    shapes = []
-    filled = fill(plain(successors, shapes), [[10, 20]])
-    assert filled.ids.tolist() == [[10, 20]] and shapes == []
-
-
-def test_few_programs_and_none_longer_than_the_model():
-    shapes = []
-    model = plain(successors, shapes)
-    for length in (2, 100, 128, 129, 150, 200):
-        filled = fill(model, [[*range(6, 6 + 1)] * (length - 1) + [3]])
-        assert filled.ids.shape == (1, length) and filled.top_ids.shape == (1, length, 2)
-        assert filled.ids[0, -1] == 7
-    assert shapes == [(1, 128), (1, 200)]
-
-
-def language_model(longest):
-    """A small masked language model of the project's modules."""
-
-    def adapter(ids, mask, is_training):
-        embedded = hk.Embed(VOCABULARY, 8, name="embed")(ids)
-        positions = LearnedPositions(longest, 8, name="input_positions")
-        points = jnp.arange(ids.shape[1])[None]
-        return Tokens(embedded + positions.at(points), mask=mask)
-
-    class Queries:
-        def __call__(self, tokens, query):
-            points = jnp.arange(tokens.features.shape[1])[None]
-            return PositionQueries(LearnedPositions(longest, 8), (longest,))(tokens, points)
-
-    def transformed():
-        block = CrossAttendSettings(num_heads=2, use_query_residual=False)
-        stack = LatentStackSettings(num_layers=1, num_heads=2)
-        model = PerceiverIO(
-            inputs=adapter,
-            encoder=SingleReadEncoder(EncoderSettings(4, 8, 1, block, stack)),
-            queries=Queries(),
-            decoder=Decoder(DecoderSettings(block)),
-            outputs=PositionProjection(VOCABULARY),
-        )
-        return model, (model, model.encode, model.decode)
-
-    init, functions = hk.multi_transform_with_state(transformed)
-    return Architecture(lambda rng, **inputs: init(rng, **inputs, is_training=True), *functions)
-
-
-def test_padding_changes_nothing_with_modules_of_the_project():
-    model = language_model(LONGEST)
-    ids = np.random.default_rng(0).integers(6, VOCABULARY, (2, 9))
-    ids[:, [2, 7]] = MASK
-    mask = np.arange(9) < [[9], [8]]
-    params, state = oracles.random_params_and_state(model.init, inputs=ids, input_mask=mask)
-    filled = fill_mask.fill(
-        model,
-        params,
-        state,
-        ids,
-        mask,
-        mask_id=MASK,
-        num_reserved=NUM_RESERVED,
-        longest=LONGEST,
+def test_masks_are_filled_and_all_else_is_kept(tmp_path):
+    lines = tmp_path / "texts.txt"
+    lines.write_text("Übermut [MASK:2]!\n\n[MASK] end\n", encoding="utf-8")
+    result = MaskFiller(trained(LANGUAGE)).write(
+        tmp_path,
+        text=["The sky is [MASK:4]."],
+        inputs=[str(lines)],
         top_k=3,
+        batch_size=2,
     )
-    apply = jax.jit(
-        lambda x, mask: model.apply(
-            params, state, None, inputs=x, input_mask=mask, is_training=False
-        )
-    )
-    logits = np.asarray(apply(ids, mask)[0], np.float64)[..., NUM_RESERVED:]
-    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    expected = np.sort(probabilities, axis=-1)[..., :-4:-1][:, [2, 7]]
-    np.testing.assert_allclose(filled.top_probabilities[:, [2, 7]], expected, atol=1e-5)
-    best = probabilities.argmax(-1) + NUM_RESERVED
-    np.testing.assert_array_equal(filled.ids, np.where(ids == MASK, best, ids))
+    texts = result.summary["texts"]
+    assert [x["text"] for x in texts] == ["The sky is [MASK:4].", "Übermut [MASK:2]!", "[MASK] end"]
+    assert [[p["is_filled"] for p in x["parts"]] for x in texts] == [
+        [False, True, False],
+        [False, True, False],
+        [True, False],
+    ]
+    assert [p["text"] for p in texts[1]["parts"] if not p["is_filled"]] == ["Übermut ", "!"]
+    # Places count bytes, of which Ü has two.
+    assert [x["position"] for x in texts[1]["candidates"]] == [9, 10]
+    best = bytes(x["bytes"][0]["byte"] for x in texts[0]["candidates"])
+    assert texts[0]["filled"] == f"The sky is {best.decode(errors='replace')}."
+    probabilities = [x["probability"] for x in texts[0]["candidates"][0]["bytes"]]
+    assert len(probabilities) == 3 and probabilities == sorted(probabilities, reverse=True)
+    assert result.text.startswith("The sky is «")
+
+
+def test_batches_fill_as_single_texts_do(tmp_path):
+    model = MaskFiller(trained(LANGUAGE))
+    texts = ["a [MASK]", "a longer text with [MASK:3]", "[MASK:2] b"]
+    results = [
+        model.write(tmp_path, text=texts, batch_size=size).summary["texts"] for size in (1, 3)
+    ]
+    assert [x["filled"] for x in results[0]] == [x["filled"] for x in results[1]]
+
+
+def test_what_is_filled_in_cannot_steer_the_terminal():
+    place = {"position": 0, "bytes": [{"byte": 27, "probability": 1.0}]}
+    part = {"text": "\x1b", "is_filled": True}
+    shown = prediction._shown({"parts": [part], "candidates": [place]})
+    assert shown.splitlines()[0] == "«\\x1B»" and "\x1b" not in shown
+    assert "1Bh 100.0%" in shown
 
 
 @pytest.mark.parametrize(
-    "ids,mask,settings,message",
+    "section, arguments, message",
     [
-        (np.full((1, 201), 3), None, {}, "has 201 tokens, but the model takes at most 200"),
-        ([[3, 3]], np.ones((1, 3), bool), {}, r"shape \(1, 2\) and a mask of shape \(1, 3\)"),
-        ([3, 3], None, {}, r"both must be \(texts, tokens\)"),
-        ([[3]], None, dict(top_k=35), "top_k=35 is more than the 34 ids"),
-        ([[3]], None, dict(top_k=0), "top_k=0 must be at least 1"),
-        ([[3]], None, dict(steps=0), "steps=0 must be at least 1"),
+        (LANGUAGE, {}, "There is no text"),
+        (LANGUAGE, {"text": ["abc"]}, "'abc' has nothing to fill in"),
+        (LANGUAGE, {"text": ["a" * 60 + "[MASK:5]"]}, "Text 0 has 65 bytes, but at most 64"),
+        (LANGUAGE, {"inputs": ["nowhere.txt"]}, "nowhere.txt: there is no such file"),
+        (LANGUAGE, {"inputs": [str(ROOT)]}, "as text"),
+        (LANGUAGE, {"text": ["[MASK]"], "batch_size": 0}, "batch_size=0"),
+        (dict(LANGUAGE, vocab_size=300), {"text": ["[MASK]"]}, "300 token ids"),
     ],
 )
-def test_errors(ids, mask, settings, message):
+def test_texts_that_cannot_be_filled(tmp_path, section, arguments, message):
     with pytest.raises(UserError, match=message):
-        fill(plain(successors), ids, mask, **settings)
+        MaskFiller(untrained(section)).write(tmp_path, **arguments)

@@ -1,151 +1,106 @@
-"""A clip encoded once and decoded in pieces, with a small model of the project's modules."""
+"""Reconstructions of a person's own films."""
 
-import haiku as hk
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perceiver_io.data.video.clips import Clip, pieces
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture
-from perceiver_io.models.perceiver.decoder import Decoder
-from perceiver_io.models.perceiver.encoder import SingleReadEncoder
-from perceiver_io.models.perceiver.outputs import ClassLogits, PositionProjection
-from perceiver_io.models.perceiver.perceiver import PerceiverIO
-from perceiver_io.models.perceiver.positions import FourierPositions
-from perceiver_io.models.perceiver.queries import LearnedQueries, ModalityQueries, PositionQueries
-from perceiver_io.models.perceiver.tokens import Tokens
-from perceiver_io.models.settings import (
-    CrossAttendSettings,
-    DecoderSettings,
-    EncoderSettings,
-    LatentStackSettings,
-)
-from perceiver_io.tasks.multimodal_autoencoding.prediction import reconstruct
-from tests.helpers import oracles
-
-SHAPE, PATCHES, SAMPLES, CLASSES = (2, 3, 5), 7, 4, 6
-rng = np.random.default_rng(0)
-CLIP = {
-    "image": rng.uniform(0, 1, (*SHAPE, 3)).astype(np.float32),
-    "audio": rng.uniform(-1, 1, (PATCHES * SAMPLES, 1)).astype(np.float32),
-}
+from perceiver_io.tasks.multimodal_autoencoding.prediction import VideoAutoencoder
+from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction, reconstruct
+from perceiver_io.tasks.multimodal_autoencoding.record import SquaredError, VideoRecord, envelope
+from tests.helpers.predictions import AUTOENCODER, film, size_of, trained, untrained
 
 
-def adapter(inputs, mask, is_training):
-    """Pixels and audio patches through a layer each to one width."""
-    image, audio = inputs["image"], inputs["audio"]
-    batch = len(image)
-    parts = [
-        hk.Linear(8, name="image")(image.reshape(batch, -1, 3)),
-        hk.Linear(8, name="audio")(audio.reshape(batch, -1, SAMPLES)),
+@pytest.mark.slow
+def test_a_film_and_its_reconstruction(tmp_path):
+    source = film(tmp_path / "film.mp4", 10)
+    model = trained(AUTOENCODER, class_names=tuple("abcdef"))
+    result = VideoAutoencoder(model).write(tmp_path, inputs=[source], chunk_size=100)
+    (answer,) = result.summary["films"]
+    assert answer["num_frames"] == 10 and answer["seconds"] == 0.4
+    image, audio, label = [], [], []
+    clips = list(pieces(source, size=(8, 12), num_frames=4, samples_per_frame=40))
+    for clip in clips:
+        inputs = {"image": clip.frames / np.float32(255), "audio": clip.audio}
+        whole = reconstruct(model, inputs, audio_patches=20, chunk_size=100)
+        image.append(np.clip(whole.image, 0, 1)[: clip.num_frames])
+        audio.append(np.clip(whole.audio[:, 0], -1, 1)[: 40 * clip.num_frames])
+        label.append(whole.label)
+    frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])
+    sound = np.concatenate([clip.audio[: 40 * clip.num_frames, 0] for clip in clips])
+    image, audio = np.concatenate(image), np.concatenate(audio)
+    expected = [
+        -10 * np.log10(np.mean((found - wanted) ** 2))
+        for found, wanted in ((image, frames / 255), (audio, sound))
     ]
-    return Tokens(jnp.concatenate(parts, axis=1), mask=mask)
+    assert list(answer["psnr"].values()) == pytest.approx(expected, abs=1e-3)
+    assert [x["name"] for x in answer["classes"]] == [
+        "abcdef"[k] for k in np.argsort(-np.mean(label, axis=0))[:5]
+    ]
+    # The film: the original, the reconstruction, and its sound.
+    written = list(pieces(answer["film"], size=(8, 24), num_frames=10))
+    assert len(written) == 1 and written[0].num_frames == 10
+    left, right = np.split(written[0].frames.astype(int), 2, axis=2)
+    assert np.abs(left - frames).mean() < 12
+    assert np.abs(right - 255 * image).mean() < 25
+    loudness = np.sqrt(np.mean(written[0].audio ** 2)), np.sqrt(np.mean(audio**2))
+    assert loudness[0] == pytest.approx(loudness[1], rel=0.3)
+    assert size_of(answer["sheet"])[0] > 500
+    assert f"{expected[0]:.2f} dB" in result.text
 
 
-def transformed():
-    block = CrossAttendSettings(num_heads=1, use_query_residual=False)
-    stack = LatentStackSettings(num_layers=1, num_heads=2)
-    parts = {
-        "image": PositionQueries(FourierPositions(2, SHAPE), SHAPE),
-        "audio": PositionQueries(FourierPositions(3, (PATCHES,)), (PATCHES,)),
-        "label": LearnedQueries(1, 4),
-    }
-    model = PerceiverIO(
-        inputs=adapter,
-        encoder=SingleReadEncoder(EncoderSettings(4, 8, 1, block, stack)),
-        queries=ModalityQueries(parts, 2),
-        decoder=Decoder(DecoderSettings(block)),
-        outputs={
-            "image": PositionProjection(3, name="image_output"),
-            "audio": PositionProjection(SAMPLES, name="audio_output"),
-            "label": ClassLogits(CLASSES),
-        },
+def test_pieces_of_other_lengths_and_coarser_sound(tmp_path):
+    source = film(tmp_path / "film.mp4", 10)
+    usual = list(pieces(source, size=(8, 12)))
+    other = list(pieces(source, size=(8, 12), num_frames=4, samples_per_frame=40))
+    assert [clip.num_frames for clip in other] == [4, 4, 2]
+    assert {clip.audio.shape for clip in other} == {(160, 1)}
+    frames = np.concatenate([clip.frames for clip in other])[:10]
+    np.testing.assert_array_equal(frames, usual[0].frames[:10])
+    # Every 48th sample of a slow tone, but for the ends, where filters have less to go by.
+    coarse = np.concatenate([clip.audio for clip in other])[20:380, 0]
+    fine = usual[0].audio[: 10 * 1920 : 48][20:380, 0]
+    assert np.abs(coarse - fine).max() < 0.05
+    with pytest.raises(UserError, match="num_frames=0"):
+        next(pieces(source, size=(8, 12), num_frames=0))
+
+
+def test_an_autoencoder_that_cuts_frames_apart(tmp_path):
+    section = dict(AUTOENCODER, audio=dict(AUTOENCODER["audio"], num_samples=162))
+    with pytest.raises(UserError, match="162 samples of sound for 4 frames"):
+        VideoAutoencoder(untrained(section)).write(tmp_path, inputs=["."])
+
+
+def test_a_record_keeps_a_few_frames_at_equal_distances():
+    record = VideoRecord(4)
+    rng = np.random.default_rng(0)
+    sounds = []
+    for _ in range(3):
+        frames = rng.integers(0, 256, (4, 2, 2, 3), np.uint8)
+        clip = Clip(frames, rng.uniform(-1, 1, (20, 1)).astype(np.float32), 3)
+        record.add(clip, Reconstruction(frames / np.float32(255), 2 * clip.audio, np.ones(1)))
+        sounds.append(clip.audio[:15])
+    assert record.num_frames == 9
+    assert [frame.index for frame in record.kept] == [0, 4, 8]
+    np.testing.assert_array_equal(record.kept[0].original, record.kept[0].reconstruction)
+    found = np.concatenate(record.envelopes["original"])
+    assert len(found) == 9 * 4
+    assert found[:, 0].min() == np.min(sounds) and found[:, 1].max() == np.max(sounds)
+    sound = np.concatenate(sounds)
+    error = np.mean((np.clip(2 * sound, -1, 1) - sound) ** 2)
+    assert record.psnr()["audio"] == pytest.approx(-10 * np.log10(error), abs=1e-4)
+
+
+def test_an_envelope_follows_the_sound():
+    sound = np.array([[1, 2, 3, 4], [-1, 5, 0, 7]])
+    found = envelope(np.repeat(sound, 2, axis=1) * np.tile([1, -1], 4))
+    np.testing.assert_array_equal(
+        found, [[-1, 1], [-2, 2], [-3, 3], [-4, 4], [-1, 1], [-5, 5], [0, 0], [-7, 7]]
     )
-    return model, (model, model.encode, model.decode)
+    assert envelope(sound[:, :1]).shape == (2, 2)
 
 
-INIT, FUNCTIONS = hk.multi_transform_with_state(transformed)
-PARAMS, STATE = oracles.random_params_and_state(
-    lambda key, **inputs: INIT(key, **inputs, is_training=True),
-    inputs=jax.tree.map(lambda x: x[None], CLIP),
-)
-
-
-def counted():
-    """The model, and lists to which each run of `encode` and each trace of `decode` add."""
-    runs, traces = [], []
-    apply, encode, decode = FUNCTIONS
-
-    def counting_encode(*arguments, **keywords):
-        jax.debug.callback(lambda: runs.append("encode"))
-        return encode(*arguments, **keywords)
-
-    def counting_decode(params, state, rng, encoded, *, query, **keywords):
-        traces.append(tuple(query))
-        assert not encoded.tokens.features.size  # only the latents are kept
-        return decode(params, state, rng, encoded, query=query, **keywords)
-
-    return Architecture(None, apply, counting_encode, counting_decode), runs, traces
-
-
-@pytest.fixture(scope="module")
-def at_once():
-    """The whole clip decoded in one piece; coordinates written out as -1 + 2 i / N."""
-    axes = np.meshgrid(*[-1 + 2 * np.arange(size) / size for size in SHAPE], indexing="ij")
-    points = np.stack(axes, -1).reshape(1, -1, 3).astype(np.float32)
-    patches = (-1 + 2 * np.arange(PATCHES) / PATCHES).reshape(1, -1, 1).astype(np.float32)
-    query = {"image": points, "audio": patches, "label": None}
-    inputs = jax.tree.map(lambda x: x[None], CLIP)
-
-    @jax.jit
-    def apply(inputs, query):
-        return FUNCTIONS[0](PARAMS, STATE, None, inputs=inputs, query=query, is_training=False)
-
-    return apply(inputs, query)[0]
-
-
-@pytest.mark.parametrize("chunk_size,pieces", [(4, 8 + 2), (7, 5 + 1), (30, 2), (10**6, 2)])
-def test_pieces_give_what_the_whole_gives(at_once, chunk_size, pieces):
-    model, runs, traces = counted()
-    done = []
-    result = reconstruct(
-        model,
-        PARAMS,
-        STATE,
-        CLIP,
-        audio_patches=PATCHES,
-        chunk_size=chunk_size,
-        advance=done.append,
-    )
-    jax.effects_barrier()
-    assert runs == ["encode"]
-    assert sorted(traces) == [("audio",), ("image",), ("label",)]
-    assert len(done) == pieces and sum(done) == np.prod(SHAPE) + PATCHES
-    assert result.image.shape == (*SHAPE, 3) and result.audio.shape == (PATCHES * SAMPLES, 1)
-    oracles.assert_close(result.image, np.reshape(at_once["image"], (*SHAPE, 3)))
-    oracles.assert_close(result.audio, np.reshape(at_once["audio"], (-1, 1)))
-    oracles.assert_close(result.label, jax.nn.softmax(at_once["label"][0]))
-
-
-def test_a_second_clip_compiles_nothing():
-    model, runs, traces = counted()
-    for factor in (1, 0.5):
-        clip = {name: x * np.float32(factor) for name, x in CLIP.items()}
-        reconstruct(model, PARAMS, STATE, clip, audio_patches=PATCHES, chunk_size=8)
-    jax.effects_barrier()
-    assert len(runs) == 2 and len(traces) == 3
-
-
-@pytest.mark.parametrize(
-    "settings,message",
-    [
-        (dict(audio_patches=5, chunk_size=4), "28 samples, but 5 patches of 4 samples, .* are 20"),
-        (dict(audio_patches=0, chunk_size=4), "audio_patches=0"),
-        (dict(audio_patches=PATCHES, chunk_size=0), "chunk_size=0"),
-    ],
-)
-def test_errors(settings, message):
-    model, *_ = counted()
-    with pytest.raises(UserError, match=message):
-        reconstruct(model, PARAMS, STATE, CLIP, **settings)
+def test_psnr_of_equal_arrays_is_infinite():
+    error = SquaredError()
+    error.add(np.ones(3), np.ones(3))
+    assert error.psnr() == np.inf

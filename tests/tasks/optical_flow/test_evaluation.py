@@ -17,8 +17,8 @@ from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained.weights import example_inputs
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.tasks.optical_flow.evaluation import WholeImages
-from perceiver_io.tasks.optical_flow.prediction import TiledFlow
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
+from perceiver_io.tasks.optical_flow.tiling import TiledFlow
 from perceiver_io.training.parallel import Mesh, Pmap
 from tests.helpers import experiments, oracles
 from tests.helpers import flow_layouts as layouts
@@ -59,11 +59,12 @@ def still(params, state, rng, *, inputs, is_training):
 STILL = (Architecture(None, still, None, None), {}, {})
 
 
-def images(dataset, split, *, batch_size=8, overlap=None, tile_size=FLOW["image_size"]):
-    task = OpticalFlow("end_point")
-    return WholeImages(
-        task, dataset, split, tile_size=tile_size, batch_size=batch_size, overlap=overlap
-    )
+TASK = OpticalFlow("end_point")
+
+
+def images(dataset, split, *, task=TASK, **settings):
+    settings = dict(tile_size=FLOW["image_size"], batch_size=8, overlap=None) | settings
+    return WholeImages(task, dataset, split, **settings)
 
 
 def evaluate(dataset, split, trained, **settings):

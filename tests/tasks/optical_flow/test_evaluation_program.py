@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from perceiver_io.pretrained.weights import save_huggingface
+from perceiver_io.pretrained.weights import Weights, save_huggingface
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import TrainState, initial_state
@@ -29,7 +29,8 @@ def run_folder(tmp_path_factory):
     save(folder, config, initial_state(params, model_state, optax.sgd(0.1), ema=False))
     trained = parts.model, params, model_state
     dataset = kitti(folder / "kitti")
-    return folder, evaluate(dataset, "train", trained, tile_size=(16, 16)).metrics
+    result = evaluate(dataset, "train", trained, task=parts.task, tile_size=(16, 16))
+    return folder, result.metrics
 
 
 def save(folder, config, state):
@@ -90,9 +91,10 @@ def test_the_program_writes_for_a_server(tmp_path, run_folder, start):
 @pytest.mark.slow
 def test_the_program_with_published_weights(tmp_path, start):
     given = trained(dict(FLOW, channels=64, num_bands=64))
-    save_huggingface(tmp_path / "published", given.weights)
+    published = Weights(given.section, given.params, given.state, class_names=None)
+    save_huggingface(tmp_path / "published", published)
     weights = f"--weights={tmp_path / 'published'}"
-    expected = evaluate(kitti(tmp_path / "kitti"), "train", (given.model, *given.weights[1:3]))
+    expected = evaluate(kitti(tmp_path / "kitti"), "train", given[:3])
     data = f"--config.data.root={tmp_path / 'kitti'}"
     config = "--config=configs/optical_flow.py:kitti_2015"
     flags = (weights, config, data, "--config.evaluation.batch_size=8", "--json")

@@ -1,202 +1,201 @@
-"""Tiled flow: the grid, the weights, blending, padding, videos."""
+"""Flow of a person's own images and films."""
+
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from perceiver_io.data.flow.files import read_flo, read_kitti_png
+from perceiver_io.data.video.clips import read_frames
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.tasks.optical_flow.prediction import TiledFlow, blending_weights, tiles
+from perceiver_io.tasks.optical_flow.colors import flow_colors
+from perceiver_io.tasks.optical_flow.prediction import FlowEstimator
+from perceiver_io.tasks.optical_flow.tiling import TiledFlow
+from tests.helpers import oracles
+from tests.helpers.predictions import FLOW, applied, film, picture, size_of, trained, untrained
 
-TILE, OVERLAP = (8, 11), 3
 
-# Smaller than a tile, equal, one larger, a grid that just fits (8 + 5, 11 + 8), others.
-SIZES = [(3, 4), (8, 11), (9, 12), (13, 19), (5, 40), (31, 6), (1, 1), (30, 47)]
+def constant(*flow):
+    """A model of one flow everywhere."""
 
-
-def model_of(function, shapes=None):
     def apply(params, state, rng, *, inputs, is_training):
-        assert rng is None and not is_training
-        if shapes is not None:
-            shapes.append(inputs.shape)
-        return function(params, inputs), state
+        return jnp.broadcast_to(jnp.float32(flow), (len(inputs), *inputs.shape[2:4], 2)), state
 
-    return Architecture(None, apply, None, None)
+    return FlowEstimator(untrained(FLOW, Architecture(None, apply, None, None)))
 
 
-def tiled(function, shapes=None, batch_size=4, overlap=OVERLAP, tile_size=TILE):
-    model = model_of(function, shapes)
-    return TiledFlow(
-        model, jnp.float32(1), {}, tile_size=tile_size, batch_size=batch_size, overlap=overlap
+def two_images(folder, height, width):
+    paths = [folder / name for name in ("one.png", "two.png")]
+    for seed, path in enumerate(paths):
+        Image.fromarray(picture(height, width, seed)).save(path)
+    return list(map(str, paths))
+
+
+def frames_in(folder, *names, height=20, width=30):
+    folder.mkdir()
+    for index, name in enumerate(names):
+        Image.fromarray(picture(height, width, 0.2 * index)).save(folder / name)
+    return str(folder)
+
+
+def test_flow_of_two_images_smaller_than_a_tile(tmp_path):
+    inputs = two_images(tmp_path, 11, 13)
+    before = [Path(path).read_bytes() for path in inputs]
+    model = trained(FLOW)
+    result = FlowEstimator(model).write(tmp_path, inputs=inputs)
+    assert result.summary["flow"] == [str(tmp_path / "one_flow.flo")]
+    found = read_flo(tmp_path / "one_flow.flo").flow
+    padded = [np.pad(picture(11, 13, s), ((0, 5), (0, 11), (0, 0)), "edge") for s in (0, 1)]
+    expected = applied(model, np.stack(padded)[None].astype(np.float32) / 127.5 - 1)
+    oracles.assert_close(found, expected[0, :11, :13])
+    assert size_of(tmp_path / "one_flow.png") == (13, 11)
+    assert min(size_of(tmp_path / "one_figure.png")) > 200
+    assert "film" not in result.summary
+    # In the folder of its inputs it overwrites none.
+    assert [Path(path).read_bytes() for path in inputs] == before
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+@pytest.mark.slow
+def test_flow_of_a_film(tmp_path, as_folder):
+    if as_folder:
+        source = frames_in(tmp_path / "film", *(f"{number}.png" for number in range(8, 12)))
+    else:
+        source = film(tmp_path / "film.mp4", 4)
+    frames = list(read_frames(source).frames)
+    model = FlowEstimator(trained(FLOW))
+    result = model.write(tmp_path, inputs=[str(source)], batch_size=3)
+    assert len(result.summary["flow"]) == 3
+    measured = model.tiled()(frames[1], frames[2])
+    oracles.assert_close(read_flo(tmp_path / "film_flow" / "00002.flo").flow, measured)
+    beside = list(read_frames(result.summary["film"]).frames)
+    assert [frame.shape for frame in beside] == [(20, 60, 3)] * 3
+    left, right = np.split(beside[1].astype(int), 2, axis=1)
+    with Image.open(tmp_path / "film_flow" / "00002.png") as colors:
+        assert np.abs(right - np.asarray(colors)).mean() < 12
+    assert np.abs(left - frames[1]).mean() < 12
+
+
+def test_flow_in_the_format_of_kitti(tmp_path):
+    model, inputs = FlowEstimator(trained(FLOW)), two_images(tmp_path, 20, 30)
+    model.write(tmp_path, inputs=inputs)
+    result = model.write(tmp_path, inputs=inputs, flow_format="kitti")
+    assert result.summary["flow"] == [str(tmp_path / "one_flow_kitti.png")]
+    exact, (rounded, valid) = (
+        read_flo(tmp_path / "one_flow.flo").flow,
+        read_kitti_png(tmp_path / "one_flow_kitti.png"),
     )
+    assert valid.all()
+    assert 0 < np.abs(rounded - exact).max() <= 1 / 128
+    with Image.open(tmp_path / "one_flow.png") as colors:
+        expected = flow_colors(rounded, result.summary["max_length"])
+        np.testing.assert_array_equal(np.asarray(colors), expected)
 
 
-def frames_that_tell_their_position(height, width):
-    """Two frames whose values say where a pixel lies and which frame it is of."""
-    rows, columns = np.mgrid[:height, :width].astype(np.float32) / 64
-    first = np.stack([rows, columns, np.zeros_like(rows)], -1)
-    return first, first + np.array([0, 0, 0.25], np.float32)
+def test_flow_of_a_film_in_the_format_of_kitti(tmp_path):
+    source = frames_in(tmp_path / "film", "1.png", "2.png", "3.png")
+    result = constant(1.5, -2).write(tmp_path, inputs=[source], flow_format="kitti")
+    folder = tmp_path / "film_flow"
+    names = ["00001.png", "00001_kitti.png", "00002.png", "00002_kitti.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert result.summary["flow"] == [str(folder / name) for name in names[1::2]]
+    found = read_kitti_png(folder / "00002_kitti.png").flow
+    np.testing.assert_array_equal(found, np.full((20, 30, 2), (1.5, -2)))
+    # The files of another format would be of another run.
+    constant(600, 0).write(tmp_path, inputs=[source])
+    assert sorted(path.suffix for path in folder.iterdir()) == [".flo", ".flo", ".png", ".png"]
 
 
-def flow_of_position(params, inputs):
-    """Differs at each pixel, and tells the first frame from the second."""
-    first, second = inputs[:, 0], inputs[:, 1]
-    offset = second[..., 2] - 2 * first[..., 2]
-    return params * jnp.stack(
-        [first[..., 0] * 7 + second[..., 1], first[..., 1] ** 2 + offset], axis=-1
-    )
+def test_flow_that_a_file_cannot_hold(tmp_path):
+    inputs = two_images(tmp_path, 20, 30)
+    for value in (np.nan, np.inf, 2e9):
+        with pytest.raises(UserError, match="from frame 1 to 2 .* weights are damaged"):
+            constant(0, value).write(tmp_path, inputs=inputs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
 
 
-def flow_of_place_in_tile(params, inputs):
-    """The same for every tile, whatever it shows."""
-    values = np.random.default_rng(0).normal(size=(*inputs.shape[2:4], 2)).astype(np.float32)
-    return jnp.broadcast_to(values, (len(inputs), *values.shape))
+def test_a_png_of_kitti_holds_what_it_can(tmp_path):
+    inputs = two_images(tmp_path, 20, 30)
+    constant(-600, 3).write(tmp_path, inputs=inputs, flow_format="kitti")
+    (written,) = tmp_path.glob("*_kitti.png")
+    assert (read_kitti_png(written).flow == (-512, 3)).all()
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_exact_everywhere(size):
-    first, second = frames_that_tell_their_position(*size)
-    flow = tiled(flow_of_position)(first, second)
-    expected = flow_of_position(1, np.stack([first, second])[None])[0]
-    assert flow.shape == (*size, 2) and flow.dtype == np.float32
-    np.testing.assert_allclose(flow, expected, atol=1e-5)
+def test_the_folder_of_frames_is_no_output(tmp_path):
+    frames = frames_in(tmp_path / "frames", "frame_0001.png", "frame_0002.png")
+    with pytest.raises(UserError, match="frames is the folder of the frames"):
+        constant(1, 1).write(tmp_path / "frames", inputs=[frames])
 
 
-@pytest.mark.parametrize("size", [(13, 19), (30, 47), (5, 40)])
-def test_blended_by_the_distance_to_the_edge(size):
-    height, width = TILE
-    frame = np.zeros((*size, 3), np.uint8)
-    flow = tiled(flow_of_place_in_tile)(frame, frame)
-    values = np.asarray(flow_of_place_in_tile(1, np.zeros((1, 2, *TILE, 3))))[0]
-    corners = tiles(*size, TILE, OVERLAP)
-    for row, column in np.ndindex(*size):
-        total = np.zeros(3)
-        for top, left in corners:
-            y, x = row - top, column - left
-            if 0 <= y < height and 0 <= x < width:
-                weight = min(y + 1, x + 1, height - y, width - x)
-                total += weight * np.array([*values[y, x], 1])
-        np.testing.assert_allclose(flow[row, column], total[:2] / total[2], atol=1e-5)
+def test_tiles_overlap_as_far_as_asked(tmp_path):
+    model, inputs = trained(FLOW), two_images(tmp_path, 20, 40)
+    found = {}
+    for overlap in (None, 8, 13):
+        FlowEstimator(model).write(tmp_path, inputs=inputs, overlap=overlap)
+        found[overlap] = read_flo(tmp_path / "one_flow.flo").flow
+    settings = dict(tile_size=FLOW["image_size"], batch_size=1, overlap=13)
+    tiled = TiledFlow(*model[:3], **settings)
+    oracles.assert_close(found[13], tiled(picture(20, 40, 0), picture(20, 40, 1)))
+    assert np.abs(found[13] - found[8]).max() > 1e-3
+    # 20 pixels are too many for tiles of 16 rows.
+    np.testing.assert_array_equal(found[None], found[8])
+    for overlap in (16, -1):
+        with pytest.raises(UserError, match=f"overlap={overlap} pixels must be .* 16x24"):
+            FlowEstimator(model).write(tmp_path, inputs=inputs, overlap=overlap)
 
 
-@pytest.mark.parametrize("tile_size", [TILE, (1, 1), (2, 5)])
-def test_weights(tile_size):
-    weights = blending_weights(tile_size)
-    assert weights.shape == tile_size and weights.min() == 1
-    assert weights.max() == (min(tile_size) + 1) // 2
-    np.testing.assert_array_equal(weights, weights[::-1, ::-1])
+def test_the_usual_overlap_is_that_of_the_published_evaluations(tmp_path):
+    large = FlowEstimator(untrained(dict(FLOW, image_size=(368, 496))))
+    corners = large.tiled().corners((436, 1024))
+    assert corners == [(y, x) for y in (0, 68) for x in (0, 476, 528)]
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("overlap", [0, 3, 7])
-def test_tiles_cover_the_image_with_their_overlap(size, overlap):
-    corners = tiles(*size, TILE, overlap)
-    assert len(set(corners)) == len(corners)
-    for axis, (whole, side) in enumerate(zip(size, TILE, strict=True)):
-        starts = sorted({corner[axis] for corner in corners})
-        assert starts[0] == 0 and starts[-1] == max(whole - side, 0)
-        assert all(b - a <= side - overlap for a, b in zip(starts, starts[1:], strict=False))
-        assert len(starts) == max(1, -(-(whole - overlap) // (side - overlap)))
-    product = {(y, x) for y, _ in corners for _, x in corners}
-    assert set(corners) == product
+def test_folders_of_frames_that_are_no_film(tmp_path):
+    def error_of(folder):
+        with pytest.raises(UserError) as caught:
+            constant(1, 1).write(tmp_path, inputs=[folder])
+        return str(caught.value)
+
+    gap = frames_in(tmp_path / "gap", "frame_0001.png", "frame_0003.png")
+    assert "frame_0002.png is missing" in error_of(gap)
+    single = frames_in(tmp_path / "single", "frame_0001.png")
+    assert "one frame only" in error_of(single)
+    sizes = frames_in(tmp_path / "sizes", "1.png", "2.png", "3.png")
+    Image.fromarray(picture(20, 31)).save(tmp_path / "sizes" / "3.png")
+    assert "3.png has 31x20 pixels and the images before it 30x20" in error_of(sizes)
+    corrupt = frames_in(tmp_path / "corrupt", "1.png", "2.png", "3.png")
+    (tmp_path / "corrupt" / "2.png").write_bytes(b"no image")
+    assert "Cannot decode image" in error_of(corrupt) and "2.png" in error_of(corrupt)
+    (tmp_path / "empty").mkdir()
+    assert "has no images" in error_of(str(tmp_path / "empty"))
 
 
-def test_grids_of_the_published_evaluations():
-    sintel, kitti = tiles(436, 1024, (368, 496), 20), tiles(375, 1242, (368, 496), 20)
-    assert sintel == [(y, x) for y in (0, 68) for x in (0, 476, 528)]
-    assert kitti == [(y, x) for y in (0, 7) for x in (0, 476, 746)]
-
-
-def test_one_program_for_all_sizes():
-    shapes, done = [], []
-    flow = tiled(flow_of_position, shapes)
-    for size in SIZES:
-        frame = np.zeros((*size, 3), np.uint8)
-        flow(frame, frame, done.append)
-    assert shapes == [(4, 2, *TILE, 3)]
-    assert sum(done) == sum(len(tiles(*size, TILE, OVERLAP)) for size in SIZES)
-
-
-@pytest.mark.parametrize("size", [(13, 19), (30, 47), (3, 4)])
-@pytest.mark.parametrize("batch_size", [1, 5, 100])
-def test_a_film_is_its_pairs(size, batch_size):
-    frames = np.random.default_rng(0).uniform(-1, 1, (4, *size, 3)).astype(np.float32)
-    shapes, done = [], []
-    flow = tiled(flow_of_position, shapes, batch_size)
-    found = list(flow.film(frames, done.append))
-    for between, first, second in zip(found, frames[:-1], frames[1:], strict=True):
-        np.testing.assert_array_equal(between, tiled(flow_of_position)(first, second))
-    # Batches are full but for the last, whatever pair their tiles are of.
-    total = 3 * len(tiles(*size, TILE, OVERLAP))
-    rest = total % batch_size
-    assert done == [batch_size] * (total // batch_size) + [rest] * bool(rest)
-    assert shapes == [(batch_size, 2, *TILE, 3)]
-
-
-def test_frames_of_a_film_are_read_when_they_are_needed():
-    read = []
-    frames = (read.append(index) or FRAME for index in range(10))
-    flows = tiled(flow_of_position, batch_size=8).film(frames)  # of two pairs of four tiles
-    next(flows)
-    assert read == [0, 1, 2]
-    next(flows)
-    assert read == [0, 1, 2]
-    next(flows)
-    assert read == [0, 1, 2, 3, 4]
-    assert not list(tiled(flow_of_position).film([FRAME]))
-
-
-def test_a_film_whose_size_changes():
-    flows = tiled(flow_of_position).film([FRAME, FRAME, FRAME[:, 1:]])
-    next(flows)
-    with pytest.raises(UserError, match="different sizes: 9x12 and 9x11"):
-        next(flows)
-
-
-def test_bytes_are_scaled():
-    first, second = np.random.default_rng(0).integers(0, 256, (2, 9, 12, 3), dtype=np.uint8)
-    first[0, 0], first[0, 1] = 0, 255
-    flow = tiled(lambda params, x: x[:, 0, ..., :2])(first, second)
-    np.testing.assert_allclose(flow[0, :2], [[-1, -1], [1, 1]], atol=1e-6)
-    np.testing.assert_allclose(flow, first[..., :2] / 127.5 - 1, atol=1e-6)
-
-
-def test_beyond_a_small_image_its_edge_goes_on():
-    frame = np.random.default_rng(0).uniform(-1, 1, (3, 4, 3)).astype(np.float32)
-
-    def last_pixel(params, x):
-        return jnp.broadcast_to(x[:, 1, -1:, -1:, :2], (len(x), *TILE, 2))
-
-    flow = tiled(last_pixel)(frame, frame)
-    np.testing.assert_allclose(flow, np.broadcast_to(frame[-1, -1, :2], (3, 4, 2)), atol=1e-6)
-
-
-@pytest.mark.parametrize("overlap", [8, 9, -1])
-def test_an_overlap_that_does_not_fit(overlap):
-    with pytest.raises(UserError, match=f"overlap={overlap} pixels must be .* a tile of 8x11"):
-        tiled(flow_of_position, overlap=overlap)
-
-
-def test_an_empty_batch():
-    with pytest.raises(UserError, match="batch_size=0"):
-        tiled(flow_of_position, batch_size=0)
-
-
-FRAME = np.zeros((9, 12, 3), np.float32)
+@pytest.mark.parametrize("arguments", [{"inputs": ["."]}, {"flow_format": "kitti"}])
+def test_a_missing_package_is_told_before_the_flow_is_computed(tmp_path, monkeypatch, arguments):
+    monkeypatch.setitem(sys.modules, "av", None)
+    model = FlowEstimator(untrained(FLOW))
+    arguments = {"inputs": two_images(tmp_path, 20, 30)} | arguments
+    with pytest.raises(UserError, match="need the package PyAV"):
+        model.write(tmp_path, **arguments)
 
 
 @pytest.mark.parametrize(
-    "first,second,message",
+    "inputs, message",
     [
-        (FRAME, FRAME[:, 1:], "different sizes: 9x12 and 9x11"),
-        (FRAME[..., 0], FRAME[..., 0], r"shape \(9, 12\) is none"),
-        (FRAME[..., :2], FRAME[..., :2], r"shape \(9, 12, 2\) is none"),
-        (FRAME[:0], FRAME[:0], r"shape \(0, 12, 3\) is none"),
-        (FRAME + 2, FRAME, "values from 2.0 to 2.0"),
-        (FRAME, FRAME * np.nan, "values from nan to nan"),
-        (FRAME.astype(int), FRAME, "type int64"),
+        (["a.png", "b.png"], "b.png has 10x8 pixels and the images before it 9x8"),
+        (["a.png"], "one frame only"),
+        (["a.png", "b.png", "a.png"], "3 inputs"),
+        (["a.png", "."], "2 inputs"),
+        (["c.png", "a.png"], r"c\.png: there is no such"),
     ],
 )
-def test_frames_that_do_not_fit(first, second, message):
+def test_no_flow(tmp_path, monkeypatch, inputs, message):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(picture(8, 9)).save("a.png")
+    Image.fromarray(picture(8, 10)).save("b.png")
     with pytest.raises(UserError, match=message):
-        tiled(flow_of_position)(first, second)
+        FlowEstimator(trained(FLOW)).write(tmp_path, inputs=inputs)

@@ -6,13 +6,11 @@ from PIL import Image
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.pretrained.weights import Weights
-from perceiver_io.tasks.common import Trained
-from perceiver_io.tasks.image_classification import program as classify
-from perceiver_io.tasks.masked_lm import program as fill_mask
-from perceiver_io.tasks.multimodal_autoencoding import program as autoencode
-from perceiver_io.tasks.optical_flow import program as flow
-from perceiver_io.tasks.optical_flow.prediction import TiledFlow
+from perceiver_io.tasks.image_classification.prediction import ImageClassifier
+from perceiver_io.tasks.masked_lm.prediction import MaskFiller
+from perceiver_io.tasks.multimodal_autoencoding.prediction import VideoAutoencoder
+from perceiver_io.tasks.optical_flow.prediction import FlowEstimator
+from perceiver_io.tasks.optical_flow.tiling import TiledFlow
 from tests.helpers.predictions import (
     AUTOENCODER,
     CLASSIFIER,
@@ -22,6 +20,7 @@ from tests.helpers.predictions import (
     picture,
     size_of,
     trained,
+    untrained,
 )
 from tests.tasks.test_attention import ORIGINAL
 
@@ -44,15 +43,16 @@ def is_picture(path, folder, name):
 @pytest.mark.parametrize("section", [CLASSIFIER, ORIGINAL])
 def test_attention_of_classifiers(tmp_path, section):
     inputs = images_in(tmp_path, (30, 20), (16, 40))
-    result = classify.predict(trained(section), tmp_path, inputs=inputs, attention=True)
+    result = ImageClassifier(trained(section)).write(tmp_path, inputs=inputs, attention=True)
     for index, answer in enumerate(result.summary["images"]):
         assert is_picture(answer["attention"], tmp_path, f"attention_{index}")
 
 
 def test_a_model_without_cross_attention(tmp_path):
-    model = Trained(build(CONVNET), Weights(CONVNET, {}, {}), None)
+    section = dict(CONVNET, inputs=dict(image_size=(8, 8)))
+    model = ImageClassifier(untrained(section, build(CONVNET)))
     with pytest.raises(UserError, match="convnet_classifier has no cross-attention"):
-        classify.predict(model, tmp_path, inputs=images_in(tmp_path, (9, 9)), attention=True)
+        model.write(tmp_path, inputs=images_in(tmp_path, (9, 9)), attention=True)
 
 
 @pytest.mark.parametrize("name", ["perceiver_io_flow", "perceiver_io_flow_conv"])
@@ -61,7 +61,7 @@ def test_attention_of_flow(tmp_path, name):
     if name == "perceiver_io_flow_conv":
         del section["neighbourhood"]
     inputs = images_in(tmp_path, (11, 40), (11, 40))
-    result = flow.predict(trained(section), tmp_path, inputs=inputs, attention=True)
+    result = FlowEstimator(trained(section)).write(tmp_path, inputs=inputs, attention=True)
     assert is_picture(result.summary["attention"], tmp_path, "attention_0")
     assert result.summary["attention"] in result.text
 
@@ -69,9 +69,9 @@ def test_attention_of_flow(tmp_path, name):
 def test_attention_of_flow_with_frames_apart(tmp_path):
     section = dict(FLOW, name="perceiver_io_flow_separate")
     inputs = images_in(tmp_path, (16, 24), (16, 24))
-    result = flow.predict(trained(section), tmp_path, inputs=inputs, attention=True)
+    result = FlowEstimator(trained(section)).write(tmp_path, inputs=inputs, attention=True)
     height = size_of(result.summary["attention"])[1]
-    result = flow.predict(trained(FLOW), tmp_path, inputs=inputs, attention=True)
+    result = FlowEstimator(trained(FLOW)).write(tmp_path, inputs=inputs, attention=True)
     assert height > size_of(result.summary["attention"])[1] + 100
 
 
@@ -85,17 +85,17 @@ def test_the_middle_tile():
 
 def test_attention_of_texts(tmp_path):
     texts = ["a [MASK:3] $b_{}^2$", "\u00dcber\x1b [MASK:30]" + 20 * "x"]
-    result = fill_mask.predict(trained(LANGUAGE), tmp_path, text=texts, attention=True)
+    result = MaskFiller(trained(LANGUAGE)).write(tmp_path, text=texts, attention=True)
     for number, answer in enumerate(result.summary["texts"], 1):
         assert is_picture(answer["attention"], tmp_path, f"attention_{number}")
 
 
 def test_a_long_text_has_several_lines(tmp_path):
-    model = trained(dict(LANGUAGE, max_length=256))
+    model = MaskFiller(trained(dict(LANGUAGE, max_length=256)))
     heights = []
     for words in (10, 30):
         text = [words * "words " + "[MASK:4]"]
-        result = fill_mask.predict(model, tmp_path, text=text, attention=True)
+        result = model.write(tmp_path, text=text, attention=True)
         heights.append(size_of(result.summary["texts"][0]["attention"])[1])
     assert heights[1] > 1.8 * heights[0]
 
@@ -103,7 +103,7 @@ def test_a_long_text_has_several_lines(tmp_path):
 @pytest.mark.slow
 def test_attention_of_an_autoencoder(tmp_path):
     source = film(tmp_path / "film.mp4", 6)
-    result = autoencode.predict(trained(AUTOENCODER), tmp_path, inputs=[source], attention=True)
+    result = VideoAutoencoder(trained(AUTOENCODER)).write(tmp_path, inputs=[source], attention=True)
     (answer,) = result.summary["films"]
     assert is_picture(answer["attention"], tmp_path, "attention_film")
     assert answer["attention"] in result.text

@@ -1,39 +1,14 @@
-"""What all predictions share: weights with their model, files in and out."""
+"""Files that predictions read, and the folders and names of those that they write."""
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from perceiver_io.data.vision.image_sequence import list_images
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture
-from perceiver_io.pretrained.weights import Weights
 
 
-class Trained(NamedTuple):
-    """A model that can be asked.
-
-    Attributes:
-        model: its functions.
-        weights: its config section, arrays, and the names of its classes.
-        preparation: how its inputs are prepared, as `Dataset.for_prediction` tells of a run; None
-            for published weights.
-    """
-
-    model: Architecture
-    weights: Weights
-    preparation: Mapping[str, Any] | None
-
-
-class Prediction(NamedTuple):
-    """An answer, as text for people and as an object for `predictions.json`."""
-
-    text: str
-    summary: dict[str, Any]
-
-
-def create_folder(path: str) -> Path:
+def create_folder(path: str | Path) -> Path:
     """The folder, made if it is not there. Raises UserError if nothing can be written into it."""
     folder = Path(path).expanduser()
     try:
@@ -47,16 +22,16 @@ def create_folder(path: str) -> Path:
     return folder
 
 
-def existing(inputs: Iterable[str]) -> list[Path]:
+def existing(inputs: Iterable[str | Path]) -> list[Path]:
     """The inputs as paths. Raises UserError for one that does not exist."""
     paths = [Path(name).expanduser() for name in inputs]
     for path in paths:
         if not path.exists():
-            raise UserError(f"--inputs={path}: there is no such file or folder.")
+            raise UserError(f"{path}: there is no such file or folder.")
     return paths
 
 
-def images_of(inputs: Iterable[str]) -> list[Path]:
+def images_of(inputs: Iterable[str | Path]) -> list[Path]:
     """The images among the inputs, those of folders included. Raises UserError if one is missing.
 
     Of folders those without images are errors as well.

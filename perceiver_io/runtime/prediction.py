@@ -1,0 +1,109 @@
+"""From trained weights to what answers for them: in Python, and in `experiments.predict`."""
+
+import functools
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from perceiver_io.config import files
+from perceiver_io.config.construct import listing, lookup
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
+from perceiver_io.pretrained.weights import example_inputs
+from perceiver_io.runtime import weights
+from perceiver_io.tasks import ALIASES, PREDICTORS
+from perceiver_io.tasks.files import create_folder
+from perceiver_io.tasks.predictor import Predictor, Report, Trained
+
+
+def load(path: str | Path, task: str | None = None, **settings: Any) -> Predictor:
+    """What answers for the weights at a path; see `perceiver_io.load`.
+
+    Args:
+        path: as `perceiver_io.runtime.weights.load` takes it.
+        task: the task that it must be of, by its name or alias; None for whichever it is.
+        settings: what an original checkpoint does not show.
+
+    Raises UserError for weights of another task, and of none.
+    """
+    path = weights.locate(path)
+    loaded = weights.load(path, **settings)
+    trained = Trained(
+        build(loaded.model),
+        loaded.params,
+        loaded.model_state,
+        loaded.model,
+        loaded.class_names,
+        weights.load_preparation(path),
+    )
+    found = _task_of(path, trained)
+    if task is not None and ALIASES.get(task, task) != found:
+        raise UserError(
+            f"The weights in {path} are of the model {loaded.model['name']}, which --task={found} "
+            f"takes, and --task={task} does not: take --task={found}."
+        )
+    return predictor(found)(trained)
+
+
+def write(
+    task: str, path: str, output: str, flags: dict[str, Any], settings: Sequence[str] = ()
+) -> Report:
+    """Writes answers, pictures of them and `predictions.json` into a folder.
+
+    Args:
+        task: its name or alias.
+        path: the weights.
+        output: the folder.
+        flags: arguments of the predictor's `write`, by name.
+        settings: NAME=VALUE that an original file does not show.
+
+    Raises UserError for what does not fit, before anything is loaded where that is possible.
+    """
+    check_flags(task, flags)
+    folder = create_folder(output)
+    given = weights.parse_settings(list(settings))
+    report = load(path, task, **given).write(folder, **flags)
+    summary = json.dumps(report.summary, ensure_ascii=False)
+    (folder / "predictions.json").write_text(summary + "\n", encoding="utf-8")
+    return report
+
+
+def predictor(task: str) -> type[Predictor]:
+    """What predicts for a task, by its name or alias. Raises UserError listing them."""
+    names = PREDICTORS | {alias: PREDICTORS[name] for alias, name in ALIASES.items()}
+    return lookup(names, {"name": task}, "task")
+
+
+def check_flags(task: str, given: dict[str, Any]) -> None:
+    """Raises UserError about a flag that the task does not have, or needs."""
+    _, _, *parameters = inspect.signature(predictor(task).write).parameters.values()
+    takes = listing(f"--{parameter.name}" for parameter in parameters)
+    for name in given:
+        if name not in [parameter.name for parameter in parameters]:
+            raise UserError(f"--task={task} does not use --{name}; it takes {takes}.")
+    for parameter in parameters:
+        if parameter.default is inspect.Parameter.empty and parameter.name not in given:
+            raise UserError(f"--task={task} needs --{parameter.name}; it takes {takes}.")
+
+
+def _task_of(path: Path, trained: Trained) -> str:
+    """A run says its task; of published weights, the task is the one that takes such a model."""
+    run = weights.find_run(path)
+    if run is not None:
+        return files.read_run(run).task.name
+    inputs = example_inputs(trained.section)
+    apply = functools.partial(trained.model.apply, is_training=False)
+    outputs, _ = jax.eval_shape(
+        lambda inputs: apply(trained.params, trained.state, None, inputs=inputs), inputs
+    )
+    for name in PREDICTORS:
+        if predictor(name).takes(inputs, outputs):
+            return name
+    raise UserError(
+        f"The weights in {path} are of the model {trained.section['name']}, which no task takes: "
+        f"there are {listing(PREDICTORS)}."
+    )

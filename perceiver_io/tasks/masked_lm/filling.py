@@ -1,0 +1,150 @@
+"""Unknown tokens of texts filled in by a masked language model."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32, PyTree
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import Architecture
+from perceiver_io.tasks.batches import Advance, check_positive, ignore
+from perceiver_io.tasks.predictor import Trained
+
+# A program is compiled for each length; texts are filled up to multiples of this one.
+_LENGTH_STEP = 128
+
+
+class Filled(NamedTuple):
+    """Texts without unknown tokens, and what else the model had in mind for these.
+
+    ids: the texts.
+    top_ids: the K most probable ids of each position that was unknown, the most probable one
+        first, as the model saw them when it filled the position; zeros at all others.
+    top_probabilities: their probabilities; zeros at all other positions.
+    """
+
+    ids: Int32[np.ndarray, "B M"]
+    top_ids: Int32[np.ndarray, "B M K"]
+    top_probabilities: Float[np.ndarray, "B M K"]
+
+
+def fill(
+    trained: Trained,
+    ids: Int32[np.ndarray, "B M"],
+    input_mask: Bool[np.ndarray, "B M"],
+    *,
+    mask_id: int,
+    num_reserved: int,
+    longest: int,
+    top_k: int,
+    steps: int = 1,
+    advance: Advance = ignore,
+) -> Filled:
+    """Replaces every `mask_id` by the model's most probable id.
+
+    In one step all unknown tokens are filled at once, each as if the others stayed unknown. In
+    several, each step fills an equal share of every text's unknown tokens, those that the model is
+    most certain of, and the next step reads them; with as many steps as tokens, one by one.
+
+    Args:
+        trained: its model gives logits [B, M, vocabulary] of `inputs` [B, M] and their
+            `input_mask`.
+        ids: the texts.
+        input_mask: False where a text is only filled up to the length of the others.
+        mask_id: the id of an unknown token.
+        num_reserved: ids below this one are never filled in; probabilities are among the others.
+        longest: tokens that the model takes.
+        top_k: how many candidates to report for each position.
+        steps: how often the model is asked.
+        advance: told of each step how many tokens it filled.
+
+    Raises UserError for texts longer than `longest`, a mask of another shape, or fewer ids than
+    `top_k`.
+    """
+    check_positive(top_k=top_k, steps=steps)
+    ids, input_mask = np.array(ids, np.int32), np.asarray(input_mask, bool)
+    _check_shapes(ids, input_mask, longest)
+    length = ids.shape[1]
+    ids, input_mask = filled_up(ids, input_mask, longest)
+    top_ids = np.zeros((*ids.shape, top_k), np.int32)
+    top_probabilities = np.zeros(top_ids.shape, np.float32)
+    for steps_left in range(steps, 0, -1):
+        unknown = (ids == mask_id) & input_mask
+        if not unknown.any():
+            break
+        probabilities, candidates = map(
+            np.asarray,
+            _candidates(
+                trained.model,
+                top_k,
+                num_reserved,
+                trained.params,
+                trained.state,
+                ids,
+                input_mask,
+            ),
+        )
+        chosen = _most_certain(probabilities[..., 0], unknown, steps_left)
+        ids[chosen] = candidates[chosen, 0]
+        top_ids[chosen], top_probabilities[chosen] = candidates[chosen], probabilities[chosen]
+        advance(int(chosen.sum()))
+    return Filled(ids[:, :length], top_ids[:, :length], top_probabilities[:, :length])
+
+
+def filled_up(
+    ids: Int32[np.ndarray, "B M"], input_mask: Bool[np.ndarray, "B M"], longest: int
+) -> tuple[Int32[np.ndarray, "B m"], Bool[np.ndarray, "B m"]]:
+    """Texts and mask at one of a few lengths up to `longest`, of which each compiles a program."""
+    length = ids.shape[1]
+    padding = [(0, 0), (0, min(-(-length // _LENGTH_STEP) * _LENGTH_STEP, longest) - length)]
+    return np.pad(ids, padding), np.pad(input_mask, padding)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _candidates(
+    model: Architecture,
+    top_k: int,
+    num_reserved: int,
+    params: PyTree,
+    state: PyTree,
+    ids: Array,
+    input_mask: Array,
+) -> tuple[Float[Array, "B M K"], Int32[Array, "B M K"]]:
+    """Probabilities and ids of the most probable tokens."""
+    logits, _ = model.apply(
+        params, state, None, inputs=ids, input_mask=input_mask, is_training=False
+    )
+    is_allowed = jnp.arange(logits.shape[-1]) >= num_reserved
+    if top_k > logits.shape[-1] - num_reserved:
+        raise UserError(
+            f"top_k={top_k} is more than the {logits.shape[-1] - num_reserved} ids that may be "
+            "filled in."
+        )
+    probabilities = jax.nn.softmax(jnp.where(is_allowed, logits, -jnp.inf))
+    return jax.lax.top_k(probabilities, top_k)
+
+
+def _most_certain(
+    certainty: Float[np.ndarray, "B M"], unknown: Bool[np.ndarray, "B M"], steps_left: int
+) -> Bool[np.ndarray, "B M"]:
+    """This step's share of each text's unknown tokens."""
+    share = -(-unknown.sum(axis=1, keepdims=True) // steps_left)
+    order = np.argsort(np.where(unknown, -certainty, np.inf), axis=1, kind="stable")
+    rank = np.argsort(order, axis=1)
+    return unknown & (rank < share)
+
+
+def _check_shapes(ids: np.ndarray, input_mask: np.ndarray, longest: int) -> None:
+    if ids.ndim != 2 or ids.shape != input_mask.shape:
+        raise UserError(
+            f"ids of shape {ids.shape} and a mask of shape {input_mask.shape} do not go together: "
+            "both must be (texts, tokens)."
+        )
+    if ids.shape[1] > longest:
+        raise UserError(
+            f"The text has {ids.shape[1]} tokens, but the model takes at most {longest}: shorten "
+            "it, or split it into several."
+        )

@@ -1,0 +1,82 @@
+"""What all predictions share: a trained model, and what answers for it in Python and into files."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
+
+from perceiver_io.models.architectures import Architecture
+
+
+class Trained(NamedTuple):
+    """A model with its weights.
+
+    Attributes:
+        model: its functions.
+        params: its parameters.
+        state: its state, such as the statistics of batch norm.
+        section: the config section that `model` was built from.
+        class_names: the names of its classes, where they are known.
+        preparation: how inputs are prepared, as `Dataset.for_prediction` tells of the run; None for
+            published weights.
+    """
+
+    model: Architecture
+    params: PyTree
+    state: PyTree
+    section: Mapping[str, Any]
+    class_names: Sequence[str] | None = None
+    preparation: Mapping[str, Any] | None = None
+
+
+class Report(NamedTuple):
+    """What was written, as text for people and as an object for `predictions.json`."""
+
+    text: str
+    summary: dict[str, Any]
+
+
+class Predictor(abc.ABC):
+    """What a task makes of a trained model: `predict` answers in Python, `write` into files.
+
+    Both compute the same numbers, by the same functions. Which arguments they take is the task's
+    own; the keywords of `write` are the flags of `experiments.predict`.
+
+    Attributes:
+        trained: the model.
+    """
+
+    def __init__(self, trained: Trained):
+        self.trained = trained
+
+    @classmethod
+    @abc.abstractmethod
+    def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
+        """Whether a model is one of the task's, by the shapes and types of a batch of one.
+
+        Args:
+            inputs: `jax.ShapeDtypeStruct`s of what the model takes.
+            outputs: those of what it gives.
+        """
+
+    @abc.abstractmethod
+    def predict(self, *arguments: Any, **settings: Any) -> Any:
+        """The answers as arrays."""
+
+    @abc.abstractmethod
+    def write(self, output: Path, **settings: Any) -> Report:
+        """Answers for files, written into the folder `output` together with pictures of them."""
+
+
+def is_array(spec: PyTree, axes: int, kind: DTypeLike = jnp.floating) -> bool:
+    """Whether a spec is of one array with so many axes, and with numbers of this kind."""
+    return (
+        isinstance(spec, jax.ShapeDtypeStruct)
+        and len(spec.shape) == axes
+        and jnp.issubdtype(spec.dtype, kind)
+    )

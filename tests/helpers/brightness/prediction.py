@@ -1,0 +1,37 @@
+"""The brightness of images, in Python and by `experiments.predict`."""
+
+import functools
+
+import jax
+import numpy as np
+
+from perceiver_io.data.vision.image_sequence import read_image
+from perceiver_io.tasks.predictor import Predictor, Report
+
+
+class BrightnessEstimator(Predictor):
+    """Tells the brightness of images of 8x8 grey pixels."""
+
+    @classmethod
+    def takes(cls, inputs, outputs):
+        return False  # There are no published weights.
+
+    def predict(self, images):
+        """From images [N, 8, 8, 1] to their brightness [N]."""
+        return estimate(self.trained.model, self.trained.params, self.trained.state, images)
+
+    def write(self, output, *, inputs):
+        """Nothing but the summary, for files of 8x8 pixels."""
+        del output
+        found = self.predict(np.stack([read_image(path)[..., :1] for path in inputs])).tolist()
+        return Report("\n".join(map(str, found)), {"brightness": found})
+
+
+def estimate(model, params, state, images):
+    """The function that evaluation and prediction share."""
+    return np.asarray(_outputs(model, params, state, images.astype(np.float32))[:, 0])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(model, params, state, images):
+    return model.apply(params, state, None, inputs=images, is_training=False)[0]

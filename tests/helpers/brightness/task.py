@@ -1,0 +1,44 @@
+"""The brightness of images: a small task, with all that a task can have of its own."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from perceiver_io.losses import sum_and_count
+from perceiver_io.tasks.task import Task
+from tests.helpers.brightness.evaluation import FlatImages
+
+
+@dataclasses.dataclass(frozen=True)
+class Brightness(Task):
+    """Tells the mean of an image's values, from 0 to 1.
+
+    Attributes:
+        tolerance: errors up to which an answer is right.
+    """
+
+    tolerance: float
+
+    datasets: ClassVar = {"digits": "perceiver_io.data.vision.digits.Digits"}
+
+    def model_inputs(self, batch):
+        return {"inputs": batch["image"]}
+
+    def loss_masks(self, batch):
+        return {"loss": jnp.asarray(batch["valid"])}
+
+    def losses(self, outputs, batch):
+        return {"loss": jnp.square(_error(outputs, batch))}
+
+    def metrics(self, outputs, batch):
+        is_right = jnp.abs(_error(outputs, batch)) <= self.tolerance
+        return {"right": sum_and_count(is_right, batch["valid"])}
+
+    def evaluators(self, config):
+        """The splits; and `flat`, images that are of one grey each."""
+        return super().evaluators(config) | {"flat": FlatImages()}
+
+
+def _error(outputs, batch):
+    return outputs[:, 0] - jnp.mean(batch["image"] / 255, axis=(1, 2, 3))

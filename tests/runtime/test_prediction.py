@@ -1,0 +1,153 @@
+"""Trained weights in Python: `perceiver_io.load`, beside what `experiments.predict` writes."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import perceiver_io
+from perceiver_io.data.flow.files import read_flo
+from perceiver_io.data.text import bytes as tokenizer
+from perceiver_io.data.video.clips import pieces
+from perceiver_io.errors import UserError
+from perceiver_io.runtime import prediction, weights
+from tests.helpers import oracles
+from tests.helpers.predictions import film, picture
+
+GOLDENS = Path(__file__).parents[1] / "goldens" / "huggingface"
+
+
+def written(task, golden, folder, **flags):
+    """What `experiments.predict` writes about files."""
+    path = str(GOLDENS / golden)
+    return prediction.write(task, path, str(folder / "out"), flags, {}).summary
+
+
+def images(folder, *sizes):
+    arrays = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    paths = [folder / f"{index}.png" for index in range(len(sizes))]
+    for path, array in zip(paths, arrays, strict=True):
+        Image.fromarray(array).save(path)
+    return arrays, list(map(str, paths))
+
+
+def test_classes_of_arrays_are_those_of_files(tmp_path):
+    model = perceiver_io.load(GOLDENS / "image_learned")
+    arrays, paths = images(tmp_path, (30, 40), (50, 20), (24, 24))
+    answers = written("classify", "image_learned", tmp_path, inputs=paths, top_k=3)["images"]
+    expected = [[entry["probability"] for entry in answer["classes"]] for answer in answers]
+    for given in (arrays, paths):
+        found = model.predict(given, top_k=3, batch_size=2)
+        oracles.assert_close(found.probabilities, np.float32(expected))
+        names = [[model.class_names[index] for index in row] for row in found.classes]
+        assert names == [[entry["name"] for entry in answer["classes"]] for answer in answers]
+    single = model.predict(arrays[1], top_k=99)
+    assert single.classes.shape == (1, 7)  # all that there are
+    oracles.assert_close(single.probabilities[0, :3], np.float32(expected[1]))
+    assert model.predict([]).probabilities.shape == (0, 5)
+
+
+def test_grey_images_are_images_and_other_arrays_are_not():
+    model = perceiver_io.load(GOLDENS / "image_learned")
+    grey = picture(30, 40)[..., 0]
+    both = model.predict([grey, np.repeat(grey[..., None], 3, axis=2)])
+    oracles.assert_close(both.probabilities[0], both.probabilities[1])
+    for wrong in (grey[..., None] / 255, picture(30, 40)[..., :2], np.zeros((0, 3, 3), np.uint8)):
+        with pytest.raises(UserError, match=r"must be uint8 \[height, width, 3\]"):
+            model.predict([wrong])
+
+
+def test_flow_of_arrays_is_that_of_files(tmp_path):
+    model = perceiver_io.load(GOLDENS / "optical_flow")
+    arrays, paths = images(tmp_path, (20, 30), (20, 30))
+    (file,) = written("flow", "optical_flow", tmp_path, inputs=paths, overlap=5)["flow"]
+    expected = read_flo(file).flow
+    for given in (arrays, np.stack(arrays), paths, [x / np.float32(127.5) - 1 for x in arrays]):
+        found = model.predict(given, overlap=5, batch_size=2)
+        assert found.shape == (1, 20, 30, 2)
+        oracles.assert_close(found[0], expected)
+    video = model.predict([*arrays, arrays[0]], overlap=5)
+    assert video.shape == (2, 20, 30, 2)
+    oracles.assert_close(video[0], expected)
+    for one in (arrays[:1], paths[0]):
+        with pytest.raises(UserError, match="one frame only|is no video"):
+            model.predict(one)
+
+
+def test_filled_arrays_are_as_filled_texts(tmp_path):
+    model = perceiver_io.load(GOLDENS / "masked_lm")
+    texts = ["The sky is [MASK:4].", "[MASK] \u00dcbermut"]
+    answers = written("fill_mask", "masked_lm", tmp_path, text=texts, top_k=2, steps=3)["texts"]
+    (tmp_path / "lines.txt").write_text("\n".join(texts), encoding="utf-8")
+    ids = [tokenizer.encode_masked(text) for text in texts]
+    for given in (texts, ids, tmp_path / "lines.txt", [texts[0], ids[1]]):
+        for found, answer in zip(model.predict(given, top_k=2, steps=3), answers, strict=True):
+            places = answer["candidates"]
+            assert found.text == tokenizer.decode(found.ids) == answer["filled"]
+            assert found.positions.tolist() == [place["position"] for place in places]
+            expected = [[x["byte"] for x in place["bytes"]] for place in places]
+            np.testing.assert_array_equal(found.candidates, expected)
+            expected = [[x["probability"] for x in place["bytes"]] for place in places]
+            oracles.assert_close(found.probabilities, np.float32(expected))
+
+
+def test_a_video_of_arrays_is_as_its_file(tmp_path):
+    model = perceiver_io.load(GOLDENS / "multimodal")
+    source = film(tmp_path / "video.mp4", 6)
+    (answer,) = written("autoencode", "multimodal", tmp_path, inputs=[source])["films"]
+    found = model.predict(source)
+    clips = list(pieces(source, size=(16, 16), num_frames=4, samples_per_frame=32))
+    frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])
+    sound = np.concatenate([clip.audio[: 32 * clip.num_frames] for clip in clips])
+    for one, other in zip(found, model.predict(frames, sound, chunk_size=100), strict=True):
+        oracles.assert_close(one, other)
+    assert found.image.shape == (6, 16, 16, 3) and found.audio.shape == (192, 1)
+    assert found.label.sum() == pytest.approx(1, abs=1e-5)
+    originals = {"image": (frames / 255, found.image, 0), "audio": (sound, found.audio, -1)}
+    for name, (original, ours, least) in originals.items():
+        error = np.mean((np.clip(ours, least, 1) - original) ** 2)
+        assert answer["psnr"][name] == pytest.approx(-10 * np.log10(error), abs=1e-3)
+    silent = model.predict(frames, np.zeros_like(sound))
+    np.testing.assert_array_equal(model.predict(frames).audio, silent.audio)
+    with pytest.raises(UserError, match=r"the model takes uint8 \[any number, 16, 16, 3\]"):
+        model.predict(frames[:, 1:])
+    with pytest.raises(UserError, match=r"\[5, 1\], but 6 frames have \[192, 1\]"):
+        model.predict(frames, sound[:5])
+    with pytest.raises(UserError, match="whose own sound is taken"):
+        model.predict(source, sound)
+
+
+def test_weights_tell_their_task(tmp_path):
+    with pytest.raises(UserError, match="perceiver_io_flow, .* take --task=optical_flow"):
+        prediction.load(GOLDENS / "optical_flow", "classify")
+    for name in ("flow", "optical_flow", None):
+        assert prediction.load(GOLDENS / "optical_flow", name).trained.class_names is None
+    with pytest.raises(UserError, match="perceiver_io_text_classifier, which no task takes"):
+        perceiver_io.load(GOLDENS / "sequence_classification")
+    with pytest.raises(UserError, match="no weights at"):
+        perceiver_io.load(tmp_path / "nowhere")
+
+
+def test_bundled_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    with pytest.raises(UserError, match=r"no bundled weights 'flow'; there are none\."):
+        perceiver_io.load("bundled:flow")
+    shutil.copytree(GOLDENS / "optical_flow", tmp_path / "flow")
+    frames = np.stack([picture(16, 24, seed) for seed in (0, 1)])
+    found = perceiver_io.load("bundled:flow").predict(frames)
+    expected = perceiver_io.load(GOLDENS / "optical_flow").predict(frames)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(UserError, match=r"'flwo' \(did you mean 'flow'\?\); there are flow\."):
+        perceiver_io.load("bundled:flwo")
+
+
+def test_the_package_alone_imports_little():
+    code = "import sys, perceiver_io; print([x for x in ('jax', 'numpy') if x in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
