@@ -17,7 +17,7 @@ class Trained(NamedTuple):
     """A model with its weights.
 
     Attributes:
-        model: its functions.
+        model: its functions, for inputs as they are prepared.
         params: its parameters.
         state: its state, such as the statistics of batch norm.
         section: the config section that `model` was built from.

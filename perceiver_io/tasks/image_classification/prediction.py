@@ -50,8 +50,10 @@ class ImageClassifier(Predictor):
 
     def __init__(self, trained: Trained):
         self.input = image_input(trained)
-        model = normalized(trained.model, (self.input.mean, self.input.std))
-        super().__init__(trained._replace(model=model))
+        if trained.preparation is None:  # of published weights
+            model = normalized(trained.model, (self.input.mean, self.input.std))
+            trained = trained._replace(model=model)
+        super().__init__(trained)
         self.class_names = class_names(trained)
 
     @classmethod

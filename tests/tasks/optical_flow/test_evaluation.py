@@ -142,7 +142,8 @@ def test_training_and_evaluation_measure_whole_images_and_crops():
     evaluators = setup.build_task(config).evaluators(config)
     whole, crops = evaluators["test"], evaluators["test_crops"]
     assert evaluators.keys() == {"test", "test_crops"}
-    assert (whole.tile_size, whole.overlap) == (crops.dataset.image_size, 3) == ((16, 16), 3)
+    assert (whole.tile_size, whole.overlap) == ((16, 16), 3)
+    assert crops.dataset.preparation.image_size == (16, 16)
     model = build(config.model)
     assert whole.metric_names(model) == crops.metric_names(model)
     assert {"loss", "epe", "3px", "epe_s40"} <= set(whole.metric_names(model))
