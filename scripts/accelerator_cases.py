@@ -175,6 +175,7 @@ class MaskedBytes:
         """The ids, as the model's `inputs`."""
         return {"inputs": batch["inputs"]}
 
+    normalization: ClassVar = None
     loss_weights: ClassVar = MappingProxyType({"loss": 1.0})
 
     def loss_masks(self, batch: Batch) -> dict[str, Array]:

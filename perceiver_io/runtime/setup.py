@@ -46,7 +46,7 @@ def build_dataset(config: ConfigDict, task: Task) -> Dataset:
 
 def build_model(section: Mapping[str, Any], dataset: Dataset) -> Architecture:
     """The model of a section like `config.model`, for the batches of a dataset."""
-    return normalized(build(section), dataset.preparation.normalization)
+    return normalized(build(section), dataset.normalization)
 
 
 def build_parts(config: ConfigDict) -> Parts:

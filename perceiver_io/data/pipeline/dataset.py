@@ -31,6 +31,7 @@ from perceiver_io.errors import UserError
 
 Example = dict[str, np.ndarray]
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 # Examples that a worker process prepares at once. Large batches are put together from such pieces:
 # they come sooner, and the buffers of many workers remain small.
@@ -56,7 +57,7 @@ class Preparation(abc.ABC):
     """
 
     numbered: ClassVar[bool] = False
-    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    normalization: Normalization | None = None
 
     @abc.abstractmethod
     def training_example(self, raw: Any, rng: np.random.Generator) -> Example:
@@ -97,6 +98,11 @@ class Dataset:
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the classes, where there are some."""
         return self.source.class_names
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """What the model does first, see `Preparation`."""
+        return self.preparation.normalization
 
     def batch_spec(self, batch_size: int) -> Spec:
         """Shape and dtype of each array of a batch, `valid` included."""

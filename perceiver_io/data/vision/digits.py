@@ -10,7 +10,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec, composed
+from perceiver_io.data.pipeline.dataset import Example, Normalization, Preparation, Spec, composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
 
@@ -57,7 +57,7 @@ class DigitPreparation(Preparation):
         self.for_prediction()  # Finds wrong settings now.
 
     @property
-    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def normalization(self) -> Normalization:
         """`mean` and `std`."""
         return self.mean, self.std
 

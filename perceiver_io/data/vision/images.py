@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec
+from perceiver_io.data.pipeline.dataset import Example, Normalization, Preparation, Spec
 from perceiver_io.data.vision import crop, mixing, randaugment
 from perceiver_io.errors import UserError
 
@@ -140,7 +140,7 @@ class PhotographPreparation(Preparation):
         self._input  # noqa: B018  # Finds wrong settings now.
 
     @property
-    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def normalization(self) -> Normalization:
         """`mean` and `std`."""
         return self.mean, self.std
 
