@@ -27,9 +27,14 @@ accelerator: for a GPU or TPU, not among the default cases. Training steps at pu
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+if not __package__:  # Run as a file: imports start at the repository's root.
+    sys.path[0] = str(Path(__file__).parents[1])
 
 import haiku as hk
 import jax

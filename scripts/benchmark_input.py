@@ -11,9 +11,14 @@ processes, for which the machine must be idle.
 import functools
 import io
 import itertools
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
+
+if not __package__:  # Run as a file: imports start at the repository's root.
+    sys.path[0] = str(Path(__file__).parents[1])
 
 import numpy as np
 from absl import app, flags

@@ -34,6 +34,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+if not __package__:  # Run as a file: imports start at the repository's root.
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import numpy as np
 from absl import flags
 from tqdm import tqdm

@@ -22,6 +22,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+if not __package__:  # Run as a file: imports start at the repository's root.
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import numpy as np
 from absl import flags
 from tqdm import tqdm

@@ -18,6 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+if not __package__:  # Run as a file: imports start at the repository's root.
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import jax
 import jax.numpy as jnp
 import numpy as np

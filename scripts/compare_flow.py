@@ -16,8 +16,12 @@ Prints a table, and writes `pairs.png` and `motorcycle.png` into RUN/comparison/
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+if not __package__:  # Run as a file: imports start at the repository's root.
+    sys.path[0] = str(Path(__file__).parents[1])
 
 from absl import flags
 from ml_collections import ConfigDict

@@ -13,7 +13,10 @@ from packaging.version import Version
 NUM_DEVICES = 4
 
 # What compiles fastest. From 0.11 on XLA has its slower way to compile fused loops only.
-_FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+_FAST_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 if Version(version("jaxlib")) < Version("0.11"):
     _FAST_COMPILATION += " --xla_cpu_use_fusion_emitters=false"
 

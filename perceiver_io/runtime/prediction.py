@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from perceiver_io.config import files
-from perceiver_io.config.construct import listing, lookup
+from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.models.normalization import Normalization, normalized
@@ -76,8 +76,14 @@ def write(
 
 def predictor(task: str) -> type[Predictor]:
     """What predicts for a task, by its name or alias. Raises UserError listing them."""
-    names = PREDICTORS | {alias: PREDICTORS[name] for alias, name in ALIASES.items()}
-    return lookup(names, {"name": task}, "task")
+    name = ALIASES.get(task, task)
+    if name not in PREDICTORS:
+        names = [*PREDICTORS, *ALIASES]
+        raise UserError(
+            f"Nothing predicts for a task {task!r}{nearest(task, names)}. Choose one of "
+            f"{listing(names)}."
+        )
+    return lookup(PREDICTORS, {"name": name}, "task")
 
 
 def check_flags(task: str, given: dict[str, Any]) -> None:

@@ -39,6 +39,10 @@ PAPER_PARAMETERS = {
 }
 
 
+def slow_if(condition):
+    return [pytest.mark.slow] if condition else []
+
+
 def parametrized(cases):
     ids = [f"{name}:{preset}" if preset else name for name, preset in cases]
     return pytest.mark.parametrize("name,preset", cases, ids=ids)
@@ -52,7 +56,17 @@ def abstract_batch(dataset, batch_size):
     return {name: jax.ShapeDtypeStruct(*entry) for name, entry in spec.items()}
 
 
-@every_experiment
+# Tracing many different cross-attends takes seconds.
+DEAR = {"perceiver_8_unshared", "perceiver_8_learned", "perceiver_8_conv", "permuted_learned"}
+
+
+@pytest.mark.parametrize(
+    "name,preset",
+    [
+        pytest.param(*case, id=":".join(filter(None, case)), marks=slow_if(case[1] in DEAR))
+        for case in experiments.distinct_experiments(shrunk=False)
+    ],
+)
 def test_builds_at_full_size(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     task, dataset = experiments.task_and_dataset(config)
@@ -102,7 +116,7 @@ def check_parameters(preset, count):
 
 
 @pytest.mark.slow
-@parametrized(experiments.distinct_experiments())
+@parametrized(experiments.distinct_experiments(shrunk=True))
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     config = configuration.overridden(experiments.shrink(config), [])

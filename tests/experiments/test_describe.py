@@ -9,6 +9,7 @@ from perceiver_io.runtime import configuration, description, setup
 from tests.helpers import experiments
 
 
+@pytest.mark.slow
 def test_flops_of_imagenet_are_those_of_the_papers():
     for preset, billions in {"fourier": 407, "conv": 369, "perceiver_fourier": 404}.items():
         config = configuration.overridden(experiments.load("imagenet", preset))

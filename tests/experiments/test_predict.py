@@ -64,6 +64,7 @@ def test_a_run_gives_the_moving_average_of_its_best_checkpoint(run_folder):
         assert weights.load_preparation(path)["image_shape"] == (8, 8, 1)
 
 
+@pytest.mark.slow
 def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
     folder, _ = run_folder
     config = files.read_run(folder)
@@ -147,6 +148,8 @@ def test_flags_fit_the_task():
             check_flags("classify", {"inputs": ["a"], name: 3})
     with pytest.raises(UserError, match="--task=image_classification needs --inputs"):
         check_flags("image_classification", {})
+    with pytest.raises(UserError, match=r"a task 'clasify' \(did you mean 'classify'\?\)"):
+        check_flags("clasify", {})
 
 
 def test_folders_that_cannot_be_written_to(tmp_path):

@@ -25,6 +25,8 @@ LIMITS = dict(
     channels=8,
     num_workers=0,
 )
+# How many of the stages of the original Perceiver are left: first, shared or not, and once more.
+NUM_STAGES = 3
 
 
 def all_experiments():
@@ -37,11 +39,13 @@ def all_experiments():
     ]
 
 
-def distinct_experiments():
-    """Those whose model or optimizer differ when they are shrunk."""
+def distinct_experiments(shrunk):
+    """Those whose model, task or optimizer differ, when they are shrunk or at full size."""
     distinct = {}
     for name, preset in all_experiments():
-        config = shrink(load(name, preset))
+        config = load(name, preset)
+        if shrunk:
+            shrink(config)
         key = config.model.to_json(), config.task.to_json(), config.optimizer.to_json()
         distinct.setdefault(key, (name, preset))
     return list(distinct.values())
@@ -80,6 +84,8 @@ def _shrink_section(section):
     for key, value in section.items():
         if isinstance(value, ConfigDict):
             _shrink_section(value)
+        elif key in ("cross_attends", "stacks"):
+            section[key] = value[:NUM_STAGES]
         elif key in LIMITS:
             limit = LIMITS[key]
             small = isinstance(value, tuple) and tuple(min(size, limit) for size in value)

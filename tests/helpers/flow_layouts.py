@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from perceiver_io.data.flow.autoflow import AutoFlow
-from perceiver_io.data.flow.files import Flow, write_flo, write_kitti_png, write_pfm
+from perceiver_io.data.flow.files import Flow, write_flo, write_kitti_png
 from perceiver_io.data.flow.flying import FlyingChairs, FlyingThings3D
 from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.middlebury import Middlebury
@@ -52,6 +52,12 @@ def flow_of(path, size=SIZE):
     return Flow(np.where(valid[..., None], flow, 0), valid)
 
 
+def pfm(image):
+    """A PFM file of three channels."""
+    height, width, _ = image.shape
+    return b"PF\n%d %d\n-1.0\n" % (width, height) + image[::-1].astype("<f4").tobytes()
+
+
 def save(root, path, size=SIZE):
     """Writes the file, of the kind that its path tells."""
     target = pathlib.Path(root) / path
@@ -60,7 +66,7 @@ def save(root, path, size=SIZE):
         write_flo(target, flow_of(path, size))
     elif target.suffix == ".pfm":
         flow = flow_of(path, size).flow
-        write_pfm(target, np.concatenate([flow, np.full_like(flow[..., :1], 9)], axis=-1))
+        target.write_bytes(pfm(np.concatenate([flow, np.full_like(flow[..., :1], 9)], axis=-1)))
     elif target.parent.name in ("flow_occ", "flow_noc"):
         write_kitti_png(target, flow_of(path, size))
     elif "training/invalid" in path or "training/occlusions" in path:

@@ -22,17 +22,20 @@ def random_mask(batch, length, seed=1, empty=True):
     return jnp.asarray(mask)
 
 
-def values_and_gradients(function, *arguments):
-    """function(*arguments), and the gradients of a random projection of it to all arguments."""
+def values_and_gradients(function, *arguments, compiled=True):
+    """function(*arguments), and the gradients of a random projection of it to all arguments.
 
-    @jax.jit
+    Small functions without loops are faster when they are not compiled as a whole, since their
+    operations are compiled once for all tests.
+    """
+
     def both(*arguments):
         value, pullback = jax.vjp(function, *arguments)
         rng = np.random.default_rng(5)
         project = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
         return value, pullback(jax.tree.map(project, value))
 
-    return both(*arguments)
+    return jax.jit(both)(*arguments) if compiled else both(*arguments)
 
 
 def attention(queries, keys, values, scale, key_mask=None, query_mask=None, bias=None):

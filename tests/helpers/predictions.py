@@ -9,16 +9,10 @@ from perceiver_io.pretrained.weights import example_inputs
 from perceiver_io.tasks.predictor import Trained
 from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers import oracles
+from tests.helpers.sections import core
 
 CORE = dict(
-    encoder=dict(
-        num_latents=6,
-        latent_dim=16,
-        num_blocks=1,
-        cross_attend=dict(num_heads=1, use_query_residual=True),
-        latent_stack=dict(num_layers=1, num_heads=2),
-    ),
-    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False)),
+    core(num_latents=6, latent_dim=16, num_layers=1),
     attention=dict(key_chunk_size=None, fold_projections=True),
     compute_dtype="float32",
 )

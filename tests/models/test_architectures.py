@@ -16,6 +16,7 @@ from perceiver_io.models.architectures import (
 )
 from tests.helpers import experiments, oracles
 from tests.helpers.oracles import normal
+from tests.helpers.sections import MODALITIES, clip, core
 
 
 def config_of(preset="fourier", **settings):
@@ -70,25 +71,9 @@ def test_chunked_forms_are_the_same_model():
 
 FRAMES = np.asarray(normal(2, 2, 8, 12, 3))
 IDS = np.random.default_rng(0).integers(0, 11, (2, 8)).astype(np.int32)
-CLIP = {"image": np.asarray(normal(2, 2, 4, 6, 3)), "audio": np.asarray(normal(2, 12, 1))}
-CORE = dict(
-    encoder=dict(
-        num_latents=3,
-        latent_dim=8,
-        num_blocks=1,
-        cross_attend=dict(num_heads=1, use_query_residual=True),
-        latent_stack=dict(num_layers=2, num_heads=2),
-    ),
-    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False), query_chunk_size=7),
-)
+CORE = core(query_chunk_size=7)
 TEXT = dict(CORE, vocab_size=11, max_length=8, embedding_dim=6)
 TWO_FRAMES = dict(CORE, image_size=(8, 12), channels=5, num_bands=2)
-MODALITIES = dict(
-    image=dict(shape=(2, 4, 6), patch_size=(2, 2), resolution=(2, 4, 6), num_bands=2),
-    audio=dict(num_samples=12, samples_per_patch=3, num_bands=2),
-    label=dict(num_classes=5, query_dim=9),
-    output_dim=8,
-)
 
 
 def small(name):
@@ -101,7 +86,7 @@ def small(name):
         perceiver_io_flow=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_separate=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),
-        perceiver_io_autoencoder=(CORE | MODALITIES, CLIP),
+        perceiver_io_autoencoder=(CORE | MODALITIES, clip()),
         convnet_classifier=(dict(num_classes=5, widths=(4, 8)), images()),
     )
     section, inputs = sections[name]

@@ -116,8 +116,13 @@ def test_forms_agree(preset):
 @pytest.mark.parametrize("preset", ["patches_separate", "conv_light"])
 def test_starts_from_zero_flow(preset):
     model = build(shrunk(preset))
-    params, state = model.init(jax.random.key(0), inputs=FRAMES)
-    flow, _ = model.apply(params, state, None, inputs=FRAMES, is_training=False)
+
+    @jax.jit
+    def start(key):
+        params, state = model.init(key, inputs=FRAMES)
+        return model.apply(params, state, None, inputs=FRAMES, is_training=False)[0]
+
+    flow = start(jax.random.key(0))
     assert flow.shape == (2, 8, 12, 2) and not flow.any()
 
 

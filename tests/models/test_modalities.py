@@ -9,37 +9,17 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from tests.helpers import oracles
+from tests.helpers.sections import MODALITIES, clip, core
 
-CORE = dict(
-    encoder=dict(
-        num_latents=3,
-        latent_dim=8,
-        num_blocks=1,
-        cross_attend=dict(num_heads=1, use_query_residual=True),
-        latent_stack=dict(num_layers=2, num_heads=2),
-    ),
-    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False), query_chunk_size=7),
-    compute_dtype="float32",
-)
-AUTOENCODER = dict(
-    name="perceiver_io_autoencoder",
-    image=dict(shape=(2, 4, 6), patch_size=(2, 2), resolution=(2, 4, 6), num_bands=2),
-    audio=dict(num_samples=12, samples_per_patch=3, num_bands=2),
-    label=dict(num_classes=5, query_dim=9),
-    output_dim=8,
-    **CORE,
-)
+CORE = dict(core(query_chunk_size=7), compute_dtype="float32")
+AUTOENCODER = dict(CORE, name="perceiver_io_autoencoder", **MODALITIES)
 FLOW = dict(
-    name="perceiver_io_flow", image_size=(4, 6), neighbourhood=3, channels=5, num_bands=2, **CORE
+    CORE, name="perceiver_io_flow", image_size=(4, 6), neighbourhood=3, channels=5, num_bands=2
 )
 FOLDED = dict(key_chunk_size=4, fold_projections=True)
 PLAIN = dict(implementation="textbook")
-RNG = np.random.default_rng(0)
-CLIP = {
-    "image": RNG.normal(size=(2, 2, 4, 6, 3)).astype(np.float32),
-    "audio": RNG.normal(size=(2, 12, 1)).astype(np.float32),
-}
-FRAMES = RNG.normal(size=(2, 2, 4, 6, 3)).astype(np.float32)
+CLIP = clip()
+FRAMES = np.random.default_rng(1).normal(size=(2, 2, 4, 6, 3)).astype(np.float32)
 
 
 def made(section, inputs, attention=FOLDED):
@@ -60,6 +40,7 @@ def test_outputs_of_all_modalities():
     assert shapes == {"audio": (2, 4, 3), "image": (2, 48, 3), "label": (2, 5)}
 
 
+@pytest.mark.slow
 def test_order_of_a_dict_does_not_matter():
     _, apply = made(AUTOENCODER, CLIP)
     oracles.assert_close(apply(dict(reversed(CLIP.items()))), apply(CLIP))
@@ -128,6 +109,7 @@ def test_flow_depends_on_the_order_of_frames():
     assert np.abs(apply(FRAMES) - apply(FRAMES[:, ::-1])).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_points_are_asked_for_at_their_exact_places_in_half_precision():
     """Coordinates that were rounded would be other points: Fourier features magnify them."""
     image = dict(AUTOENCODER["image"], resolution=(64, 64, 64), num_bands=8)

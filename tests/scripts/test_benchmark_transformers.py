@@ -19,6 +19,7 @@ MASKED_LM = pathlib.Path(__file__).parents[1] / "goldens" / "huggingface" / "mas
 IDS, TARGETS = np.random.default_rng(0).integers(6, 262, (2, 1, 20)).astype(np.int32)
 
 
+@pytest.mark.slow
 def test_loss_and_gradient():
     section, params, state, _ = load(MASKED_LM)
     compute = jax.jit(_own_side.loss_and_gradient(section))

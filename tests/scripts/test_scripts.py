@@ -184,3 +184,34 @@ def test_quickstart_says_that_it_goes_on(checkout):
     pretend_environment(checkout, body="exit 2")
     (checkout / "runs/quickstart/checkpoints").mkdir(parents=True)
     assert "Going on" in run(checkout / "scripts/quickstart.sh").stdout
+
+
+PROGRAMS = [
+    path
+    for path in sorted((ROOT / "scripts").glob("[!_]*.py"))
+    if "__main__" in path.read_text() and "\nfrom perceiver_io" in path.read_text()
+]
+
+
+def test_programs_run_as_files_and_as_modules():
+    as_file = [sys.executable, ROOT / "scripts/check_parity.py"]
+    as_module = [sys.executable, "-m", "scripts.check_parity"]
+    results = [run(*as_file, cwd="/"), run(*as_module, cwd=ROOT)]
+    assert {result.stderr for result in results} == {
+        "error: Nothing to check: give --deepmind, --huggingface or --trees.\n"
+    }
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_every_program_finds_the_package_before_it_imports_it(path):
+    before, found, _ = path.read_text().partition(
+        "\nif not __package__:  # Run as a file: imports start at the repository's root.\n"
+        "    sys.path[0] = str(Path(__file__).parents[1])\n"
+    )
+    assert found and "import jax" not in before and "from perceiver_io" not in before
+
+
+def test_pre_commit_has_the_ruff_of_the_requirements():
+    config = (ROOT / ".pre-commit-config.yaml").read_text()
+    version = requirements()["ruff"].split("==")[1]
+    assert re.findall(r"ruff-pre-commit\n +rev: v(.*)", config) == [version]

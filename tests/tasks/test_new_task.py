@@ -1,4 +1,4 @@
-"""A new task is a folder, a line in each registry and a config: tests/helpers/brightness."""
+"""A new task is a folder, a line in the registry and a config: tests/helpers/brightness."""
 
 import json
 

@@ -136,6 +136,7 @@ def test_restores_onto_another_strategy(tmp_path, source, target):
     np.testing.assert_array_equal(next(fresh)["index"], next(data)["index"])
 
 
+@pytest.mark.slow
 def test_position_in_the_data_on_another_number_of_processes(tmp_path):
     """All processes are equally far in the same stream."""
     data = iterator()

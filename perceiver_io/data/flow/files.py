@@ -155,19 +155,6 @@ def read_pfm(path: str | os.PathLike[str]) -> Float32[np.ndarray, "H W C"]:
     return _float_values(path, fields[3], shape, "<f4" if scale < 0 else ">f4")[::-1].copy()
 
 
-def write_pfm(path: str | os.PathLike[str], image: Float32[np.ndarray, "H W C"]) -> None:
-    """Writes a PFM image of 1 or 3 channels, whole or not at all.
-
-    Raises UserError on another number of channels, and when the path cannot be written.
-    """
-    kinds = {channels: kind for kind, channels in _PFM_CHANNELS.items()}
-    if image.ndim != 3 or image.shape[-1] not in kinds:
-        raise UserError(f"An image {list(image.shape)} for {path} must be [height, width, 1 or 3].")
-    height, width, channels = image.shape
-    header = b"%s\n%d %d\n-1.0\n" % (kinds[channels], width, height)
-    _write(path, header + image[::-1].astype("<f4").tobytes())
-
-
 def _read_pfm_flow(path: pathlib.Path) -> Flow:
     """NaN, which some files of FlyingThings3D have, is not known."""
     image = read_pfm(path)

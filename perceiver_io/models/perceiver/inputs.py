@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.maps import PlacedInputs
 from perceiver_io.models.perceiver.positions import Positions, grid_of
-from perceiver_io.models.perceiver.tokens import GridPositions, Tokens, dense_positions
+from perceiver_io.models.perceiver.tokens import Tokens, dense_positions
 from perceiver_io.models.weights import WEIGHT_INIT
 
 
@@ -172,28 +172,16 @@ class StackedFrames:
         return self.stem(stacked.reshape(*stacked.shape[:3], -1), is_training)
 
 
-def concatenate_positions(features: Array, positions: Array | GridPositions) -> Tokens:
-    """Tokens whose positions are concatenated to their features."""
-    return Tokens(features, positions)
-
-
-def add_positions(features: Array, positions: Array | GridPositions) -> Tokens:
-    """Tokens with positions added to features of the same width."""
-    return Tokens(features + dense_positions(positions))
-
-
 @dataclass(frozen=True)
 class ArrayTokens:
     """An array of any number of axes (image, video, sound, voxels), a token for each place.
 
     stem: maps [B, *axes, C] to [B, *axes, F]; may shrink the axes.
     positions: encodes the places that the stem leaves.
-    join: `concatenate_positions` or `add_positions`.
     """
 
     stem: Callable[[Array, bool], Array]
     positions: Positions
-    join: Callable[[Array, Array | GridPositions], Tokens] = concatenate_positions
 
     def __call__(
         self, inputs: Float[Array, "B *axes C"], mask: Bool[Array, "B M"] | None, is_training: bool
@@ -207,8 +195,9 @@ class ArrayTokens:
         """The tokens, and the number of each place of the grid that the stem leaves."""
         x = self.stem(inputs, is_training)
         batch, *shape, channels = x.shape
-        tokens = self.join(x.reshape(batch, -1, channels), grid_of(self.positions, tuple(shape)))
-        return tokens._replace(mask=mask), np.arange(math.prod(shape)).reshape(shape)
+        positions = grid_of(self.positions, tuple(shape))
+        tokens = Tokens(x.reshape(batch, -1, channels), positions, mask)
+        return tokens, np.arange(math.prod(shape)).reshape(shape)
 
 
 class ReadyTokens:

@@ -9,6 +9,7 @@ import pytest
 from perceiver_io.data.flow import files as flow_files
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.errors import UserError
+from tests.helpers import flow_layouts
 
 FLOW = np.array([[[1, -2], [0.5, 3], [0, 0]], [[-7.25, 8], [100, -511], [2, 1]]], np.float32)
 VALID = np.array([[True, True, False], [True, True, True]])
@@ -97,8 +98,6 @@ def test_pfm_in_both_byte_orders(tmp_path, order):
     image = flow_files.read_pfm(save(tmp_path, "a.pfm", pfm(order)))
     np.testing.assert_array_equal(image[0], [[-1, -2, -3], [-4, -5, -6.5]])
     np.testing.assert_array_equal(image[1], [[1, 2, 3], [4, 5, 6]])
-    flow_files.write_pfm(tmp_path / "b.pfm", image)
-    assert (tmp_path / "b.pfm").read_bytes() == pfm("<")
     assert image.dtype == np.float32 and image.flags.writeable
 
 
@@ -106,8 +105,6 @@ def test_pfm_of_one_channel(tmp_path):
     data = b"Pf\n1 2\n-1.0\n" + struct.pack("<2f", 1, np.inf)
     image = flow_files.read_pfm(save(tmp_path, "a.pfm", data))
     np.testing.assert_array_equal(image, [[[np.inf]], [[1]]])
-    flow_files.write_pfm(tmp_path / "b.pfm", image)
-    assert (tmp_path / "b.pfm").read_bytes() == data
     with pytest.raises(UserError, match="a.pfm has 1 channel"):
         flow_files.read_flow(tmp_path / "a.pfm")
 
@@ -153,8 +150,7 @@ def test_damaged_files_are_named(tmp_path, name, data, message):
 def test_flow_of_a_pfm_that_is_no_number_is_unknown(tmp_path):
     image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     image[0, 1, 1] = np.nan
-    flow_files.write_pfm(tmp_path / "a.pfm", image)
-    flow = flow_files.read_flow(tmp_path / "a.pfm")
+    flow = flow_files.read_flow(save(tmp_path, "a.pfm", flow_layouts.pfm(image)))
     np.testing.assert_array_equal(flow.valid, [[True, False], [True, True]])
     np.testing.assert_array_equal(flow.flow[0, 1], 0)
 
@@ -195,13 +191,11 @@ def test_nothing_is_written_for_bad_flow(tmp_path, write, flow, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_limits_of_kitti_and_pfm(tmp_path):
+def test_limits_of_kitti(tmp_path):
     for value in (-512.1, 512.0):
         flow = Flow(np.full((1, 1, 2), value, np.float32), np.array([[True]]))
         with pytest.raises(UserError, match="reaches 512.* holds -512 to 511.98"):
             flow_files.write_kitti_png(tmp_path / "a.png", flow)
-    with pytest.raises(UserError, match=r"\[2, 3, 2\] for .* must be"):
-        flow_files.write_pfm(tmp_path / "a.pfm", FLOW)
     assert not list(tmp_path.iterdir())
 
 

@@ -12,10 +12,6 @@ from perceiver_io.tasks.predictor import Predictor, Report
 class BrightnessEstimator(Predictor):
     """Tells the brightness of images of 8x8 grey pixels."""
 
-    @classmethod
-    def takes(cls, inputs, outputs):
-        return False  # There are no published weights.
-
     def predict(self, images):
         """From images [N, 8, 8, 1] to their brightness [N]."""
         return estimate(self.trained.model, self.trained.params, self.trained.state, images)

@@ -80,6 +80,7 @@ def test_rematerialisation_changes_no_gradient(remat):
     )
 
 
+@pytest.mark.slow
 def test_rematerialisation_saves_memory():
     def temporary_bytes(remat):
         function = hk.transform(lambda x: stack(x, num_layers=12, remat=remat))
@@ -253,6 +254,7 @@ def test_map_of_the_single_cross_attend():
     np.testing.assert_allclose(result.sum(-1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_maps_of_all_cross_attends_in_their_order():
     cross_attends, stacks = (0, 1, None, 1), (0, 1, 1, 0)
     params = random_params(interleave(cross_attends, stacks), INPUTS)

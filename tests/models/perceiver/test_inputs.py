@@ -17,8 +17,6 @@ from perceiver_io.models.perceiver.inputs import (
     PointwiseConv,
     RawValues,
     ReadyTokens,
-    add_positions,
-    concatenate_positions,
 )
 from perceiver_io.models.perceiver.positions import FourierPositions, LearnedPositions
 from perceiver_io.models.perceiver.tokens import Tokens, dense_positions
@@ -152,21 +150,17 @@ def test_batch_norm_stays_in_float32():
     assert {x.dtype for x in jax.tree.leaves(state)} == {jnp.dtype("float32"), jnp.dtype("int32")}
 
 
-def test_positions_added_or_concatenated():
+def test_positions_are_concatenated_to_the_features():
     image = random(2, 2, 3, 4)
 
     def run(x):
-        positions = LearnedPositions(6, 4)
-        joins = (add_positions, concatenate_positions)
-        return [ArrayTokens(RawValues(), positions, join)(x, None, True) for join in joins]
+        return ArrayTokens(RawValues(), LearnedPositions(6, 5))(x, None, True)
 
     params, state, apply = made(run, image)
-    embeddings = params["positions"]["embeddings"]
-    added, concatenated = apply(params, state, image)[0]
-    assert added.positions is None and added.width == 4
-    np.testing.assert_allclose(added.features, image.reshape(2, 6, 4) + embeddings, atol=1e-6)
-    assert concatenated.width == 8
-    np.testing.assert_array_equal(concatenated.joined()[1, :, 4:], embeddings)
+    tokens = apply(params, state, image)[0]
+    assert tokens.width == 9
+    np.testing.assert_array_equal(tokens.joined()[..., :4], image.reshape(2, 6, 4))
+    np.testing.assert_array_equal(tokens.joined()[1, :, 4:], params["positions"]["embeddings"])
 
 
 def test_positions_are_those_of_the_grid_that_the_stem_leaves():

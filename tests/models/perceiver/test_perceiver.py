@@ -161,6 +161,7 @@ def test_chunks_drop_independently():
     assert np.abs(first - second).max() > 1e-3 and np.abs(second - third).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_memory_of_decoding_in_chunks_does_not_grow_with_its_queries():
     def temporary_bytes(size, chunk_size):
         init, apply, *_ = perceiver_io(
@@ -301,9 +302,10 @@ def test_queries_of_different_widths_have_decoders_of_their_own():
         for f in (AttentionForm("textbook"), AttentionForm())
     ]
     params = oracles.random_params(forms[0].init, tokens)
-    textbook, fast = (form.apply(params, None, tokens) for form in forms)
+    textbook, fast = (jax.jit(form.apply)(params, None, tokens) for form in forms)
     assert {name: x.shape for name, x in fast.items()} == {"narrow": (2, 2, 2), "wide": (2, 4, 5)}
     oracles.assert_close(fast, textbook)
-    gradient = jax.grad(lambda p: forms[1].apply(p, None, tokens)["wide"].sum())(params)
+    of_wide = jax.grad(lambda p: forms[1].apply(p, None, tokens)["wide"].sum())
+    gradient = jax.jit(of_wide)(params)
     touched = {name.split("/")[0] for name, x in gradient.items() if any(map(np.any, x.values()))}
     assert touched == {"encoder", "wide_decoder", "wide_queries"}
