@@ -86,7 +86,7 @@ def of_weights(path: str, config: str | None, overrides: Iterable[str]) -> Subje
     read.model = ConfigDict(model)
     published = lookup(TASKS, read.task, "config.task").published_preparation
     _prepare_as(read, weights.load_preparation(path) or published)
-    folder = Path(path).expanduser().absolute()
+    folder = weights.locate(path).absolute()
     return Subject(
         configuration.overridden(read, overrides), source, folder, {"weights": str(folder)}
     )
