@@ -11,6 +11,8 @@ from tests.helpers import experiments
 
 
 class _Images:
+    name = "_Images"
+
     def batch_spec(self, batch_size):
         return {"image": ((batch_size, 2), np.float32), "valid": ((batch_size,), np.bool_)}
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from perceiver_io.config.construct import construct
-from perceiver_io.data.flow.procedural import ProceduralFlow
+from perceiver_io.data.flow.procedural import procedural_flow
 
 STILL = dict(
     mean_translation=6.0,
@@ -85,7 +85,7 @@ def dataset(scene=EASY, **fields):
         num_test=20,
         scene=scene,
     )
-    return construct(ProceduralFlow, plain | fields, "config.data")
+    return construct(procedural_flow, plain | fields, "config.data")
 
 
 def pairs(scene, count=6, split="train"):

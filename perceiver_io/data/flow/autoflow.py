@@ -10,6 +10,8 @@ from typing import ClassVar
 from perceiver_io.config.annotations import Rate
 from perceiver_io.data.flow.folders import FlowFolder, NamedPairs, Release, read_pair, subfolders
 from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.pipeline.dataset import composed
 
 _RELEASE = Release(
     download="static_40k_png_1_of_4.zip to static_40k_png_4_of_4.zip",
@@ -36,7 +38,7 @@ class AutoFlow(FlowFolder):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation")
 
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder has none."""
         held_out = split == "validation"
         names = [
@@ -56,6 +58,9 @@ class AutoFlow(FlowFolder):
             flow=folder / "forward.flo",
             backward=None,
         )
+
+
+autoflow = composed(AutoFlow, FlowPreparation)
 
 
 @functools.lru_cache

@@ -14,17 +14,18 @@ import numpy as np
 from perceiver_io.config.annotations import Count, within
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.flow.pairs import FlowPreparation
 from perceiver_io.data.flow.rendering.effects import apply_effects
 from perceiver_io.data.flow.rendering.renderer import render
 from perceiver_io.data.flow.rendering.scenes import SceneSettings, draw_scene
-from perceiver_io.errors import UserError
+from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.sources import Source
 
 Side = Annotated[int, within(1, 4096)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProceduralFlow(FlowDataset):
+class ProceduralFlow(Source):
     """Pairs of frames of random scenes, with dense flow both ways and occlusions.
 
     Pair i of a split is drawn by a generator keyed by the split and i: it is the same in every run,
@@ -46,18 +47,13 @@ class ProceduralFlow(FlowDataset):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
-    def __post_init__(self) -> None:
-        sides = zip(self.image_size, self.frame_size, strict=True)
-        if any(inner > outer for inner, outer in sides):
-            raise UserError(
-                f"frame_size={self.frame_size} must be at least image_size={self.image_size}, "
-                "which is cut out of it: set config.data.frame_size to a larger (height, width)."
-            )
-
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs, each rendered when it is indexed."""
         count = getattr(self, f"num_{split}")
         return _Pairs(self.scene, self.frame_size, split, count)
+
+
+procedural_flow = composed(ProceduralFlow, FlowPreparation)
 
 
 @dataclasses.dataclass(frozen=True)

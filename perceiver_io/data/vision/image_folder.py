@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from perceiver_io.config.annotations import Limit, Probability
-from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
+from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 from perceiver_io.errors import UserError
 
 _SPLITS = ("train", "validation", "test")
@@ -19,7 +21,7 @@ SUM_OF_ONE = Limit("numbers that add up to 1", lambda shares: abs(sum(shares) - 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageFolder(EncodedImageDataset):
+class ImageFolder(Source):
     """Images under root/train/<class>/, root/validation/<class>/ and root/test/<class>/.
 
     Validation and test may be missing. Without a folder `train` the layout is root/<class>/, and
@@ -46,7 +48,7 @@ class ImageFolder(EncodedImageDataset):
         """Names of the class folders. Raises UserError where there are none."""
         return _class_names(self._path / "train" if self._has_split_folders else self._path)
 
-    def source(self, split: str) -> Sequence[EncodedImage]:
+    def __call__(self, split: str) -> Sequence[EncodedImage]:
         """The split's images, read when they are asked for. Raises UserError on an empty class."""
         if self._has_split_folders:
             extra = set(_class_names(self._path / split)) - set(self.class_names)
@@ -73,6 +75,9 @@ class ImageFolder(EncodedImageDataset):
     @property
     def _has_split_folders(self) -> bool:
         return (self._path / "train").is_dir()
+
+
+image_folder = composed(ImageFolder, PhotographPreparation)
 
 
 class _Files(Sequence[EncodedImage]):

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from perceiver_io.config.annotations import Limit, Natural
 from perceiver_io.config.construct import listing
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.flow import DATASETS
+from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.evaluation import Evaluator, Submitter
 from perceiver_io.tasks.optical_flow import figures as flow_figures
@@ -68,16 +69,7 @@ class OpticalFlow(Task):
     loss_name: Annotated[str, Limit(f"one of {listing(LOSSES)}", LOSSES.__contains__)]
     overlap: Natural | None = None
 
-    datasets: ClassVar[Mapping[str, str]] = {
-        "autoflow": "perceiver_io.data.flow.autoflow.AutoFlow",
-        "flying_chairs": "perceiver_io.data.flow.flying.FlyingChairs",
-        "flying_things": "perceiver_io.data.flow.flying.FlyingThings3D",
-        "kitti": "perceiver_io.data.flow.kitti.Kitti",
-        "middlebury": "perceiver_io.data.flow.middlebury.Middlebury",
-        "motorcycle": "perceiver_io.data.flow.motorcycle.Motorcycle",
-        "procedural_flow": "perceiver_io.data.flow.procedural.ProceduralFlow",
-        "sintel": "perceiver_io.data.flow.sintel.Sintel",
-    }
+    datasets: ClassVar[Mapping[str, str]] = DATASETS
 
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The frames from -1 to 1, as the model's `inputs`."""
@@ -154,7 +146,7 @@ class OpticalFlow(Task):
         }
 
     def figure(
-        self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: FlowDataset
+        self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: Dataset
     ) -> Figure:
         """Up to 4 pairs, spread over the batch: frames, true and predicted flow, error."""
         del dataset
