@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from perceiver_io.config.construct import construct
+from perceiver_io.data.vision.image_folder import image_folder
 from perceiver_io.errors import UserError
 
 
