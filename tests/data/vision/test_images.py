@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import EncodedImage, ImageInput, PhotographPreparation
 from perceiver_io.errors import UserError
@@ -61,7 +61,7 @@ class NoiseImages(Source):
         return images
 
 
-Noise = composed(NoiseImages, PhotographPreparation)
+Noise = Composed(NoiseImages, PhotographPreparation)
 
 
 @pytest.fixture(autouse=True)
