@@ -22,9 +22,9 @@ from perceiver_io.errors import UserError
 class Mixture(Source):
     """Several sources as one, with the splits that all of them have.
 
-    In training an example is of a part with the probability of its weight over all weights, in a
-    fixed order in which the shares of any stretch are as exact as whole examples can be; each part
-    is shuffled, and begins again, by itself. Evaluation goes through one part after the other.
+    In training each part has the share of its weight over all weights, in any stretch as exactly as
+    whole examples can, since the parts take turns in a fixed pattern; each is shuffled, and begins
+    again, by itself. Evaluation goes through one part after the other.
 
     Args:
         parts: the sources by any names of their own, for errors.
