@@ -11,7 +11,7 @@ from perceiver_io.config.annotations import Rate
 from perceiver_io.data.flow.folders import FlowFolder, NamedPairs, Release, read_pair, subfolders
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 
 _RELEASE = Release(
     download="static_40k_png_1_of_4.zip to static_40k_png_4_of_4.zip",
@@ -60,7 +60,7 @@ class AutoFlow(FlowFolder):
         )
 
 
-autoflow = composed(AutoFlow, FlowPreparation)
+autoflow = Composed(AutoFlow, FlowPreparation)
 
 
 @functools.lru_cache

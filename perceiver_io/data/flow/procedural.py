@@ -18,7 +18,7 @@ from perceiver_io.data.flow.pairs import FlowPreparation
 from perceiver_io.data.flow.rendering.effects import apply_effects
 from perceiver_io.data.flow.rendering.renderer import render
 from perceiver_io.data.flow.rendering.scenes import SceneSettings, draw_scene
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 
 Side = Annotated[int, within(1, 4096)]
@@ -53,7 +53,7 @@ class ProceduralFlow(Source):
         return _Pairs(self.scene, self.frame_size, split, count)
 
 
-procedural_flow = composed(ProceduralFlow, FlowPreparation)
+procedural_flow = Composed(ProceduralFlow, FlowPreparation)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from perceiver_io.config.annotations import NonNegative, Positive, Rate
-from perceiver_io.data.pipeline.dataset import Example, Normalization, Preparation, Spec, composed
+from perceiver_io.data.pipeline.dataset import Composed, Example, Normalization, Preparation, Spec
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
 
@@ -96,7 +96,7 @@ class DigitPreparation(Preparation):
         )
 
 
-digits = composed(Digits, DigitPreparation)
+digits = Composed(Digits, DigitPreparation)
 
 
 @functools.cache

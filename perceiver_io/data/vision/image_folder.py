@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from perceiver_io.config.annotations import Limit, Probability
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 from perceiver_io.errors import UserError
@@ -77,7 +77,7 @@ class ImageFolder(Source):
         return (self._path / "train").is_dir()
 
 
-image_folder = composed(ImageFolder, PhotographPreparation)
+image_folder = Composed(ImageFolder, PhotographPreparation)
 
 
 class _Files(Sequence[EncodedImage]):

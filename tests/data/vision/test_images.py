@@ -10,7 +10,7 @@ from absl import flags
 from PIL import Image
 
 from perceiver_io.config.construct import construct
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import EncodedImage, ImageInput, PhotographPreparation
 from perceiver_io.errors import UserError
@@ -62,7 +62,7 @@ class NoiseImages(Source):
         return images
 
 
-Noise = composed(NoiseImages, PhotographPreparation)
+Noise = Composed(NoiseImages, PhotographPreparation)
 
 
 @pytest.fixture(autouse=True)

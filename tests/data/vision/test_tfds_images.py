@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 from PIL import Image
 
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.vision.cifar10 import cifar10
 from perceiver_io.data.vision.imagenet import imagenet
 from perceiver_io.data.vision.images import PhotographPreparation
@@ -73,7 +73,7 @@ def miniature_images(root):
     )
 
 
-miniature = composed(miniature_images, PhotographPreparation)
+miniature = Composed(miniature_images, PhotographPreparation)
 
 
 @pytest.fixture(scope="module")
