@@ -44,5 +44,5 @@ def test_a_part_that_is_wrong_is_named(tmp_path):
     with pytest.raises(UserError, match="config.data.parts.real.root is not a key"):
         config(tmp_path, "--config.data.parts.real.root=/nowhere")
     read = config(tmp_path, "--config.data.parts.drawn.num_test=0")
-    with pytest.raises(UserError, match="num_test=0 of ProceduralFlow"):
+    with pytest.raises(UserError, match="parts.drawn.num_test is 0, which must be at least 1"):
         setup.build_dataset(read, setup.build_task(read))
