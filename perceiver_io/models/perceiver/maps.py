@@ -1,6 +1,6 @@
 """Maps of attention: how much latents attend to places of the inputs, and queries to latents."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from perceiver_io.models.perceiver.encoder import Encoded, EncodingModel, InputA
 from perceiver_io.models.perceiver.perceiver import PerceiverIO
 from perceiver_io.models.perceiver.tokens import Tokens
 
-Places = PyTree[Int[np.ndarray, "..."]]
+Places: TypeAlias = PyTree[Int[np.ndarray, "..."]]
 """The number of the token at each place of the inputs' own grid; a dict by modality."""
 
 
