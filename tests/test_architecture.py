@@ -189,8 +189,13 @@ def test_no_large_files_are_tracked():
     assert not [p.name for p in paths if p.is_file() and p.stat().st_size > 8_000_000]
 
 
-def test_readme_names_every_config_and_only_what_exists():
-    text = (ROOT / "README.md").read_text()
+def manual():
+    """The README and the pages of docs/."""
+    return "\n".join(path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
+
+
+def test_manual_names_every_config_and_only_what_exists():
+    text = manual()
     for config in (ROOT / "configs").glob("*.py"):
         assert f"configs/{config.name}" in text
     paths = re.findall(r"\b(?:perceiver_io|configs|scripts|docs|tests|experiments)/[\w./]+\w", text)
@@ -198,9 +203,17 @@ def test_readme_names_every_config_and_only_what_exists():
     assert [path for path in set(paths) - placeholders if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", ["README.md", *(p.name for p in ROOT.glob("docs/*.md"))])
+def test_links_of_the_manual_lead_somewhere(page):
+    path = next(x for x in (ROOT / page, ROOT / "docs" / page) if x.is_file())
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
+    local = [target for target in targets if not target.startswith("https://")]
+    assert [target for target in local if not (path.parent / target).exists()] == []
+
+
 @pytest.mark.parametrize("config", ["imagenet", "optical_flow"])
-def test_readme_lists_the_presets(config):
-    text = (ROOT / "README.md").read_text()
+def test_manual_lists_the_presets(config):
+    text = manual()
     _, _, table = text.partition(f"\n| `configs/{config}.py:` |")
     listed = re.findall(r"^\| `(\w+)` \|", table.split("\n\n")[0], flags=re.MULTILINE)
     presets = set(importlib.import_module(f"configs.{config}").PRESETS)

@@ -81,7 +81,7 @@ def of_weights(path: str, config: str | None, overrides: Iterable[str]) -> Subje
     source, model = warm_start.open_source(path)
     read = files.read(config)
     read.model = ConfigDict(model)
-    folder = Path(path).expanduser().absolute()
+    folder = weights.locate(path).absolute()
     return Subject(
         configuration.overridden(read, overrides), source, folder, {"weights": str(folder)}
     )

@@ -14,7 +14,7 @@ from perceiver_io.data.flow.files import read_flo
 from perceiver_io.data.text import bytes as tokenizer
 from perceiver_io.data.video.clips import pieces
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import prediction, weights
+from perceiver_io.runtime import evaluation, prediction, weights
 from tests.helpers import oracles
 from tests.helpers.predictions import film, picture
 
@@ -141,6 +141,8 @@ def test_bundled_weights(tmp_path, monkeypatch):
     found = perceiver_io.load("bundled:flow").predict(frames)
     expected = perceiver_io.load(GOLDENS / "optical_flow").predict(frames)
     np.testing.assert_array_equal(found, expected)
+    subject = evaluation.of_weights("bundled:flow", "configs/optical_flow.py:motorcycle", ())
+    assert subject.path == tmp_path / "flow" and subject.config.model.image_size == (16, 24)
     with pytest.raises(UserError, match=r"'flwo' \(did you mean 'flow'\?\); there are flow\."):
         perceiver_io.load("bundled:flwo")
 

@@ -68,6 +68,9 @@ class MaskFiller(Predictor):
             batch_size: texts at a time.
             steps: times that the model is asked, each time filling in what it is most certain of.
 
+        Returns:
+            One `FilledText` for each text, in their order.
+
         Raises UserError for a text that is too long, or has nothing to fill in.
         """
         if isinstance(texts, str | Path) or (isinstance(texts, np.ndarray) and texts.ndim == 1):
