@@ -98,8 +98,8 @@ def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
 
 def load_huggingface(path: Path) -> Weights:
     """A folder with `config.json` and weights."""
-    config, published = read_folder(path)
-    config = huggingface.complete(config)
+    stated, published = read_folder(path)
+    config = huggingface.complete(stated)
     published = huggingface_links.with_step_count(published)
     name = huggingface.architecture(config, str(path))
     links = huggingface_links.LINKS[name](huggingface_links.count_layers(published))

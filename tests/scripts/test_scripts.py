@@ -120,6 +120,7 @@ def test_test_script_passes_arguments_on(checkout, arguments, pytest_arguments):
     assert log.read_text().splitlines() == [
         "ruff check .",
         "ruff format --check .",
+        "python -m mypy",
         f"python -m pytest -n 2{pytest_arguments}",
     ]
 

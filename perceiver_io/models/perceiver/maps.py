@@ -1,6 +1,6 @@
 """Maps of attention: how much latents attend to places of the inputs, and queries to latents."""
 
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ def encoder_maps(
     Places are in the inputs' own grid, such as [B, H, n, rows, columns]; a dict by modality. The
     input adapter must be one of `PlacedInputs`.
     """
-    tokens, places = model.inputs.with_places(inputs, input_mask, False)
+    tokens, places = cast(PlacedInputs, model.inputs).with_places(inputs, input_mask, False)
     maps = model.encoder.attention_maps(tokens, latents)
     return [jax.tree.map(lambda at, x=x: x[..., at], places) for x in maps]
 
