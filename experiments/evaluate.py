@@ -8,7 +8,8 @@ Published weights are evaluated by
 
     python -m experiments.evaluate --workdir=DIR --weights=WEIGHTS --config=FILE:PRESET
 
-where all but the model is of the config, and the figures go to DIR.
+where all but the model, and how images are prepared for it, is of the config, and the figures go to
+DIR.
 
 The measures are those of the evaluations during training. Where the truth is not published, the
 files that the servers of benchmarks measure (Sintel's and KITTI's) are written by

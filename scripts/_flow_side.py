@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from perceiver_io.config import files
-from perceiver_io.data.pipeline.dataset import BatchSpec
+from perceiver_io.data.pipeline.dataset import Spec
 from perceiver_io.runtime import setup
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
@@ -71,7 +71,7 @@ def program(config: ConfigDict, parts: setup.Parts, batch: dict[str, jax.Array])
     return Program(compiled, parallel.make(initialise, template), seconds, flops)
 
 
-def random_batch(spec: BatchSpec) -> dict[str, np.ndarray]:
+def random_batch(spec: Spec) -> dict[str, np.ndarray]:
     """Noise in place of frames and flow, which is known everywhere."""
     rng = np.random.default_rng(0)
 

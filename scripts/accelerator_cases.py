@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from configs import imagenet, optical_flow
 from perceiver_io.config.construct import listing
-from perceiver_io.data.pipeline.dataset import BatchSpec
+from perceiver_io.data.pipeline.dataset import Spec
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build, in_textbook_form
 from perceiver_io.runtime import setup
@@ -158,7 +158,7 @@ class MaskedBytes:
     vocab_size: int
     length: int
 
-    def batch_spec(self, batch_size: int) -> BatchSpec:
+    def batch_spec(self, batch_size: int) -> Spec:
         """Shape and dtype of each array of a batch."""
         shape = (batch_size, self.length)
         return {
@@ -167,10 +167,15 @@ class MaskedBytes:
             "weights": (shape, np.dtype(np.float32)),
         }
 
+    def augmented(self, batch: Batch) -> Batch:
+        """The batch itself."""
+        return batch
+
     def model_inputs(self, batch: Batch) -> dict[str, Array]:
         """The ids, as the model's `inputs`."""
         return {"inputs": batch["inputs"]}
 
+    normalization: ClassVar = None
     loss_weights: ClassVar = MappingProxyType({"loss": 1.0})
 
     def loss_masks(self, batch: Batch) -> dict[str, Array]:

@@ -44,7 +44,7 @@ from absl import flags
 
 from perceiver_io.errors import UserError
 from perceiver_io.losses import batch_loss
-from perceiver_io.models.architectures import build, in_textbook_form
+from perceiver_io.models.architectures import in_textbook_form
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.decoder import Decoder
 from perceiver_io.models.perceiver.encoder import LatentStack
@@ -175,8 +175,8 @@ def config_case() -> None:
     rng = np.random.default_rng(0)
     batch = {name: rng.random(shape).astype(dtype) for name, (shape, dtype) in spec.items()}
     inputs = task.model_inputs(batch)
-    configured = build(config.model)
-    plain = build(in_textbook_form(config.model))
+    configured = setup.build_model(config.model, dataset)
+    plain = setup.build_model(in_textbook_form(config.model), dataset)
     variables = jax.jit(configured.init)(jax.random.key(0), **inputs)
 
     def forward(model):

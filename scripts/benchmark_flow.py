@@ -36,7 +36,7 @@ from tqdm import tqdm
 from perceiver_io.config.construct import construct, listing
 from perceiver_io.data.flow.augmentation import FlowAugmentation
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, program, setup
 from scripts.forms import plain_form
@@ -69,17 +69,18 @@ def input_case(config: ConfigDict) -> None:
     """Prints a line for each part of the input."""
     dataset = setup.build_dataset(config, setup.build_task(config))
     # From the first example on, as it is for most of the training.
-    dataset = dataclasses.replace(dataset, plain_examples=0, growth_examples=0)
+    augmented = dataclasses.replace(dataset.preparation, plain_examples=0, growth_examples=0)
+    dataset = dataclasses.replace(dataset, preparation=augmented)
     source, count = dataset.source("train"), BATCHES.value * PAIRS_IN_BATCH
     source[0]  # what is read once, such as photographs for textures
     pairs, *whole = timed(lambda: [source[index] for index in range(count)])
-    sizes = ["x".join(map(str, size)) for size in (pairs[0].size, dataset.image_size)]
+    sizes = ["x".join(map(str, size)) for size in (pairs[0].size, dataset.preparation.image_size)]
     print(
         f"\ninput, {CONFIG.value}: {sizes[0]} -> {sizes[1]} pixels, {count} pairs; "
         f"{busy_processors()}\n{'pairs a second':32}{'elapsed':>9}{'per core':>10}"
     )
     print_rates("whole pairs", *whole)
-    if dataset.augmentation is not None:
+    if dataset.preparation.augmentation is not None:
         print_rates("augmentation alone", *timed(lambda: augment(dataset, pairs))[1:])
     print_rates("training batches, in process", *pipeline(dataset, 0))
     for workers in map(int, WORKERS.value):
@@ -95,15 +96,17 @@ def timed(work: Callable) -> tuple:
     return result, *(clock() - start for clock, start in zip(clocks, starts, strict=True))
 
 
-def augment(dataset: FlowDataset, pairs: list[FlowPair]) -> None:
+def augment(dataset: Dataset, pairs: list[FlowPair]) -> None:
     """Augments pairs without what a training example leaves out."""
-    change = construct(FlowAugmentation, dataset.augmentation, "config.data.augmentation")
+    change = construct(
+        FlowAugmentation, dataset.preparation.augmentation, "config.data.augmentation"
+    )
     rng = np.random.default_rng(0)
     for pair in pairs:
-        change(pair._replace(backward=None, occluded=None), dataset.image_size, rng)
+        change(pair._replace(backward=None, occluded=None), dataset.preparation.image_size, rng)
 
 
-def pipeline(dataset: FlowDataset, num_workers: int) -> tuple[float, float]:
+def pipeline(dataset: Dataset, num_workers: int) -> tuple[float, float]:
     """Elapsed and processor seconds as in `timed`, of training batches."""
     dataset = dataclasses.replace(dataset, num_workers=num_workers)
     batches = iter(

@@ -8,7 +8,6 @@ process does the work, so that a busy machine matters little, and by elapsed tim
 processes, for which the machine must be idle.
 """
 
-import dataclasses
 import functools
 import io
 import itertools
@@ -26,8 +25,10 @@ from absl import app, flags
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from perceiver_io.data.pipeline.dataset import Composed, Dataset
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision import crop
-from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
+from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 
 _BATCHES = flags.DEFINE_integer("batches", 8, "Batches to time, after one to warm up.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch.")
@@ -53,22 +54,21 @@ def photographs() -> tuple[EncodedImage, ...]:
     return tuple(encoded)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Photographs(EncodedImageDataset):
-    """The photographs as a dataset of 1000 classes."""
+class Photographs(Source):
+    """The photographs as examples of 1000 classes."""
 
     splits: ClassVar[tuple[str, ...]] = ("train",)
     class_names: ClassVar[tuple[str, ...]] = tuple(map(str, range(1000)))
 
-    def source(self, split: str) -> Sequence[EncodedImage]:
+    def __call__(self, split: str) -> Sequence[EncodedImage]:
         """The same photographs for any split."""
         del split
         return photographs()
 
 
-def dataset(num_workers: int) -> Photographs:
+def dataset(num_workers: int) -> Dataset:
     """With the augmentation of Perceiver IO's ImageNet experiments."""
-    return Photographs(
+    return Composed(Photographs, PhotographPreparation)(
         num_workers=num_workers,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
 
     row("decode at full size, nothing else", per_image(decode_full), 1)
     row("decode and crop", per_image(lambda raw: decode_cropped(raw, rng)), 1)
-    augment = dataset(0).training_example
+    augment = dataset(0).preparation.training_example
     row("decode, crop, RandAugment, flip", per_image(lambda raw: augment(raw, rng)), 1)
     row("whole pipeline, in process", per_batch(0, time.process_time), 1)
     for workers in map(int, _WORKERS.value):

@@ -90,10 +90,7 @@ def pair_sets(config: ConfigDict, task: Task) -> dict[str, list[FlowPair]]:
 
 def motorcycle() -> FlowPair:
     """The photographed pair."""
-    dataset = Motorcycle(
-        image_size=(1, 1), plain_examples=0, growth_examples=0, augmentation=None, num_workers=0
-    )
-    return dataset.source("test")[0]
+    return Motorcycle()("test")[0]
 
 
 def describe(name: str, pairs: Sequence[FlowPair]) -> str:

@@ -9,6 +9,10 @@ import subprocess
 
 import pytest
 
+from perceiver_io.data.pipeline.dataset import Dataset, Preparation
+from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.tasks.task import Task
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 PROJECT = {"perceiver_io", "configs", "experiments", "scripts", "tests"}
@@ -132,6 +136,33 @@ def test_fast_forms_have_one_entry():
                 yield line, f"imports {name}"
 
     assert not offences(others, "perceiver_io", "configs", "experiments", "scripts")
+
+
+def classes_below(*bases):
+    """The names of all classes of the package that are or inherit one of the bases."""
+    modules = [importlib.import_module(module_name(p)) for p in source_files("perceiver_io")]
+    members = [member for module in modules for member in vars(module).values()]
+    classes = filter(inspect.isclass, members)
+    return {found.__name__ for found in classes if issubclass(found, bases)}
+
+
+def test_nobody_asks_which_task_or_dataset_there_is():
+    """Outside the folders of the tasks and of the data."""
+    kinds = classes_below(Task, Dataset, Preparation, Source)
+    assert {"ImageClassification", "Dataset", "FlowPreparation", "Mixture"} <= kinds
+
+    def questions(path):
+        if (ROOT / "perceiver_io" / "data") in path.parents:
+            return
+        if path.parent.parent == ROOT / "perceiver_io" / "tasks":
+            return
+        calls = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+        for call in calls:
+            is_question = ast.unparse(call.func) in {"isinstance", "issubclass"}
+            if is_question and kinds & set(re.findall(r"\w+", ast.unparse(call.args[1]))):
+                yield call.lineno, ast.unparse(call)
+
+    assert not offences(questions, "perceiver_io", "experiments", "scripts")
 
 
 def test_models_have_no_state_of_their_own():

@@ -42,12 +42,13 @@ def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
 def flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     """FLOPs of one example: forward as papers count and as computed here, and a training step."""
     step, state = _training(config, parts)
-    batch = setup.batch_shapes(parts.dataset, config.training.accumulate)
+    # Of two examples, since those of some tasks are mixed by twos.
+    batch_size = 2 * config.training.accumulate
+    batch = setup.batch_shapes(parts.dataset, batch_size)
     return {
         "flops_forward": setup.forward_flops(in_textbook_form(config.model), parts, state),
         "flops_forward_as_run": setup.forward_flops(config.model, parts, state),
-        "flops_training_step_as_run": count_flops(step.gradients, state, batch)
-        // config.training.accumulate,
+        "flops_training_step_as_run": count_flops(step.gradients, state, batch) // batch_size,
     }
 
 

@@ -10,9 +10,11 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from perceiver_io.config import files
+from perceiver_io.config.construct import lookup
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, warm_start, weights
+from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.evaluation import Result
 from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.logging import save_figure, to_json
@@ -64,6 +66,7 @@ def of_run(
     if other_config is not None:
         other = files.read(other_config)
         config.data, config.evaluation.splits = other.data, other.evaluation.splits
+        _prepare_as(config, weights.load_preparation(workdir))
     config = configuration.overridden(config, overrides)
     path = weights.choose_checkpoint(workdir, config, checkpoint)
     return Subject(config, checkpoint_source(str(path)), path, {"step": int(path.name)})
@@ -81,6 +84,8 @@ def of_weights(path: str, config: str | None, overrides: Iterable[str]) -> Subje
     source, model = warm_start.open_source(path)
     read = files.read(config)
     read.model = ConfigDict(model)
+    published = lookup(TASKS, read.task, "config.task").published_preparation
+    _prepare_as(read, weights.load_preparation(path) or published)
     folder = weights.locate(path).absolute()
     return Subject(
         configuration.overridden(read, overrides), source, folder, {"weights": str(folder)}
@@ -140,9 +145,14 @@ def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
+    """Lets inputs be prepared as the weights need them, whatever the data's config says."""
+    config.data.update({key: preparation[key] for key in config.data if key in preparation})
+
+
 def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:
     """Parameters and model state, as the strategy takes them."""
-    shapes = weights.shapes(subject.config.model, parts.dataset)
+    shapes = weights.shapes(subject.config.model, parts.dataset.for_prediction())
     params, model_state = parts.strategy.template(shapes)
     loaded = load_weights(subject.source, params, model_state, hint=_OTHER_EXAMPLES)
     return parts.strategy.adopt((loaded.params, loaded.model_state))

@@ -14,6 +14,7 @@ from perceiver_io.config.construct import construct, listing, lookup, nearest
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build, in_textbook_form
+from perceiver_io.models.normalization import normalized
 from perceiver_io.runtime import schema
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.task import Task
@@ -43,13 +44,20 @@ def build_dataset(config: ConfigDict, task: Task) -> Dataset:
     return task.build_dataset(config.data)
 
 
+def build_model(section: Mapping[str, Any], dataset: Dataset) -> Architecture:
+    """The model of a section like `config.model`, for the batches of a dataset."""
+    return normalized(build(section), dataset.normalization)
+
+
 def build_parts(config: ConfigDict) -> Parts:
     """The objects of a config's sections. Raises UserError naming the section that is wrong."""
     schema.check(config)
     task = build_task(config)
     factory = lookup(STRATEGIES, config.parallel, "config.parallel")
     strategy = construct(factory, config.parallel, "config.parallel")
-    return Parts(task, build_dataset(config, task), build(config.model), strategy)
+    dataset = build_dataset(config, task)
+    task.check_dataset(dataset)
+    return Parts(task, dataset, build_model(config.model, dataset), strategy)
 
 
 def initialise(parts: Parts, seed: int) -> tuple[PyTree, PyTree]:
@@ -85,7 +93,7 @@ def forward_flops(section: Mapping[str, Any], parts: Parts, state: TrainState) -
     With `in_textbook_form(config.model)` they are those that papers count. Only traces; `state` is
     the training state or its shapes, which are the same in every form.
     """
-    model = build(section)
+    model = build_model(section, parts.dataset)
 
     def apply(params, model_state, batch):
         inputs = parts.task.model_inputs(batch)
@@ -155,7 +163,7 @@ def checked(batch: dict[str, np.ndarray], dataset: Dataset) -> dict[str, np.ndar
     found = {name: (array.shape, array.dtype) for name, array in batch.items()}
     if found != promised:
         raise UserError(
-            f"The first batch of {type(dataset).__name__} is {found}, but its batch_spec promises "
+            f"The first batch of {dataset.name} is {found}, but its batch_spec promises "
             f"{promised}; make the two agree."
         )
     return batch

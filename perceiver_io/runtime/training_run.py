@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from perceiver_io.config.construct import construct
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress, say
 from perceiver_io.runtime import setup, warm_start
+from perceiver_io.runtime.weights import PREPARATION
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
 from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
@@ -63,7 +65,9 @@ class Run:
         batch_size = config.training.batch_size
         self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
-        self.folder = logging.open_run_folder(workdir, config.to_json(indent=2), self.start)
+        preparation = json.dumps(parts.dataset.for_prediction(), indent=2)
+        files = {"config.json": config.to_json(indent=2), PREPARATION: preparation}
+        self.folder = logging.open_run_folder(workdir, files, self.start)
         self.step = parts.strategy.compile_train(step, self.state)
         self.evaluators = parts.task.evaluators(config)
         self.monitor = Monitor(parts.strategy.fetch)

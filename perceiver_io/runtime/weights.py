@@ -2,6 +2,8 @@
 
 import ast
 import contextlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,6 @@ from ml_collections import ConfigDict
 from perceiver_io import data
 from perceiver_io.config import files
 from perceiver_io.config.construct import construct, listing, nearest
-from perceiver_io.data.pipeline.dataset import Dataset
-from perceiver_io.data.vision.images import ImageDataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import weights as published
@@ -24,6 +24,7 @@ from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.warm_start import checkpoint_source, load_weights
 
+PREPARATION = "preparation.json"
 _BUNDLED = "bundled:"
 # Weights that come with this package, each in a folder of its name.
 BUNDLED = Path(data.__file__).parent / "bundled" / "weights"
@@ -51,7 +52,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
 
     Of a run folder the best checkpoint is taken, as `experiments.evaluate` does; of a checkpoint
     the moving average of the parameters, where it has one. The names of the classes are those of
-    the run's dataset, where they are known without its files.
+    the run's dataset.
 
     Args:
         path: a run folder, RUN/checkpoints/STEP, a published file or folder, or bundled:NAME.
@@ -71,21 +72,43 @@ def load(path: str | Path, **settings: Any) -> Weights:
     schema.check(config)
     is_run = path.absolute() == run
     checkpoint = choose_checkpoint(run, config, "best") if is_run else find_checkpoint(str(path))
-    dataset = _dataset(config)
+    preparation = load_preparation(path)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params, model_state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        shapes(config.model, dataset),
+        shapes(config.model, preparation),
     )
     warm = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
-    names = _class_names(dataset, config.model)
+    names = preparation["class_names"]
+    if names is not None and len(names) != config.model.num_classes:
+        names = None
     return Weights(config.model.to_dict(), warm.params, warm.model_state, names)
 
 
-def load_dataset(path: str | Path) -> Dataset | None:
-    """The dataset that the weights at a path were trained on; None for published weights."""
+def load_preparation(path: str | Path) -> dict[str, Any] | None:
+    """How a run prepared its inputs and called its classes; None for published weights.
+
+    The data need not be there. Runs of before wrote no preparation.json; of these it is that of
+    their config, and the classes have no names where only the data tells them.
+    """
     run = find_run(path)
-    return None if run is None else _dataset(files.read_run(run))
+    if run is None:
+        return None
+    file = run / PREPARATION
+    if file.is_file():
+        try:
+            return _tuples(json.loads(file.read_text()))
+        except ValueError as error:
+            raise UserError(
+                f"{file} is damaged ({error}): start the training command of this run again, which "
+                "writes it anew."
+            ) from error
+    config = files.read_run(run)
+    dataset = setup.build_dataset(config, setup.build_task(config))
+    try:
+        return dataset.for_prediction()
+    except UserError:
+        return dataset.preparation.for_prediction() | {"class_names": None}
 
 
 def find_run(path: str | Path) -> Path | None:
@@ -111,10 +134,10 @@ def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
     return checkpoints.directory / str(step)
 
 
-def shapes(model: ConfigDict, dataset: Dataset) -> tuple[PyTree, PyTree]:
-    """Of the parameters and the state of a config's model, for examples of the dataset."""
-    if isinstance(dataset, ImageDataset):
-        inputs = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
+def shapes(model: ConfigDict, preparation: Mapping[str, Any]) -> tuple[PyTree, PyTree]:
+    """Of the parameters and the state of a config's model, for inputs prepared in a way."""
+    if "image_shape" in preparation:
+        inputs = jax.ShapeDtypeStruct((1, *preparation["image_shape"]), np.float32)
     else:
         inputs = published.example_inputs(model)
     init = build(model).init
@@ -134,15 +157,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     return parsed
 
 
-def _dataset(config: ConfigDict) -> Dataset:
-    return setup.build_dataset(config, setup.build_task(config))
-
-
-def _class_names(dataset: Dataset, model: ConfigDict) -> tuple[str, ...] | None:
-    if not isinstance(dataset, ImageDataset):
-        return None
-    try:
-        names = dataset.class_names
-    except UserError:  # They are with the dataset's files, which are not here.
-        return None
-    return names if len(names) == model.num_classes else None
+def _tuples(value: Any) -> Any:
+    """What JSON gives, with tuples for lists."""
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
-from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.models.architectures import Architecture
 
 
@@ -18,12 +17,13 @@ class Trained(NamedTuple):
     """A model with its weights.
 
     Attributes:
-        model: its functions.
+        model: its functions, for inputs as they are prepared.
         params: its parameters.
         state: its state, such as the statistics of batch norm.
         section: the config section that `model` was built from.
         class_names: the names of its classes, where they are known.
-        dataset: what it was trained on, where that is known.
+        preparation: how inputs are prepared, as `Dataset.for_prediction` tells of the run; None for
+            published weights.
     """
 
     model: Architecture
@@ -31,7 +31,7 @@ class Trained(NamedTuple):
     state: PyTree
     section: Mapping[str, Any]
     class_names: Sequence[str] | None = None
-    dataset: Dataset | None = None
+    preparation: Mapping[str, Any] | None = None
 
 
 class Report(NamedTuple):

@@ -35,7 +35,10 @@ class Task(abc.ABC):
     """
 
     datasets: ClassVar[Mapping[str, str]]
-    """The dotted names of the classes that `config.data.name` chooses from."""
+    """The dotted names of what `Composed` made, which `config.data.name` chooses from."""
+
+    published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """How inputs are prepared for published weights, as `Dataset.for_prediction` tells of a run."""
 
     loss_weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
     """The weight of each term of the loss.
@@ -43,6 +46,16 @@ class Task(abc.ABC):
     One term is called `loss`. Of several, each is called `loss_NAME`: its mean S / C, without the
     weight, is recorded under this name, beside the `loss` that is their weighted sum.
     """
+
+    def check_dataset(self, dataset: Dataset) -> None:  # noqa: B027  # Most take any.
+        """Raises UserError about a dataset that does not fit this task's settings."""
+
+    def augmented(self, batch: Batch) -> Batch:
+        """A training batch changed on the device, before it is cut into microbatches.
+
+        Of each device under `pmap`, else the global one: what is random comes with the batch.
+        """
+        return batch
 
     @abc.abstractmethod
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
@@ -100,7 +113,7 @@ class Task(abc.ABC):
         Args:
             outputs: the model's outputs for the batch, as numpy arrays.
             batch: the batch, as numpy arrays.
-            dataset: where it comes from, for the names of classes and `to_display`.
+            dataset: where it comes from, for the names of classes.
         """
         del outputs, batch, dataset
         return None

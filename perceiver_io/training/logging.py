@@ -1,6 +1,7 @@
 """The run folder: what a run leaves behind.
 
 config.json        the resolved config
+preparation.json   how inputs are prepared, names of classes: what the weights need to be used
 environment.json   command line, machine, devices and package versions
 metrics.jsonl      one object a line: step, split, metrics
 curves.png         every metric over the steps
@@ -35,16 +36,18 @@ _PACKAGES = (
 class RunFolder:
     """Writes the metrics and figures of a run. Of several processes, the first one writes."""
 
-    def __init__(self, workdir: Path, config_json: str, resumed_step: int | None):
+    def __init__(self, workdir: Path, files: Mapping[str, str], resumed_step: int | None):
         """Opens the folder; records of steps after `resumed_step` are dropped.
 
-        Hence the records read as if the run had never been interrupted.
+        Hence the records read as if the run had never been interrupted. `files` are texts by name,
+        the config and what else describes the run.
         """
         self._workdir = workdir
         self._records = workdir / "metrics.jsonl"
         _drop_records_after(self._records, resumed_step or 0)
-        self._write("config.json", config_json)
-        self._write("environment.json", json.dumps(_environment(), indent=2))
+        environment = {"environment.json": json.dumps(_environment(), indent=2)}
+        for name, text in {**files, **environment}.items():
+            (workdir / name).write_text(text + "\n")
         self._events = SummaryWriter(
             str(workdir / "tensorboard"), purge_step=(resumed_step or 0) + 1, write_to_disk=True
         )
@@ -77,9 +80,6 @@ class RunFolder:
         """Closes the event file."""
         self._events.close()
 
-    def _write(self, name: str, text: str) -> None:
-        (self._workdir / name).write_text(text + "\n")
-
 
 class NoRunFolder(RunFolder):
     """What the other processes have in place of a run folder: it does nothing."""
@@ -93,11 +93,11 @@ class NoRunFolder(RunFolder):
     metrics = figures = curves = histograms = close = _nothing  # type: ignore[assignment]
 
 
-def open_run_folder(workdir: Path, config_json: str, resumed_step: int | None) -> RunFolder:
+def open_run_folder(workdir: Path, files: Mapping[str, str], resumed_step: int | None) -> RunFolder:
     """The run folder for the first process; for others one that writes nothing."""
     if jax.process_index() != 0:
         return NoRunFolder()
-    return RunFolder(workdir, config_json, resumed_step)
+    return RunFolder(workdir, files, resumed_step)
 
 
 def to_json(record: Mapping[str, Any]) -> str:

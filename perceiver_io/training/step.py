@@ -43,7 +43,7 @@ class TrainStep:
 
     Attributes:
         model: has `apply(params, state, rng, **inputs, is_training) -> (outputs, new state)`.
-        task: has `model_inputs(batch)` and a loss as in `perceiver_io.losses`.
+        task: has `augmented(batch)`, `model_inputs(batch)` and a loss as in `perceiver_io.losses`.
         optimizer: makes updates of gradients.
         schedule: the optimizer's learning rate, to be reported.
         seed: the step's randomness is `fold_in(key(seed), step)`.
@@ -81,6 +81,7 @@ class TrainStep:
             counts: of the whole batch.
             replica: keeps the randomness of replicas apart that hold different examples.
         """
+        part = self.task.augmented(part)
         rng = jax.random.fold_in(jax.random.key(self.seed), state.step)
         keys = jax.random.split(jax.random.fold_in(rng, replica), self.accumulate)
         if self.accumulate == 1:

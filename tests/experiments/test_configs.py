@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.losses import batch_loss
-from perceiver_io.models.architectures import build
-from perceiver_io.runtime import configuration
+from perceiver_io.runtime import configuration, setup
 from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.state import initial_state, names
 from perceiver_io.training.step import TrainStep
@@ -72,7 +71,7 @@ def test_builds_at_full_size(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     task, dataset = experiments.task_and_dataset(config)
     batch = abstract_batch(dataset, 2)
-    model = build(config.model)
+    model = setup.build_model(config.model, dataset)
 
     def evaluate(key, batch):
         inputs = task.model_inputs(batch)
@@ -124,7 +123,7 @@ def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config.schedule.warmup_steps = 0  # A warm-up starts from a rate of 0.
     task, dataset = experiments.task_and_dataset(config)
     batch = jax.tree.map(jnp.asarray, experiments.random_batch(dataset, 4))
-    model, schedule = build(config.model), build_schedule(config.schedule)
+    model, schedule = setup.build_model(config.model, dataset), build_schedule(config.schedule)
     optimizer = build_optimizer(config.optimizer, schedule)
     params, model_state = oracles.random_params_and_state(model.init, **task.model_inputs(batch))
     training = config.training

@@ -12,6 +12,7 @@ import optax
 import pytest
 from PIL import Image
 
+from perceiver_io.config import files
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, setup, weights
@@ -19,7 +20,7 @@ from perceiver_io.runtime.prediction import check_flags, load
 from perceiver_io.tasks.files import create_folder, unique_names
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state, names
-from tests.helpers import experiments, oracles, tiny
+from tests.helpers import experiments, tiny
 from tests.helpers.predictions import picture
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -60,33 +61,49 @@ def test_a_run_gives_the_moving_average_of_its_best_checkpoint(run_folder):
             np.testing.assert_array_equal(found[name], value)
         assert loaded.class_names == tuple("0123456789")
         assert loaded.model["encoder"]["num_latents"] == 6
-        assert weights.load_dataset(path).image_shape == (8, 8, 1)
+        assert weights.load_preparation(path)["image_shape"] == (8, 8, 1)
 
 
 @pytest.mark.slow
 def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
     folder, _ = run_folder
-    dataset = weights.load_dataset(folder)
+    config = files.read_run(folder)
+    dataset = setup.build_dataset(config, setup.build_task(config))
     raw = dataset.source("test")[0]
     digit = np.rint(raw.image).astype(np.uint8)
     Image.fromarray(digit).save(tmp_path / "digit.png")
     model = load(folder)
-    found = model.preparation(tmp_path / "digit.png")
-    expected = dataset.collate([{"image": digit[..., None], "label": 0}], training=False)
-    oracles.assert_close(found, expected["image"][0])
+    found = model.prepared(tmp_path / "digit.png")
+    np.testing.assert_array_equal(found, digit[..., None])
+    assert (model.input.mean, model.input.std) == dataset.preparation.normalization
     result = model.write(tmp_path, inputs=[str(tmp_path / "digit.png")], top_k=20)
     (answer,) = result.summary["images"]
     assert sum(x["probability"] for x in answer["classes"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_class_names_without_the_dataset_on_disk():
-    config = configuration.overridden(experiments.load("imagenet", "fourier"))
+def test_what_weights_need_is_read_from_the_run_folder_and_not_from_the_data(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    kept = {"image_shape": [8, 8, 3], "resample": "bicubic", "class_names": ["a", "b"]}
+    (tmp_path / "preparation.json").write_text(json.dumps(kept))
+    found = weights.load_preparation(tmp_path)
+    assert found == kept | {"image_shape": (8, 8, 3), "class_names": ("a", "b")}
+    (tmp_path / "preparation.json").write_text("{")
+    with pytest.raises(UserError, match=r"preparation.json is damaged .*training command"):
+        weights.load_preparation(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, classes", [("imagenet", imagenet_class_names()), ("image_folder", None)]
+)
+def test_runs_of_before_prepare_as_their_config_says(tmp_path, name, classes):
+    (tmp_path / "checkpoints").mkdir()
+    config = configuration.overridden(experiments.load(name, experiments.presets(name)[0]))
     config.data.root = "/nowhere"
-    dataset = weights._dataset(config)
-    assert weights._class_names(dataset, config.model) == imagenet_class_names()
-    config = configuration.overridden(experiments.load("cifar10", "fourier"))
-    config.data.root = "/nowhere"
-    assert weights._class_names(weights._dataset(config), config.model) is None
+    del config.data["resample"]
+    (tmp_path / "config.json").write_text(config.to_json())
+    found = weights.load_preparation(tmp_path)
+    assert found["class_names"] == classes
+    assert found["mean"] == (0.485, 0.456, 0.406) and found["resample"] == "bilinear"
 
 
 def test_published_weights_of_both_families():
@@ -96,7 +113,7 @@ def test_published_weights_of_both_families():
     pickle = weights.load(GOLDENS / "deepmind" / "optical_flow.params.pkl", **settings)
     assert pickle.model["image_size"] == (16, 24)
     assert pickle.model["encoder"]["latent_stack"]["num_heads"] == 4
-    assert weights.load_dataset(GOLDENS / "huggingface" / "optical_flow") is None
+    assert weights.load_preparation(GOLDENS / "huggingface" / "optical_flow") is None
 
 
 def test_settings_that_cannot_be(run_folder):

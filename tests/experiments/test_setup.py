@@ -11,6 +11,8 @@ from perceiver_io.training.optimizers import build_schedule
 
 
 class _Images:
+    name = "_Images"
+
     def batch_spec(self, batch_size):
         return {"image": ((batch_size, 2), np.float32), "valid": ((batch_size,), np.bool_)}
 

@@ -100,12 +100,14 @@ def task_and_dataset(config):
 
 
 def random_batch(dataset, batch_size, seed=0):
-    """A batch as the dataset's spec describes it: floats in [0, 1), integers 0, booleans True."""
+    """A batch as the dataset's spec says: floats in [0, 1), bytes, integers 0, booleans True."""
     rng = np.random.default_rng(seed)
 
     def draw(shape, dtype):
         if np.issubdtype(dtype, np.floating):
             return rng.random(shape).astype(dtype)
+        if dtype == np.uint8:
+            return rng.integers(0, 256, shape, dtype)
         return np.full(shape, dtype == np.bool_, dtype)
 
     return {name: draw(*spec) for name, spec in dataset.batch_spec(batch_size).items()}

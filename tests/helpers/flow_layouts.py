@@ -14,7 +14,9 @@ from perceiver_io.data.flow.files import Flow, write_flo, write_kitti_png
 from perceiver_io.data.flow.flying import FlyingChairs, FlyingThings3D
 from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.middlebury import Middlebury
+from perceiver_io.data.flow.pairs import FlowPreparation
 from perceiver_io.data.flow.sintel import Sintel
+from perceiver_io.data.pipeline.dataset import Composed
 
 SIZE = (6, 8)
 COMMON = {
@@ -24,6 +26,10 @@ COMMON = {
     "growth_examples": 0,
     "augmentation": None,
 }
+
+
+def dataset(source, **settings):
+    return Composed(source, FlowPreparation)(**COMMON | settings)
 
 
 def _random(path):
@@ -84,7 +90,7 @@ def autoflow(root, validation_share=0.0):
             for name in ("im0.png", "im1.png", "forward.flo")
         ],
     )
-    return AutoFlow(root=str(root), validation_share=validation_share, **COMMON)
+    return dataset(AutoFlow, root=str(root), validation_share=validation_share)
 
 
 def sintel(root, rendering="clean"):
@@ -95,7 +101,7 @@ def sintel(root, rendering="clean"):
         for i in (1, 2):
             save(root, f"training/flow/{sequence}/frame_000{i}.flo")
             save(root, f"training/occlusions/{sequence}/frame_000{i}.png")
-    return Sintel(root=str(root), rendering=rendering, **COMMON)
+    return dataset(Sintel, root=str(root), rendering=rendering)
 
 
 def kitti(root, year=2015, frames="image_2"):
@@ -104,7 +110,7 @@ def kitti(root, year=2015, frames="image_2"):
             folders = [frames, "flow_occ", "flow_noc"] if part == "training" else [frames]
             save_all(root, [f"{part}/{folder}/00000{number}_10.png" for folder in folders])
             save(root, f"{part}/{frames}/00000{number}_11.png")
-    return Kitti(root=str(root), year=year, **COMMON)
+    return dataset(Kitti, root=str(root), year=year)
 
 
 def chairs(root, labels="1\n2\n1\n"):
@@ -112,7 +118,7 @@ def chairs(root, labels="1\n2\n1\n"):
     save_all(root, [f"data/0000{i}_{end}" for i in (1, 2, 3) for end in ends])
     if labels:
         (root / "FlyingChairs_train_val.txt").write_text(labels)
-    return FlyingChairs(root=str(root), **COMMON)
+    return dataset(FlyingChairs, root=str(root))
 
 
 def things(root, cameras=("left", "right"), rendering="final"):
@@ -124,7 +130,7 @@ def things(root, cameras=("left", "right"), rendering="final"):
                     folder = f"optical_flow/{part}/{scene}/into_{time.lower()}/{camera}"
                     name = f"OpticalFlowInto{time}_{number}_{camera[0].upper()}.pfm"
                     save(root, f"{folder}/{name}")
-    return FlyingThings3D(root=str(root), cameras=cameras, rendering=rendering, **COMMON)
+    return dataset(FlyingThings3D, root=str(root), cameras=cameras, rendering=rendering)
 
 
 def middlebury(root):
@@ -132,4 +138,4 @@ def middlebury(root):
         save_all(root, [f"other-data/{sequence}/frame{i}.png" for i in (10, 11)])
     save_all(root, [f"other-gt-flow/{sequence}/flow10.flo" for sequence in ("Urban2", "Venus")])
     save_all(root, [f"eval-data/Army/frame{i}.png" for i in (10, 11)])
-    return Middlebury(root=str(root), **COMMON)
+    return dataset(Middlebury, root=str(root))

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from perceiver_io.data.flow.procedural import ProceduralFlow
+from perceiver_io.data.flow.procedural import procedural_flow
 
 STILL = dict(
     mean_translation=6.0,
@@ -84,7 +84,7 @@ def dataset(scene=EASY, **fields):
         num_test=20,
         scene=scene,
     )
-    return ProceduralFlow(**plain | fields)
+    return procedural_flow(**plain | fields)
 
 
 def pairs(scene, count=6, split="train"):

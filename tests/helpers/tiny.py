@@ -65,6 +65,9 @@ def batch_norm(inputs, is_training):
 class Task:
     loss_weights = {"loss": 1.0}
 
+    def augmented(self, batch):
+        return batch
+
     def model_inputs(self, batch):
         return {"inputs": batch["x"]}
 

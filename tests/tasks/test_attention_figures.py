@@ -6,7 +6,7 @@ from PIL import Image
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.tasks.image_classification.prediction import ImageClassifier, Preparation
+from perceiver_io.tasks.image_classification.prediction import ImageClassifier
 from perceiver_io.tasks.masked_lm.prediction import MaskFiller
 from perceiver_io.tasks.multimodal_autoencoding.prediction import VideoAutoencoder
 from perceiver_io.tasks.optical_flow.prediction import FlowEstimator
@@ -53,13 +53,6 @@ def test_a_model_without_cross_attention(tmp_path):
     model = ImageClassifier(untrained(section, build(CONVNET)))
     with pytest.raises(UserError, match="convnet_classifier has no cross-attention"):
         model.write(tmp_path, inputs=images_in(tmp_path, (9, 9)), attention=True)
-
-
-def test_a_picture_is_what_its_preparation_was_made_of():
-    prepared = Preparation((2, 3, 1), (0.3,), (0.4,), 1.0)
-    pixels = np.arange(0, 60, 10, dtype=np.uint8).reshape(2, 3, 1)
-    found = prepared.picture((pixels / np.float32(255) - np.float32(0.3)) / np.float32(0.4))
-    np.testing.assert_array_equal(found, np.repeat(pixels, 3, axis=2))
 
 
 @pytest.mark.parametrize("name", ["perceiver_io_flow", "perceiver_io_flow_conv"])

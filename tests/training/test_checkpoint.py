@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from perceiver_io.data.vision.digits import Digits
+from perceiver_io.data.vision.digits import digits
 from perceiver_io.errors import UserError
 from perceiver_io.training import checkpoint as checkpoint_module
 from perceiver_io.training.checkpoint import Checkpoints
@@ -156,12 +156,12 @@ def test_position_in_the_data_on_another_number_of_processes(tmp_path):
 
 
 def test_another_batch_size_is_refused_as_such(tmp_path):
-    digits = Digits(
+    dataset = digits(
         mean=(0.3,), std=(0.4,), max_shift=0.1, max_rotation=1.0, max_zoom=0.1, num_workers=0
     )
 
     def batches(size):
-        return iter(digits.load("train", batch_size=size, training=True, seed=0, shard=(0, 1)))
+        return iter(dataset.load("train", batch_size=size, training=True, seed=0, shard=(0, 1)))
 
     checkpoints = opened(tmp_path)
     checkpoints.save(small_state(2), batches(8), None)

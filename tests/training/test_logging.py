@@ -20,7 +20,7 @@ def write(folder, steps):
 
 
 def test_what_a_run_leaves(tmp_path):
-    folder = RunFolder(tmp_path, '{"seed": 0}', None)
+    folder = RunFolder(tmp_path, {"config.json": '{"seed": 0}'}, None)
     folder.metrics(10, "train", {"loss": 2.0})
     folder.metrics(10, "validation", {"loss": 1.5, "class_accuracy/a": 0.5})
     folder.figures(10, "validation", {"confusion": Figure()})
@@ -42,7 +42,7 @@ def test_what_a_run_leaves(tmp_path):
 
 
 def test_what_is_not_finite_is_null(tmp_path):
-    folder = RunFolder(tmp_path, "{}", None)
+    folder = RunFolder(tmp_path, {}, None)
     folder.metrics(1, "test", {"loss": float("nan"), "norm": float("inf"), "top_1": 0.5})
     folder.metrics(2, "test", {"loss": 1.0})
     folder.curves()
@@ -51,7 +51,7 @@ def test_what_is_not_finite_is_null(tmp_path):
 
 
 def test_curves_have_a_panel_a_metric_and_a_line_a_split(tmp_path):
-    folder = RunFolder(tmp_path, "{}", None)
+    folder = RunFolder(tmp_path, {}, None)
     for step in (1, 2):
         folder.metrics(step, "train", {"loss": 2.0 / step, "loss_label": 0.1})
         folder.metrics(step, "test", {"loss": 1.0 / step, "top_1": 0.5, "class_accuracy/a": 0.5})
@@ -63,14 +63,14 @@ def test_curves_have_a_panel_a_metric_and_a_line_a_split(tmp_path):
 
 
 def test_records_read_like_one_uninterrupted_run(tmp_path):
-    write(RunFolder(tmp_path, "{}", None), [10, 20, 30])
+    write(RunFolder(tmp_path, {}, None), [10, 20, 30])
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 40, "spl')  # Killed while writing.
-    write(RunFolder(tmp_path, "{}", 20), [30, 40])
+    write(RunFolder(tmp_path, {}, 20), [30, 40])
     assert [record["step"] for record in records(tmp_path)] == [10, 20, 30, 40]
 
 
 def test_records_of_a_run_without_a_checkpoint_are_dropped(tmp_path):
-    write(RunFolder(tmp_path, "{}", None), [10, 20])
-    write(RunFolder(tmp_path, "{}", 0), [10])
+    write(RunFolder(tmp_path, {}, None), [10, 20])
+    write(RunFolder(tmp_path, {}, 0), [10])
     assert [record["step"] for record in records(tmp_path)] == [10]

@@ -1,1 +1,14 @@
-"""Pairs of frames with their optical flow: datasets, files, augmentation, a renderer."""
+"""Optical flow: pairs of frames with the motion between them."""
+
+# What config.data.name chooses from, by dotted names.
+DATASETS = {
+    "autoflow": "perceiver_io.data.flow.autoflow.autoflow",
+    "flying_chairs": "perceiver_io.data.flow.flying.flying_chairs",
+    "flying_things": "perceiver_io.data.flow.flying.flying_things",
+    "kitti": "perceiver_io.data.flow.kitti.kitti",
+    "middlebury": "perceiver_io.data.flow.middlebury.middlebury",
+    "mixture": "perceiver_io.data.flow.mixture.mixture",
+    "motorcycle": "perceiver_io.data.flow.motorcycle.motorcycle",
+    "procedural_flow": "perceiver_io.data.flow.procedural.procedural_flow",
+    "sintel": "perceiver_io.data.flow.sintel.sintel",
+}

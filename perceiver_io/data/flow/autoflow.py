@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from perceiver_io.data.flow.folders import FlowFolder, NamedPairs, Release, read_pair, subfolders
 from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.errors import UserError
 
 _RELEASE = Release(
@@ -37,14 +39,13 @@ class AutoFlow(FlowFolder):
     splits: ClassVar[tuple[str, ...]] = ("train", "validation")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 <= self.validation_share < 1:
             raise UserError(
                 f"validation_share={self.validation_share} must be at least 0 and below 1: the "
                 "share of the pairs that is not trained with."
             )
 
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder has none."""
         held_out = split == "validation"
         names = [
@@ -64,6 +65,9 @@ class AutoFlow(FlowFolder):
             flow=folder / "forward.flo",
             backward=None,
         )
+
+
+autoflow = Composed(AutoFlow, FlowPreparation)
 
 
 @functools.lru_cache

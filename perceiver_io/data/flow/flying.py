@@ -13,13 +13,14 @@ from perceiver_io.data.flow.folders import (
     FlowFolder,
     NamedPairs,
     Release,
-    RenderedFlowFolder,
     first_frames,
     following,
     read_pair,
     subfolders,
 )
 from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.errors import UserError
 
 _PAGES = "https://lmb.informatik.uni-freiburg.de/resources/datasets"
@@ -57,7 +58,7 @@ class FlyingChairs(FlowFolder):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation")
 
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError without data, or validation without the file."""
         data = _CHAIRS.existing(self.folder / "data")
         names = sorted(path.name.split("_")[0] for path in data.glob("[0-9]" * 5 + "_flow.flo"))
@@ -88,6 +89,9 @@ class FlyingChairs(FlowFolder):
         )
 
 
+flying_chairs = Composed(FlyingChairs, FlowPreparation)
+
+
 def _chosen(split_file: pathlib.Path, split: str) -> list[bool]:
     """Whether each pair, in order, is of the split: 1 stands for train, 2 for validation."""
     lines = split_file.read_text(errors="replace").split()
@@ -101,27 +105,28 @@ def _chosen(split_file: pathlib.Path, split: str) -> list[bool]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FlyingThings3D(RenderedFlowFolder):
+class FlyingThings3D(FlowFolder):
     """FlyingThings3D, 540x960 pixels, with flow in both directions; occlusion is not known.
 
     Each sequence has ten frames, nine pairs, of each camera. The split test has flow, too.
 
     Attributes:
+        rendering: "clean", or "final" with blur.
         cameras: "left", "right", or both.
     """
 
+    rendering: Literal["clean", "final"]
     cameras: tuple[Literal["left", "right"], ...]
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.cameras not in (("left",), ("right",), ("left", "right")):
             raise UserError(
                 f"cameras={self.cameras!r} must be ('left',), ('right',) or ('left', 'right')."
             )
 
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder or a frame in between is missing."""
         part = split.upper()
         names = _names(self.folder / f"frames_{self.rendering}pass" / part, self.cameras)
@@ -141,6 +146,9 @@ class FlyingThings3D(RenderedFlowFolder):
             flow=flow / "into_future" / camera / f"OpticalFlowIntoFuture_{number}_{letter}.pfm",
             backward=flow / "into_past" / camera / f"OpticalFlowIntoPast_{later.stem}_{letter}.pfm",
         )
+
+
+flying_things = Composed(FlyingThings3D, FlowPreparation)
 
 
 @functools.lru_cache

@@ -1,4 +1,4 @@
-"""What datasets of optical flow in their publishers' folders have in common.
+"""What sources of optical flow in their publishers' folders have in common.
 
 Pairs have names, which are the parts of their paths that differ. A source holds the names and
 reads a pair when it is indexed.
@@ -10,20 +10,20 @@ import pathlib
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Shaped
 
 from perceiver_io.data.flow.files import Flow, read_flow
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FlowFolder(FlowDataset):
+class FlowFolder(Source):
     """Pairs of frames in files below a folder.
 
     Attributes:
@@ -36,22 +36,6 @@ class FlowFolder(FlowDataset):
     def folder(self) -> pathlib.Path:
         """The path of `root`."""
         return pathlib.Path(self.root).expanduser()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RenderedFlowFolder(FlowFolder):
-    """Pairs of animated scenes, which come both plain and with a camera's flaws.
-
-    Attributes:
-        rendering: "clean", or "final" with blur and, in Sintel, atmosphere.
-    """
-
-    rendering: Literal["clean", "final"]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rendering not in ("clean", "final"):
-            raise UserError(f"rendering={self.rendering!r} must be 'clean' or 'final'.")
 
 
 class NamedPairs(Sequence[FlowPair]):

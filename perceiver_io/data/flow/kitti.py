@@ -18,7 +18,8 @@ from perceiver_io.data.flow.folders import (
     read_pair,
 )
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.errors import UserError
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.pipeline.dataset import Composed
 
 
 def _release(download: str, page: str, frames: str) -> Release:
@@ -66,12 +67,7 @@ class Kitti(FlowFolder):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.year not in _RELEASES:
-            raise UserError(f"year={self.year!r} must be 2012 or 2015.")
-
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder is missing or empty."""
         part = "training" if split == "train" else "testing"
         frames = self._frames(part)
@@ -105,3 +101,6 @@ class Kitti(FlowFolder):
         known = read_kitti_png(self._release.existing(visible)).valid
         check_size(visible, known, pair.size)
         return pair._replace(occluded=pair.flow.valid & ~known)
+
+
+kitti = Composed(Kitti, FlowPreparation)

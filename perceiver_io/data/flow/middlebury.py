@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from perceiver_io.data.flow.folders import FlowFolder, NamedPairs, Release, read_pair, subfolders
 from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.pipeline.dataset import Composed
 
 _RELEASE = Release(
     download=(
@@ -33,7 +35,7 @@ class Middlebury(FlowFolder):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
 
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs, by name. Raises UserError where its folder is missing."""
         # Some sequences of other-data have no flow.
         sequences = self.folder / ("other-gt-flow" if split == "train" else "eval-data")
@@ -46,6 +48,9 @@ class Middlebury(FlowFolder):
 
     def _read_test(self, name: str) -> FlowPair:
         return _read(name, self.folder / "eval-data" / name, None)
+
+
+middlebury = Composed(Middlebury, FlowPreparation)
 
 
 def _read(name: str, frames: pathlib.Path, flow: pathlib.Path | None) -> FlowPair:

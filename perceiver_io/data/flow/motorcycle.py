@@ -1,6 +1,5 @@
 """A photographed pair that scikit-image carries: the motorcycle of Middlebury Stereo 2014."""
 
-import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import ClassVar
@@ -11,15 +10,16 @@ import skimage
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.folders import NamedPairs
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.pipeline.dataset import Composed
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.errors import UserError
 
 _FOLDER = pathlib.Path(skimage.__file__).parent / "data"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Motorcycle(FlowDataset):
+class Motorcycle(Source):
     """One pair of 500x741 pixels, from the left camera to the right one; needs no network.
 
     The flow is the measured disparity d of the left frame: (-d, 0), from 7 to 60 pixels. Flow back
@@ -29,10 +29,13 @@ class Motorcycle(FlowDataset):
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
 
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The one pair. Reading it raises UserError where scikit-image comes without its data."""
         del split
         return NamedPairs(("motorcycle",), _read)
+
+
+motorcycle = Composed(Motorcycle, FlowPreparation)
 
 
 def _read(name: str) -> FlowPair:

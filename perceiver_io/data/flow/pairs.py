@@ -1,29 +1,27 @@
-"""Pairs of frames with the optical flow between them, and what every dataset of them has in common.
+"""Pairs of frames with the optical flow between them: how they are prepared.
 
-Frames are uint8 until the model reads them. A dataset gives whole pairs; training cuts and
+Frames are uint8 until the model reads them. A source gives whole pairs; training cuts and
 augments them, evaluation takes their middle. Whole images are measured by
 `experiments.evaluate`, tile by tile, from the same pairs.
 """
 
-import abc
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-import grain
 import numpy as np
 
 from perceiver_io.config.construct import construct
 from perceiver_io.data.flow.augmentation import FlowAugmentation
 from perceiver_io.data.flow.pair import FlowPair, cut, padded, random_cut, reversed_pair
-from perceiver_io.data.pipeline.dataset import Batch, BatchSpec, Dataset, Example
+from perceiver_io.data.pipeline.dataset import Example, Numbered, Preparation, Spec
 from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FlowDataset(Dataset):
-    """Flow between two frames. `source` gives FlowPairs, each read or rendered when it is indexed.
+class FlowPreparation(Preparation):
+    """FlowPairs cut to one size.
 
     The curriculum is that of Perceiver IO (section 4.2 and its appendix): a first phase without
     augmentation, in which pairs are also fed reversed, then one with augmentation that grows.
@@ -42,6 +40,8 @@ class FlowDataset(Dataset):
     growth_examples: int
     augmentation: Mapping[str, Any] | None
 
+    numbered: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if min(self.image_size) < 1 or min(self.plain_examples, self.growth_examples) < 0:
             raise UserError(
@@ -52,19 +52,11 @@ class FlowDataset(Dataset):
         if self.augmentation is not None:
             self._augment  # noqa: B018  # Finds wrong settings now.
 
-    @abc.abstractmethod
-    def source(self, split: str) -> Sequence[FlowPair]:
-        """The split's pairs, by index."""
-
     @functools.cached_property
     def _augment(self) -> FlowAugmentation:
         return construct(FlowAugmentation, self.augmentation, "config.data.augmentation")
 
-    def training_examples(self, raw_examples: grain.MapDataset) -> grain.MapDataset[Example]:
-        """Plain examples first, then augmented ones."""
-        return raw_examples.map_with_index(_Numbered).random_map(self.training_example)
-
-    def training_example(self, raw: "_Numbered", rng: np.random.Generator) -> Example:
+    def training_example(self, raw: Numbered, rng: np.random.Generator) -> Example:
         """A cut-out of a pair in the first phase, an augmented one in the second."""
         position, pair = raw
         if self.augmentation is not None and position >= self.plain_examples:
@@ -80,34 +72,22 @@ class FlowDataset(Dataset):
         """Of the augmentation, above 0 for the first example of the second phase."""
         return min((position + 1 - self.plain_examples) / max(self.growth_examples, 1), 1.0)
 
-    def evaluation_example(self, raw: FlowPair) -> Example:
+    def evaluation_example(self, raw: FlowPair, rng: np.random.Generator) -> Example:
         """The middle of a pair; smaller pairs are continued, with flow that is not valid."""
+        del rng
         pair = padded(raw, self.image_size)
         top, left = (
             (whole - side) // 2 for whole, side in zip(pair.size, self.image_size, strict=True)
         )
         return _example(cut(pair, (top, left), self.image_size))
 
-    def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
-        """Examples one behind the other."""
-        del training
-        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
-
-    def batch_spec(self, batch_size: int) -> BatchSpec:
-        """`frames` [B, 2, H, W, 3], `flow` [B, H, W, 2] in pixels, `flow_valid` [B, H, W]."""
+    def example_spec(self) -> Spec:
+        """`frames` [2, H, W, 3], `flow` [H, W, 2] in pixels, `flow_valid` [H, W]."""
         return {
-            "frames": ((batch_size, 2, *self.image_size, 3), np.dtype(np.uint8)),
-            "flow": ((batch_size, *self.image_size, 2), np.dtype(np.float32)),
-            "flow_valid": ((batch_size, *self.image_size), np.dtype(bool)),
-            "valid": ((batch_size,), np.dtype(bool)),
+            "frames": ((2, *self.image_size, 3), np.dtype(np.uint8)),
+            "flow": ((*self.image_size, 2), np.dtype(np.float32)),
+            "flow_valid": (self.image_size, np.dtype(bool)),
         }
-
-
-class _Numbered(NamedTuple):
-    """A pair, and how many examples of the training come before it."""
-
-    position: int
-    pair: FlowPair
 
 
 def _example(pair: FlowPair) -> Example:

@@ -14,16 +14,18 @@ import numpy as np
 from perceiver_io.config.construct import construct
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.flow.pairs import FlowPreparation
 from perceiver_io.data.flow.rendering.effects import apply_effects
 from perceiver_io.data.flow.rendering.limits import check_limits
 from perceiver_io.data.flow.rendering.renderer import render
 from perceiver_io.data.flow.rendering.scenes import SceneSettings, draw_scene
+from perceiver_io.data.pipeline.dataset import Composed
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProceduralFlow(FlowDataset):
+class ProceduralFlow(Source):
     """Pairs of frames of random scenes, with dense flow both ways and occlusions.
 
     Pair i of a split is drawn by a generator keyed by the split and i: it is the same in every run,
@@ -46,24 +48,24 @@ class ProceduralFlow(FlowDataset):
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_limits(self, **{f"num_{split}": (1, 1e9) for split in self.splits})
-        sides = zip(self.image_size, self.frame_size, strict=True)
-        if any(inner > outer or outer > 4096 for inner, outer in sides):
+        if not all(1 <= side <= 4096 for side in self.frame_size):
             raise UserError(
-                f"frame_size={self.frame_size} must be at least image_size={self.image_size}, "
-                "which is cut out of it, and at most (4096, 4096): set config.data.frame_size to a "
-                "(height, width) between them."
+                f"frame_size={self.frame_size} must be at least (1, 1) and at most (4096, 4096): "
+                "set config.data.frame_size to a (height, width) between them."
             )
         self._scene_settings()  # Finds wrong settings now.
 
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs, each rendered when it is indexed."""
         count = getattr(self, f"num_{split}")
         return _Pairs(self._scene_settings(), self.frame_size, split, count)
 
     def _scene_settings(self) -> SceneSettings:
         return construct(SceneSettings, self.scene, "config.data.scene")
+
+
+procedural_flow = Composed(ProceduralFlow, FlowPreparation)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.folders import (
+    FlowFolder,
     NamedPairs,
     Release,
-    RenderedFlowFolder,
     first_frames,
     following,
     read_mask,
@@ -18,6 +18,8 @@ from perceiver_io.data.flow.folders import (
     subfolders,
 )
 from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.pipeline.dataset import Composed
 
 _RELEASE = Release(
     download="MPI-Sintel-complete.zip",
@@ -35,18 +37,23 @@ _RELEASE = Release(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sintel(RenderedFlowFolder):
+class Sintel(FlowFolder):
     """MPI Sintel, 436x1024 pixels: 1041 pairs with flow to train, 552 without to test.
 
     Pairs are in the order of the film's frames, sequence by sequence. Flow is not valid where
     training/invalid says so; `occluded` is what training/occlusions says. The flow of test pairs
     is nowhere known.
+
+    Attributes:
+        rendering: "clean", or "final" with blur and atmosphere.
     """
+
+    rendering: Literal["clean", "final"]
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
 
-    def source(self, split: str) -> Sequence[FlowPair]:
+    def __call__(self, split: str) -> Sequence[FlowPair]:
         """The split's pairs. Raises UserError where the folder or a frame in between is missing."""
         part = "training" if split == "train" else "test"
         sequences = subfolders(_RELEASE.existing(self.folder / part / self.rendering))
@@ -81,3 +88,6 @@ class Sintel(RenderedFlowFolder):
         valid = pair.flow.valid & ~invalid
         flow = np.where(valid[..., None], pair.flow.flow, np.float32(0))
         return pair._replace(flow=Flow(flow, valid), occluded=occluded)
+
+
+sintel = Composed(Sintel, FlowPreparation)

@@ -1,4 +1,17 @@
-"""The stream of batches that a dataset is served as: shards, worker processes, exact positions."""
+"""The stream of batches that a dataset is served as: shards, worker processes, exact positions.
+
+`grain.experimental.ElasticIterator` (0.2.18) has a state that does not depend on the shards either.
+It is not used here, because it
+
+- gives shard i of n the examples i, i + n ..., so that the rows of a batch come in another order
+  for another number of processes, and pairs to be mixed are cut apart; here the shards side by side
+  are the batch of a single process;
+- drops the last examples of a pass, which an evaluation needs, padded;
+- takes the position of another batch size without a word, where a resumed run would see another
+  number of steps an epoch than its schedule was made for;
+- has workers prepare whole batches, not pieces, and ends with them when somebody sends SIGTERM to
+  all processes of a job; nor can it be told what a worker does when the training process is gone.
+"""
 
 import multiprocessing
 import os

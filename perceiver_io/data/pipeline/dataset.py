@@ -1,92 +1,132 @@
-"""What every dataset is, and the pipeline that all of them share.
+"""What every dataset is made of, and the pipeline that all of them share.
 
-A dataset says what its examples are; `Dataset.load` says how they are shuffled, augmented, batched,
-sharded over processes and prefetched. Arrays are NumPy; JAX is not used here.
+A dataset is a `Source` of raw examples, a `Preparation` that makes arrays of them, and a number of
+worker processes; `Composed` makes it of the `data` section of a config. `Dataset.load` says how
+examples are shuffled, batched, sharded over processes and prefetched. Arrays are NumPy; JAX is not
+used here.
 
 The stream of a training run depends on the seed and nothing else: the example at position p,
-counted over epochs, is augmented by a generator keyed by (seed, p); batch j holds the positions
+counted over epochs, is prepared with a generator keyed by (seed, p); batch j holds the positions
 from j * batch_size on; shard i of n takes the batches i, i + n, i + 2n ... Hence the order and the
 content are the same for any number of workers, and the batches of all shards at one step, put one
 behind the other, are the batch that a single process would have seen. A position in it is one
 number: a run resumes with any number of workers, or of processes at the same global batch size.
+In evaluation the generator is keyed by the position alone, so that what is random is the same each
+time.
 """
 
 import abc
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, ClassVar
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import grain
 import numpy as np
 
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
+from perceiver_io.data.pipeline.sources import Source, endless
 from perceiver_io.errors import UserError
 
 Example = dict[str, np.ndarray]
-BatchSpec = dict[str, tuple[tuple[int, ...], np.dtype]]
+Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 # Examples that a worker process prepares at once. Large batches are put together from such pieces:
 # they come sooner, and the buffers of many workers remain small.
 _MAX_PIECE = 64
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Dataset(abc.ABC):
-    """Examples in named splits, served as batches. The fields are the `data` section of a config.
+class Numbered(NamedTuple):
+    """A raw example, and how many examples of the training come before it."""
 
-    A subclass gives `splits`, `source`, the two example functions, `collate` and `batch_spec`.
-    Datasets are sent to worker processes: keep large things out of their fields.
+    position: int
+    raw: Any
+
+
+class Preparation(abc.ABC):
+    """From raw examples to arrays of the same shapes for all; sent to worker processes.
 
     Attributes:
-        splits: names that `load` accepts.
-        unlabelled_splits: those of them whose truth is not published, for benchmarks' servers.
-        num_workers: processes that prepare batches beside the training process; 0 uses one thread
-            of the training process itself. Worker processes need absl's flags to be parsed, as in
-            any program started by `absl.app.run`.
+        numbered: whether training examples are given as `Numbered`, for what changes as training
+            goes on.
+        normalization: mean and standard deviation of each channel, where channel values go from 0
+            to 1; the model subtracts and divides, on the device. None: the model takes inputs as
+            they are.
     """
 
-    splits: ClassVar[tuple[str, ...]]
-    unlabelled_splits: ClassVar[tuple[str, ...]] = ()
-    num_workers: int
-
-    @abc.abstractmethod
-    def source(self, split: str) -> Sequence[Any]:
-        """The split's raw examples, by index, cheap to send to another process."""
+    numbered: ClassVar[bool] = False
+    normalization: Normalization | None = None
 
     @abc.abstractmethod
     def training_example(self, raw: Any, rng: np.random.Generator) -> Example:
         """One raw example prepared for training; all randomness comes from `rng`."""
 
-    def training_examples(self, raw_examples: grain.MapDataset) -> grain.MapDataset[Example]:
-        """The endless, shuffled and seeded raw examples, each prepared by `training_example`."""
-        return raw_examples.random_map(self.training_example)
+    @abc.abstractmethod
+    def evaluation_example(self, raw: Any, rng: np.random.Generator) -> Example:
+        """One raw example prepared for evaluation, likewise."""
 
     @abc.abstractmethod
-    def evaluation_example(self, raw: Any) -> Example:
-        """One raw example prepared for evaluation, without randomness."""
+    def example_spec(self) -> Spec:
+        """Shape and dtype of each array of an example."""
 
-    @abc.abstractmethod
-    def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
-        """One batch of examples, without `valid`; mixing across examples happens here."""
+    def for_prediction(self) -> dict[str, Any]:
+        """What it takes to prepare inputs as in evaluation, to be kept with trained weights."""
+        return {}
 
-    @abc.abstractmethod
-    def batch_spec(self, batch_size: int) -> BatchSpec:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Examples in named splits, served as batches.
+
+    Attributes:
+        source: gives the raw examples.
+        preparation: makes arrays of them.
+        num_workers: processes that prepare batches beside the training process; 0 uses one thread
+            of the training process itself. Worker processes need absl's flags to be parsed, as in
+            any program started by `absl.app.run`.
+        name: for errors.
+    """
+
+    source: Source
+    preparation: Preparation
+    num_workers: int
+    name: str
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, where there are some."""
+        return self.source.class_names
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """What the model does first, see `Preparation`."""
+        return self.preparation.normalization
+
+    def batch_spec(self, batch_size: int) -> Spec:
         """Shape and dtype of each array of a batch, `valid` included."""
+        examples = self.preparation.example_spec() | {"valid": ((), np.dtype(bool))}
+        return {name: ((batch_size, *shape), dtype) for name, (shape, dtype) in examples.items()}
+
+    def for_prediction(self) -> dict[str, Any]:
+        """What weights need to be used without the data: preparation, and names of classes."""
+        return self.preparation.for_prediction() | {"class_names": self.class_names}
 
     def num_examples(self, split: str) -> int:
         """Size of the split over all shards. Raises UserError on an unknown split."""
-        return len(self._checked_source(split))
+        return len(self._examples(split))
 
     def check_labelled(self, split: str) -> None:
         """Raises UserError on a split that is unknown or empty, or whose truth is not published."""
         self.num_examples(split)
-        if split in self.unlabelled_splits:
-            labelled = [name for name in self.splits if name not in self.unlabelled_splits]
+        unlabelled = self.source.unlabelled_splits
+        if split in unlabelled:
             raise UserError(
-                f"The truth of the split {split!r} of {type(self).__name__} is not published, so "
+                f"The truth of the split {split!r} of {self.name} is not published, so "
                 "that nothing can be learned or measured there: choose one of "
-                f"{listing(labelled)}. What servers of benchmarks measure is written by "
+                f"{listing(name for name in self.source.splits if name not in unlabelled)}. What "
+                "servers of benchmarks measure is written by "
                 "`experiments.evaluate --submission=DIR`."
             )
 
@@ -96,9 +136,9 @@ class Dataset(abc.ABC):
         """Batches of one shard of a split, each with a boolean array `valid` [batch_size].
 
         Args:
-            split: one of `splits`.
+            split: one of the source's splits.
             batch_size: examples per batch of this shard; the global batch is batch_size * shard[1].
-            training: endless full batches, shuffled anew every epoch and augmented; else one pass
+            training: endless full batches, shuffled anew every epoch; else one pass
                 in order, the last batches padded with zeros (valid False) so that every shard
                 yields equally many.
             seed: of the order and the augmentation; evaluation does not depend on it.
@@ -108,13 +148,13 @@ class Dataset(abc.ABC):
         `set_state` resumes there.
         Raises UserError on an unknown split, and on a training batch larger than the split.
         """
-        source = self._checked_source(split)
+        examples = self._examples(split)
         piece = batch_size if self.num_workers == 0 else _piece_size(batch_size)
         if training:
-            _check_batch_fits(split, batch_size, shard[1], len(source))
-            pieces = self._training_batches(source, piece, seed)
+            _check_batch_fits(split, batch_size, shard[1], len(examples))
+            pieces = self._training_batches(examples, piece, seed)
         else:
-            pieces = self._evaluation_batches(source, piece, batch_size // piece * shard[1])
+            pieces = self._evaluation_batches(examples, piece, batch_size // piece * shard[1])
         return BatchStream(
             pieces,
             pieces_per_batch=batch_size // piece,
@@ -123,42 +163,33 @@ class Dataset(abc.ABC):
             num_workers=self.num_workers,
         )
 
-    def _checked_source(self, split: str) -> Sequence[Any]:
-        if split not in self.splits:
+    def _examples(self, split: str) -> Sequence[Any]:
+        splits = self.source.splits
+        if split not in splits:
             raise UserError(
-                f"{type(self).__name__} has no split {split!r}; choose one of "
-                f"{', '.join(map(repr, self.splits))}."
+                f"{self.name} has no split {split!r}; choose one of {', '.join(map(repr, splits))}."
             )
-        source = self.source(split)
-        if len(source) == 0:
-            raise UserError(f"The split {split!r} of {type(self).__name__} has no examples.")
-        return source
+        examples = self.source(split)
+        if len(examples) == 0:
+            raise UserError(f"The split {split!r} of {self.name} has no examples.")
+        return examples
 
     def _training_batches(
-        self, source: Sequence[Any], batch_size: int, seed: int
+        self, examples: Sequence[Any], batch_size: int, seed: int
     ) -> grain.MapDataset[Batch]:
-        # Endless. Grain's own repetition is one too long for it to count in batches of one.
-        repeats = 2**62 // len(source)
-        raw_examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(repeats)
-
-        def collate(examples: Sequence[Example]) -> Batch:
-            batch = self.collate(examples, training=True)
-            return batch | {"valid": np.ones(batch_size, bool)}
-
-        examples = self.training_examples(raw_examples)
-        return examples.batch(batch_size, batch_fn=collate)
+        raw_examples = endless(examples, seed)
+        if self.preparation.numbered:
+            raw_examples = raw_examples.map_with_index(Numbered)
+        prepared = raw_examples.random_map(self.preparation.training_example)
+        return prepared.batch(batch_size, batch_fn=_collate)
 
     def _evaluation_batches(
-        self, source: Sequence[Any], batch_size: int, multiple: int
+        self, examples: Sequence[Any], batch_size: int, multiple: int
     ) -> grain.MapDataset[Batch]:
         """Padded batches, their number a multiple of `multiple`."""
-
-        def collate(examples: Sequence[Example]) -> Batch:
-            batch = self.collate(examples, training=False)
-            return _pad(batch | {"valid": np.ones(len(examples), bool)}, batch_size)
-
-        examples = grain.MapDataset.source(source).map(self.evaluation_example)
-        batches = examples.batch(batch_size, batch_fn=collate)
+        raw_examples = grain.MapDataset.source(examples)
+        prepared = raw_examples.random_map(self.preparation.evaluation_example, seed=0)
+        batches = prepared.batch(batch_size, batch_fn=lambda rows: _pad(_collate(rows), batch_size))
         missing = -len(batches) % multiple
         if missing == 0:
             return batches
@@ -169,10 +200,42 @@ class Dataset(abc.ABC):
         return grain.MapDataset.concatenate([batches, padding])
 
 
+class Composed:
+    """Makes datasets of the keywords of a source, those of a preparation, and `num_workers`.
+
+    Together they are the `data` section of a config, and the signature.
+    """
+
+    def __init__(self, source: Callable[..., Source], preparation: Callable[..., Preparation]):
+        self.source, self.preparation = source, preparation
+        self.__name__ = source.__name__
+        of_source, of_preparation = (inspect.signature(x).parameters for x in (source, preparation))
+        num_workers = inspect.signature(Dataset).parameters["num_workers"]
+        parameters = {**of_source, **of_preparation, "num_workers": num_workers}.values()
+        self.__signature__ = inspect.Signature(
+            [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in parameters]
+        )
+
+    def __call__(self, *, num_workers: int, **settings: Any) -> Dataset:
+        """A dataset."""
+        of_source = inspect.signature(self.source).parameters
+        own = {name: settings.pop(name) for name in of_source if name in settings}
+        return Dataset(
+            source=self.source(**own),
+            preparation=self.preparation(**settings),
+            num_workers=num_workers,
+            name=self.__name__,
+        )
+
+
+def _collate(examples: Sequence[Example]) -> Batch:
+    batch = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+    return batch | {"valid": np.ones(len(examples), bool)}
+
+
 def _piece_size(batch_size: int) -> int:
-    """The largest divisor of the batch size up to a limit; even if that is, to keep pairs whole."""
-    step = 1 if batch_size % 2 else 2
-    return max(size for size in range(step, _MAX_PIECE + 1, step) if batch_size % size == 0)
+    """The largest divisor of the batch size up to a limit."""
+    return max(size for size in range(1, _MAX_PIECE + 1) if batch_size % size == 0)
 
 
 def _check_batch_fits(split: str, batch_size: int, num_shards: int, num_examples: int) -> None:

@@ -1,26 +1,30 @@
 """CIFAR-10: 60,000 images of 32 by 32 pixels in 10 classes (Krizhevsky 2009)."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import ClassVar
+from perceiver_io.data.pipeline.dataset import Composed
+from perceiver_io.data.vision.images import PhotographPreparation
+from perceiver_io.data.vision.tfds_images import TfdsImages
 
-from perceiver_io.data.vision.tfds_images import TfdsImageDataset
+_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cifar10(TfdsImageDataset):
-    """TFDS `cifar10`.
+def cifar10_images(root: str) -> TfdsImages:
+    """TFDS `cifar10`; `root` is the data_dir.
 
     Splits: train 50,000 and test 10,000 images; for tuning without a look at test, train_reduced
     and held_out, which are train without its last 5,000 images, and these.
     """
+    return TfdsImages(
+        root=root,
+        name="cifar10",
+        tfds_splits={
+            "train": "train",
+            "test": "test",
+            "train_reduced": "train[:-5000]",
+            "held_out": "train[-5000:]",
+        },
+        class_names=tuple(_CLASSES.split()),
+        how_to_get="TFDS downloads CIFAR-10 (170 MB) itself.",
+    )
 
-    tfds_name: ClassVar[str] = "cifar10"
-    tfds_splits: ClassVar[Mapping[str, str]] = {
-        "train": "train",
-        "test": "test",
-        "train_reduced": "train[:-5000]",
-        "held_out": "train[-5000:]",
-    }
-    num_classes: ClassVar[int] = 10
-    preparation: ClassVar[str] = "TFDS downloads CIFAR-10 (170 MB) itself."
+
+cifar10 = Composed(cifar10_images, PhotographPreparation)

@@ -3,15 +3,16 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.data.pipeline.dataset import Example
-from perceiver_io.data.vision.images import ImageDataset
+from perceiver_io.data.pipeline.dataset import Composed, Example, Normalization, Preparation, Spec
+from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
 
 _SIZES = {"train": 1197, "validation": 240, "test": 360}
 
@@ -21,29 +22,44 @@ class _Digit(NamedTuple):
     label: int
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Digits(ImageDataset):
-    """Digits in fixed splits, stratified by class: train 1197, validation 240, test 360.
+class Digits(Source):
+    """Digits in fixed splits, stratified by class: train 1197, validation 240, test 360."""
 
-    Images are [8, 8, 1]. Training images are moved about their centre by a random affine map.
+    splits: ClassVar[tuple[str, ...]] = tuple(_SIZES)
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+
+    def __call__(self, split: str) -> Sequence[_Digit]:
+        """Images of values 0 to 255, with their labels."""
+        return _read()[split]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DigitPreparation(Preparation):
+    """Images [8, 8, 1], in training moved about their centre by a random affine map.
+
+    They remain float32, since their 17 shades are no whole numbers from 0 to 255.
 
     Attributes:
+        mean: subtracted by the model, where values go from 0 to 1.
+        std: then divided by.
         max_shift: greatest shift along either axis, in pixels.
         max_rotation: greatest rotation either way, in degrees.
         max_zoom: greatest enlargement or shrinking, as a fraction of the size.
     """
 
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     max_shift: float
     max_rotation: float
     max_zoom: float
 
-    splits: ClassVar[tuple[str, ...]] = tuple(_SIZES)
-    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
-    image_shape: ClassVar[tuple[int, int, int]] = (8, 8, 1)
+    def __post_init__(self) -> None:
+        self.for_prediction()  # Finds wrong settings now.
 
-    def source(self, split: str) -> Sequence[_Digit]:
-        """Images of values 0 to 255, with their labels."""
-        return _read()[split]
+    @property
+    def normalization(self) -> Normalization:
+        """`mean` and `std`."""
+        return self.mean, self.std
 
     def training_example(self, raw: _Digit, rng: np.random.Generator) -> Example:
         """The digit rotated, zoomed and shifted, by bilinear interpolation; 0 outside."""
@@ -55,11 +71,31 @@ class Digits(ImageDataset):
         # Maps a position of the result to one of the original.
         offset = centre - matrix @ (centre + shift)
         moved = ndimage.affine_transform(raw.image, matrix, offset, order=1)
-        return {"image": moved[..., None], "label": raw.label}
+        return {"image": moved[..., None], "label": np.int32(raw.label)}
 
-    def evaluation_example(self, raw: _Digit) -> Example:
+    def evaluation_example(self, raw: _Digit, rng: np.random.Generator) -> Example:
         """The digit as it is."""
-        return {"image": raw.image[..., None], "label": raw.label}
+        del rng
+        return {"image": raw.image[..., None], "label": np.int32(raw.label)}
+
+    def example_spec(self) -> Spec:
+        """`image` [8, 8, 1] float32, `label` int32."""
+        return {"image": ((8, 8, 1), np.dtype(np.float32))} | LABEL_SPEC
+
+    def for_prediction(self) -> dict[str, Any]:
+        """The fields of `ImageInput`."""
+        return dataclasses.asdict(
+            ImageInput(
+                image_shape=(8, 8, 1),
+                mean=self.mean,
+                std=self.std,
+                evaluation_crop=1.0,
+                resample="bilinear",
+            )
+        )
+
+
+digits = Composed(Digits, DigitPreparation)
 
 
 @functools.cache

@@ -7,7 +7,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
+from perceiver_io.data.pipeline.dataset import Composed
+from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 from perceiver_io.errors import UserError
 
 _SPLITS = ("train", "validation", "test")
@@ -15,7 +17,7 @@ _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff",
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageFolder(EncodedImageDataset):
+class ImageFolder(Source):
     """Images under root/train/<class>/, root/validation/<class>/ and root/test/<class>/.
 
     Validation and test may be missing. Without a folder `train` the layout is root/<class>/, and
@@ -31,7 +33,6 @@ class ImageFolder(EncodedImageDataset):
     split_fractions: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         fractions = self.split_fractions
         if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
             raise UserError(
@@ -51,7 +52,7 @@ class ImageFolder(EncodedImageDataset):
         """Names of the class folders. Raises UserError where there are none."""
         return _class_names(self._path / "train" if self._has_split_folders else self._path)
 
-    def source(self, split: str) -> Sequence[EncodedImage]:
+    def __call__(self, split: str) -> Sequence[EncodedImage]:
         """The split's images, read when they are asked for. Raises UserError on an empty class."""
         if self._has_split_folders:
             extra = set(_class_names(self._path / split)) - set(self.class_names)
@@ -78,6 +79,9 @@ class ImageFolder(EncodedImageDataset):
     @property
     def _has_split_folders(self) -> bool:
         return (self._path / "train").is_dir()
+
+
+image_folder = Composed(ImageFolder, PhotographPreparation)
 
 
 class _Files(Sequence[EncodedImage]):

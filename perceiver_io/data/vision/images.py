@@ -1,50 +1,38 @@
-"""Labelled images: what all image classification sets share, and how photographs are augmented."""
+"""Labelled images: how they become the input of a classifier, and how photographs are augmented."""
 
-import abc
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import grain
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
+from PIL import Image
 
-from perceiver_io.data.pipeline.dataset import Batch, BatchSpec, Dataset, Example
+from perceiver_io.data.pipeline.dataset import Example, Normalization, Preparation, Spec
 from perceiver_io.data.vision import crop, mixing, randaugment
 from perceiver_io.errors import UserError
 
+Resample = Literal["bilinear", "bicubic"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageDataset(Dataset):
-    """Images of one size, each of one class.
-
-    A batch has `image` [B, H, W, C] float32, normalised; `label` [B, num_classes] float32, each row
-    summing to 1 (one-hot unless mixed); `valid` [B] bool. The example functions give `image`
-    [H, W, C] with values from 0 to 255, and an integer `label`.
+class ImageInput:
+    """How an image of any size becomes the input of a classifier, in evaluation and prediction.
 
     Attributes:
-        mean: subtracted from each channel, where channel values go from 0 to 1.
-        std: then divided by.
+        image_shape: height, width, channels.
+        mean: of each channel, where channel values go from 0 to 1; the model subtracts it, on the
+            device.
+        std: which it then divides by.
+        evaluation_crop: side of the central crop over that of the largest one that fits.
+        resample: how pixels are interpolated where the crop is resized.
     """
 
+    image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-    @property
-    @abc.abstractmethod
-    def class_names(self) -> tuple[str, ...]:
-        """Name of each class, by label."""
-
-    @property
-    def num_classes(self) -> int:
-        """Width of a label."""
-        return len(self.class_names)
-
-    @property
-    @abc.abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
+    evaluation_crop: float
+    resample: Resample
 
     def __post_init__(self) -> None:
         channels = self.image_shape[-1]
@@ -55,35 +43,44 @@ class ImageDataset(Dataset):
                     f"{name}={tuple(values)} must have one number for each of {channels} channels."
                 )
 
-    def batch_spec(self, batch_size: int) -> BatchSpec:
-        """Specification of `image`, `label` and `valid`."""
-        return {
-            "image": ((batch_size, *self.image_shape), np.dtype(np.float32)),
-            "label": ((batch_size, self.num_classes), np.dtype(np.float32)),
-            "valid": ((batch_size,), np.dtype(bool)),
-        }
+    def __call__(self, data: bytes, name: str) -> UInt8[np.ndarray, "H W C"]:
+        """The central crop of an encoded image; `name` is for errors.
 
-    def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
-        """Normalised images and one-hot labels."""
-        height, width, channels = self.image_shape
-        std = np.asarray(self.std, np.float32)
-        # Over whole rows of pixels, since NumPy is slow along an axis as short as the channels; and
-        # one image at a time, which then stays in the processor's cache.
-        scale = np.tile(1 / (255 * std), width)
-        offset = np.tile(-np.asarray(self.mean, np.float32) / std, width)
-        image = np.empty((len(examples), height, width * channels), np.float32)
-        for example, rows in zip(examples, image, strict=True):
-            np.multiply(example["image"].reshape(rows.shape), scale, out=rows)
-            rows += offset
-        image = image.reshape(-1, height, width, channels)
-        label = np.zeros((len(examples), self.num_classes), np.float32)
-        label[np.arange(len(examples)), [example["label"] for example in examples]] = 1
-        return {"image": image, "label": label}
+        Raises UserError when it cannot be decoded.
+        """
+        return self._pixels(
+            crop.decode_crop(
+                data,
+                name=name,
+                choose_box=self.box,
+                size=self.image_shape[:2],
+                resample=RESAMPLING[self.resample],
+            )
+        )
 
-    def to_display(self, image: Float[np.ndarray, "... H W C"]) -> UInt8[np.ndarray, "... H W C"]:
-        """Undoes the normalisation: values from 0 to 255."""
-        scaled = (image * np.asarray(self.std) + np.asarray(self.mean)) * 255
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    def of_image(self, image: Image.Image) -> UInt8[np.ndarray, "H W C"]:
+        """As of an encoded one."""
+        box, size = self.box(*image.size), self.image_shape[:2]
+        return self._pixels(crop.resize_box(image, box, size, RESAMPLING[self.resample]))
+
+    def box(self, width: int, height: int) -> crop.Box:
+        """The part of an image of this size that the model sees."""
+        aspect = self.image_shape[1] / self.image_shape[0]
+        return crop.central_box(width, height, fraction=self.evaluation_crop, aspect=aspect)
+
+    def _pixels(self, image: Image.Image) -> UInt8[np.ndarray, "H W C"]:
+        mode = "L" if self.image_shape[2] == 1 else "RGB"
+        return np.asarray(image.convert(mode)).reshape(self.image_shape)
+
+
+# What published weights of ImageNet need.
+PUBLISHED = dict(
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    evaluation_crop=0.875,
+    resample="bicubic",
+)
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class EncodedImage(NamedTuple):
@@ -95,11 +92,17 @@ class EncodedImage(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodedImageDataset(ImageDataset):
-    """Photographs as compressed files, cropped, augmented and mixed. `source` gives EncodedImages.
+class PhotographPreparation(Preparation):
+    """`EncodedImage`s cropped, and in training augmented.
+
+    An example has `image` [H, W, 3], from 0 to 255, and `label`. Where training mixes neighbours,
+    which the device does, it also has `mixup_weight` and `cutmix_box`, see
+    `perceiver_io.data.vision.mixing`.
 
     Attributes:
         image_size: (height, width) of the result, in pixels.
+        mean: of each channel, where channel values go from 0 to 1; the model subtracts it.
+        std: which it then divides by.
         crop_area: least and greatest share of the image that a training crop covers.
         crop_aspect: least and greatest aspect ratio, width / height, of a training crop.
         evaluation_crop: side of the central evaluation crop over that of the largest one that fits.
@@ -109,9 +112,12 @@ class EncodedImageDataset(ImageDataset):
         mixup_alpha: MixUp weights are Beta(alpha, alpha) distributed; 0: no MixUp.
         cutmix_alpha: CutMix areas are Beta(alpha, alpha) distributed; 0: no CutMix. With both, each
             pair of examples takes one of the two with equal probability.
+        resample: how pixels are interpolated where crops are resized.
     """
 
     image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     crop_area: tuple[float, float]
     crop_aspect: tuple[float, float]
     evaluation_crop: float
@@ -120,9 +126,9 @@ class EncodedImageDataset(ImageDataset):
     randaugment_magnitude: float
     mixup_alpha: float
     cutmix_alpha: float
+    resample: Resample = "bilinear"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         _check_range("image_size", self.image_size, lower=1, upper=float("inf"), ordered=False)
         _check_range("crop_area", self.crop_area, lower=0, upper=1, ordered=True)
         _check_range("crop_aspect", self.crop_aspect, lower=0, upper=float("inf"), ordered=True)
@@ -131,18 +137,39 @@ class EncodedImageDataset(ImageDataset):
         for name in ("randaugment_layers", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}={getattr(self, name)} must not be negative.")
+        self._input  # noqa: B018  # Finds wrong settings now.
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, 3."""
-        return (*self.image_size, 3)
+    def normalization(self) -> Normalization:
+        """`mean` and `std`."""
+        return self.mean, self.std
+
+    @functools.cached_property
+    def _input(self) -> ImageInput:
+        return ImageInput(
+            image_shape=(*self.image_size, 3),
+            mean=self.mean,
+            std=self.std,
+            evaluation_crop=self.evaluation_crop,
+            resample=self.resample,
+        )
+
+    @property
+    def _mixes(self) -> bool:
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
     def training_example(self, raw: EncodedImage, rng: np.random.Generator) -> Example:
         """A random crop, then RandAugment, then perhaps a flip."""
         box = functools.partial(
             crop.random_box, area=self.crop_area, aspect=self.crop_aspect, rng=rng
         )
-        image = crop.decode_crop(raw.data, name=raw.name, choose_box=box, size=self.image_size)
+        image = crop.decode_crop(
+            raw.data,
+            name=raw.name,
+            choose_box=box,
+            size=self.image_size,
+            resample=RESAMPLING[self.resample],
+        )
         image = randaugment.rand_augment(
             image,
             num_layers=self.randaugment_layers,
@@ -152,45 +179,33 @@ class EncodedImageDataset(ImageDataset):
         pixels = np.asarray(image)
         if self.flip and rng.random() < 0.5:
             pixels = pixels[:, ::-1]
-        return {"image": pixels, "label": raw.label, "mixing_seed": int(rng.integers(2**63))}
-
-    def evaluation_example(self, raw: EncodedImage) -> Example:
-        """The central crop."""
-        height, width = self.image_size
-        box = functools.partial(
-            crop.central_box, fraction=self.evaluation_crop, aspect=width / height
-        )
-        image = crop.decode_crop(raw.data, name=raw.name, choose_box=box, size=self.image_size)
-        return {"image": np.asarray(image), "label": raw.label}
-
-    def load(
-        self, split: str, *, batch_size: int, training: bool, seed: int, shard: tuple[int, int]
-    ) -> grain.IterDataset[Batch]:
-        """As of every dataset. Raises UserError also when mixing finds no pairs in a batch."""
-        if training and self._mixes and batch_size % 2:
-            raise UserError(
-                f"A batch of {batch_size} examples on each process cannot be mixed, since MixUp "
-                "and CutMix take two at a time; choose config.training.batch_size so that it is "
-                "even, or set config.data.mixup_alpha and cutmix_alpha to 0."
-            )
-        return super().load(split, batch_size=batch_size, training=training, seed=seed, shard=shard)
-
-    @property
-    def _mixes(self) -> bool:
-        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
-
-    def collate(self, examples: Sequence[Example], *, training: bool) -> Batch:
-        """Normalised images and labels; in training, neighbours mixed by MixUp or CutMix."""
-        batch = super().collate(examples, training=training)
-        if training and self._mixes:
-            mixing.mix_pairs(
-                batch["image"],
-                batch["label"],
+        example = {"image": pixels, "label": np.int32(raw.label)}
+        if self._mixes:
+            example |= mixing.draw(
+                np.random.default_rng(int(rng.integers(2**63))),
+                self.image_size,
                 mixup_alpha=self.mixup_alpha,
                 cutmix_alpha=self.cutmix_alpha,
-                pair_seeds=[example["mixing_seed"] for example in examples[::2]],
             )
-        return batch
+        return example
+
+    def evaluation_example(self, raw: EncodedImage, rng: np.random.Generator) -> Example:
+        """The central crop."""
+        del rng
+        example = {"image": self._input(raw.data, raw.name), "label": np.int32(raw.label)}
+        return example | (mixing.UNMIXED if self._mixes else {})
+
+    def example_spec(self) -> Spec:
+        """`image` [H, W, 3] uint8, `label` int32, and what mixing needs."""
+        image = {"image": ((*self.image_size, 3), np.dtype(np.uint8))}
+        return image | LABEL_SPEC | (mixing.SPEC if self._mixes else {})
+
+    def for_prediction(self) -> dict[str, Any]:
+        """The fields of `ImageInput`."""
+        return dataclasses.asdict(self._input)
+
+
+LABEL_SPEC: Spec = {"label": ((), np.dtype(np.int32))}
 
 
 def _check_range(

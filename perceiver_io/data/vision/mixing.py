@@ -1,84 +1,47 @@
 """MixUp and CutMix: neighbours of a batch exchange a part of their content and of their labels.
 
-Examples 0 and 1, 2 and 3 ... of a batch form pairs. Each pair draws its own mixing weight, and each
-of the two receives from the other. A pair's generator comes with its first example, so that the
-result does not depend on the batch size nor on the number of shards.
+Examples 0 and 1, 2 and 3 ... of a batch form pairs. What is random is drawn here, with the example;
+the pairs are mixed on the device, by `perceiver_io.tasks.image_classification.mixing`, with what
+their first example drew. So the result does not depend on how a batch is spread.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+
+# An example that keeps its content.
+UNMIXED: dict[str, Any] = {"mixup_weight": np.float32(1), "cutmix_box": np.zeros(4, np.int32)}
+SPEC = {name: (value.shape, value.dtype) for name, value in UNMIXED.items()}
 
 
-def mix_pairs(
-    image: Float[np.ndarray, "B H W C"],
-    label: Float[np.ndarray, "B K"],
-    *,
-    mixup_alpha: float,
-    cutmix_alpha: float,
-    pair_seeds: Sequence[int],
-) -> None:
-    """Mixes every pair of a batch in place, by MixUp or CutMix with equal probability.
+def draw(
+    rng: np.random.Generator, size: tuple[int, int], *, mixup_alpha: float, cutmix_alpha: float
+) -> dict[str, np.ndarray]:
+    """How a pair is mixed: by MixUp or CutMix with equal probability.
 
-    Where one of the alphas is 0 the other method is used for all pairs.
+    Where one of the alphas is 0 the other method is used.
 
     Args:
-        image: batch of an even number of images.
-        label: their soft labels.
-        mixup_alpha: MixUp weights are Beta(alpha, alpha) distributed.
-        cutmix_alpha: CutMix kept areas are Beta(alpha, alpha) distributed before clipping.
-        pair_seeds: one for each of the B / 2 pairs.
+        rng: all randomness comes from it.
+        size: (height, width) of the images.
+        mixup_alpha: MixUp weights are Beta(alpha, alpha) distributed (Zhang et al. 2018,
+            arXiv:1710.09412).
+        cutmix_alpha: CutMix kept areas are Beta(alpha, alpha) distributed before clipping (Yun et
+            al. 2019, arXiv:1905.04899).
+
+    Returns:
+        `mixup_weight`, the weight of an example's own content; `cutmix_box`, the top, bottom, left
+        and right of the box whose content is exchanged, with the image's proportions before it is
+        clipped, and a uniform centre. Of the method that is not used they are those of `UNMIXED`.
     """
-    for pair, seed in enumerate(pair_seeds):
-        both = slice(2 * pair, 2 * pair + 2)
-        rng = np.random.default_rng(seed)
-        if cutmix_alpha == 0 or (mixup_alpha > 0 and rng.random() < 0.5):
-            mixup(image[both], label[both], weight=rng.beta(mixup_alpha, mixup_alpha))
-        else:
-            cutmix(image[both], label[both], kept=rng.beta(cutmix_alpha, cutmix_alpha), rng=rng)
+    if cutmix_alpha == 0 or (mixup_alpha > 0 and rng.random() < 0.5):
+        return UNMIXED | {"mixup_weight": np.float32(rng.beta(mixup_alpha, mixup_alpha))}
+    share = np.sqrt(1 - rng.beta(cutmix_alpha, cutmix_alpha))
+    box = [edge for length in size for edge in _interval(length, share, rng)]
+    return UNMIXED | {"cutmix_box": np.array(box, np.int32)}
 
 
-def mixup(
-    image: Float[np.ndarray, "2 H W C"], label: Float[np.ndarray, "2 K"], *, weight: float
-) -> None:
-    """Each of two examples becomes weight * itself + (1 - weight) * the other, in place.
-
-    Zhang et al. 2018, arXiv:1710.09412.
-    """
-    _blend(image, weight)
-    _blend(label, weight)
-
-
-def cutmix(
-    image: Float[np.ndarray, "2 H W C"],
-    label: Float[np.ndarray, "2 K"],
-    *,
-    kept: float,
-    rng: np.random.Generator,
-) -> None:
-    """Two examples exchange the pixels of one box, and labels by its exact share of the area.
-
-    The box has the image's proportions and the area 1 - kept before it is clipped to the image; its
-    centre is uniform. In place. Yun et al. 2019, arXiv:1905.04899.
-    """
-    height, width = image.shape[1:3]
-    rows = _interval(height, np.sqrt(1 - kept), rng)
-    columns = _interval(width, np.sqrt(1 - kept), rng)
-    image[:, rows, columns] = image[::-1, rows, columns].copy()
-    area = (rows.stop - rows.start) * (columns.stop - columns.start)
-    _blend(label, 1 - area / (height * width))
-
-
-def _interval(length: int, share: float, rng: np.random.Generator) -> slice:
+def _interval(length: int, share: float, rng: np.random.Generator) -> tuple[int, int]:
     centre, size = int(rng.integers(length)), round(share * length)
     start = centre - size // 2
-    return slice(max(start, 0), min(start + size, length))
-
-
-def _blend(pair: np.ndarray, weight: float) -> None:
-    # first + (1 - w) * d and second - (1 - w) * d, with one temporary array.
-    difference = pair[1] - pair[0]
-    difference *= 1 - weight
-    pair[0] += difference
-    pair[1] -= difference
+    return max(start, 0), min(start + size, length)

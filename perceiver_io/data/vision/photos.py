@@ -7,8 +7,9 @@ import zipfile
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
-from perceiver_io.errors import UserError
+from perceiver_io.data.pipeline.dataset import Composed
+from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 
 _ARCHIVE = pathlib.Path(__file__).parents[1] / "bundled" / "photos" / "photos.zip"
 
@@ -24,7 +25,7 @@ _FINE = tuple(fine for names in _CLASSES.values() for fine in names)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Photos(EncodedImageDataset):
+class Photos(Source):
     """1393 photos of 5 kinds of fruit, 14 varieties in all, with a shorter side of 64 pixels.
 
     The splits are the authors': train 675, validation 57, test 661 photos.
@@ -37,28 +38,26 @@ class Photos(EncodedImageDataset):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.labels not in ("coarse", "fine"):
-            raise UserError(f"labels={self.labels!r} must be 'coarse' or 'fine'.")
-
     @property
     def class_names(self) -> tuple[str, ...]:
         """The 5 or 14 names, sorted by kind, then by variety."""
         return _COARSE if self.labels == "coarse" else _FINE
 
-    def source(self, split: str) -> Sequence[EncodedImage]:
+    def __call__(self, split: str) -> Sequence[EncodedImage]:
         """All photos of the split, in memory."""
         return _read(split, fine=self.labels == "fine")
 
 
+photos = Composed(Photos, PhotographPreparation)
+
+
 @functools.cache
 def _read(split: str, *, fine: bool) -> tuple[EncodedImage, ...]:
-    photos = []
+    found = []
     with zipfile.ZipFile(_ARCHIVE) as archive:
         for name in archive.namelist():
             folder, coarse_name, fine_name, _ = name.split("/")
             if folder == split:
                 label = _FINE.index(fine_name) if fine else _COARSE.index(coarse_name)
-                photos.append(EncodedImage(archive.read(name), label, name))
-    return tuple(photos)
+                found.append(EncodedImage(archive.read(name), label, name))
+    return tuple(found)

@@ -1,56 +1,47 @@
 """Image classification sets that TensorFlow Datasets prepared on disk, read without TensorFlow."""
 
-import abc
 import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow_datasets as tfds
 
-from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
+from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.vision.images import EncodedImage
 from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TfdsImageDataset(EncodedImageDataset, abc.ABC):
+class TfdsImages(Source):
     """A prepared dataset in array_record format with the features `image` and `label`.
 
     Attributes:
         root: TFDS's data_dir, the folder that has a sub-folder for each dataset.
-        tfds_name: name of the dataset in TFDS.
+        name: of the dataset in TFDS.
         tfds_splits: for each of `splits` its name in TFDS, or a slice of it.
-        num_classes: number of classes, known without the files.
-        preparation: what to download by hand, for the error when the dataset is missing.
+        class_names: by label, known without the files.
+        how_to_get: what to download by hand, for the error when the dataset is missing.
     """
 
     root: str
-
-    tfds_name: ClassVar[str]
-    tfds_splits: ClassVar[Mapping[str, str]]
-    num_classes: ClassVar[int]
-    preparation: ClassVar[str]
+    name: str
+    tfds_splits: Mapping[str, str]
+    class_names: tuple[str, ...]
+    how_to_get: str
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits."""
         return tuple(self.tfds_splits)
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class names as TFDS has them. Raises UserError when the dataset is not there."""
-        return tuple(self._builder().info.features["label"].names)
-
-    def source(self, split: str) -> Sequence[EncodedImage]:
+    def __call__(self, split: str) -> Sequence[EncodedImage]:
         """The split's images as encoded files. Raises UserError when the dataset is not there."""
-        records = self._builder().as_data_source(
+        records = _open(self.root, self.name, self.how_to_get).as_data_source(
             self.tfds_splits[split], decoders={"image": tfds.decode.SkipDecoding()}
         )
-        return _Records(records, name=f"{self.tfds_name}/{self.tfds_splits[split]}")
-
-    def _builder(self) -> tfds.core.DatasetBuilder:
-        return _open(self.root, self.tfds_name, self.preparation)
+        return _Records(records, name=f"{self.name}/{self.tfds_splits[split]}")
 
 
 class _Records(Sequence[EncodedImage]):
@@ -73,14 +64,14 @@ def _version(info_file: pathlib.Path) -> tuple[int, ...]:
 
 
 @functools.lru_cache
-def _open(root: str, name: str, preparation: str) -> tfds.core.DatasetBuilder:
+def _open(root: str, name: str, how_to_get: str) -> tfds.core.DatasetBuilder:
     """The latest version of a dataset below `root`, or a UserError that says how to get it."""
     folder = pathlib.Path(root).expanduser() / name
     versions = sorted(folder.glob("*/dataset_info.json"), key=_version)
     command = f"tfds build {name} --file_format=array_record --data_dir={root}"
     if not versions:
         raise UserError(
-            f"There is no prepared dataset in {folder}. {preparation} Prepare it by `{command}`, "
+            f"There is no prepared dataset in {folder}. {how_to_get} Prepare it by `{command}`, "
             "for which alone TensorFlow must be installed; or set config.data.root to a folder "
             "that has it."
         )

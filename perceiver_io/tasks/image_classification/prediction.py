@@ -1,5 +1,6 @@
 """The most probable classes of images, and pictures with these beside the images."""
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,20 +9,20 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, PyTree, UInt8
+from jaxtyping import Array, Float, Int32, PyTree, Real, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
-from perceiver_io.data.vision import crop
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
-from perceiver_io.data.vision.images import EncodedImageDataset, ImageDataset
+from perceiver_io.data.vision.images import PUBLISHED, ImageInput
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
+from perceiver_io.models.normalization import normalized
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
 from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
-from perceiver_io.tasks.figures import Picture, save
+from perceiver_io.tasks.figures import save
 from perceiver_io.tasks.files import existing, images_of, unique_names
 from perceiver_io.tasks.image_classification.figures import classified_image, image_attention
 from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
@@ -44,13 +45,16 @@ class ImageClassifier(Predictor):
     Attributes:
         trained: the model.
         class_names: the name of each class.
-        preparation: what makes of an image what the model takes.
+        input: how images are prepared for the model.
     """
 
     def __init__(self, trained: Trained):
+        self.input = image_input(trained)
+        if trained.preparation is None:  # of published weights
+            model = normalized(trained.model, (self.input.mean, self.input.std))
+            trained = trained._replace(model=model)
         super().__init__(trained)
         self.class_names = class_names(trained)
-        self.preparation = preparation(trained)
 
     @classmethod
     def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
@@ -77,13 +81,19 @@ class ImageClassifier(Predictor):
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
             images = [images]
         count = min(top_k, len(self.class_names))
-        prepared = map(self.preparation, images)
+        prepared = map(self.prepared, images)
         found = list(classify(self.trained, prepared, top_k=count, batch_size=batch_size))
         classes, probabilities = zip(*found, strict=True) if found else ((), ())
         return TopClasses(
             np.array(classes, np.int32).reshape(-1, count),
             np.array(probabilities, np.float32).reshape(-1, count),
         )
+
+    def prepared(self, image: ImageLike) -> UInt8[np.ndarray, "H W C"]:
+        """An image as the model takes it. Raises UserError when it cannot be read."""
+        if isinstance(image, np.ndarray):
+            return self.input.of_image(_image(image))
+        return self.input(_bytes(Path(image)), str(image))
 
     def write(
         self,
@@ -142,7 +152,7 @@ class ImageClassifier(Predictor):
         """
         for index, path in enumerate(paths):
             try:
-                pixels = self.preparation(path)
+                pixels = self.prepared(path)
             except UserError:
                 if path in required:
                     raise
@@ -162,7 +172,7 @@ class ImageClassifier(Predictor):
         height, width, _ = image.shape
         return classified_image(
             image,
-            seen=self.preparation.box(width, height),
+            seen=self.input.box(width, height),
             title=path.name,
             probabilities=[(entry["name"], entry["probability"]) for entry in answer["classes"]],
         )
@@ -178,72 +188,20 @@ class ImageClassifier(Predictor):
         """What the model looks at in an image."""
         best = answer["classes"][0]
         return image_attention(
-            self.preparation.picture(pixels),
+            np.broadcast_to(pixels, (*pixels.shape[:2], 3)),
             attention_to_image(self.trained, pixels, count=_LATENTS_SHOWN),
             title=f"{Path(answer['input']).name}: {best['name']} {best['probability']:.1%}\n"
             "heat: where a latent reads the image; weight: how much the class is read from it",
         )
 
 
-class Preparation(NamedTuple):
-    """How a classifier's images are prepared.
-
-    Attributes:
-        shape: height, width, channels.
-        mean: subtracted from each channel, where channel values go from 0 to 1.
-        std: then divided by.
-        fraction: side of the central crop over that of the largest one that fits.
-        resample: how pixels are interpolated.
-    """
-
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    fraction: float
-    resample: Image.Resampling = Image.Resampling.BILINEAR
-
-    def box(self, width: int, height: int) -> crop.Box:
-        """The part of an image of this size that the model sees."""
-        aspect = self.shape[1] / self.shape[0]
-        return crop.central_box(width, height, fraction=self.fraction, aspect=aspect)
-
-    def __call__(self, image: ImageLike) -> Float[np.ndarray, "H W C"]:
-        """An image as the model takes it. Raises UserError when it cannot be read."""
-        if isinstance(image, np.ndarray):
-            whole = _image(image)
-            seen = crop.resize_box(whole, self.box(*whole.size), self.shape[:2], self.resample)
-        else:
-            seen = crop.decode_crop(
-                _bytes(Path(image)),
-                name=str(image),
-                choose_box=self.box,
-                size=self.shape[:2],
-                resample=self.resample,
-            )
-        grey_or_rgb = seen.convert("L" if self.shape[2] == 1 else "RGB")
-        pixels = np.asarray(grey_or_rgb, np.float32).reshape(self.shape) / 255
-        return (pixels - np.float32(self.mean)) / np.float32(self.std)
-
-    def picture(self, image: Float[np.ndarray, "H W C"]) -> Picture:
-        """The inverse: what the model takes, as an RGB image."""
-        pixels = 255 * (image * np.float32(self.std) + np.float32(self.mean))
-        rgb = np.broadcast_to(pixels, (*self.shape[:2], 3))
-        return np.rint(rgb).clip(0, 255).astype(np.uint8)
-
-
-def preparation(trained: Trained) -> Preparation:
-    """As the dataset's evaluation examples are; for published weights, as for ImageNet."""
-    dataset = trained.dataset
-    if isinstance(dataset, ImageDataset):
-        fraction = dataset.evaluation_crop if isinstance(dataset, EncodedImageDataset) else 1.0
-        return Preparation(dataset.image_shape, dataset.mean, dataset.std, fraction)
-    return Preparation(
-        (*trained.section["inputs"]["image_size"], 3),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        fraction=0.875,
-        resample=Image.Resampling.BICUBIC,
+def image_input(trained: Trained) -> ImageInput:
+    """How the weights' images are prepared; those of published weights as for ImageNet."""
+    prepared = trained.preparation or dict(
+        PUBLISHED, image_shape=(*trained.section["inputs"]["image_size"], 3)
     )
+    fields = (field.name for field in dataclasses.fields(ImageInput))
+    return ImageInput(**{name: prepared[name] for name in fields})
 
 
 def class_names(trained: Trained) -> Sequence[str]:
@@ -256,7 +214,7 @@ def class_names(trained: Trained) -> Sequence[str]:
 
 def classify(
     trained: Trained,
-    images: Iterable[Float[np.ndarray, "H W C"]],
+    images: Iterable[Real[np.ndarray, "H W C"]],
     *,
     top_k: int,
     batch_size: int,
@@ -266,8 +224,8 @@ def classify(
 
     Args:
         trained: its model gives logits [B, classes] of `inputs` [B, H, W, C].
-        images: an array [N, H, W, C], or images that come one by one; cropped and normalised as
-            the model was trained; the evaluation batches of a dataset are.
+        images: an array [N, H, W, C], or images that come one by one, as the model takes them; the
+            evaluation batches of its dataset are.
         top_k: how many classes.
         batch_size: images at a time; the last batch is filled up.
         advance: told of each batch how many images it had.
@@ -292,7 +250,7 @@ def _top(
 
 
 def attention_to_image(
-    trained: Trained, image: Float[np.ndarray, "H W C"], *, count: int
+    trained: Trained, image: Real[np.ndarray, "H W C"], *, count: int
 ) -> Attention:
     """What a classifier looks at: the latents that the class is read from most.
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,13 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
-from perceiver_io.data.vision.images import ImageDataset
+from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.data.vision import DATASETS
+from perceiver_io.data.vision.images import PUBLISHED
 from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.image_classification import figures
+from perceiver_io.tasks.image_classification.mixing import mix_pairs
 from perceiver_io.tasks.task import Batch, Task
 
 # Beyond this many classes a figure for each is noise, and a matrix of their pairs illegible.
@@ -26,9 +30,9 @@ MAX_LISTED_CLASSES = 20
 class ImageClassification(Task):
     """Assigns one of `num_classes` classes to an image.
 
-    Batches hold `image` [B, H, W, C], `label` [B, num_classes] (probabilities: one-hot, or soft
-    where training mixes images) and `valid` [B]. The model's outputs are logits [B, num_classes].
-    The class of a soft label is its most probable one.
+    Batches hold `image` [B, H, W, C] from 0 to 255, `label` [B] (int) and `valid` [B]. Where
+    training mixes images, their labels become probabilities [B, num_classes]; the class of such a
+    soft label is its most probable one. The model's outputs are logits [B, num_classes].
 
     Attributes:
         num_classes: the number of classes.
@@ -39,13 +43,31 @@ class ImageClassification(Task):
     num_classes: int
     label_smoothing: float
 
-    datasets: ClassVar[Mapping[str, str]] = {
-        "cifar10": "perceiver_io.data.vision.cifar10.Cifar10",
-        "digits": "perceiver_io.data.vision.digits.Digits",
-        "image_folder": "perceiver_io.data.vision.image_folder.ImageFolder",
-        "imagenet": "perceiver_io.data.vision.imagenet.ImageNet",
-        "photos": "perceiver_io.data.vision.photos.Photos",
-    }
+    datasets: ClassVar[Mapping[str, str]] = DATASETS
+
+    published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType(PUBLISHED)
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Raises UserError about another number of classes."""
+        found = len(dataset.class_names)
+        if found != self.num_classes:
+            raise UserError(
+                f"The dataset has {found} classes, but config.task.num_classes is "
+                f"{self.num_classes}. Set --config.task.num_classes to the number of classes of "
+                "the dataset; the model's output must have the same width."
+            )
+
+    def augmented(self, batch: Batch) -> Batch:
+        """Neighbours mixed by MixUp or CutMix, where the dataset drew how."""
+        if "mixup_weight" not in batch:
+            return batch
+        image, label = mix_pairs(
+            batch["image"],
+            self._probabilities(batch),
+            weight=batch["mixup_weight"],
+            box=batch["cutmix_box"],
+        )
+        return batch | {"image": image, "label": label}
 
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The images, as the model's `inputs`."""
@@ -57,8 +79,8 @@ class ImageClassification(Task):
 
     def losses(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Float[Array, " B"]]:
         """Cross-entropy against the smoothed labels, in nats."""
-        self._check_classes(outputs, batch)
-        targets = optax.smooth_labels(batch["label"], self.label_smoothing)
+        self._check_classes(outputs)
+        targets = optax.smooth_labels(self._probabilities(batch), self.label_smoothing)
         return {"loss": optax.softmax_cross_entropy(outputs, targets)}
 
     def metrics(
@@ -68,8 +90,8 @@ class ImageClassification(Task):
 
         With five classes or fewer every answer is among the five best, so `top_5` is left out.
         """
-        self._check_classes(outputs, batch)
-        label = jnp.argmax(batch["label"], -1)
+        self._check_classes(outputs)
+        label = jnp.argmax(self._probabilities(batch), -1)
         return {
             f"top_{k}": sum_and_count(_in_top_k(outputs, label, k), batch["valid"])
             for k in (1, 5)
@@ -79,13 +101,13 @@ class ImageClassification(Task):
     def predictions(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Array]:
         """The true class, the most probable class and its probability, each [B]."""
         return {
-            "label": jnp.argmax(batch["label"], -1),
+            "label": jnp.argmax(self._probabilities(batch), -1),
             "prediction": jnp.argmax(outputs, -1),
             "probability": jax.nn.softmax(outputs).max(-1),
         }
 
     def report(
-        self, predictions: Mapping[str, np.ndarray], dataset: ImageDataset
+        self, predictions: Mapping[str, np.ndarray], dataset: Dataset
     ) -> tuple[dict[str, float], dict[str, Figure]]:
         """Accuracy by class, and which classes are taken for which.
 
@@ -106,32 +128,33 @@ class ImageClassification(Task):
             figure = figures.confused_pairs(label, prediction, dataset.class_names)
         return metrics, {"confusion": figure}
 
-    def reported(self, dataset: ImageDataset) -> tuple[str, ...]:
+    def reported(self, dataset: Dataset) -> tuple[str, ...]:
         """`mean_class_accuracy`, and up to 20 classes one for each."""
         listed = dataset.class_names if self.num_classes <= MAX_LISTED_CLASSES else ()
         return ("mean_class_accuracy", *(f"class_accuracy/{name}" for name in listed))
 
-    def figure(
-        self, outputs: Float[np.ndarray, "B K"], batch: Batch, dataset: ImageDataset
-    ) -> Figure:
+    def figure(self, outputs: Float[np.ndarray, "B K"], batch: Batch, dataset: Dataset) -> Figure:
         """Up to 24 valid images, spread over the batch, with the model's answer above each."""
         valid = np.flatnonzero(batch["valid"])
         shown = valid[np.linspace(0, len(valid) - 1, min(len(valid), 24)).astype(int)]
         return figures.classified_images(
-            images=[dataset.to_display(batch["image"][i]) for i in shown],
-            labels=batch["label"][shown].argmax(-1),
+            images=[np.rint(batch["image"][i]).astype(np.uint8) for i in shown],
+            labels=batch["label"][shown],
             probabilities=scipy.special.softmax(outputs[shown], axis=-1),
             class_names=dataset.class_names,
         )
 
-    def _check_classes(self, outputs: Float[Array, "B K"], batch: Batch) -> None:
-        for what, array in (("model gives", outputs), ("dataset has", batch["label"])):
-            if array.shape[-1] != self.num_classes:
-                raise UserError(
-                    f"The {what} {array.shape[-1]} classes, but config.task.num_classes is "
-                    f"{self.num_classes}. Set --config.task.num_classes to the number of classes "
-                    "of the dataset; the model's output must have the same width."
-                )
+    def _probabilities(self, batch: Batch) -> Float[Array, "B K"]:
+        """The labels, soft ones as they are."""
+        label = jnp.asarray(batch["label"])
+        return label if label.ndim == 2 else jax.nn.one_hot(label, self.num_classes)
+
+    def _check_classes(self, outputs: Float[Array, "B K"]) -> None:
+        if outputs.shape[-1] != self.num_classes:
+            raise UserError(
+                f"The model gives {outputs.shape[-1]} classes, but config.task.num_classes is "
+                f"{self.num_classes}. Set --config.model.num_classes to the same."
+            )
 
 
 def _in_top_k(logits: Float[Array, "B K"], label: Int[Array, " B"], k: int) -> Bool[Array, " B"]:

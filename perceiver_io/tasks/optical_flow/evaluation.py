@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from perceiver_io import losses
 from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
 from perceiver_io.data.flow.sintel import Sintel
+from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
@@ -63,7 +63,7 @@ class WholeImages:
     """
 
     task: Task
-    dataset: FlowDataset
+    dataset: Dataset
     split: str
     _: dataclasses.KW_ONLY
     tile_size: tuple[int, int]
@@ -121,10 +121,10 @@ class WholeImages:
 
     def _check_unlabelled(self) -> None:
         self.dataset.num_examples(self.split)
-        if self.split not in self.dataset.unlabelled_splits:
+        if self.split not in self.dataset.source.unlabelled_splits:
             raise UserError(
                 f"--submission is for pairs whose true flow only the benchmark's server has, but "
-                f"that of the split {self.split!r} of {type(self.dataset).__name__} is known. "
+                f"that of the split {self.split!r} of {self.dataset.name} is known. "
                 "Choose --split=test, or measure here, without --submission."
             )
 
@@ -203,13 +203,14 @@ def _draw(shown: list[Predicted]) -> Figure:
     return figure
 
 
-def _writer(dataset: FlowDataset, folder: Path) -> Callable[[str, np.ndarray], Path]:
+def _writer(dataset: Dataset, folder: Path) -> Callable[[str, np.ndarray], Path]:
     """Writes the flow of the pair of a name."""
-    if isinstance(dataset, Sintel):
-        return lambda *pair: write_sintel_submission(folder, dataset.rendering, *pair)
-    if isinstance(dataset, Kitti):
-        return lambda *pair: write_kitti_submission(folder, dataset.year, *pair)
+    source = dataset.source
+    if isinstance(source, Sintel):
+        return lambda *pair: write_sintel_submission(folder, source.rendering, *pair)
+    if isinstance(source, Kitti):
+        return lambda *pair: write_kitti_submission(folder, source.year, *pair)
     raise UserError(
         f"--submission={folder} is for Sintel and KITTI, whose servers measure flow, but the "
-        f"dataset is {type(dataset).__name__}: leave it out, or choose another --config."
+        f"dataset is {dataset.name}: leave it out, or choose another --config."
     )

@@ -10,12 +10,14 @@ from jaxtyping import Array, Bool, Float
 from matplotlib.figure import Figure
 
 from perceiver_io.config.construct import listing, nearest
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.flow import DATASETS
+from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.evaluation import Evaluator, Submitter
 from perceiver_io.tasks.optical_flow import figures as flow_figures
 from perceiver_io.tasks.optical_flow.evaluation import WholeImages
+from perceiver_io.tasks.optical_flow.tiling import scaled
 from perceiver_io.tasks.task import Batch, Section, Task
 
 Field = Float[Array, "B H W 2"]
@@ -68,16 +70,7 @@ class OpticalFlow(Task):
     loss_name: str
     overlap: int | None = None
 
-    datasets: ClassVar[Mapping[str, str]] = {
-        "autoflow": "perceiver_io.data.flow.autoflow.AutoFlow",
-        "flying_chairs": "perceiver_io.data.flow.flying.FlyingChairs",
-        "flying_things": "perceiver_io.data.flow.flying.FlyingThings3D",
-        "kitti": "perceiver_io.data.flow.kitti.Kitti",
-        "middlebury": "perceiver_io.data.flow.middlebury.Middlebury",
-        "motorcycle": "perceiver_io.data.flow.motorcycle.Motorcycle",
-        "procedural_flow": "perceiver_io.data.flow.procedural.ProceduralFlow",
-        "sintel": "perceiver_io.data.flow.sintel.Sintel",
-    }
+    datasets: ClassVar[Mapping[str, str]] = DATASETS
 
     def __post_init__(self) -> None:
         if self.loss_name not in LOSSES:
@@ -88,7 +81,7 @@ class OpticalFlow(Task):
 
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The frames from -1 to 1, as the model's `inputs`."""
-        return {"inputs": batch["frames"].astype(jnp.float32) / 127.5 - 1}
+        return {"inputs": scaled(batch["frames"])}
 
     def loss_masks(self, batch: Batch) -> dict[str, Bool[Array, "B H W"]]:
         """The pixels whose flow is known."""
@@ -161,7 +154,7 @@ class OpticalFlow(Task):
         }
 
     def figure(
-        self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: FlowDataset
+        self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: Dataset
     ) -> Figure:
         """Up to 4 pairs, spread over the batch: frames, true and predicted flow, error."""
         del dataset

@@ -51,7 +51,7 @@ def autoflow_members(root, part, numbers, share):
     """The pairs of each split, by the last part of the name; files are not looked at."""
     for number in numbers:
         (root / part / f"table_{number}_batch_0").mkdir(parents=True)
-    dataset = AutoFlow(root=str(root), validation_share=share, **layouts.COMMON)
+    dataset = layouts.dataset(AutoFlow, root=str(root), validation_share=share)
     return [
         {name.split("/")[1] for name in dataset.source(split)._names}
         for split in ("train", "validation")
@@ -192,9 +192,9 @@ def test_the_flow_of_the_motorcycle_leads_to_the_same_colours(monkeypatch):
         raise AssertionError("no network")
 
     monkeypatch.setattr("socket.socket", refuse)
-    dataset = Motorcycle(**layouts.COMMON)
+    dataset = layouts.dataset(Motorcycle)
     (pair,) = dataset.source("test")
-    assert (pair.name, pair.size, dataset.splits) == ("motorcycle", (500, 741), ("test",))
+    assert (pair.name, pair.size, dataset.source.splits) == ("motorcycle", (500, 741), ("test",))
     assert pair.backward is None and pair.occluded is None
     rows, columns = np.nonzero(pair.flow.valid)
     flow = pair.flow.flow[rows, columns]
@@ -215,14 +215,14 @@ DATASETS = {
     "chairs": layouts.chairs,
     "things": layouts.things,
     "middlebury": layouts.middlebury,
-    "motorcycle": lambda _: Motorcycle(**layouts.COMMON),
+    "motorcycle": lambda _: layouts.dataset(Motorcycle),
 }
 
 
 @pytest.mark.parametrize("build", DATASETS.values(), ids=DATASETS)
 def test_sources_are_cheap_to_pickle(tmp_path, build):
     dataset = build(tmp_path)
-    for split in dataset.splits:
+    for split in dataset.source.splits:
         source = dataset.source(split)
         size = len(pickle.dumps(source))
         assert size < 1500

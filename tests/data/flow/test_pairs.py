@@ -1,14 +1,14 @@
 """Pairs of frames: parts, reversal, and the two phases of training with them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from perceiver_io.data.flow.augmentation import FlowAugmentation
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.pair import FlowPair, cut, inverse_flow, reversed_pair
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.flow.pairs import FlowPreparation
+from perceiver_io.data.pipeline.dataset import Composed
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 from tests.helpers.procedural_scenes import EASY, pairs
 
@@ -48,11 +48,10 @@ def moved(index, size=(10, 14), backward=True):
     return FlowPair(*frames, Flow(flow, valid), back, ~valid, f"pair {index}")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Moved(FlowDataset):
+class Moved(Source):
     splits = ("train",)
 
-    def source(self, split):
+    def __call__(self, split):
         return [moved(i) for i in range(12)]
 
 
@@ -123,7 +122,7 @@ def test_inverse_flow_is_close_to_the_exact_one():
 
 def dataset_of(**fields):
     plain = {"num_workers": 0, "image_size": (6, 8), "plain_examples": 0, "growth_examples": 0}
-    return Moved(**plain | {"augmentation": None} | fields)
+    return Composed(Moved, FlowPreparation)(**plain | {"augmentation": None} | fields)
 
 
 def batches(plain_examples, augmentation, growth_examples=0):

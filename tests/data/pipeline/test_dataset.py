@@ -14,37 +14,40 @@ import pytest
 from absl import flags
 
 from perceiver_io.data.pipeline import dataset as dataset_module
-from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.data.pipeline.dataset import Composed, Numbered, Preparation
+from perceiver_io.data.pipeline.mixture import mixture_of
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 
 SIZE = 10
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Numbers(Dataset):
-    """Examples 0 to 9, each with a random number when training."""
+@dataclasses.dataclass(frozen=True)
+class Range(Source):
+    """Numbers from `first` on."""
+
+    first: int = 0
+    size: int = SIZE
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
-    def source(self, split):
-        return range(SIZE)
+    def __call__(self, split):
+        return range(self.first, self.first + self.size)
+
+
+class WithNoise(Preparation):
+    """Each number with a random one."""
 
     def training_example(self, raw, rng):
         return {"number": np.int64(raw), "noise": rng.random()}
 
-    def evaluation_example(self, raw):
-        return {"number": np.int64(raw), "noise": np.float64(0)}
+    evaluation_example = training_example
 
-    def collate(self, examples, *, training):
-        return {name: np.stack([e[name] for e in examples]) for name in ("number", "noise")}
+    def example_spec(self):
+        return {"number": ((), np.dtype(np.int64)), "noise": ((), np.dtype(np.float64))}
 
-    def batch_spec(self, batch_size):
-        shape = (batch_size,)
-        return {
-            "number": (shape, np.dtype(np.int64)),
-            "noise": (shape, np.dtype(np.float64)),
-            "valid": (shape, np.dtype(bool)),
-        }
+
+Numbers = Composed(Range, WithNoise)
 
 
 def training_batches(count, *, batch_size=4, seed=0, shard=(0, 1), num_workers=0):
@@ -128,9 +131,10 @@ def test_workers_that_are_told_to_end_are_started_again():
 
 
 @pytest.mark.parametrize(
-    "batch_size, piece", [(1, 1), (2, 2), (64, 64), (100, 50), (202, 2), (1024, 64), (675, 45)]
+    "batch_size, piece",
+    [(1, 1), (2, 2), (64, 64), (100, 50), (202, 2), (1024, 64), (675, 45), (67, 1)],
 )
-def test_pieces_divide_the_batch_and_keep_pairs(batch_size, piece):
+def test_pieces_divide_the_batch(batch_size, piece):
     assert dataset_module._piece_size(batch_size) == piece
 
 
@@ -240,14 +244,151 @@ def test_evaluation_sees_each_example_once_on_equally_many_batches(batch_size, n
         np.testing.assert_array_equal(seen, np.arange(SIZE))
 
 
-def test_an_empty_split():
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Empty(Numbers):
-        def source(self, split):
-            return ()
+def test_what_is_random_is_the_same_at_each_evaluation_and_differs_by_position():
+    first, again = evaluation_batches(batch_size=4), evaluation_batches(batch_size=4)
+    assert_same(first, again)
+    noise = {4: first, 3: evaluation_batches(batch_size=3)}
+    noise = {size: joined(batches, "noise")[:SIZE] for size, batches in noise.items()}
+    assert len(set(noise[4])) == SIZE
+    np.testing.assert_array_equal(noise[4], noise[3])
 
-    with pytest.raises(UserError, match="split 'test' of Empty has no examples"):
-        Empty(num_workers=0).load("test", batch_size=2, training=False, seed=0, shard=(0, 1))
+
+def test_examples_may_know_how_many_came_before():
+    class Positions(WithNoise):
+        numbered = True
+
+        def training_example(self, raw, rng):
+            assert isinstance(raw, Numbered)
+            return {"number": np.int64(raw.position), "noise": np.float64(raw.raw)}
+
+    dataset = Composed(Range, Positions)(num_workers=0)
+    stream = dataset.load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
+    batches = list(itertools.islice(iter(stream), 5))
+    np.testing.assert_array_equal(joined(batches), np.arange(20))
+    assert sorted(joined(batches, "noise")[:SIZE]) == list(range(SIZE))
+
+
+# Mixtures.
+
+SETS = {"numbers": Numbers}
+Mixed = mixture_of(SETS, WithNoise)
+
+
+def mixed(first_weight=1.0, second_weight=3.0, second_size=7, num_workers=0):
+    parts = {
+        "small": {"name": "numbers", "weight": first_weight},
+        "large": {
+            "name": "numbers", "weight": second_weight, "first": 100, "size": second_size
+        },
+    }  # fmt: skip
+    return Mixed(parts=parts, num_workers=num_workers)
+
+
+def mixed_batches(dataset, count, *, batch_size=4, seed=0, shard=(0, 1)):
+    stream = dataset.load("train", batch_size=batch_size, training=True, seed=seed, shard=shard)
+    iterator = iter(stream)
+    batches = list(itertools.islice(iterator, count))
+    iterator.close()
+    return batches
+
+
+@pytest.mark.parametrize("weights", [(1.0, 3.0), (0.7, 0.1), (5, 5)])
+def test_a_mixture_has_the_proportions_of_its_weights(weights):
+    numbers = joined(mixed_batches(mixed(*weights), 100))
+    share = weights[0] / sum(weights)
+    for start in (0, 37, 200):
+        assert (numbers[start : start + 160] < 100).mean() == pytest.approx(share, abs=1 / 80)
+
+
+def test_each_part_of_a_mixture_is_shuffled_and_begins_again_by_itself():
+    numbers = joined(mixed_batches(mixed(), 140))
+    small, large = numbers[numbers < 100], numbers[numbers >= 100]
+    epochs = small[:140].reshape(-1, SIZE), large[:420].reshape(-1, 7)
+    for part, expected in zip(epochs, (np.arange(SIZE), 100 + np.arange(7)), strict=True):
+        assert (np.sort(part, axis=1) == expected).all()
+        assert len({tuple(epoch) for epoch in part}) == len(part)
+
+
+def test_a_mixture_depends_on_the_seed_alone():
+    assert_same(mixed_batches(mixed(), 5), mixed_batches(mixed(), 5))
+    other = mixed_batches(mixed(), 5, seed=1)
+    assert (joined(other) != joined(mixed_batches(mixed(), 5))).any()
+    assert not set(joined(other, "noise")) & set(joined(mixed_batches(mixed(), 5), "noise"))
+
+
+@pytest.mark.slow
+def test_workers_change_nothing_of_a_mixture():
+    assert_same(mixed_batches(mixed(), 5), mixed_batches(mixed(num_workers=2), 5))
+
+
+def test_shards_of_a_mixture_side_by_side_are_the_single_process_batches():
+    parts = [mixed_batches(mixed(), 5, batch_size=2, shard=(index, 2)) for index in range(2)]
+    together = [{name: joined(step, name) for name in step[0]} for step in zip(*parts, strict=True)]
+    assert_same(mixed_batches(mixed(), 5), together)
+
+
+def test_a_mixture_resumes():
+    whole = mixed_batches(mixed(), 9)
+    stream = mixed().load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
+    resumed = iter(stream)
+    resumed.set_state(json.loads(json.dumps({"position": 4, "batch_size": 4})))
+    assert_same(whole[4:], [next(resumed) for _ in range(5)])
+
+
+def test_a_mixture_is_evaluated_part_by_part():
+    assert mixed().num_examples("test") == SIZE + 7
+    stream = mixed().load("test", batch_size=4, training=False, seed=0, shard=(0, 1))
+    batches = list(stream)
+    numbers = np.concatenate([batch["number"][batch["valid"]] for batch in batches])
+    np.testing.assert_array_equal(numbers, [*range(SIZE), *range(100, 107)])
+
+
+def test_a_mixture_of_one_is_mixed_of_its_part_only():
+    dataset = Mixed(parts={"all": {"name": "numbers", "weight": 2.0}}, num_workers=0)
+    assert sorted(joined(mixed_batches(dataset, 5))) == sorted([*range(SIZE)] * 2)
+
+
+@pytest.mark.parametrize(
+    "parts, message",
+    [
+        ({}, "config.data.parts has no part"),
+        ({"a": {"name": "numbers"}}, r"config.data.parts.a lacks weight"),
+        ({"a": {"name": "numbers", "weight": 0.0}}, r"parts.a.weight=0.0 must be above 0"),
+        ({"a": {"name": "number", "weight": 1.0}}, r"parts.a.name is 'number'.*mean 'numbers'"),
+        ({"a": {"name": "numbers", "weight": 1.0, "last": 1}}, r"parts.a.last is not a setting"),
+    ],
+)
+def test_wrong_parts_are_named(parts, message):
+    with pytest.raises(UserError, match=message):
+        Mixed(parts=parts, num_workers=0)
+
+
+def test_a_mixture_with_an_empty_part():
+    with pytest.raises(UserError, match=r"'test' of config.data.parts.large has no examples"):
+        mixed(second_size=0).num_examples("test")
+
+
+def test_parts_of_a_mixture_have_the_same_classes_and_splits():
+    class Lettered(Range):
+        class_names = ("a", "b")
+        splits = ("train", "validation")
+
+    both = {"numbers": Numbers, "letters": Composed(Lettered, WithNoise)}
+    parts = {name: {"name": name, "weight": 1.0} for name in both}
+    dataset = mixture_of(both, WithNoise)(parts=parts, num_workers=0)
+    assert dataset.source.splits == ("train",)
+    with pytest.raises(UserError, match=r"different classes: .*'letters': \('a', 'b'\)"):
+        dataset.class_names  # noqa: B018
+    twice = {"a": parts["letters"], "b": parts["letters"]}
+    same = mixture_of(both, WithNoise)(parts=twice, num_workers=0)
+    assert same.class_names == ("a", "b")
+
+
+def test_an_empty_split():
+    with pytest.raises(UserError, match="split 'test' of Range has no examples"):
+        Numbers(num_workers=0, size=0).load(
+            "test", batch_size=2, training=False, seed=0, shard=(0, 1)
+        )
 
 
 def test_num_examples():
@@ -276,7 +417,7 @@ from perceiver_io.data.vision import digits
 from perceiver_io.data.vision import image_folder
 from perceiver_io.data.vision import imagenet
 from perceiver_io.data.vision import photos
-dataset = photos.Photos(
+dataset = photos.photos(
     num_workers=0, mean=(0.5,) * 3, std=(0.5,) * 3, image_size=(16, 16), crop_area=(0.5, 1.0),
     crop_aspect=(0.75, 1.33), evaluation_crop=1.0, flip=True, randaugment_layers=2,
     randaugment_magnitude=5, mixup_alpha=0.2, cutmix_alpha=0.2, labels="coarse")

@@ -1,6 +1,5 @@
 """Batches of images: normalisation, labels, augmentation switched on and off."""
 
-import dataclasses
 import io
 import itertools
 from typing import ClassVar
@@ -10,7 +9,9 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from perceiver_io.data.vision.images import EncodedImage, EncodedImageDataset
+from perceiver_io.data.pipeline.dataset import Composed
+from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.vision.images import EncodedImage, ImageInput, PhotographPreparation
 from perceiver_io.errors import UserError
 
 SIZE = (12, 16)
@@ -44,14 +45,13 @@ def pixels(index):
     return np.random.default_rng(index).integers(0, 256, (*SIZE, 3), np.uint8)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Noise(EncodedImageDataset):
+class NoiseImages(Source):
     """Ten images of noise; the second half of `broken` cannot be decoded."""
 
     splits: ClassVar[tuple[str, ...]] = ("train", "broken")
     class_names: ClassVar[tuple[str, ...]] = ("even", "odd", "unused")
 
-    def source(self, split):
+    def __call__(self, split):
         images = []
         for index in range(10):
             file = io.BytesIO()
@@ -59,6 +59,9 @@ class Noise(EncodedImageDataset):
             length = 50 if split == "broken" and index >= 5 else None
             images.append(EncodedImage(file.getvalue()[:length], index % 2, f"{index}.png"))
         return images
+
+
+Noise = Composed(NoiseImages, PhotographPreparation)
 
 
 @pytest.fixture(autouse=True)
@@ -77,16 +80,12 @@ def first_batches(fields, count=1, *, batch_size=4, training=True, shard=(0, 1))
     return batches
 
 
-def normalised(index):
-    return (pixels(index) / 255 - MEAN) / STD
-
-
-def test_evaluation_images_are_normalised_and_labels_one_hot():
+def test_evaluation_images_are_the_pixels():
     batches = first_batches(PLAIN, 3, training=False)
     image = np.concatenate([batch["image"] for batch in batches])
     label = np.concatenate([batch["label"] for batch in batches])
-    np.testing.assert_allclose(image[:10], [normalised(i) for i in range(10)], atol=1e-5)
-    np.testing.assert_array_equal(label[:10], np.eye(3)[np.arange(10) % 2])
+    np.testing.assert_array_equal(image[:10], [pixels(i) for i in range(10)])
+    np.testing.assert_array_equal(label[:10], np.arange(10) % 2)
     assert not image[10:].any() and not label[10:].any()
     np.testing.assert_array_equal(batches[-1]["valid"], [True, True, False, False])
 
@@ -101,15 +100,16 @@ def test_batches_are_as_specified(fields, training):
 
 def test_training_without_augmentation_gives_the_images_themselves():
     batch = first_batches(PLAIN, batch_size=10)[0]
-    expected = {normalised(i).astype(np.float32).round(3).tobytes() for i in range(10)}
-    assert {image.round(3).tobytes() for image in batch["image"]} == expected
+    expected = {pixels(i).tobytes() for i in range(10)}
+    assert {image.tobytes() for image in batch["image"]} == expected
 
 
 def test_flip_mirrors_about_half_of_the_images():
     dataset = Noise(**PLAIN | {"flip": True})
     raw = dataset.source("train")[0]
     results = [
-        dataset.training_example(raw, np.random.default_rng(seed))["image"] for seed in range(60)
+        dataset.preparation.training_example(raw, np.random.default_rng(seed))["image"]
+        for seed in range(60)
     ]
     same = [np.array_equal(image, pixels(0)) for image in results]
     mirrored = [np.array_equal(image, pixels(0)[:, ::-1]) for image in results]
@@ -117,10 +117,14 @@ def test_flip_mirrors_about_half_of_the_images():
     assert 15 < sum(same) < 45
 
 
-def test_mixed_labels_are_soft_and_sum_to_one():
-    label = np.concatenate([b["label"] for b in first_batches(AUGMENTED, 5)])
-    np.testing.assert_allclose(label.sum(axis=1), 1, atol=1e-6)
-    assert ((label > 0.01) & (label < 0.99)).any()
+def test_how_pairs_are_mixed_comes_with_the_batch_in_training_only():
+    weight = np.concatenate([b["mixup_weight"] for b in first_batches(AUGMENTED, 5)])
+    box = np.concatenate([b["cutmix_box"] for b in first_batches(AUGMENTED, 5)])
+    by_mixup, by_cutmix = weight < 1, box.any(axis=1)
+    assert by_mixup.any() and by_cutmix.any() and not (by_mixup & by_cutmix).any()
+    for batch in first_batches(AUGMENTED, 2, training=False):
+        assert (batch["mixup_weight"][batch["valid"]] == 1).all()
+        assert not batch["cutmix_box"].any()
 
 
 @pytest.mark.slow
@@ -128,19 +132,33 @@ def test_shards_and_workers_see_the_same_augmented_batches():
     whole = first_batches(AUGMENTED, 3, batch_size=8)
     parts = [first_batches(AUGMENTED, 3, shard=(index, 2)) for index in range(2)]
     workers = first_batches(AUGMENTED | {"num_workers": 2}, 3, batch_size=8)
-    for name in ("image", "label", "valid"):
+    for name in ("image", "label", "mixup_weight", "cutmix_box", "valid"):
         together = [np.concatenate([b[name] for b in step]) for step in zip(*parts, strict=True)]
         np.testing.assert_array_equal([batch[name] for batch in whole], together)
         np.testing.assert_array_equal([b[name] for b in whole], [b[name] for b in workers])
 
 
-def test_to_display_undoes_the_normalisation():
-    (batch,) = first_batches(PLAIN, batch_size=10, training=False)
-    shown = Noise(**PLAIN).to_display(batch["image"])
-    assert shown.dtype == np.uint8
-    np.testing.assert_array_equal(shown, [pixels(i) for i in range(10)])
-    extreme = np.stack([np.full((2, 2, 3), -9.0), np.full((2, 2, 3), 9.0)])
-    np.testing.assert_array_equal(np.unique(Noise(**PLAIN).to_display(extreme)), [0, 255])
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+def test_prediction_prepares_an_image_as_evaluation_does(resample):
+    fields = PLAIN | {"image_size": (7, 9), "evaluation_crop": 0.8, "resample": resample}
+    dataset = Noise(**fields)
+    (batch,) = first_batches(fields, batch_size=10, training=False)
+    kept = dataset.for_prediction()
+    assert kept.pop("class_names") == ("even", "odd", "unused")
+    prepared = ImageInput(**kept)
+    for raw, image in zip(dataset.source("train"), batch["image"], strict=True):
+        np.testing.assert_array_equal(prepared(raw.data, raw.name), image)
+    by_hand = Image.fromarray(pixels(0)).resize(
+        (9, 7), Image.Resampling[resample.upper()], box=prepared.box(16, 12)
+    )
+    np.testing.assert_array_equal(batch["image"][0], by_hand)
+
+
+def test_training_crops_are_resized_as_evaluation_ones():
+    whole = {"image_size": (24, 32), "resample": "bicubic"}
+    (batch,) = first_batches(PLAIN | whole, batch_size=10)
+    expected = [Image.fromarray(pixels(i)).resize((32, 24), Image.BICUBIC) for i in range(10)]
+    assert {image.tobytes() for image in batch["image"]} == {x.tobytes() for x in expected}
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -153,12 +171,6 @@ def test_a_corrupt_image_is_named(num_workers):
     with pytest.raises(UserError, match="Cannot decode image 5.png"):
         next(iterator)
     iterator.close()
-
-
-def test_an_odd_batch_cannot_be_mixed():
-    with pytest.raises(UserError, match="batch of 3 examples on each process cannot be mixed"):
-        first_batches(AUGMENTED, batch_size=3)
-    assert len(first_batches(PLAIN, batch_size=3)) == 1
 
 
 @pytest.mark.parametrize(

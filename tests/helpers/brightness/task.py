@@ -20,7 +20,7 @@ class Brightness(Task):
 
     tolerance: float
 
-    datasets: ClassVar = {"digits": "perceiver_io.data.vision.digits.Digits"}
+    datasets: ClassVar = {"digits": "perceiver_io.data.vision.digits.digits"}
 
     def model_inputs(self, batch):
         return {"inputs": batch["image"]}

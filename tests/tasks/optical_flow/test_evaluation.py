@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from perceiver_io.data.flow.files import Flow, read_flow
-from perceiver_io.data.flow.motorcycle import Motorcycle
+from perceiver_io.data.flow.motorcycle import motorcycle
 from perceiver_io.data.flow.pair import FlowPair
-from perceiver_io.data.flow.pairs import FlowDataset
+from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained.weights import example_inputs
@@ -29,21 +29,20 @@ OVERLAP = 8
 SIZES = ((6, 8), (20, 61))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class InMemory(FlowDataset):
-    """Pairs at hand; all settings of datasets have defaults."""
+@dataclasses.dataclass(frozen=True)
+class InMemory(Source):
+    """Pairs at hand."""
 
-    pairs: tuple = ()
-    num_workers: int = 0
-    image_size: tuple[int, int] = (4, 6)
-    plain_examples: int = 0
-    growth_examples: int = 0
-    augmentation: None = None
+    pairs: tuple
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
 
-    def source(self, split):
+    def __call__(self, split):
         return self.pairs
+
+
+def in_memory(*pairs):
+    return layouts.dataset(InMemory, pairs=pairs)
 
 
 def pair(name, size, flow, valid=True):
@@ -74,7 +73,7 @@ def evaluate(dataset, split, trained, **settings):
 
 
 def measured(*pairs):
-    return evaluate(InMemory(pairs=pairs), "test", STILL)
+    return evaluate(in_memory(*pairs), "test", STILL)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,8 @@ def test_training_and_evaluation_measure_whole_images_and_crops():
     evaluators = setup.build_task(config).evaluators(config)
     whole, crops = evaluators["test"], evaluators["test_crops"]
     assert evaluators.keys() == {"test", "test_crops"}
-    assert (whole.tile_size, whole.overlap) == (crops.dataset.image_size, 3) == ((16, 16), 3)
+    assert (whole.tile_size, whole.overlap) == ((16, 16), 3)
+    assert crops.dataset.preparation.image_size == (16, 16)
     model = build(config.model)
     assert whole.metric_names(model) == crops.metric_names(model)
     assert {"loss", "epe", "3px", "epe_s40"} <= set(whole.metric_names(model))
@@ -205,7 +205,7 @@ def test_the_parameters_of_replicas(tmp_path, trained):
 
 
 def test_the_motorcycle():
-    dataset = Motorcycle(
+    dataset = motorcycle(
         num_workers=0, image_size=(9, 9), plain_examples=0, growth_examples=0, augmentation=None
     )
     metrics = evaluate(dataset, "test", STILL, tile_size=(368, 496)).metrics
@@ -268,12 +268,14 @@ def test_data_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="There is no .*bamboo_2/frame_0002.flo. Download MPI-Sin"):
         evaluate(sintel, "train", STILL)
     with pytest.raises(UserError, match="There is no .*elsewhere.*Download"):
-        moved = dataclasses.replace(sintel, root=str(tmp_path / "elsewhere"))
+        moved = dataclasses.replace(
+            sintel, source=dataclasses.replace(sintel.source, root=str(tmp_path / "elsewhere"))
+        )
         evaluate(moved, "train", STILL)
     with pytest.raises(UserError, match="'test' of InMemory has no examples"):
-        evaluate(InMemory(), "test", STILL)
+        evaluate(in_memory(), "test", STILL)
 
 
 def test_an_overlap_that_does_not_fit():
     with pytest.raises(UserError, match="overlap=16 pixels must be .* a tile of 16x24"):
-        evaluate(InMemory(pairs=(pair("a", (4, 5), (1, 0)),)), "test", STILL, overlap=16)
+        evaluate(in_memory(pair("a", (4, 5), (1, 0))), "test", STILL, overlap=16)

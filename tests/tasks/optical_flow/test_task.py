@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_io.data.flow.motorcycle import Motorcycle
+from perceiver_io.data.flow.motorcycle import motorcycle
 from perceiver_io.errors import UserError
 from perceiver_io.losses import batch_loss, measures
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 
 TASK = OpticalFlow(loss_name="end_point")
-MOTORCYCLE = Motorcycle(
+MOTORCYCLE = motorcycle(
     num_workers=0, image_size=(4, 6), plain_examples=0, growth_examples=0, augmentation=None
 )
 

@@ -1,0 +1,56 @@
+"""Where raw examples come from."""
+
+import abc
+import bisect
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+# Examples of a training, more than any will ever see; Grain counts them as floating-point numbers.
+_ENDLESS = 2**50
+
+
+class Source(abc.ABC):
+    """Raw examples in named splits. Sent to worker processes: keep large things out of its fields.
+
+    Attributes:
+        splits: the names of the splits.
+        unlabelled_splits: those whose truth is not published, for benchmarks' servers.
+        class_names: the name of each class, by label, where examples have one.
+    """
+
+    splits: tuple[str, ...]
+    unlabelled_splits: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+
+    @abc.abstractmethod
+    def __call__(self, split: str) -> Sequence[Any]:
+        """The split's raw examples, by index, cheap to send to another process."""
+
+
+class MixedExamples(Sequence[Any]):
+    """The examples of several sources, one source after the other; `endless` mixes them."""
+
+    def __init__(self, parts: Sequence[Sequence[Any]], weights: Sequence[float]) -> None:
+        self.parts, self.weights = parts, weights
+        self._ends = list(itertools.accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        part = bisect.bisect_right(self._ends, index)
+        return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+
+
+def endless(examples: Sequence[Any], seed: int) -> grain.MapDataset[Any]:
+    """The raw examples without end, shuffled anew every time they begin again."""
+    if isinstance(examples, MixedExamples):
+        seeds = np.random.SeedSequence(seed).generate_state(len(examples.parts))
+        parts = [endless(*part) for part in zip(examples.parts, map(int, seeds), strict=True)]
+        return grain.MapDataset.mix(parts, examples.weights)
+    source = grain.MapDataset.source(examples)
+    return source.seed(seed).shuffle().repeat(_ENDLESS // len(examples))

@@ -1,0 +1,42 @@
+"""The first step of a model of pixels, on the device: each channel less its mean, over its std."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
+
+from perceiver_io.models.architectures import Architecture
+
+Normalization = tuple[Sequence[float], Sequence[float]]
+
+
+def normalized(model: Architecture, normalization: Normalization | None) -> Architecture:
+    """The model for inputs [..., C] of values from 0 to 255, whole numbers or not.
+
+    Args:
+        model: takes normalised `inputs`.
+        normalization: mean and standard deviation of each channel, where channel values go from 0
+            to 1. None: the model itself, for inputs as it takes them.
+    """
+    if normalization is None:
+        return model
+
+    def around(function: Callable | None) -> Callable | None:
+        def call(*arguments: Any, inputs: ArrayLike, **keywords: Any) -> Any:
+            normal = _normalize(jnp.asarray(inputs), *normalization)
+            return function(*arguments, inputs=normal, **keywords)
+
+        return function and call
+
+    names = ("init", "apply", "encode", "encoder_maps")
+    return model._replace(**{name: around(getattr(model, name)) for name in names})
+
+
+def _normalize(
+    inputs: Real[Array, "... C"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Array, "... C"]:
+    mean, std = np.float32(mean), np.float32(std)
+    return inputs.astype(jnp.float32) * (1 / (255 * std)) - mean / std

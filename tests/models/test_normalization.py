@@ -1,0 +1,33 @@
+"""Normalisation as the first step of a model."""
+
+import jax
+import numpy as np
+
+from perceiver_io.models.architectures import build
+from perceiver_io.models.normalization import normalized
+from tests.helpers import oracles
+from tests.helpers.predictions import CLASSIFIER
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+MODEL = build(dict(CLASSIFIER, num_classes=5))
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+
+
+def test_pixels_are_normalised_by_the_model():
+    model = normalized(MODEL, (MEAN, STD))
+    values = ((PIXELS / 255 - MEAN) / STD).astype(np.float32)
+    variables = oracles.random_params_and_state(MODEL.init, inputs=values)
+    expected, _ = jax.jit(MODEL.apply, static_argnames="is_training")(
+        *variables, None, inputs=values, is_training=False
+    )
+    for pixels in (PIXELS, PIXELS.astype(np.float32)):
+        found, _ = jax.jit(model.apply, static_argnames="is_training")(
+            *variables, None, inputs=pixels, is_training=False
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs=PIXELS)
+    assert jax.tree.map(np.shape, variables) == jax.tree.map(lambda x: x.shape, shapes)
+
+
+def test_without_it_a_model_is_itself():
+    assert normalized(MODEL, None) is MODEL
