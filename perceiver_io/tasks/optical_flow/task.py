@@ -156,7 +156,11 @@ class OpticalFlow(Task):
         return flow_figures.compared_flow(
             [
                 flow_figures.ComparedFlow(
-                    *batch["frames"][i], outputs[i], batch["flow"][i], batch["flow_valid"][i]
+                    batch["frames"][i, 0],
+                    batch["frames"][i, 1],
+                    outputs[i],
+                    batch["flow"][i],
+                    batch["flow_valid"][i],
                 )
                 for i in shown
             ]
