@@ -139,17 +139,19 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
         )
 
 
-def check_agreement(config: ConfigDict, parts: Parts) -> None:
+def check_agreement(config: ConfigDict, parts: Parts, *, of_any_size: bool = False) -> None:
     """Raises UserError unless the data gives what the model takes, and names what to look at.
 
     Shapes must be the same; where the model takes floats, images may still be bytes. The data need
-    not have all entries of an input that is a dict.
+    not have all entries of an input that is a dict. With `of_any_size`, as in evaluation, only the
+    channels of images and the like must be the same.
     """
+    form = _channels if of_any_size else _form
     given = jax.eval_shape(parts.task.model_inputs, batch_shapes(parts.dataset, 1))
     taken = names(dict(parts.model.input_spec))
     found = names({name: given[name] for name in parts.model.input_spec if name in given})
     for name, array in found.items():
-        if name not in taken or _form(array) != _form(taken[name]):
+        if name not in taken or form(array) != form(taken[name]):
             wanted = _described(taken[name]) if name in taken else "nothing of this name"
             raise UserError(
                 f"The data gives {name} as {_described(array)}, but the model takes {wanted}. Let "
@@ -161,6 +163,12 @@ def _form(array: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], str]:
     """The shape of an example, and its kind of numbers."""
     is_real = jnp.issubdtype(array.dtype, jnp.floating) or array.dtype == jnp.uint8
     return array.shape[1:], "real" if is_real else array.dtype.kind
+
+
+def _channels(array: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], str]:
+    """The number of axes and the channels, where there are some, and the kind of numbers."""
+    shape, kind = _form(array)
+    return ((len(shape), *shape[-1:]) if kind == "real" else (len(shape),)), kind
 
 
 def _described(array: jax.ShapeDtypeStruct) -> str:

@@ -180,7 +180,7 @@ def test_a_dataset_that_does_not_fit_the_model_of_the_run(start, uninterrupted):
     process = start(command("evaluate", uninterrupted, *flags))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and err.count("\n") == 1, err
-    assert "of other shape: " in err and "choose data of the shape" in err
+    assert "of shape (64, 64, 3), but the model takes float32 of shape (8, 8, 1)" in err
     assert "init_prefixes" not in err
 
 
