@@ -32,7 +32,8 @@ def main() -> None:
     config = configuration.load(CONFIG.value, program.overrides())
     program.start_jax()
     workdir = Path(WORKDIR.value).expanduser().absolute()
-    training_run.train(config, workdir, tuple(map(int, PROFILE.value)))
+    first, last = map(int, PROFILE.value)
+    training_run.train(config, workdir, (first, last))
 
 
 if __name__ == "__main__":

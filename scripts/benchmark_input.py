@@ -25,7 +25,7 @@ from absl import app, flags
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from perceiver_io.data.pipeline.dataset import Dataset, composed
+from perceiver_io.data.pipeline.dataset import Composed, Dataset
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision import crop
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
@@ -68,7 +68,7 @@ class Photographs(Source):
 
 def dataset(num_workers: int) -> Dataset:
     """With the augmentation of Perceiver IO's ImageNet experiments."""
-    return composed(Photographs, PhotographPreparation)(
+    return Composed(Photographs, PhotographPreparation)(
         num_workers=num_workers,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, lint, format, then the tests.
+# Environment, lint, format, types, then the tests.
 #   scripts/test.sh                    everything
 #   scripts/test.sh --fast             without the tests marked slow
 #   scripts/test.sh [--fast] ARGS      ARGS go to pytest: -k attention, tests/experiments/test_setup.py, -x,
@@ -15,4 +15,5 @@ fi
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
+.venv/bin/python -m mypy
 .venv/bin/python -m pytest -n 2 "$@"

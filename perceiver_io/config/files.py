@@ -96,7 +96,7 @@ def _without_preset(path: str) -> tuple[str, str]:
 def _imported(file: str) -> ModuleType:
     """The module of a config file. Raises UserError if it is none."""
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    if spec is None:
+    if spec is None or spec.loader is None:
         raise UserError(
             f"{file} is no config file: those are FILE.py, or the config.json of a run."
         )

@@ -33,7 +33,7 @@ def architecture(config: Config, where: str) -> str:
 
 def complete(config: Config) -> Config:
     """A `config.json` with what transformers fills in where a file leaves it out."""
-    return DEFAULTS | dict(config)
+    return {**DEFAULTS, **config}
 
 
 def class_names(config: Config) -> tuple[str, ...] | None:

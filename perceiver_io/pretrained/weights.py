@@ -98,8 +98,8 @@ def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
 
 def load_huggingface(path: Path) -> Weights:
     """A folder with `config.json` and weights."""
-    config, published = read_folder(path)
-    config = huggingface.complete(config)
+    stated, published = read_folder(path)
+    config = huggingface.complete(stated)
     published = huggingface_links.with_step_count(published)
     name = huggingface.architecture(config, str(path))
     links = huggingface_links.LINKS[name](huggingface_links.count_layers(published))
@@ -183,5 +183,5 @@ def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: 
     for name, array in arrays.items():
         if not name.endswith("/counter") and not np.issubdtype(array.dtype, np.floating):
             raise UserError(f"{where} has {name} of type {array.dtype}, where floats belong.")
-    arrays = {name: jnp.asarray(value) for name, value in arrays.items()}
-    return Weights(section, nested(arrays, "params"), nested(arrays, "model_state"))
+    on_device = {name: jnp.asarray(value) for name, value in arrays.items()}
+    return Weights(section, nested(on_device, "params"), nested(on_device, "model_state"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -147,7 +148,10 @@ def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
     """Lets inputs be prepared as the weights need them, whatever the data's config says."""
-    config.data.update({key: preparation[key] for key in config.data if key in preparation})
+    for key in config.data:
+        # Data of other channels do not fit the model, which tells.
+        if key in preparation and np.shape(preparation[key]) == np.shape(config.data[key]):
+            config.data[key] = preparation[key]
 
 
 def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:

@@ -129,8 +129,8 @@ class BatchEvaluator:
 
         def evaluate() -> dict[str, tuple[Array, Array]]:
             batch = {name: jnp.zeros(*array) for name, array in self.dataset.batch_spec(1).items()}
-            weights = model.init(jax.random.key(0), **self.task.model_inputs(batch))
-            return EvaluationStep(model, self.task)(*weights, batch)[0]
+            params, state = model.init(jax.random.key(0), **self.task.model_inputs(batch))
+            return EvaluationStep(model, self.task)(params, state, batch)[0]
 
         metrics = jax.eval_shape(evaluate)
         return sorted({"loss", *metrics}) + list(self.task.reported(self.dataset))

@@ -35,7 +35,7 @@ class Task(abc.ABC):
     """
 
     datasets: ClassVar[Mapping[str, str]]
-    """The dotted names of what `composed` made, which `config.data.name` chooses from."""
+    """The dotted names of what `Composed` made, which `config.data.name` chooses from."""
 
     published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """How inputs are prepared for published weights, as `Dataset.for_prediction` tells of a run."""

@@ -32,7 +32,7 @@ def initialize(
         if coordinator_address == "auto":
             _initialize_from_cluster()
         return
-    if None in rest or not 0 <= process_id < num_processes:
+    if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
         raise UserError(
             f"--coordinator_address={coordinator_address} needs --num_processes=N and "
             f"--process_id from 0 to N - 1, but they are {num_processes} and {process_id}."

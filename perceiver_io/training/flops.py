@@ -57,16 +57,20 @@ def _branch_flops(equation: JaxprEqn) -> int:
     return branches[next(chosen)]
 
 
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
 def _dot_flops(equation: JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
-    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+    left = _shape(equation.invars[0])
+    return 2 * math.prod(_shape(equation.outvars[0])) * math.prod(left[i] for i in contracted)
 
 
 def _conv_flops(equation: JaxprEqn) -> int:
-    kernel = equation.invars[1].aval.shape
+    kernel = _shape(equation.invars[1])
     features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // features
+    return 2 * math.prod(_shape(equation.outvars[0])) * math.prod(kernel) // features
 
 
 def _inner_jaxprs(equation: JaxprEqn) -> Iterator[Jaxpr]:

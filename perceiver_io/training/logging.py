@@ -87,10 +87,10 @@ class NoRunFolder(RunFolder):
     def __init__(self):
         pass
 
-    def _nothing(self, *arguments) -> None:
+    def _nothing(self, *arguments: Any) -> None:
         """Does nothing."""
 
-    metrics = figures = curves = histograms = close = _nothing
+    metrics = figures = curves = histograms = close = _nothing  # type: ignore[assignment]
 
 
 def open_run_folder(workdir: Path, files: Mapping[str, str], resumed_step: int | None) -> RunFolder:
@@ -119,7 +119,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 
 def draw_curves(records: Path) -> Figure:
     """One panel a metric over the steps, with a line for each split."""
-    curves = defaultdict(lambda: defaultdict(list))
+    curves: dict[str, Any] = defaultdict(lambda: defaultdict(list))
     for line in records.read_text().splitlines():
         record = json.loads(line)
         for name, value in record["metrics"].items():

@@ -32,8 +32,8 @@ class Monitor:
     def __init__(self, fetch: Callable[[PyTree], PyTree]):
         """`fetch` brings the metrics of a step from the device."""
         self._fetch = fetch
-        self._pending = deque()
-        self._totals = defaultdict(float)
+        self._pending: deque[Any] = deque()
+        self._totals: dict[str, float] = defaultdict(float)
         self._count = 0
 
     def add(self, step: int, metrics: Any) -> None:

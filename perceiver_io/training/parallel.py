@@ -79,7 +79,7 @@ class Mesh:
         """This process's rows of a batch, put on its devices as part of the global batch."""
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._rows, x), batch)
 
-    def compile_train(self, step: TrainStep, state: TrainState) -> Callable:
+    def compile_train(self, step: TrainStep, state: TrainState) -> jax.stages.Wrapped:
         """`(state, batch) -> (state, metrics)`, for states like the one given; it is consumed."""
 
         def train(state, batch):

@@ -1,12 +1,12 @@
 """The training state."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-Params = PyTree[Array]
+Params: TypeAlias = PyTree[Array]
 
 
 class TrainState(NamedTuple):

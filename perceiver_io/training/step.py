@@ -92,8 +92,8 @@ class TrainStep:
             params, terms = jax.tree.map(jnp.add, carry[:2], one[:2])
             return Gradients(params, terms, one.model_state), None
 
-        zeros = jax.tree.map(jnp.zeros_like, (state.params, counts))
-        start = Gradients(*zeros, state.model_state)
+        params, terms = jax.tree.map(jnp.zeros_like, (state.params, counts))
+        start = Gradients(params, terms, state.model_state)
         total, _ = jax.lax.scan(add, start, (keys, self._microbatches(part)))
         return total
 
@@ -111,7 +111,7 @@ class TrainStep:
         updates, opt_state = self.optimizer.update(gradients.params, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
-        if ema_params is not None:
+        if ema_params is not None and self.ema_decay is not None:
             ema_params = optax.incremental_update(params, ema_params, 1 - self.ema_decay)
         metrics = {
             **gradients.terms,

@@ -100,17 +100,17 @@ def task_and_dataset(config):
 
 
 def random_batch(dataset, batch_size, seed=0):
-    """A batch as the dataset's spec says: floats in [0, 1), bytes, integers 0, booleans True."""
+    """A batch as the dataset's spec says: pixels, floats in [0, 1), integers 0, booleans True."""
     rng = np.random.default_rng(seed)
 
-    def draw(shape, dtype):
+    def draw(name, shape, dtype):
+        if name in ("image", "frames"):
+            return rng.integers(0, 256, shape).astype(dtype)
         if np.issubdtype(dtype, np.floating):
             return rng.random(shape).astype(dtype)
-        if dtype == np.uint8:
-            return rng.integers(0, 256, shape, dtype)
         return np.full(shape, dtype == np.bool_, dtype)
 
-    return {name: draw(*spec) for name, spec in dataset.batch_spec(batch_size).items()}
+    return {name: draw(name, *spec) for name, spec in dataset.batch_spec(batch_size).items()}
 
 
 def num_parameters(params):

@@ -16,7 +16,7 @@ from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.middlebury import Middlebury
 from perceiver_io.data.flow.pairs import FlowPreparation
 from perceiver_io.data.flow.sintel import Sintel
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 
 SIZE = (6, 8)
 COMMON = {
@@ -29,7 +29,7 @@ COMMON = {
 
 
 def dataset(source, **settings):
-    return composed(source, FlowPreparation)(**COMMON | settings)
+    return Composed(source, FlowPreparation)(**COMMON | settings)
 
 
 def _random(path):

@@ -1,4 +1,4 @@
-"""Model sections, and inputs of them, that a test initialises and applies within seconds."""
+"""Sections of configs, and inputs of models, that a test builds and applies within seconds."""
 
 import numpy as np
 
@@ -16,6 +16,22 @@ def core(num_latents=3, latent_dim=8, num_layers=2, **decoder):
         decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False), **decoder),
     )
 
+
+# Of photographs, with nothing random but the crop.
+PHOTOGRAPHS = dict(
+    num_workers=0,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    image_size=(8, 8),
+    crop_area=(0.5, 1.0),
+    crop_aspect=(0.75, 1.33),
+    evaluation_crop=1.0,
+    flip=False,
+    randaugment_layers=0,
+    randaugment_magnitude=0,
+    mixup_alpha=0.0,
+    cutmix_alpha=0.0,
+)
 
 # Of the autoencoder, for `clip()`.
 MODALITIES = dict(

@@ -120,12 +120,13 @@ def test_test_script_passes_arguments_on(checkout, arguments, pytest_arguments):
     assert log.read_text().splitlines() == [
         "ruff check .",
         "ruff format --check .",
+        "python -m mypy",
         f"python -m pytest -n 2{pytest_arguments}",
     ]
 
 
 def test_ci_runs_the_test_script(checkout):
-    log = pretend_environment(checkout, body="exit 3")
+    log = pretend_environment(checkout, body='[[ "$2" != pytest ]] || exit 3')
     assert run(checkout / ".ci/run").returncode == 3
     assert "python -m pytest" in log.read_text()
 

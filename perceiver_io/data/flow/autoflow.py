@@ -10,7 +10,7 @@ from typing import ClassVar
 from perceiver_io.data.flow.folders import FlowFolder, NamedPairs, Release, read_pair, subfolders
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.errors import UserError
 
 _RELEASE = Release(
@@ -67,7 +67,7 @@ class AutoFlow(FlowFolder):
         )
 
 
-autoflow = composed(AutoFlow, FlowPreparation)
+autoflow = Composed(AutoFlow, FlowPreparation)
 
 
 @functools.lru_cache

@@ -20,7 +20,7 @@ from perceiver_io.data.flow.folders import (
 )
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.errors import UserError
 
 _PAGES = "https://lmb.informatik.uni-freiburg.de/resources/datasets"
@@ -89,7 +89,7 @@ class FlyingChairs(FlowFolder):
         )
 
 
-flying_chairs = composed(FlyingChairs, FlowPreparation)
+flying_chairs = Composed(FlyingChairs, FlowPreparation)
 
 
 def _chosen(split_file: pathlib.Path, split: str) -> list[bool]:
@@ -148,7 +148,7 @@ class FlyingThings3D(FlowFolder):
         )
 
 
-flying_things = composed(FlyingThings3D, FlowPreparation)
+flying_things = Composed(FlyingThings3D, FlowPreparation)
 
 
 @functools.lru_cache

@@ -179,7 +179,7 @@ def _moved_flow(
         moved += (along_row * np.arange(size[1]) + constant).astype(np.complex64)
         moved += (along_column * np.arange(size[0])[rows, None]).astype(np.complex64)
         result[rows] = np.where(valid[rows], moved, np.complex64(0))
-        if hidden is not None:
+        if hidden is not None and occluded is not None:
             hidden[rows] = occluded.ravel()[places.nearest] | ~places.inside
     return Flow(result.view(np.float32).reshape(*size, 2), valid), hidden
 

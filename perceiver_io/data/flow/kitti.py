@@ -19,7 +19,7 @@ from perceiver_io.data.flow.folders import (
 )
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 
 
 def _release(download: str, page: str, frames: str) -> Release:
@@ -103,4 +103,4 @@ class Kitti(FlowFolder):
         return pair._replace(occluded=pair.flow.valid & ~known)
 
 
-kitti = composed(Kitti, FlowPreparation)
+kitti = Composed(Kitti, FlowPreparation)

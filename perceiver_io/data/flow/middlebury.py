@@ -8,7 +8,7 @@ from typing import ClassVar
 from perceiver_io.data.flow.folders import FlowFolder, NamedPairs, Release, read_pair, subfolders
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 
 _RELEASE = Release(
     download=(
@@ -50,7 +50,7 @@ class Middlebury(FlowFolder):
         return _read(name, self.folder / "eval-data" / name, None)
 
 
-middlebury = composed(Middlebury, FlowPreparation)
+middlebury = Composed(Middlebury, FlowPreparation)
 
 
 def _read(name: str, frames: pathlib.Path, flow: pathlib.Path | None) -> FlowPair:

@@ -11,7 +11,7 @@ from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.folders import NamedPairs
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.errors import UserError
@@ -35,7 +35,7 @@ class Motorcycle(Source):
         return NamedPairs(("motorcycle",), _read)
 
 
-motorcycle = composed(Motorcycle, FlowPreparation)
+motorcycle = Composed(Motorcycle, FlowPreparation)
 
 
 def _read(name: str) -> FlowPair:

@@ -88,14 +88,14 @@ def cut(pair: FlowPair, corner: tuple[int, int], size: tuple[int, int]) -> FlowP
     (top, left), (height, width) = corner, size
     part = (slice(top, top + height), slice(left, left + width))
 
-    def flow_part(flow: Flow | None) -> Flow | None:
-        return flow and Flow(*(x[part] for x in flow))
+    def flow_part(flow: Flow) -> Flow:
+        return Flow(flow.flow[part], flow.valid[part])
 
     return pair._replace(
         first=pair.first[part],
         second=pair.second[part],
         flow=flow_part(pair.flow),
-        backward=flow_part(pair.backward),
+        backward=None if pair.backward is None else flow_part(pair.backward),
         occluded=None if pair.occluded is None else pair.occluded[part],
     )
 
@@ -115,5 +115,8 @@ def padded(pair: FlowPair, size: tuple[int, int]) -> FlowPair:
 
 def random_cut(pair: FlowPair, size: tuple[int, int], rng: np.random.Generator) -> FlowPair:
     """A part of `size` = (height, width) from anywhere. Raises UserError as `cut` does."""
-    spare = (max(whole - side, 0) for whole, side in zip(pair.size, size, strict=True))
-    return cut(pair, tuple(int(rng.integers(room + 1)) for room in spare), size)
+    top, left = (
+        int(rng.integers(max(whole - side, 0) + 1))
+        for whole, side in zip(pair.size, size, strict=True)
+    )
+    return cut(pair, (top, left), size)

@@ -19,7 +19,7 @@ from perceiver_io.data.flow.rendering.effects import apply_effects
 from perceiver_io.data.flow.rendering.limits import check_limits
 from perceiver_io.data.flow.rendering.renderer import render
 from perceiver_io.data.flow.rendering.scenes import SceneSettings, draw_scene
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 
@@ -65,7 +65,7 @@ class ProceduralFlow(Source):
         return construct(SceneSettings, self.scene, "config.data.scene")
 
 
-procedural_flow = composed(ProceduralFlow, FlowPreparation)
+procedural_flow = Composed(ProceduralFlow, FlowPreparation)
 
 
 @dataclasses.dataclass(frozen=True)

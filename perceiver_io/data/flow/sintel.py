@@ -19,7 +19,7 @@ from perceiver_io.data.flow.folders import (
 )
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 
 _RELEASE = Release(
     download="MPI-Sintel-complete.zip",
@@ -90,4 +90,4 @@ class Sintel(FlowFolder):
         return pair._replace(flow=Flow(flow, valid), occluded=occluded)
 
 
-sintel = composed(Sintel, FlowPreparation)
+sintel = Composed(Sintel, FlowPreparation)

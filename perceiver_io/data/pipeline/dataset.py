@@ -1,7 +1,7 @@
 """What every dataset is made of, and the pipeline that all of them share.
 
 A dataset is a `Source` of raw examples, a `Preparation` that makes arrays of them, and a number of
-worker processes; `composed` makes it of the `data` section of a config. `Dataset.load` says how
+worker processes; `Composed` makes it of the `data` section of a config. `Dataset.load` says how
 examples are shuffled, batched, sharded over processes and prefetched. Arrays are NumPy; JAX is not
 used here.
 
@@ -200,33 +200,32 @@ class Dataset:
         return grain.MapDataset.concatenate([batches, padding])
 
 
-def composed(
-    source: Callable[..., Source], preparation: Callable[..., Preparation]
-) -> Callable[..., Dataset]:
-    """What makes datasets of the keywords of a source, those of a preparation, and `num_workers`.
+class Composed:
+    """Makes datasets of the keywords of a source, those of a preparation, and `num_workers`.
 
-    Together they are the `data` section of a config. Its parts are there as `.source` and
-    `.preparation`.
+    Together they are the `data` section of a config, and the signature.
     """
-    of_source, of_preparation = (inspect.signature(x).parameters for x in (source, preparation))
-    num_workers = inspect.signature(Dataset).parameters["num_workers"]
 
-    def make(*, num_workers: int, **settings: Any) -> Dataset:
-        own = {name: settings.pop(name) for name in of_source if name in settings}
-        return Dataset(
-            source=source(**own),
-            preparation=preparation(**settings),
-            num_workers=num_workers,
-            name=source.__name__,
+    def __init__(self, source: Callable[..., Source], preparation: Callable[..., Preparation]):
+        self.source, self.preparation = source, preparation
+        self.__name__ = source.__name__
+        of_source, of_preparation = (inspect.signature(x).parameters for x in (source, preparation))
+        num_workers = inspect.signature(Dataset).parameters["num_workers"]
+        parameters = {**of_source, **of_preparation, "num_workers": num_workers}.values()
+        self.__signature__ = inspect.Signature(
+            [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in parameters]
         )
 
-    parameters = {**of_source, **of_preparation, "num_workers": num_workers}.values()
-    make.__signature__ = inspect.Signature(
-        [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in parameters]
-    )
-    make.__name__ = source.__name__
-    make.source, make.preparation = source, preparation
-    return make
+    def __call__(self, *, num_workers: int, **settings: Any) -> Dataset:
+        """A dataset."""
+        of_source = inspect.signature(self.source).parameters
+        own = {name: settings.pop(name) for name in of_source if name in settings}
+        return Dataset(
+            source=self.source(**own),
+            preparation=self.preparation(**settings),
+            num_workers=num_workers,
+            name=self.__name__,
+        )
 
 
 def _collate(examples: Sequence[Example]) -> Batch:

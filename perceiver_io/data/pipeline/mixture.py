@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from perceiver_io.config.construct import construct, lookup
-from perceiver_io.data.pipeline.dataset import Dataset, Preparation, composed
+from perceiver_io.data.pipeline.dataset import Composed, Preparation
 from perceiver_io.data.pipeline.sources import MixedExamples, Source
 from perceiver_io.errors import UserError
 
@@ -22,9 +22,9 @@ from perceiver_io.errors import UserError
 class Mixture(Source):
     """Several sources as one, with the splits that all of them have.
 
-    In training an example is of a part with the probability of its weight over all weights, in a
-    fixed order in which the shares of any stretch are as exact as whole examples can be; each part
-    is shuffled, and begins again, by itself. Evaluation goes through one part after the other.
+    In training each part has the share of its weight over all weights, in any stretch as exactly as
+    whole examples can, since the parts take turns in a fixed pattern; each is shuffled, and begins
+    again, by itself. Evaluation goes through one part after the other.
 
     Args:
         parts: the sources by any names of their own, for errors.
@@ -70,9 +70,9 @@ class Mixture(Source):
 
 
 def mixture_of(
-    datasets: Mapping[str, str | Callable[..., Dataset]], preparation: Callable[..., Preparation]
-) -> Callable[..., Dataset]:
-    """What makes mixtures of some composed datasets, as `composed` does.
+    datasets: Mapping[str, str | Composed], preparation: Callable[..., Preparation]
+) -> Composed:
+    """What makes mixtures of some datasets.
 
     Args:
         datasets: what the `name` of a part chooses from.
@@ -95,4 +95,4 @@ def mixture_of(
             raise UserError("config.data.parts has no part: give at least one dataset.")
         return Mixture(sources, weights)
 
-    return composed(mixture, preparation)
+    return Composed(mixture, preparation)

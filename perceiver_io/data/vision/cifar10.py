@@ -1,6 +1,6 @@
 """CIFAR-10: 60,000 images of 32 by 32 pixels in 10 classes (Krizhevsky 2009)."""
 
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.vision.images import PhotographPreparation
 from perceiver_io.data.vision.tfds_images import TfdsImages
 
@@ -27,4 +27,4 @@ def cifar10_images(root: str) -> TfdsImages:
     )
 
 
-cifar10 = composed(cifar10_images, PhotographPreparation)
+cifar10 = Composed(cifar10_images, PhotographPreparation)

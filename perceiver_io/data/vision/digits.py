@@ -10,7 +10,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.data.pipeline.dataset import Example, Normalization, Preparation, Spec, composed
+from perceiver_io.data.pipeline.dataset import Composed, Example, Normalization, Preparation, Spec
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
 
@@ -95,7 +95,7 @@ class DigitPreparation(Preparation):
         )
 
 
-digits = composed(Digits, DigitPreparation)
+digits = Composed(Digits, DigitPreparation)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 from perceiver_io.errors import UserError
@@ -81,7 +81,7 @@ class ImageFolder(Source):
         return (self._path / "train").is_dir()
 
 
-image_folder = composed(ImageFolder, PhotographPreparation)
+image_folder = Composed(ImageFolder, PhotographPreparation)
 
 
 class _Files(Sequence[EncodedImage]):

@@ -1,6 +1,6 @@
 """ImageNet of the challenge of 2012 (ILSVRC2012): 1000 classes, 1.28 million photographs."""
 
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.data.vision.images import PhotographPreparation
 from perceiver_io.data.vision.tfds_images import TfdsImages
@@ -32,4 +32,4 @@ def imagenet_images(root: str) -> TfdsImages:
     )
 
 
-imagenet = composed(imagenet_images, PhotographPreparation)
+imagenet = Composed(imagenet_images, PhotographPreparation)

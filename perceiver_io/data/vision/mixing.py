@@ -5,10 +5,12 @@ the pairs are mixed on the device, by `perceiver_io.tasks.image_classification.m
 their first example drew. So the result does not depend on how a batch is spread.
 """
 
+from typing import Any
+
 import numpy as np
 
 # An example that keeps its content.
-UNMIXED = {"mixup_weight": np.float32(1), "cutmix_box": np.zeros(4, np.int32)}
+UNMIXED: dict[str, Any] = {"mixup_weight": np.float32(1), "cutmix_box": np.zeros(4, np.int32)}
 SPEC = {name: (value.shape, value.dtype) for name, value in UNMIXED.items()}
 
 

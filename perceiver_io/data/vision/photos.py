@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 
@@ -48,7 +48,7 @@ class Photos(Source):
         return _read(split, fine=self.labels == "fine")
 
 
-photos = composed(Photos, PhotographPreparation)
+photos = Composed(Photos, PhotographPreparation)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Maps of attention: how much latents attend to places of the inputs, and queries to latents."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from perceiver_io.models.perceiver.encoder import Encoded, EncodingModel, InputA
 from perceiver_io.models.perceiver.perceiver import PerceiverIO
 from perceiver_io.models.perceiver.tokens import Tokens
 
-Places = PyTree[Int[np.ndarray, "..."]]
+Places: TypeAlias = PyTree[Int[np.ndarray, "..."]]
 """The number of the token at each place of the inputs' own grid; a dict by modality."""
 
 
@@ -36,7 +36,7 @@ def encoder_maps(
     Places are in the inputs' own grid, such as [B, H, n, rows, columns]; a dict by modality. The
     input adapter must be one of `PlacedInputs`.
     """
-    tokens, places = model.inputs.with_places(inputs, input_mask, False)
+    tokens, places = cast(PlacedInputs, model.inputs).with_places(inputs, input_mask, False)
     maps = model.encoder.attention_maps(tokens, latents)
     return [jax.tree.map(lambda at, x=x: x[..., at], places) for x in maps]
 

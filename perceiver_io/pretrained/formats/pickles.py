@@ -119,7 +119,7 @@ def _check_numbers(data: Any, dtype: Any, count: int) -> None:
 
 
 def _as_bytes(data: bytes | bytearray | str) -> bytes | bytearray:
-    return data.encode("latin1") if type(data) is str else data
+    return data.encode("latin1") if isinstance(data, str) else data
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:

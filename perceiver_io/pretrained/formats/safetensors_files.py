@@ -122,7 +122,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_shards(index: Path, reader: Any, suffix: str) -> dict[str, np.ndarray]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map: Any = _read_json(index).get("weight_map")
     _check_weight_map(weight_map, index, suffix)
     arrays = {}
     for shard in sorted(set(weight_map.values())):

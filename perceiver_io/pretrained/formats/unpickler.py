@@ -12,7 +12,7 @@ import pickle
 import pickletools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -110,14 +110,14 @@ def as_dict(mapping: Any = None) -> dict:
 
 
 def load_pickle(
-    file: BinaryIO,
+    file: Any,
     table: Mapping[str, Callable[..., Any] | None],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
     """The value of a pickle: arrays, numbers and text in dicts, lists and tuples.
 
     Args:
-        file: at its beginning; it has to allow `seek`.
+        file: of bytes, ordinary or mapped, at its beginning; it has to allow `seek`.
         table: for each `module.name` that the pickle may ask for, the function that a call of it
             becomes, or None; see `Name`. They get whatever the pickle gives them, and it may set
             items and the state of what they return: of arrays therefore only read-only ones.
@@ -136,9 +136,11 @@ def load_pickle(
     return _Finisher(max_bytes=_GROWTH * size).visit(value)
 
 
-def _check_instructions(file: BinaryIO) -> None:
+def _check_instructions(file: Any) -> None:
     """Raises ValueError for what the unpickler does not check, or would make too much room for."""
     tuples = last = frame_end = 0
+    argument: Any
+    place: Any
     for count, (opcode, argument, place) in enumerate(pickletools.genops(file)):
         if opcode.name not in _ADMITTED:
             raise ValueError(f"it has the instruction {opcode.name}, needed for no array in a dict")

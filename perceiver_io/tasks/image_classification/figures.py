@@ -1,7 +1,7 @@
 """Figures of classified images: answers, what they are read from, and confused classes."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -86,7 +86,7 @@ def confused_pairs(
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(xlabel="examples", ylabel="true \N{RIGHTWARDS ARROW} predicted")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axes.set_title(_accuracy_title(labels, predictions), fontsize=10)
     if not names:
         axes.set_axis_off()
@@ -120,7 +120,7 @@ def classified_images(
 
 
 def classified_image(
-    image: Picture, *, seen: Box, title: str, probabilities: Mapping[str, float]
+    image: Picture, *, seen: Box, title: str, probabilities: Sequence[tuple[str, float]]
 ) -> Figure:
     """An image with the part that the model sees dashed, and beside it bars of probabilities.
 

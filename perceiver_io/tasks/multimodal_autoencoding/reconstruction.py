@@ -55,10 +55,10 @@ def reconstruct(
     Raises UserError for sound that the patches do not make up.
     """
     check_positive(audio_patches=audio_patches, chunk_size=chunk_size)
-    model, *arrays = trained[:3]
-    encoded = _encode(model, *arrays, {name: x[None] for name, x in clip.items()})
-    decode = functools.partial(_decode_all, model, *arrays, encoded, chunk_size, advance)
-    label = _decode_label(model, *arrays, encoded)
+    model, params, state = trained[:3]
+    encoded = _encode(model, params, state, {name: x[None] for name, x in clip.items()})
+    decode = functools.partial(_decode_all, model, params, state, encoded, chunk_size, advance)
+    label = _decode_label(model, params, state, encoded)
     audio = decode("audio", (audio_patches,))
     if audio.size != len(clip["audio"]):
         raise UserError(

@@ -17,6 +17,7 @@ from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.evaluation import Evaluator, Submitter
 from perceiver_io.tasks.optical_flow import figures as flow_figures
 from perceiver_io.tasks.optical_flow.evaluation import WholeImages
+from perceiver_io.tasks.optical_flow.tiling import scaled
 from perceiver_io.tasks.task import Batch, Section, Task
 
 Field = Float[Array, "B H W 2"]
@@ -80,7 +81,7 @@ class OpticalFlow(Task):
 
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The frames from -1 to 1, as the model's `inputs`."""
-        return {"inputs": batch["frames"].astype(jnp.float32) / 127.5 - 1}
+        return {"inputs": scaled(batch["frames"])}
 
     def loss_masks(self, batch: Batch) -> dict[str, Bool[Array, "B H W"]]:
         """The pixels whose flow is known."""
@@ -162,7 +163,11 @@ class OpticalFlow(Task):
         return flow_figures.compared_flow(
             [
                 flow_figures.ComparedFlow(
-                    *batch["frames"][i], outputs[i], batch["flow"][i], batch["flow_valid"][i]
+                    batch["frames"][i, 0],
+                    batch["frames"][i, 1],
+                    outputs[i],
+                    batch["flow"][i],
+                    batch["flow_valid"][i],
                 )
                 for i in shown
             ]

@@ -137,7 +137,7 @@ class TiledFlow:
         beyond = [
             (0, max(side - whole, 0)) for whole, side in zip(size, self._tile_size, strict=True)
         ]
-        pair = np.stack([np.pad(_scaled(x), [*beyond, (0, 0)], "edge") for x in (first, second)])
+        pair = np.stack([np.pad(_checked(x), [*beyond, (0, 0)], "edge") for x in (first, second)])
         for corner in self.corners(size):
             yield pair[:, *self._cut(*corner)]
 
@@ -179,10 +179,15 @@ def _common_size(first: Frame, second: Frame) -> Size:
     return first.shape[:2]
 
 
-def _scaled(frame: Frame) -> Float[np.ndarray, "H W 3"]:
-    """From -1 to 1."""
+def scaled(frames: Array | np.ndarray) -> Array | np.ndarray:
+    """Bytes as models of optical flow take them, from -1 to 1."""
+    return frames.astype(np.float32) / 127.5 - 1
+
+
+def _checked(frame: Frame) -> Float[np.ndarray, "H W 3"]:
+    """From -1 to 1. Raises UserError for other types and values."""
     if frame.dtype == np.uint8:
-        return frame.astype(np.float32) / 127.5 - 1
+        return scaled(frame)
     if not np.issubdtype(frame.dtype, np.floating):
         raise UserError(
             f"A frame of type {frame.dtype} cannot be read: give uint8 from 0 to 255, or floating "

@@ -13,7 +13,7 @@ from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.middlebury import Middlebury
 from perceiver_io.data.flow.pairs import FlowPreparation
 from perceiver_io.data.flow.sintel import Sintel
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.errors import UserError
 from tests.helpers import flow_layouts as layouts
 
@@ -224,7 +224,7 @@ def test_wrong_choices(kind, settings):
     ((key, value),) = settings.items()
     section = {"root": "/nowhere", **SETTINGS[kind], **layouts.COMMON, **settings}
     with pytest.raises(UserError, match=f"config.data.{key} is {value!r}, but {kind.__name__} n"):
-        construct(composed(kind, FlowPreparation), section, "config.data")
+        construct(Composed(kind, FlowPreparation), section, "config.data")
 
 
 def test_an_installation_without_the_motorcycle(tmp_path, monkeypatch):

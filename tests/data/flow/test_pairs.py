@@ -7,7 +7,7 @@ from perceiver_io.data.flow.augmentation import FlowAugmentation
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.data.flow.pair import FlowPair, cut, inverse_flow, reversed_pair
 from perceiver_io.data.flow.pairs import FlowPreparation
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 from tests.helpers.procedural_scenes import EASY, pairs
@@ -122,7 +122,7 @@ def test_inverse_flow_is_close_to_the_exact_one():
 
 def dataset_of(**fields):
     plain = {"num_workers": 0, "image_size": (6, 8), "plain_examples": 0, "growth_examples": 0}
-    return composed(Moved, FlowPreparation)(**plain | {"augmentation": None} | fields)
+    return Composed(Moved, FlowPreparation)(**plain | {"augmentation": None} | fields)
 
 
 def batches(plain_examples, augmentation, growth_examples=0):

@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 
 from perceiver_io.data.pipeline import dataset as dataset_module
-from perceiver_io.data.pipeline.dataset import Numbered, Preparation, composed
+from perceiver_io.data.pipeline.dataset import Composed, Numbered, Preparation
 from perceiver_io.data.pipeline.mixture import mixture_of
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
@@ -47,7 +47,7 @@ class WithNoise(Preparation):
         return {"number": ((), np.dtype(np.int64)), "noise": ((), np.dtype(np.float64))}
 
 
-Numbers = composed(Range, WithNoise)
+Numbers = Composed(Range, WithNoise)
 
 
 def training_batches(count, *, batch_size=4, seed=0, shard=(0, 1), num_workers=0):
@@ -261,7 +261,7 @@ def test_examples_may_know_how_many_came_before():
             assert isinstance(raw, Numbered)
             return {"number": np.int64(raw.position), "noise": np.float64(raw.raw)}
 
-    dataset = composed(Range, Positions)(num_workers=0)
+    dataset = Composed(Range, Positions)(num_workers=0)
     stream = dataset.load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
     batches = list(itertools.islice(iter(stream), 5))
     np.testing.assert_array_equal(joined(batches), np.arange(20))
@@ -373,7 +373,7 @@ def test_parts_of_a_mixture_have_the_same_classes_and_splits():
         class_names = ("a", "b")
         splits = ("train", "validation")
 
-    both = {"numbers": Numbers, "letters": composed(Lettered, WithNoise)}
+    both = {"numbers": Numbers, "letters": Composed(Lettered, WithNoise)}
     parts = {name: {"name": name, "weight": 1.0} for name in both}
     dataset = mixture_of(both, WithNoise)(parts=parts, num_workers=0)
     assert dataset.source.splits == ("train",)

@@ -8,25 +8,11 @@ from PIL import Image
 
 from perceiver_io.data.vision.image_folder import image_folder
 from perceiver_io.errors import UserError
+from tests.helpers.sections import PHOTOGRAPHS
 
 
 def folder(root, split_fractions=(0.6, 0.2, 0.2)):
-    return image_folder(
-        num_workers=0,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        image_size=(8, 8),
-        crop_area=(0.5, 1.0),
-        crop_aspect=(0.75, 1.33),
-        evaluation_crop=1.0,
-        flip=False,
-        randaugment_layers=0,
-        randaugment_magnitude=0,
-        mixup_alpha=0.0,
-        cutmix_alpha=0.0,
-        root=str(root),
-        split_fractions=split_fractions,
-    )
+    return image_folder(**PHOTOGRAPHS, root=str(root), split_fractions=split_fractions)
 
 
 def write(path, value=0):

@@ -9,26 +9,20 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import EncodedImage, ImageInput, PhotographPreparation
 from perceiver_io.errors import UserError
+from tests.helpers.sections import PHOTOGRAPHS
 
 SIZE = (12, 16)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-PLAIN = dict(
-    num_workers=0,
+PLAIN = PHOTOGRAPHS | dict(
     mean=MEAN,
     std=STD,
     image_size=SIZE,
     crop_area=(1.0, 1.0),
     crop_aspect=(16 / 12, 16 / 12),
-    evaluation_crop=1.0,
-    flip=False,
-    randaugment_layers=0,
-    randaugment_magnitude=0,
-    mixup_alpha=0.0,
-    cutmix_alpha=0.0,
 )
 AUGMENTED = PLAIN | dict(
     crop_area=(0.2, 1.0),
@@ -61,7 +55,7 @@ class NoiseImages(Source):
         return images
 
 
-Noise = composed(NoiseImages, PhotographPreparation)
+Noise = Composed(NoiseImages, PhotographPreparation)
 
 
 @pytest.fixture(autouse=True)

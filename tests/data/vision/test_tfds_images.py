@@ -10,28 +10,15 @@ import tensorflow_datasets as tfds
 from absl import flags
 from PIL import Image
 
-from perceiver_io.data.pipeline.dataset import composed
+from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.vision.cifar10 import cifar10
 from perceiver_io.data.vision.imagenet import imagenet
 from perceiver_io.data.vision.images import PhotographPreparation
 from perceiver_io.data.vision.tfds_images import TfdsImages
 from perceiver_io.errors import UserError
+from tests.helpers.sections import PHOTOGRAPHS
 
 SIZES = {"train": 12, "validation": 5}
-FIELDS = dict(
-    num_workers=0,
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
-    image_size=(8, 8),
-    crop_area=(0.5, 1.0),
-    crop_aspect=(0.75, 1.33),
-    evaluation_crop=1.0,
-    flip=False,
-    randaugment_layers=0,
-    randaugment_magnitude=0,
-    mixup_alpha=0.0,
-    cutmix_alpha=0.0,
-)
 
 
 class Miniature(tfds.core.GeneratorBasedBuilder):
@@ -73,7 +60,7 @@ def miniature_images(root):
     )
 
 
-miniature = composed(miniature_images, PhotographPreparation)
+miniature = Composed(miniature_images, PhotographPreparation)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +72,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def dataset(root):
-    return miniature(**FIELDS, root=str(root))
+    return miniature(**PHOTOGRAPHS, root=str(root))
 
 
 def brightness(dataset, split):
@@ -115,7 +102,7 @@ def test_training_in_a_worker_process(root):
     flags.FLAGS.mark_as_parsed()
     batches = []
     for num_workers in (0, 1):
-        dataset = miniature(**FIELDS | {"num_workers": num_workers}, root=str(root))
+        dataset = miniature(**PHOTOGRAPHS | {"num_workers": num_workers}, root=str(root))
         iterator = iter(dataset.load("train", batch_size=4, training=True, seed=0, shard=(0, 1)))
         batches.append([next(iterator)["image"] for _ in range(4)])
         iterator.close()
@@ -138,7 +125,7 @@ def test_the_newest_version_is_read(root, dataset, tmp_path):
         (copy / "dataset_info.json").write_text(json.dumps(info))
     for file in (tmp_path / "miniature" / "1.9.0").glob("*.array_record*"):
         file.write_bytes(b"")
-    newest = miniature(**FIELDS, root=str(tmp_path))
+    newest = miniature(**PHOTOGRAPHS, root=str(tmp_path))
     assert brightness(newest, "train") == brightness(dataset, "train")
 
 
@@ -147,7 +134,7 @@ def test_the_newest_version_is_read(root, dataset, tmp_path):
     [(imagenet, "imagenet2012", "ILSVRC2012_img_train.tar"), (cifar10, "cifar10", "170 MB")],
 )
 def test_a_missing_dataset(tmp_path, kind, name, needed):
-    dataset = kind(**FIELDS, root=str(tmp_path))
+    dataset = kind(**PHOTOGRAPHS, root=str(tmp_path))
     message = f"no prepared dataset in {tmp_path / name}.*{needed}.*tfds build {name} "
     with pytest.raises(UserError, match=message + "--file_format=array_record --data_dir="):
         dataset.num_examples("train")
@@ -157,7 +144,7 @@ def test_a_missing_dataset(tmp_path, kind, name, needed):
 
 @pytest.mark.parametrize("kind, num_classes", [(imagenet, 1000), (cifar10, 10)])
 def test_batches_and_classes_are_known_without_the_files(tmp_path, kind, num_classes):
-    dataset = kind(**FIELDS, root=str(tmp_path))
+    dataset = kind(**PHOTOGRAPHS, root=str(tmp_path))
     assert dataset.batch_spec(2)["image"] == ((2, 8, 8, 3), np.uint8)
     assert dataset.batch_spec(2)["label"] == ((2,), np.int32)
     assert len(dataset.class_names) == num_classes
@@ -172,4 +159,4 @@ def test_another_format(root, tmp_path):
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(UserError, match="in tfrecord format.*--file_format=array_record"):
-        miniature(**FIELDS, root=str(tmp_path)).num_examples("train")
+        miniature(**PHOTOGRAPHS, root=str(tmp_path)).num_examples("train")
