@@ -168,7 +168,7 @@ def stack_case() -> None:
 
 def config_case() -> None:
     """A whole model: forward and gradient of the loss on a batch of noise."""
-    config = configuration.load(CONFIG.value)
+    config = configuration.load(CONFIG.value, program.overrides())
     task = setup.build_task(config)
     dataset = setup.build_dataset(config, task)
     spec = dataset.batch_spec(config.training.batch_size)

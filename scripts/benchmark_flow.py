@@ -59,7 +59,7 @@ def main() -> None:
     for name in CASE_NAMES.value:
         if name not in CASES:
             raise UserError(f"There is no case {name!r}; choose from {listing(CASES)}.")
-    config = configuration.load(CONFIG.value)
+    config = configuration.load(CONFIG.value, program.overrides())
     for name in CASE_NAMES.value:
         CASES[name](config)
 
