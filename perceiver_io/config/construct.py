@@ -7,7 +7,7 @@ import importlib
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ml_collections import ConfigDict
@@ -180,7 +180,7 @@ def _inner(annotation: Any, value: Any, where: str) -> Factory | None:
                 return note.factory
             if isinstance(note, Choice):
                 return lookup(note.factories, value, where)
-        if dataclasses.is_dataclass(alternative):
+        if isinstance(alternative, type) and dataclasses.is_dataclass(alternative):
             return alternative
     return None
 
@@ -197,7 +197,9 @@ def _plain(annotation: Any) -> Any:
         return _plain(arguments[0])
     if origin in _UNION:
         return functools.reduce(operator.or_, map(_plain, arguments))
-    return tuple[tuple(map(_plain, arguments))] if origin is tuple else annotation
+    if origin is tuple:
+        return GenericAlias(tuple, tuple(map(_plain, arguments)))
+    return annotation
 
 
 def _fits(value: Any, annotation: Any) -> bool:

@@ -84,7 +84,8 @@ from perceiver_io.models.weights import Role, TaggedInit
 Section = Mapping[str, Any]
 
 
-class Architecture(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Architecture:
     """A model as pure functions that share parameters, and what is known of it without them.
 
     init(rng, **inputs) -> params, state. The others take (params, state, rng, ...) first and
@@ -108,10 +109,6 @@ class Architecture(NamedTuple):
     sizes: Mapping[str, Any] = MappingProxyType({})
     unseen: Mapping[str, Any] = MappingProxyType({})
     tagged: Callable[[], Mapping[str, TaggedInit]] = dict
-
-    # The same only as itself: a function is no other one, whatever it computes.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
 
     def shapes(self) -> tuple[PyTree, PyTree]:
         """Of the parameters and the state."""

@@ -1,5 +1,6 @@
 """The first step of a model of pixels, on the device: each channel less its mean, over its std."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def normalized(model: Architecture, normalization: Normalization | None) -> Arch
         return function and call
 
     names = ("init", "apply", "encode", "encoder_maps")
-    return model._replace(**{name: around(getattr(model, name)) for name in names})
+    return dataclasses.replace(model, **{name: around(getattr(model, name)) for name in names})
 
 
 def _normalize(

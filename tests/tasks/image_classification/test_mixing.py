@@ -75,7 +75,7 @@ def linear(inputs, is_training):
     return hk.Linear(CLASSES)(inputs.reshape(len(inputs), -1))
 
 
-MODEL = normalized(Architecture(linear.init, linear.apply, None, None), ((0.5,) * 3, (0.25,) * 3))
+MODEL = normalized(Architecture(linear.init, *[linear.apply] * 3), ((0.5,) * 3, (0.25,) * 3))
 
 
 def train(strategy, accumulate):

@@ -33,7 +33,7 @@ def linear_model(batch_shapes, bias=0.0):
         batch_shapes.append(inputs.shape)
         return inputs.reshape(len(inputs), -1) @ params + state, state
 
-    return Trained(Architecture(None, apply, None, None), WEIGHTS, bias, {})
+    return Trained(Architecture(apply, apply, apply, apply), WEIGHTS, bias, {})
 
 
 def stacked(results):

@@ -37,7 +37,7 @@ def plain(function, shapes=None):
             shapes.append(inputs.shape)
         return function(inputs, input_mask), state
 
-    return Architecture(None, apply, None, None)
+    return Architecture(apply, apply, apply, apply)
 
 
 def fill(model, ids, mask=None, params=None, top_k=2, **settings):

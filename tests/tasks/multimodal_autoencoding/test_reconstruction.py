@@ -87,7 +87,7 @@ def counted():
         assert not encoded.tokens.features.size  # only the latents are kept
         return decode(params, state, rng, encoded, query=query, **keywords)
 
-    model = Architecture(None, apply, counting_encode, counting_decode)
+    model = Architecture(apply, apply, counting_encode, counting_decode)
     return Trained(model, PARAMS, STATE, {}), runs, traces
 
 

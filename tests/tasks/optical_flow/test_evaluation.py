@@ -55,7 +55,7 @@ def still(params, state, rng, *, inputs, is_training):
     return jnp.zeros((len(inputs), *inputs.shape[2:4], 2)), state
 
 
-STILL = (Architecture(None, still, None, None), {}, {})
+STILL = (Architecture(still, still, still, still), {}, {})
 
 
 TASK = OpticalFlow("end_point")

@@ -25,7 +25,7 @@ def constant(*flow):
     def apply(params, state, rng, *, inputs, is_training):
         return jnp.broadcast_to(jnp.float32(flow), (len(inputs), *inputs.shape[2:4], 2)), state
 
-    return FlowEstimator(untrained(FLOW, Architecture(None, apply, None, None)))
+    return FlowEstimator(untrained(FLOW, Architecture(apply, apply, apply, apply)))
 
 
 def two_images(folder, height, width):

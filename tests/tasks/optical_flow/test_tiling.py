@@ -21,7 +21,7 @@ def model_of(function, shapes=None):
             shapes.append(inputs.shape)
         return function(params, inputs), state
 
-    return Architecture(None, apply, None, None)
+    return Architecture(apply, apply, apply, apply)
 
 
 def tiled(function, shapes=None, batch_size=4, overlap=OVERLAP, tile_size=TILE):
