@@ -9,7 +9,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import haiku as hk
@@ -105,9 +104,9 @@ class Architecture:
     decode: Callable
     encoder_maps: Callable | None = None
     decoder_map: Callable | None = None
-    input_spec: Mapping[str, PyTree[jax.ShapeDtypeStruct]] = MappingProxyType({})
-    sizes: Mapping[str, Any] = MappingProxyType({})
-    unseen: Mapping[str, Any] = MappingProxyType({})
+    input_spec: Mapping[str, PyTree[jax.ShapeDtypeStruct]] = dataclasses.field(default_factory=dict)
+    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    unseen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tagged: Callable[[], Mapping[str, TaggedInit]] = dict
 
     def shapes(self) -> tuple[PyTree, PyTree]:
