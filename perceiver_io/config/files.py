@@ -21,7 +21,7 @@ OVERRIDE = "--config."
 def read(path: str) -> ConfigDict:
     """The config file `FILE.py[:PRESET]`, or a run's `config.json`.
 
-    Raises UserError if there is no such file or preset, or if it is no config file.
+    Raises UserError if there is no such file or preset, or if it is not a config file.
     """
     file, preset = (path, "") if Path(path).is_file() else _without_preset(path)
     if not Path(file).is_file():
@@ -48,13 +48,13 @@ def read_run(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(
-            f"--workdir={workdir} is no run folder: it has no config.json. Train first: "
+            f"--workdir={workdir} is not a run folder: it has no config.json. Train first: "
             "python -m experiments.train --config=FILE --workdir=DIR."
         )
     config = _read_json(path)
     if "training" not in config:
         raise UserError(
-            f"--workdir={workdir} is no run folder: its config.json is of something else. "
+            f"--workdir={workdir} is not a run folder: its config.json describes something else. "
             "Published weights are what `experiments.evaluate` and `predict` take by --weights."
         )
     return config
@@ -94,23 +94,23 @@ def _without_preset(path: str) -> tuple[str, str]:
 
 
 def _imported(file: str) -> ModuleType:
-    """The module of a config file. Raises UserError if it is none."""
+    """The module of a config file. Raises UserError if it is not one."""
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     if spec is None or spec.loader is None:
         raise UserError(
-            f"{file} is no config file: those are FILE.py, or the config.json of a run."
+            f"{file} is not a config file: give a FILE.py, or the config.json of a run."
         )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(
-            f"{error.filename} cannot be read: line {error.lineno}: {error.msg}. Mend that line."
+            f"{error.filename} cannot be read: line {error.lineno}: {error.msg}. Fix that line."
         ) from error
     if not hasattr(module, "get_config"):
         raise UserError(
-            f"{file} is no config file: it has no function get_config() that returns a ConfigDict. "
-            "configs/quickstart.py is an example of one."
+            f"{file} is not a config file: it has no function get_config() that returns a "
+            "ConfigDict. configs/quickstart.py is an example of one."
         )
     return module
 

@@ -45,7 +45,7 @@ def class_names(config: Config) -> tuple[str, ...] | None:
     if not isinstance(names, Mapping) or set(names) != {str(i) for i in range(len(names))}:
         raise UserError(
             "config.json has an id2label that is no dict of the names of classes 0, 1, 2, ...: "
-            "mend it, or remove it to number the classes."
+            "fix it, or remove it to number the classes."
         )
     listed = tuple(names[str(i)] for i in range(len(names)))
     # What transformers fills in where no names are known.

@@ -111,7 +111,7 @@ def load_huggingface(path: Path) -> Weights:
     if names is not None and count is not None and len(names) != count:
         raise UserError(
             f"{path}/config.json names {len(names)} classes in id2label, but the model has "
-            f"{count}: mend it, or remove it to number the classes."
+            f"{count}: fix it, or remove it to number the classes."
         )
     return weights._replace(class_names=names if count else None)
 

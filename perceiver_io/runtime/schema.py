@@ -28,7 +28,7 @@ class Training:
         split: what to train on.
         batch_size: examples a step.
         steps: length of the training.
-        accumulate: microbatches that a batch is worked off in, for less memory.
+        accumulate: number of microbatches that each batch is split into, to save memory.
         ema_decay: decay of the moving average of the parameters, or None for none.
     """
 

@@ -163,7 +163,7 @@ class Run:
         self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
 
     def explain(self, error: NotFiniteError) -> str:
-        """What became of a run whose loss was not finite, and how to get there again."""
+        """Why a run stopped whose loss was not finite, and how to reproduce it."""
         self.checkpoints.wait()
         training, latest = self.config.training, self.checkpoints.latest_step()
         good = f"{self.checkpoints.directory}/{latest}" if latest else "none was saved yet"

@@ -1,4 +1,4 @@
-"""Films written frame by frame (PyAV)."""
+"""Videos written frame by frame (PyAV)."""
 
 import contextlib
 import fractions
@@ -26,13 +26,13 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, frame_rate: fractions.Fraction | float):
-        """Begins a film.
+        """Begins a video.
 
         Args:
             path: the file to write, ending in .mp4.
             frame_rate: frames per second.
 
-        Raises UserError when the name or the rate is none of a film.
+        Raises UserError when the name or the rate is not that of a video.
         """
         self._path = pathlib.Path(path)
         self._partial = self._path.with_name(f".{self._path.name}.partial")
@@ -43,7 +43,7 @@ class VideoWriter:
         if self._rate <= 0:
             raise UserError(f"frame_rate={frame_rate} must be above 0 frames per second.")
         self._shape: tuple[int, ...] | None = None
-        self._film: Any = None
+        self._container: Any = None
         self._pictures: Any = None
         self._sound: Any = None
         self._num_frames = 0
@@ -54,8 +54,8 @@ class VideoWriter:
         self._av = import_av()
         try:
             self._partial.touch()  # PyAV would tell no sooner than with the first frame
-            # With its index in front a film plays while it is loaded.
-            self._film = self._av.open(
+            # With its index in front a video plays while it is loaded.
+            self._container = self._av.open(
                 os.fspath(self._partial), "w", format="mp4", options={"movflags": "faststart"}
             )
         except OSError as error:
@@ -73,7 +73,7 @@ class VideoWriter:
                 self._finish()
         finally:
             with contextlib.suppress(self._av.error.FFmpegError):
-                self._film.close()
+                self._container.close()
             self._partial.unlink(missing_ok=True)
 
     def write(
@@ -84,9 +84,9 @@ class VideoWriter:
         """Appends frames, and the sound that is heard with them.
 
         Args:
-            frames: RGB; all of a film have one size.
+            frames: RGB; all of a video have one size.
             audio: one channel at 48 kHz, in [-1, 1]: 48,000 / frame_rate samples for each frame. A
-                film has sound from its first call on, or none.
+                video has sound from its first call on, or none.
 
         Raises UserError when frames and sound do not fit these, or each other.
         """
@@ -112,7 +112,7 @@ class VideoWriter:
         if self._shape is not None and frames.shape[1:] != self._shape:
             raise UserError(
                 f"Frames of {self._path} change from {list(self._shape)} to "
-                f"{list(frames.shape[1:])}; all frames of a film must have one size."
+                f"{list(frames.shape[1:])}; all frames of a video must have one size."
             )
 
     def _check_audio(self, audio: np.ndarray) -> None:
@@ -142,7 +142,7 @@ class VideoWriter:
     def _begin(self, shape: tuple[int, ...], *, with_sound: bool) -> None:
         """Adds the streams, now that the size of frames is known."""
         self._shape = shape
-        pictures = self._film.add_stream("libx264", rate=self._rate, options={"crf": _QUALITY})
+        pictures = self._container.add_stream("libx264", rate=self._rate, options={"crf": _QUALITY})
         pictures.height, pictures.width = (side + side % 2 for side in shape[:2])
         pictures.pix_fmt = "yuv420p"
         codec = pictures.codec_context
@@ -150,7 +150,7 @@ class VideoWriter:
         codec.color_range = _LIMITED_RANGE
         self._pictures = pictures
         if with_sound:
-            self._sound = self._film.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+            self._sound = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
 
     def _write_frame(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
         height, width, _ = frame.shape
@@ -159,7 +159,7 @@ class VideoWriter:
             format="yuv420p", dst_colorspace="itu709", dst_color_range=_LIMITED_RANGE
         )
         picture.pts, picture.time_base = self._num_frames, 1 / self._rate
-        self._film.mux(self._pictures.encode(picture))
+        self._container.mux(self._pictures.encode(picture))
         self._num_frames += 1
 
     def _write_audio(self, audio: Float32[np.ndarray, "S 1"]) -> None:
@@ -169,14 +169,14 @@ class VideoWriter:
         sound = self._av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
         sound.sample_rate = SAMPLE_RATE
         sound.pts, sound.time_base = self._num_samples, fractions.Fraction(1, SAMPLE_RATE)
-        self._film.mux(self._sound.encode(sound))
+        self._container.mux(self._sound.encode(sound))
         self._num_samples += len(audio)
 
     def _finish(self) -> None:
         """Writes what the encoders still hold, and gives the file its name."""
         if not self._num_frames:
-            raise UserError(f"No frame was written to {self._path}; a film needs one.")
+            raise UserError(f"No frame was written to {self._path}; a video needs one.")
         for stream in filter(None, (self._pictures, self._sound)):
-            self._film.mux(stream.encode())
-        self._film.close()
+            self._container.mux(stream.encode())
+        self._container.close()
         os.replace(self._partial, self._path)

@@ -24,7 +24,7 @@ def make_workdir(workdir: Path) -> None:
     except OSError as error:
         raise UserError(
             f"The folder {workdir} cannot be written to: {error.strerror}. Choose another "
-            "--workdir, or mend its permissions."
+            "--workdir, or fix its permissions."
         ) from error
 
 

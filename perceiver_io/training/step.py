@@ -47,7 +47,7 @@ class TrainStep:
         optimizer: makes updates of gradients.
         schedule: the optimizer's learning rate, to be reported.
         seed: the step's randomness is `fold_in(key(seed), step)`.
-        accumulate: number of microbatches that a batch is worked off in, for less memory.
+        accumulate: number of microbatches that each batch is split into, to save memory.
         ema_decay: decay of the moving average of the parameters, if the state has one.
     """
 

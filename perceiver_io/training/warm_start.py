@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 
 class WarmStart(NamedTuple):
-    """What became of the arrays of a warm start, by name.
+    """The result of a warm start: which arrays were loaded and which were not, by name.
 
     Attributes:
         params: the parameters, those of the source in place.

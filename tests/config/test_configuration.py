@@ -152,7 +152,7 @@ def test_a_run_can_be_read_back(configure, tmp_path, read):
 
 def test_a_folder_of_published_weights_is_no_run(tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["PerceiverForOpticalFlow"]}')
-    with pytest.raises(UserError, match=f"{tmp_path} is no run folder: .* by --weights"):
+    with pytest.raises(UserError, match=f"{tmp_path} is not a run folder: .* by --weights"):
         files.read_run(tmp_path)
 
 
@@ -168,8 +168,8 @@ def test_a_colon_in_a_path_is_no_preset(tmp_path):
     ("name", "text", "message"),
     [
         ("x.py", "steps = = 3", "x.py cannot be read: line 1: invalid syntax"),
-        ("x.py", "steps = 3", r"x.py is no config file: it has no function get_config\(\)"),
-        ("x.yaml", "steps: 3", "x.yaml is no config file: those are FILE.py"),
+        ("x.py", "steps = 3", r"x.py is not a config file: it has no function get_config\(\)"),
+        ("x.yaml", "steps: 3", "x.yaml is not a config file: give a FILE.py"),
         ("config.json", '{"steps": ', "config.json is damaged"),
         ("config.json", "[1]", "config.json is damaged"),
     ],
@@ -181,7 +181,7 @@ def test_files_that_are_no_configs(tmp_path, name, text, message):
 
 
 def test_a_folder_without_a_run(tmp_path):
-    with pytest.raises(UserError, match="is no run folder: it has no config.json"):
+    with pytest.raises(UserError, match="is not a run folder: it has no config.json"):
         files.read_run(tmp_path)
 
 

@@ -132,7 +132,7 @@ def test_weights_that_are_not_there(tmp_path):
         weights.load(tmp_path / "nowhere")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         weights.load(tmp_path)
 
 

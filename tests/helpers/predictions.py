@@ -1,4 +1,4 @@
-"""Tiny models of random weights, and pictures and films that are made here, to predict from."""
+"""Tiny models of random weights, and pictures and videos that are made here, to predict from."""
 
 import jax
 import numpy as np
@@ -62,7 +62,7 @@ def picture(height, width, seed=0):
     return np.rint(127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)
 
 
-def film(path, num_frames, height=20, width=30):
+def video_file(path, num_frames, height=20, width=30):
     frames = np.stack([picture(height, width, seed=0.2 * i) for i in range(num_frames)])
     tone = 0.5 * np.sin(2 * np.pi * 200 * np.arange(num_frames * 1920) / 48_000)
     with VideoWriter(path, frame_rate=25) as writer:

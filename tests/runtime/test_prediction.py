@@ -16,7 +16,7 @@ from perceiver_io.data.video.clips import pieces
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import evaluation, prediction, weights
 from tests.helpers import oracles
-from tests.helpers.predictions import film, picture
+from tests.helpers.predictions import picture, video_file
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "huggingface"
 
@@ -97,8 +97,8 @@ def test_filled_arrays_are_as_filled_texts(tmp_path):
 
 def test_a_video_of_arrays_is_as_its_file(tmp_path):
     model = perceiver_io.load(GOLDENS / "multimodal")
-    source = film(tmp_path / "video.mp4", 6)
-    (answer,) = written("autoencode", "multimodal", tmp_path, inputs=[source])["films"]
+    source = video_file(tmp_path / "video.mp4", 6)
+    (answer,) = written("autoencode", "multimodal", tmp_path, inputs=[source])["videos"]
     found = model.predict(source)
     clips = list(pieces(source, size=(16, 16), num_frames=4, samples_per_frame=32))
     frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])

@@ -16,11 +16,11 @@ from tests.helpers.predictions import (
     CLASSIFIER,
     FLOW,
     LANGUAGE,
-    film,
     picture,
     size_of,
     trained,
     untrained,
+    video_file,
 )
 from tests.tasks.test_attention import ORIGINAL
 
@@ -102,8 +102,8 @@ def test_a_long_text_has_several_lines(tmp_path):
 
 @pytest.mark.slow
 def test_attention_of_an_autoencoder(tmp_path):
-    source = film(tmp_path / "film.mp4", 6)
+    source = video_file(tmp_path / "video.mp4", 6)
     result = VideoAutoencoder(trained(AUTOENCODER)).write(tmp_path, inputs=[source], attention=True)
-    (answer,) = result.summary["films"]
-    assert is_picture(answer["attention"], tmp_path, "attention_film")
+    (answer,) = result.summary["videos"]
+    assert is_picture(answer["attention"], tmp_path, "attention_video")
     assert answer["attention"] in result.text

@@ -1,4 +1,4 @@
-"""Films that are written, and read again."""
+"""Videos that are written, and read again."""
 
 import fractions
 
@@ -9,7 +9,7 @@ import pytest
 from perceiver_io.data.video import clips as video
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.video_writer import VideoWriter
-from tests.helpers.films import beep, brightness, gray, heard, noise, read
+from tests.helpers.videos import beep, brightness, gray, heard, noise, read
 
 
 def test_written_sound_and_pictures_are_read_in_time(tmp_path):
@@ -37,12 +37,12 @@ def test_written_colors_are_read_again_and_odd_sides_become_even(tmp_path):
     assert shown.shape == (6, 48, 66, 3)
     np.testing.assert_allclose(shown[:, 24, 33], colors, atol=4)
     np.testing.assert_allclose(shown[:, -1, -1], colors, atol=4)
-    with av.open(str(tmp_path / "a.mp4")) as film:
-        codec = film.streams.video[0].codec_context
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        codec = container.streams.video[0].codec_context
         assert (codec.name, codec.pix_fmt, codec.colorspace) == ("h264", "yuv420p", 1)
 
 
-def test_an_exception_leaves_the_old_film_and_nothing_else(tmp_path):
+def test_an_exception_leaves_the_old_video_and_nothing_else(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"old")
     with pytest.raises(RuntimeError), VideoWriter(tmp_path / "a.mp4", frame_rate=25) as writer:
         writer.write(noise(60))

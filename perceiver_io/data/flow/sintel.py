@@ -40,7 +40,7 @@ _RELEASE = Release(
 class Sintel(FlowFolder):
     """MPI Sintel, 436x1024 pixels: 1041 pairs with flow to train, 552 without to test.
 
-    Pairs are in the order of the film's frames, sequence by sequence. Flow is not valid where
+    Pairs are in the order of the video's frames, sequence by sequence. Flow is not valid where
     training/invalid says so; `occluded` is what training/occlusions says. The flow of test pairs
     is nowhere known.
 

@@ -39,7 +39,7 @@ def encode(text: str) -> Int32[np.ndarray, " M"]:
 def encode_masked(text: str) -> Int32[np.ndarray, " M"]:
     """The ids of a text in which `[MASK]` stands for one unknown byte and `[MASK:5]` for five.
 
-    Raises UserError for a marker whose number is none, and as `encode`.
+    Raises UserError for a marker without a valid number, and as `encode`.
     """
     pieces = []
     end = 0

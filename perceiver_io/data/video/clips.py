@@ -1,4 +1,4 @@
-"""Films of any length as streams of frames and sound (PyAV)."""
+"""Videos of any length as streams of frames and sound (PyAV)."""
 
 import contextlib
 import fractions
@@ -29,12 +29,12 @@ _REPAIR = "; copy it again, or let `ffmpeg -i FILE repaired.mp4` save what can b
 
 
 class Clip(NamedTuple):
-    """A few frames of a film and the sound of their time, at 25 frames per second.
+    """A few frames of a video and the sound of their time, at 25 frames per second.
 
     Attributes:
-        frames: the pixels. After the film's end its last frame is repeated.
+        frames: the pixels. After the video's end its last frame is repeated.
         audio: one channel in [-1, 1], equally many samples a frame; silence without sound.
-        num_frames: how many of the frames are the film's; fewer than T in the last piece only.
+        num_frames: how many of the frames are the video's; fewer than T in the last piece only.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
@@ -63,7 +63,7 @@ def pieces(
     num_frames: int = FRAMES_PER_CLIP,
     samples_per_frame: int = SAMPLES_PER_FRAME,
 ) -> Iterator[Clip]:
-    """A film in pieces of a few frames, of which one at a time is in memory.
+    """A video in pieces of a few frames, of which one at a time is in memory.
 
     Frames are repeated or dropped by their timestamps to 25 per second, scaled so that they just
     cover `size` and cropped centrally. Sound is mixed to one channel and starts with the first
@@ -83,9 +83,9 @@ def pieces(
         raise UserError(
             f"num_frames={num_frames} and samples_per_frame={samples_per_frame} must be at least 1."
         )
-    with _opened(path) as film, _opened(path) as sound:
-        first, frames = _peek(_decoded_frames(film, path))
-        images = _filtered(frames, _clip_graph(first, film.streams.video[0], size))
+    with _opened(path) as container, _opened(path) as sound:
+        first, frames = _peek(_decoded_frames(container, path))
+        images = _filtered(frames, _clip_graph(first, container.streams.video[0], size))
         blocks = itertools.chain(
             _audio_blocks(sound, samples_per_frame, start=first.time),
             itertools.repeat(np.zeros((samples_per_frame, 1), np.float32)),
@@ -111,8 +111,8 @@ def count_pieces(path: str | os.PathLike[str], *, num_frames: int = FRAMES_PER_C
     An estimate, for a progress bar. None where the file states none. Raises UserError when the file
     is missing or is no video.
     """
-    with _opened(path) as film:
-        seconds = _duration(film)
+    with _opened(path) as container:
+        seconds = _duration(container)
     return None if seconds is None else math.ceil(seconds * FRAME_RATE / num_frames) or 1
 
 
@@ -129,15 +129,15 @@ def read_frames(path: str | os.PathLike[str]) -> FrameSequence:
     if path.is_dir():
         images = image_sequence.list_frames(path)
         return FrameSequence(image_sequence.read_images(images), len(images), None)
-    with _opened(path) as film:
-        stream, seconds = film.streams.video[0], _duration(film)
+    with _opened(path) as container:
+        stream, seconds = container.streams.video[0], _duration(container)
         rate = stream.guessed_rate
         estimate = round(seconds * rate) if seconds and rate else None
         return FrameSequence(_video_frames(path), stream.frames or estimate, rate)
 
 
 def import_av() -> types.ModuleType:
-    """PyAV, which only films and 16-bit images need. Raises UserError when it is missing."""
+    """PyAV, which only videos and 16-bit images need. Raises UserError when it is missing."""
     try:
         import av
     except ImportError as error:
@@ -166,9 +166,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from error
 
 
-def _duration(film: Any) -> float | None:
-    """Seconds of the pictures, or else of the whole film; None: not stated."""
-    return _stated_duration(film.streams.video[0]) or (film.duration and film.duration / 1e6)
+def _duration(container: Any) -> float | None:
+    """Seconds of the pictures, or else of the whole video; None: not stated."""
+    return _stated_duration(container.streams.video[0]) or (
+        container.duration and container.duration / 1e6
+    )
 
 
 def _stated_duration(stream: Any) -> float | None:
@@ -182,12 +184,12 @@ def _stated_duration(stream: Any) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _decoded_frames(film: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The film's frames, all with timestamps. Raises UserError when it ends before its time."""
-    stream = film.streams.video[0]
+def _decoded_frames(container: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The video's frames, all with timestamps. Raises UserError when it ends before its time."""
+    stream = container.streams.video[0]
     step = round(1 / ((stream.guessed_rate or FRAME_RATE) * stream.time_base))
     first = last = None
-    for frame in film.decode(stream):
+    for frame in container.decode(stream):
         if frame.pts is None:  # as in a file that is nothing but H.264
             frame.pts = last.pts + step if last else 0
         first = first or frame
@@ -195,7 +197,7 @@ def _decoded_frames(film: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
             raise UserError(
                 f"{path}: frames change from {first.width}x{first.height} to "
                 f"{frame.width}x{frame.height} pixels at {frame.time:.1f} s; all must have one "
-                "size. Cut the film there."
+                "size. Cut the video there."
             )
         if frame.is_corrupt:
             raise UserError(f"{path} is damaged at {frame.time:.1f} s{_REPAIR}")
@@ -265,12 +267,12 @@ def _pixels(image: Any, rotation: int) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _audio_blocks(
-    film: Any, samples_per_frame: int, *, start: float
+    container: Any, samples_per_frame: int, *, start: float
 ) -> Iterator[Float32[np.ndarray, "s 1"]]:
     """The sound from `start` (seconds) on, one block a frame, gaps filled with silence."""
-    if not film.streams.audio:
+    if not container.streams.audio:
         return
-    stream = film.streams.audio[0]
+    stream = container.streams.audio[0]
     filters = [
         ("asetpts", f"PTS-({start!r})/TB"),
         # Cuts or fills to begin at 0, and fills gaps between timestamps. The limit keeps the sum of
@@ -280,7 +282,7 @@ def _audio_blocks(
         ("asetnsamples", f"n={samples_per_frame}:pad=1"),
     ]
     graph = _graph(lambda graph: graph.add_abuffer(template=stream), filters, "abuffersink")
-    for block in _filtered(film.decode(stream), graph):
+    for block in _filtered(container.decode(stream), graph):
         yield np.clip(block.to_ndarray().reshape(-1, 1), -1, 1)
 
 
@@ -294,8 +296,8 @@ def _padded_clip(
 
 
 def _video_frames(path: pathlib.Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    with _opened(path) as film:
-        first, frames = _peek(_decoded_frames(film, path))
+    with _opened(path) as container:
+        first, frames = _peek(_decoded_frames(container, path))
         graph = _picture_graph(first, [("scale", _SCALING), ("format", "rgb24")])
         for image in _filtered(frames, graph):
             yield _pixels(image, first.rotation)

@@ -1,4 +1,4 @@
-"""Frames of a film as a folder of images."""
+"""Frames of a video as a folder of images."""
 
 import itertools
 import math

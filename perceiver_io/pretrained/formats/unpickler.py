@@ -70,7 +70,7 @@ class StandIn:
         raise ValueError("it sets the state of something that has none")
 
     def value(self) -> np.ndarray:
-        """The finished array. Raises ValueError if it is none, or not finished."""
+        """The finished array. Raises ValueError if there is none, or it is not finished."""
         raise ValueError("it holds something that is neither array nor number nor text")
 
 

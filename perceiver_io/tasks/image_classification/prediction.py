@@ -228,7 +228,7 @@ def classify(
             evaluation batches of its dataset are.
         top_k: how many classes.
         batch_size: images at a time; the last batch is filled up.
-        advance: told of each batch how many images it had.
+        advance: called after each batch with the number of its images.
 
     Raises UserError if there are fewer classes than `top_k`.
     """
@@ -274,7 +274,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _image(pixels: np.ndarray) -> Image.Image:
-    """An array as an image. Raises UserError if it is none."""
+    """An array as an image. Raises UserError if it cannot be one."""
     is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] == 3)
     if not is_image or pixels.dtype != np.uint8 or not pixels.size:
         raise UserError(

@@ -59,7 +59,7 @@ def fill(
         longest: tokens that the model takes.
         top_k: how many candidates to report for each position.
         steps: how often the model is asked.
-        advance: told of each step how many tokens it filled.
+        advance: called after each step with the number of tokens that it filled.
 
     Raises UserError for texts longer than `longest`, a mask of another shape, or fewer ids than
     `top_k`.

@@ -39,9 +39,9 @@ def contact_sheet(
     Args:
         originals: frames.
         reconstructions: as many.
-        seconds: when they are in the film.
-        sounds: name -> least and greatest sample of equal parts of the film.
-        duration: of the film in seconds.
+        seconds: when they are in the video.
+        sounds: name -> least and greatest sample of equal parts of the video.
+        duration: of the video in seconds.
         title: one line.
     """
     columns = len(originals)

@@ -1,4 +1,4 @@
-"""Videos encoded into latents and decoded again, piece by piece, and films of both side by side."""
+"""Videos encoded into latents and decoded again, clip by clip, and shown beside the original."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -128,12 +128,12 @@ class VideoAutoencoder(Predictor):
             record = self._write_video(sizes, path, video, chunk_size)
             answer = dict(input=str(path), **_measures(record, self.trained.class_names))
             save(_sheet(record, path, answer), sheet)
-            answer |= dict(film=str(video), sheet=str(sheet))
+            answer |= dict(video=str(video), sheet=str(sheet))
             if attention:
                 answer["attention"] = str(output / f"attention_{name}.png")
                 save(self._attention_figure(sizes, path), Path(answer["attention"]))
             answers.append(answer)
-        return Report("\n\n".join(map(_shown, answers)), {"films": answers})
+        return Report("\n\n".join(map(_shown, answers)), {"videos": answers})
 
     def _write_video(self, sizes: _Sizes, path: Path, video: Path, chunk_size: int) -> VideoRecord:
         """Writes the video piece by piece."""
@@ -327,5 +327,5 @@ def _quality(answer: Mapping[str, Any]) -> str:
 def _shown(answer: Mapping[str, Any]) -> str:
     lines = [f"{answer['input']}: {answer['seconds']:.2f} s, {_quality(answer)}"]
     lines += [f"  {x['probability']:6.1%}  {x['name']}" for x in answer.get("classes", ())]
-    files = [answer[name] for name in ("film", "sheet", "attention") if name in answer]
+    files = [answer[name] for name in ("video", "sheet", "attention") if name in answer]
     return "\n".join([*lines, *(f"  {path}" for path in files)])

@@ -49,8 +49,8 @@ def reconstruct(
         clip: `image` [T, H, W, 3] from 0 to 1 and `audio` [S, 1] from -1 to 1.
         audio_patches: number of patches that the model divides the sound into.
         chunk_size: points, or patches, that are decoded at a time.
-        advance: told of each piece how many points or patches it had; T * H * W + `audio_patches`
-            in all.
+        advance: called after each piece with the number of its points or patches;
+            T * H * W + `audio_patches` in all.
 
     Raises UserError for sound that the patches do not make up.
     """

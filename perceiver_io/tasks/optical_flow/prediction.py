@@ -110,8 +110,8 @@ class FlowEstimator(Predictor):
         frames of several sizes.
         """
         read = frames if _are_arrays(frames) else _reader(_paths(frames))()
-        film = self.tiled(batch_size, overlap).film(read)
-        flows = list(itertools.starmap(_checked, enumerate(film)))
+        found = self.tiled(batch_size, overlap).video(read)
+        flows = list(itertools.starmap(_checked, enumerate(found)))
         if not flows:
             raise UserError(_ONE_FRAME)
         return np.stack(flows)
@@ -164,7 +164,7 @@ class FlowEstimator(Predictor):
         if attention:
             pictures["attention"] = output / f"attention_{name}.png"
             save(self._attention_figure(tiled, frames, measured), pictures["attention"])
-        return _report(measured, pictures | ({} if video is None else {"film": video}))
+        return _report(measured, pictures | ({} if video is None else {"video": video}))
 
     def tiled(self, batch_size: int = 1, overlap: int | None = None) -> TiledFlow:
         """The model for frames of any size; arguments as of `predict`."""
@@ -278,8 +278,8 @@ def _write_flow(tiled: TiledFlow, frames: _Frames, file_format: _Format) -> _Mea
     total = None if frames.count is None else (frames.count - 1) * len(tiled.corners(size))
     paths, means, lengths = [], [], []
     with Progress(total, "tiles") as progress:
-        film = tiled.film(itertools.chain([first], source), progress.advance)
-        for index, flow in enumerate(film):
+        found = tiled.video(itertools.chain([first], source), progress.advance)
+        for index, flow in enumerate(found):
             paths.append(frames.path(index, file_format.ending))
             file_format.write(paths[-1], Flow(_checked(index, flow), np.ones(size, bool)))
             length = np.hypot(flow[..., 0], flow[..., 1])

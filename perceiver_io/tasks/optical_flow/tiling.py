@@ -87,13 +87,13 @@ class TiledFlow:
         Args:
             first: uint8 from 0 to 255, or floating point from -1 to 1.
             second: a frame of the same size.
-            advance: told of each batch how many tiles it had.
+            advance: called after each batch with the number of its tiles.
 
         Raises UserError for frames of different sizes, of other types or values.
         """
-        return next(self.film((first, second), advance))
+        return next(self.video((first, second), advance))
 
-    def film(
+    def video(
         self, frames: Iterable[Frame], advance: Advance = ignore
     ) -> Iterator[Float[np.ndarray, "H W 2"]]:
         """The flow from each frame to the next, as `__call__`. A batch has tiles of several pairs.
@@ -169,7 +169,9 @@ def _flow(
 def _common_size(first: Frame, second: Frame) -> Size:
     for frame in (first, second):
         if frame.ndim != 3 or frame.shape[-1] != 3 or not frame.size:
-            raise UserError(f"A frame of shape {frame.shape} is none: give (height, width, 3).")
+            raise UserError(
+                f"A frame must have the shape (height, width, 3), but one has {frame.shape}."
+            )
     if first.shape != second.shape:
         raise UserError(
             f"There is no flow between frames of different sizes: {first.shape[0]}x"

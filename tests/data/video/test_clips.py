@@ -1,4 +1,4 @@
-"""Films that are read; all are made here, so that each frame and sample is known."""
+"""Videos that are read; all are made here, so that each frame and sample is known."""
 
 import fractions
 import sys
@@ -11,7 +11,7 @@ from PIL import Image
 
 from perceiver_io.data.video import clips as video
 from perceiver_io.errors import UserError
-from tests.helpers.films import beep, brightness, gray, heard, make, noise, read
+from tests.helpers.videos import beep, brightness, gray, heard, make, noise, read
 
 
 def test_pieces_of_16_frames_with_the_last_one_padded(tmp_path):
@@ -70,7 +70,7 @@ def test_frames_cover_the_size_and_are_cropped_in_the_centre(tmp_path, shape, si
     np.testing.assert_allclose(shown[:, 2:-2, 1].mean(axis=0), columns[2:-2], atol=3)
 
 
-def test_a_film_of_a_turned_camera_is_upright(tmp_path):
+def test_a_video_of_a_turned_camera_is_upright(tmp_path):
     frame = gray([0])[0]
     frame[:24] = 255  # above: white
     path = make(tmp_path / "a.mp4", [frame] * 5, codec="mpeg4")
@@ -88,13 +88,13 @@ def test_pixels_that_are_not_square_are_shown_in_proportion(tmp_path):
     path = tmp_path / "a.mp4"
     frame = gray([0], 64, 64)[0]
     frame[:, 16:48] = 255
-    with av.open(str(path), "w") as film:
-        stream = film.add_stream("mpeg4", rate=25)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
         stream.height = stream.width = 64
         stream.pix_fmt = "yuv420p"
         stream.codec_context.sample_aspect_ratio = fractions.Fraction(2)
-        film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        film.mux(stream.encode())
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
     # 128 wide on a screen, of which the centre is white.
     assert read(path, (64, 64))[0][:, :, 2:-2].min() > 240
 
@@ -151,7 +151,7 @@ def test_a_stream_without_container_has_no_stated_length(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
-def test_read_frames_of_a_film_as_they_are(tmp_path, name):
+def test_read_frames_of_a_video_as_they_are(tmp_path, name):
     rate = fractions.Fraction(30_000, 1001)
     frames = gray(range(0, 200, 10))
     sequence = video.read_frames(make(tmp_path / name, frames, rate=rate))
@@ -191,7 +191,7 @@ def consume_frames(path):
 
 
 @pytest.mark.parametrize("use", [consume, consume_frames, video.count_pieces])
-def test_what_is_no_film_is_named(tmp_path, use):
+def test_what_is_no_video_is_named(tmp_path, use):
     with pytest.raises(UserError, match="Cannot read the video .*a.mp4: No such file"):
         use(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").write_bytes(b"nothing of the kind" * 50)
@@ -207,7 +207,7 @@ def test_what_is_no_film_is_named(tmp_path, use):
         use(tmp_path / "a.wav")
 
 
-def test_a_folder_is_no_film_and_one_without_images_no_frames(tmp_path):
+def test_a_folder_is_no_video_and_one_without_images_no_frames(tmp_path):
     with pytest.raises(UserError, match="Is a directory"):
         consume(tmp_path)
     with pytest.raises(UserError, match="folder .* has no images"):
@@ -216,7 +216,7 @@ def test_a_folder_is_no_film_and_one_without_images_no_frames(tmp_path):
 
 @pytest.mark.parametrize("use", [consume, consume_frames])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
-def test_a_film_that_is_cut_off_is_named(tmp_path, use, name):
+def test_a_video_that_is_cut_off_is_named(tmp_path, use, name):
     options = {"movflags": "faststart"} if name == "a.mp4" else {}
     path = make(tmp_path / name, noise(50), codec="mpeg4", options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
@@ -227,7 +227,7 @@ def test_a_film_that_is_cut_off_is_named(tmp_path, use, name):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
-def test_a_damaged_film_is_named(tmp_path, codec):
+def test_a_damaged_video_is_named(tmp_path, codec):
     path = make(tmp_path / "a.mp4", noise(50), codec=codec)
     data = bytearray(path.read_bytes())
     for place in range(len(data) // 3, len(data) * 2 // 3, 700):

@@ -1,4 +1,4 @@
-"""Reconstructions of a person's own films."""
+"""Reconstructions of a person's own videos."""
 
 import numpy as np
 import pytest
@@ -8,15 +8,15 @@ from perceiver_io.errors import UserError
 from perceiver_io.tasks.multimodal_autoencoding.prediction import VideoAutoencoder
 from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction, reconstruct
 from perceiver_io.tasks.multimodal_autoencoding.record import SquaredError, VideoRecord, envelope
-from tests.helpers.predictions import AUTOENCODER, film, size_of, trained, untrained
+from tests.helpers.predictions import AUTOENCODER, size_of, trained, untrained, video_file
 
 
 @pytest.mark.slow
-def test_a_film_and_its_reconstruction(tmp_path):
-    source = film(tmp_path / "film.mp4", 10)
+def test_a_video_and_its_reconstruction(tmp_path):
+    source = video_file(tmp_path / "video.mp4", 10)
     model = trained(AUTOENCODER, class_names=tuple("abcdef"))
     result = VideoAutoencoder(model).write(tmp_path, inputs=[source], chunk_size=100)
-    (answer,) = result.summary["films"]
+    (answer,) = result.summary["videos"]
     assert answer["num_frames"] == 10 and answer["seconds"] == 0.4
     image, audio, label = [], [], []
     clips = list(pieces(source, size=(8, 12), num_frames=4, samples_per_frame=40))
@@ -37,8 +37,8 @@ def test_a_film_and_its_reconstruction(tmp_path):
     assert [x["name"] for x in answer["classes"]] == [
         "abcdef"[k] for k in np.argsort(-np.mean(label, axis=0))[:5]
     ]
-    # The film: the original, the reconstruction, and its sound.
-    written = list(pieces(answer["film"], size=(8, 24), num_frames=10))
+    # The video: the original, the reconstruction, and its sound.
+    written = list(pieces(answer["video"], size=(8, 24), num_frames=10))
     assert len(written) == 1 and written[0].num_frames == 10
     left, right = np.split(written[0].frames.astype(int), 2, axis=2)
     assert np.abs(left - frames).mean() < 12
@@ -50,7 +50,7 @@ def test_a_film_and_its_reconstruction(tmp_path):
 
 
 def test_pieces_of_other_lengths_and_coarser_sound(tmp_path):
-    source = film(tmp_path / "film.mp4", 10)
+    source = video_file(tmp_path / "video.mp4", 10)
     usual = list(pieces(source, size=(8, 12)))
     other = list(pieces(source, size=(8, 12), num_frames=4, samples_per_frame=40))
     assert [clip.num_frames for clip in other] == [4, 4, 2]

@@ -1,4 +1,4 @@
-"""Flow of a person's own images and films."""
+"""Flow of a person's own images and videos."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,15 @@ from perceiver_io.tasks.optical_flow.colors import flow_colors
 from perceiver_io.tasks.optical_flow.prediction import FlowEstimator
 from perceiver_io.tasks.optical_flow.tiling import TiledFlow
 from tests.helpers import oracles
-from tests.helpers.predictions import FLOW, applied, film, picture, size_of, trained, untrained
+from tests.helpers.predictions import (
+    FLOW,
+    applied,
+    picture,
+    size_of,
+    trained,
+    untrained,
+    video_file,
+)
 
 
 def constant(*flow):
@@ -54,28 +62,28 @@ def test_flow_of_two_images_smaller_than_a_tile(tmp_path):
     oracles.assert_close(found, expected[0, :11, :13])
     assert size_of(tmp_path / "one_flow.png") == (13, 11)
     assert min(size_of(tmp_path / "one_figure.png")) > 200
-    assert "film" not in result.summary
+    assert "video" not in result.summary
     # In the folder of its inputs it overwrites none.
     assert [Path(path).read_bytes() for path in inputs] == before
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
 @pytest.mark.slow
-def test_flow_of_a_film(tmp_path, as_folder):
+def test_flow_of_a_video(tmp_path, as_folder):
     if as_folder:
-        source = frames_in(tmp_path / "film", *(f"{number}.png" for number in range(8, 12)))
+        source = frames_in(tmp_path / "video", *(f"{number}.png" for number in range(8, 12)))
     else:
-        source = film(tmp_path / "film.mp4", 4)
+        source = video_file(tmp_path / "video.mp4", 4)
     frames = list(read_frames(source).frames)
     model = FlowEstimator(trained(FLOW))
     result = model.write(tmp_path, inputs=[str(source)], batch_size=3)
     assert len(result.summary["flow"]) == 3
     measured = model.tiled()(frames[1], frames[2])
-    oracles.assert_close(read_flo(tmp_path / "film_flow" / "00002.flo").flow, measured)
-    beside = list(read_frames(result.summary["film"]).frames)
+    oracles.assert_close(read_flo(tmp_path / "video_flow" / "00002.flo").flow, measured)
+    beside = list(read_frames(result.summary["video"]).frames)
     assert [frame.shape for frame in beside] == [(20, 60, 3)] * 3
     left, right = np.split(beside[1].astype(int), 2, axis=1)
-    with Image.open(tmp_path / "film_flow" / "00002.png") as colors:
+    with Image.open(tmp_path / "video_flow" / "00002.png") as colors:
         assert np.abs(right - np.asarray(colors)).mean() < 12
     assert np.abs(left - frames[1]).mean() < 12
 
@@ -96,10 +104,10 @@ def test_flow_in_the_format_of_kitti(tmp_path):
         np.testing.assert_array_equal(np.asarray(colors), expected)
 
 
-def test_flow_of_a_film_in_the_format_of_kitti(tmp_path):
-    source = frames_in(tmp_path / "film", "1.png", "2.png", "3.png")
+def test_flow_of_a_video_in_the_format_of_kitti(tmp_path):
+    source = frames_in(tmp_path / "video", "1.png", "2.png", "3.png")
     result = constant(1.5, -2).write(tmp_path, inputs=[source], flow_format="kitti")
-    folder = tmp_path / "film_flow"
+    folder = tmp_path / "video_flow"
     names = ["00001.png", "00001_kitti.png", "00002.png", "00002_kitti.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert result.summary["flow"] == [str(folder / name) for name in names[1::2]]
@@ -154,7 +162,7 @@ def test_the_usual_overlap_is_that_of_the_published_evaluations(tmp_path):
     assert corners == [(y, x) for y in (0, 68) for x in (0, 476, 528)]
 
 
-def test_folders_of_frames_that_are_no_film(tmp_path):
+def test_folders_of_frames_that_are_no_video(tmp_path):
     def error_of(folder):
         with pytest.raises(UserError) as caught:
             constant(1, 1).write(tmp_path, inputs=[folder])

@@ -119,11 +119,11 @@ def test_one_program_for_all_sizes():
 
 @pytest.mark.parametrize("size", [(13, 19), (30, 47), (3, 4)])
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
-def test_a_film_is_its_pairs(size, batch_size):
+def test_a_video_is_its_pairs(size, batch_size):
     frames = np.random.default_rng(0).uniform(-1, 1, (4, *size, 3)).astype(np.float32)
     shapes, done = [], []
     flow = tiled(flow_of_position, shapes, batch_size)
-    found = list(flow.film(frames, done.append))
+    found = list(flow.video(frames, done.append))
     for between, first, second in zip(found, frames[:-1], frames[1:], strict=True):
         np.testing.assert_array_equal(between, tiled(flow_of_position)(first, second))
     # Batches are full but for the last, whatever pair their tiles are of.
@@ -133,21 +133,21 @@ def test_a_film_is_its_pairs(size, batch_size):
     assert shapes == [(batch_size, 2, *TILE, 3)]
 
 
-def test_frames_of_a_film_are_read_when_they_are_needed():
+def test_frames_of_a_video_are_read_when_they_are_needed():
     read = []
     frames = (read.append(index) or FRAME for index in range(10))
-    flows = tiled(flow_of_position, batch_size=8).film(frames)  # of two pairs of four tiles
+    flows = tiled(flow_of_position, batch_size=8).video(frames)  # of two pairs of four tiles
     next(flows)
     assert read == [0, 1, 2]
     next(flows)
     assert read == [0, 1, 2]
     next(flows)
     assert read == [0, 1, 2, 3, 4]
-    assert not list(tiled(flow_of_position).film([FRAME]))
+    assert not list(tiled(flow_of_position).video([FRAME]))
 
 
-def test_a_film_whose_size_changes():
-    flows = tiled(flow_of_position).film([FRAME, FRAME, FRAME[:, 1:]])
+def test_a_video_whose_size_changes():
+    flows = tiled(flow_of_position).video([FRAME, FRAME, FRAME[:, 1:]])
     next(flows)
     with pytest.raises(UserError, match="different sizes: 9x12 and 9x11"):
         next(flows)

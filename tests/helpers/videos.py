@@ -1,4 +1,4 @@
-"""Films for tests, made so that each frame and sample is known."""
+"""Videos for tests, made so that each frame and sample is known."""
 
 import fractions
 
@@ -21,31 +21,31 @@ def beep(seconds, begin, end, rate=48_000, loudness=0.5):
 
 
 def make(path, frames, *, rate=25, times=None, sound=None, layout="mono", **options):
-    """A lossless film by PyAV alone: frames at `times` (in frames), 44.1 kHz samples by second."""
+    """A lossless video by PyAV alone: frames at `times` (in frames), 44.1 kHz samples by second."""
     codec = options.pop("codec", "ffv1")
-    with av.open(str(path), "w", **options) as film:
-        pictures = film.add_stream(codec, rate=rate)
+    with av.open(str(path), "w", **options) as container:
+        pictures = container.add_stream(codec, rate=rate)
         pictures.height, pictures.width = frames[0].shape[:2]
         pictures.pix_fmt = "yuv420p"
         if sound is not None:
-            track = film.add_stream("pcm_s16le", rate=44_100, layout=layout)
+            track = container.add_stream("pcm_s16le", rate=44_100, layout=layout)
         for time, frame in zip(times or range(len(frames)), frames, strict=True):
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             picture.pts, picture.time_base = time, fractions.Fraction(1, rate)
-            film.mux(pictures.encode(picture))
-        film.mux(pictures.encode())
+            container.mux(pictures.encode(picture))
+        container.mux(pictures.encode())
         if sound is not None:
             for second, samples in sound.items():
                 samples = np.repeat((32767 * samples).astype(np.int16), len(track.layout.channels))
                 block = av.AudioFrame.from_ndarray(samples[None], format="s16", layout=layout)
                 block.sample_rate, block.pts = 44_100, round(second * 44_100)
-                film.mux(track.encode(block))
-            film.mux(track.encode())
+                container.mux(track.encode(block))
+            container.mux(track.encode())
     return path
 
 
 def read(path, size=(32, 40)):
-    """All frames and samples of a film, without the padding of its last piece."""
+    """All frames and samples of a video, without the padding of its last piece."""
     clips = list(video.pieces(path, size=size))
     frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])
     audio = np.concatenate([clip.audio[: 1920 * clip.num_frames] for clip in clips])
