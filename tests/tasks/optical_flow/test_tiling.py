@@ -189,9 +189,9 @@ FRAME = np.zeros((9, 12, 3), np.float32)
     "first,second,message",
     [
         (FRAME, FRAME[:, 1:], "different sizes: 9x12 and 9x11"),
-        (FRAME[..., 0], FRAME[..., 0], r"shape \(9, 12\) is none"),
-        (FRAME[..., :2], FRAME[..., :2], r"shape \(9, 12, 2\) is none"),
-        (FRAME[:0], FRAME[:0], r"shape \(0, 12, 3\) is none"),
+        (FRAME[..., 0], FRAME[..., 0], r"one has \(9, 12\)"),
+        (FRAME[..., :2], FRAME[..., :2], r"one has \(9, 12, 2\)"),
+        (FRAME[:0], FRAME[:0], r"one has \(0, 12, 3\)"),
         (FRAME + 2, FRAME, "values from 2.0 to 2.0"),
         (FRAME, FRAME * np.nan, "values from nan to nan"),
         (FRAME.astype(int), FRAME, "type int64"),
