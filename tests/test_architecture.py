@@ -21,6 +21,7 @@ LEAVES = {
     "perceiver_io.config",
     "perceiver_io.errors",
     "perceiver_io.losses",
+    "perceiver_io.roles",
     "perceiver_io.progress",
 }
 LAYERS = {
@@ -30,6 +31,7 @@ LAYERS = {
     "perceiver_io.errors": set(),
     "perceiver_io.losses": set(),
     "perceiver_io.progress": set(),
+    "perceiver_io.roles": set(),
     "perceiver_io.models": set(),
     "perceiver_io.data": set(),
     "perceiver_io.training": set(),

@@ -30,7 +30,7 @@ from perceiver_io.config.construct import construct, defaults, lookup, marked
 from perceiver_io.errors import UserError
 from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.perceiver.decoder import Decoder, OutputAdapter
-from perceiver_io.models.perceiver.encoder import EncodingModel, Inputs, SingleReadEncoder
+from perceiver_io.models.perceiver.encoder import EncodingModel, SingleReadEncoder
 from perceiver_io.models.perceiver.images import (
     IMAGE_INPUTS,
     FourierSize,
@@ -42,6 +42,7 @@ from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
     ConvStem,
     FramePairs,
+    Inputs,
     Patches,
     ReadyTokens,
     SeparateFrames,
@@ -78,7 +79,7 @@ from perceiver_io.models.settings import (
     DecoderSettings,
     EncoderSettings,
 )
-from perceiver_io.models.weights import Role, TaggedInit
+from perceiver_io.roles import Role, TaggedInit
 
 Section = Mapping[str, Any]
 

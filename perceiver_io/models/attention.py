@@ -48,9 +48,7 @@ def attention_map(
     """How much each query attends to each input: rows sum to 1, or to 0 where nothing is seen."""
     scale = queries.shape[-1] ** -0.5 if scale is None else scale
     logits = jnp.einsum("bohk,bmhk->bhom", queries, keys, preferred_element_type=jnp.float32)
-    logits = scale * logits
-    if bias is not None:
-        logits = logits + bias
+    logits = scale * logits if bias is None else scale * logits + bias
     seen = visible(key_mask, query_mask)
     if seen is None:
         return jax.nn.softmax(logits)
@@ -62,14 +60,11 @@ def visible(
     key_mask: Bool[Array, "#B M"] | None, query_mask: Bool[Array, "#B O"] | None
 ) -> Bool[Array, "#B 1 #O #M"] | None:
     """Which query sees which input; None if all see all."""
-    if key_mask is None and query_mask is None:
-        return None
-    seen = jnp.ones((1, 1, 1, 1), bool)
-    if key_mask is not None:
-        seen = seen & key_mask[:, None, None, :]
-    if query_mask is not None:
-        seen = seen & query_mask[:, None, :, None]
-    return seen
+    seen = None if key_mask is None else key_mask[:, None, None, :]
+    if query_mask is None:
+        return seen
+    asked = query_mask[:, None, :, None]
+    return asked if seen is None else asked & seen
 
 
 def split_heads(x: Float[Array, "B N C"], num_heads: int) -> Float[Array, "B N H K"]:

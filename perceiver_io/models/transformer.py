@@ -1,7 +1,6 @@
 """Multi-head attention, and the transformer layer around it."""
 
 import functools
-from typing import Any
 
 import haiku as hk
 import jax
@@ -33,7 +32,7 @@ def multi_head_attention(
     `inputs` are what keys and values are made from, and `form` is how it is computed; what else is
     not explained is as in `attention`. A query that sees nothing results in the output's bias.
     """
-    options: dict[str, Any] = dict(
+    options = dict(
         bias=bias, key_mask=key_mask, query_mask=query_mask, dropout_rate=dropout_rate, rng=rng
     )
     if form.implementation != "textbook":

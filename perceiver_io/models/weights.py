@@ -1,38 +1,15 @@
 """Weights are data: what each part of a model consists of, and how it is read out of Haiku."""
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import haiku as hk
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from perceiver_io.config.annotations import Real
 from perceiver_io.errors import UserError
 from perceiver_io.models.settings import BlockSettings
-
-Role = Literal["bias_or_norm", "position"]
-"""A bias, or the scale or offset of a norm; a learned position, latent or query."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TaggedInit:
-    """An initializer that also tells what its parameter is, where that is no plain weight.
-
-    role: see `Role`.
-    grid: of a table of positions [M, P], the grid whose M places are its rows in array order.
-    """
-
-    init: hk.initializers.Initializer
-    role: Role
-    grid: tuple[int, ...] | None = None
-
-    def __call__(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
-        """The parameter's initial value."""
-        return self.init(shape, dtype)
-
+from perceiver_io.roles import TaggedInit
 
 WEIGHT_INIT = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 EMBEDDING_INIT = hk.initializers.TruncatedNormal(0.02)
@@ -138,11 +115,3 @@ def get_attention(settings: BlockSettings, query_dim: int, input_dim: int) -> At
             value=get_linear("value", input_dim, v_dim),
             output=get_linear("output", v_dim, query_dim),
         )
-
-
-def batch_norm(name: str) -> hk.BatchNorm:
-    """Batch norm with scale and offset, whose statistics move by a tenth each step."""
-    return hk.BatchNorm(
-        create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, scale_init=SCALE_INIT,
-        offset_init=BIAS_INIT, name=name,
-    )  # fmt: skip

@@ -7,7 +7,7 @@ steps and are counted from the start of training.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import optax
@@ -15,9 +15,9 @@ from jaxtyping import PyTree
 
 from perceiver_io.config.annotations import Count, Natural, NonNegative, Positive, Rate
 from perceiver_io.config.construct import construct, lookup
+from perceiver_io.roles import Role
 from perceiver_io.training.state import map_names, num_stacked
 
-Role = Literal["bias_or_norm", "position"]
 Roles = Mapping[str, Role]
 
 

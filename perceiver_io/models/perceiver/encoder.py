@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import haiku as hk
-import jax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_io.models import fast
@@ -23,13 +22,6 @@ class InputAdapter(Protocol):
         self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
     ) -> Tokens:
         """The tokens of `inputs`; `mask` is over tokens, False for those that are not there."""
-
-
-class Inputs(NamedTuple):
-    """An input adapter, and what one example is that it takes."""
-
-    adapter: InputAdapter
-    spec: PyTree[jax.ShapeDtypeStruct]
 
 
 @runtime_checkable

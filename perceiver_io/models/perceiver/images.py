@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Choice, Count, Natural, Size
 from perceiver_io.errors import UserError
-from perceiver_io.models.perceiver.encoder import Inputs
 from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
     ConvStem,
+    Inputs,
     LinearPatches,
     PermutedTokens,
     PointwiseConv,

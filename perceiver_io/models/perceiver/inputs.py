@@ -6,18 +6,28 @@ An adapter is called as `adapter(inputs, mask, is_training)`; the mask [B, M] is
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_io.errors import UserError
+from perceiver_io.models.convnet import batch_norm
+from perceiver_io.models.perceiver.encoder import InputAdapter
 from perceiver_io.models.perceiver.maps import PlacedInputs
 from perceiver_io.models.perceiver.positions import Positions, grid_of
 from perceiver_io.models.perceiver.tokens import Tokens, dense_positions
-from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT, batch_norm
+from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT
+
+
+class Inputs(NamedTuple):
+    """An input adapter, and what one example is that it takes."""
+
+    adapter: InputAdapter
+    spec: PyTree[jax.ShapeDtypeStruct]
 
 
 class RawValues:

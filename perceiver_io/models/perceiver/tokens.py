@@ -46,9 +46,8 @@ class Tokens(NamedTuple):
     @property
     def width(self) -> int:
         """Features and positions together."""
-        if self.positions is None:
-            return self.features.shape[-1]
-        return self.features.shape[-1] + jax.tree.leaves(self.positions)[0].shape[-1]
+        of_positions = [x.shape[-1] for x in jax.tree.leaves(self.positions)[:1]]
+        return self.features.shape[-1] + sum(of_positions)
 
     def joined(self) -> Float[Array, "#B M D"]:
         """Features with their positions, [B, M, C + P]."""
@@ -56,10 +55,8 @@ class Tokens(NamedTuple):
             return self.features
         positions = dense_positions(self.positions)
         batch = max(self.features.shape[0], positions.shape[0])
-        parts = [
-            jnp.broadcast_to(part, (batch, *part.shape[1:])) for part in (self.features, positions)
-        ]
-        return jnp.concatenate(parts, axis=-1)
+        parts = (jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (self.features, positions))
+        return jnp.concatenate(list(parts), axis=-1)
 
     def astype(self, dtype: DTypeLike) -> "Tokens":
         """The same tokens with features and positions in `dtype`."""
