@@ -49,7 +49,6 @@ def get_config(preset: str = "fourier") -> ConfigDict:
         crop_area=(0.3, 1.0),
         crop_aspect=(3 / 4, 4 / 3),
         evaluation_crop=1.0,
-        resample="bilinear",
         flip=True,
         randaugment_layers=2,
         randaugment_magnitude=5.0,

@@ -48,7 +48,6 @@ def get_config(preset: str = "small") -> ConfigDict:
         crop_area=(0.3, 1.0),
         crop_aspect=(3 / 4, 4 / 3),
         evaluation_crop=0.875,
-        resample="bilinear",
         flip=True,
         randaugment_layers=2,
         randaugment_magnitude=5.0,

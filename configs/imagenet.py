@@ -75,7 +75,6 @@ def get_config(preset: str = "fourier") -> ConfigDict:
         crop_area=(0.08, 1.0),
         crop_aspect=(3 / 4, 4 / 3),
         evaluation_crop=0.875,
-        resample="bilinear",
         flip=True,
         randaugment_layers=4,
         randaugment_magnitude=5.0,

@@ -35,7 +35,6 @@ def get_config(preset: str = "conv") -> ConfigDict:
         crop_area=(0.3, 1.0),
         crop_aspect=(3 / 4, 4 / 3),
         evaluation_crop=1.0,
-        resample="bilinear",
         flip=True,
         randaugment_layers=1,
         randaugment_magnitude=5.0,

@@ -24,7 +24,7 @@ from absl import flags
 from perceiver_io.runtime import program
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Of a run: best, latest, or a step.")
 SPLIT = flags.DEFINE_list("split", None, "Splits; those of config.evaluation by default.")
 CONFIG = flags.DEFINE_string("config", None, "A config whose dataset is used in place.")
 WEIGHTS = flags.DEFINE_string("weights", None, "Published weights, or a run's, with --config.")
@@ -42,7 +42,7 @@ def main() -> None:
     if WEIGHTS.value is None:
         subject = evaluation.of_run(workdir, CHECKPOINT.value, CONFIG.value, overrides)
     else:
-        subject = evaluation.of_weights(WEIGHTS.value, CONFIG.value, overrides)
+        subject = evaluation.of_weights(WEIGHTS.value, CHECKPOINT.value, CONFIG.value, overrides)
     if SPLIT.value:
         subject.config.evaluation.splits = tuple(SPLIT.value)
     if SUBMISSION.value is None:

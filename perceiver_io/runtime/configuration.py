@@ -19,7 +19,8 @@ def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
 def overridden(config: ConfigDict, overrides: Iterable[str] = ()) -> ConfigDict:
     """The config with each `--config.any.key=VALUE`; see `config.files.overridden`.
 
-    Settings of the model and of the task that the config leaves out are there with their defaults.
+    Settings of the model, the task and the data that the config leaves out are there with their
+    defaults.
     """
     return files.overridden(config, overrides, _missing_settings)
 
@@ -31,4 +32,8 @@ def _missing_settings(config: ConfigDict) -> dict[str, Any]:
     if "task" in config:
         task = lookup(TASKS, config.task, "config.task")
         missing["task"] = defaults(task, config.task, "config.task")
+        # A later override may replace data that is another task's.
+        if config.get("data", {}).get("name") in task.datasets:
+            dataset = lookup(task.datasets, config.data, "config.data")
+            missing["data"] = defaults(dataset, config.data, "config.data")
     return missing

@@ -62,7 +62,7 @@ def of_run(
     """
     config = files.read_run(workdir)
     if other_config is not None:
-        other = files.read(other_config)
+        other = configuration.load(other_config)
         config.data, config.evaluation.splits = other.data, other.evaluation.splits
         _prepare_as(config, weights.load_preparation(workdir))
     config = configuration.overridden(config, overrides)
@@ -70,8 +70,10 @@ def of_run(
     return Subject(config, checkpoint_source(str(path)), path, {"step": int(path.name)})
 
 
-def of_weights(path: str, config: str | None, overrides: Iterable[str]) -> Subject:
+def of_weights(path: str, checkpoint: str, config: str | None, overrides: Iterable[str]) -> Subject:
     """Published weights, or a run's, with everything but the model from a config.
+
+    Of a run folder the checkpoint is `best`, `latest` or a step.
 
     Raises UserError if there are none, or no config.
     """
@@ -79,8 +81,8 @@ def of_weights(path: str, config: str | None, overrides: Iterable[str]) -> Subje
         raise UserError(
             f"--weights={path} says nothing of data: give those by --config=FILE:PRESET."
         )
-    source, model = weights.open_source(path)
-    read = files.read(config)
+    source, model = weights.open_source(path, checkpoint)
+    read = configuration.load(config)
     read.model = ConfigDict(model)
     published = lookup(TASKS, read.task, "config.task").published_preparation
     _prepare_as(read, weights.load_preparation(path) or published)
@@ -145,10 +147,14 @@ def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
     """Lets inputs be prepared as the weights need them, whatever the data's config says."""
-    for key in config.data:
+    chosen = {
+        key: preparation[key]
+        for key, value in config.data.items()
         # Data of other channels do not fit the model, which tells.
-        if key in preparation and np.shape(preparation[key]) == np.shape(config.data[key]):
-            config.data[key] = preparation[key]
+        if key in preparation and np.shape(preparation[key]) == np.shape(value)
+    }
+    # Made anew, so that 0.875 can take the place of 1.
+    config.data = ConfigDict({**config.data, **chosen})
 
 
 def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:

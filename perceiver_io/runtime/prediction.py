@@ -3,7 +3,7 @@
 import functools
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from perceiver_io.config import files
 from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.models.normalization import Normalization, normalized
+from perceiver_io.models.normalization import normalized
 from perceiver_io.runtime import weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder
@@ -34,7 +34,8 @@ def load(path: str | Path, task: str | None = None, **settings: Any) -> Predicto
     loaded = weights.load(path, **settings)
     preparation = weights.load_preparation(path)
     trained = Trained(
-        normalized(build(loaded.model), _normalization(preparation)),
+        # Predictors see to what published weights need.
+        normalized(build(loaded.model), preparation and preparation["normalization"]),
         loaded.params,
         loaded.model_state,
         loaded.model,
@@ -95,12 +96,6 @@ def check_flags(task: str, given: dict[str, Any]) -> None:
     for parameter in parameters:
         if parameter.default is inspect.Parameter.empty and parameter.name not in given:
             raise UserError(f"--task={task} needs --{parameter.name}; it takes {takes}.")
-
-
-def _normalization(preparation: Mapping[str, Any] | None) -> Normalization | None:
-    """What a run's model was trained with; predictors see to that of published weights."""
-    is_given = preparation is not None and "mean" in preparation
-    return (preparation["mean"], preparation["std"]) if is_given else None
 
 
 def _task_of(path: Path, trained: Trained) -> str:

@@ -142,9 +142,9 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
 def check_agreement(config: ConfigDict, parts: Parts, *, of_any_size: bool = False) -> None:
     """Raises UserError unless the data gives what the model takes, and names what to look at.
 
-    Shapes must be the same; where the model takes floats, images may still be bytes. The data need
-    not have all entries of an input that is a dict. With `of_any_size`, as in evaluation, only the
-    channels of images and the like must be the same.
+    Shapes must be the same; where the model takes floats, images may still be bytes if they are
+    normalised. The data need not have all entries of an input that is a dict. With `of_any_size`,
+    as in evaluation, only the channels of images and the like must be the same.
     """
     form = _channels if of_any_size else _form
     given = jax.eval_shape(parts.task.model_inputs, batch_shapes(parts.dataset, 1))
@@ -156,6 +156,12 @@ def check_agreement(config: ConfigDict, parts: Parts, *, of_any_size: bool = Fal
             raise UserError(
                 f"The data gives {name} as {_described(array)}, but the model takes {wanted}. Let "
                 f"these settings agree: {', '.join(_size_settings(config, parts))}."
+            )
+        if array.dtype == jnp.uint8 and parts.dataset.normalization is None:
+            raise UserError(
+                f"The data gives {name} as bytes from 0 to 255, but the model takes floats and "
+                f"{parts.dataset.name} has no normalization: give its preparation one, or let the "
+                "task's `model_inputs` convert the bytes."
             )
 
 

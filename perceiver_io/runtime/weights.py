@@ -73,8 +73,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
         )
     config = files.read_run(run)
     schema.check(config)
-    is_run = path.absolute() == run
-    checkpoint = choose_checkpoint(run, config, "best") if is_run else find_checkpoint(str(path))
+    checkpoint = _checkpoint_at(path, run, config, "best")
     preparation = load_preparation(path)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params, model_state = jax.tree.map(
@@ -83,25 +82,27 @@ def load(path: str | Path, **settings: Any) -> Weights:
     )
     warm = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
     names = preparation["class_names"]
-    if names is not None and len(names) != config.model.num_classes:
+    if names is not None and len(names) != config.model.get("num_classes"):
         names = None
     return Weights(config.model.to_dict(), warm.params, warm.model_state, names)
 
 
-def open_source(path: str) -> tuple[Source, Mapping[str, Any]]:
+def open_source(path: str, which: str) -> tuple[Source, Mapping[str, Any]]:
     """The arrays at a path for a warm start, and the section `config.model` of their model.
 
     Args:
         path: a run folder, RUN/checkpoints/STEP, bundled:NAME, or what
             `perceiver_io.pretrained.published.load` reads. Of original checkpoints only those of
             the published sizes.
+        which: checkpoint of a run folder: `best`, `latest` or a step.
 
     Raises UserError if there is nothing of the kind.
     """
-    path = str(locate(path))
+    path = locate(path)
     run = find_run(path)
     if run is not None:
-        return checkpoint_source(path), files.read_run(run).model
+        config = files.read_run(run)
+        return checkpoint_source(str(_checkpoint_at(path, run, config, which))), config.model
     loaded = published.load(path)
     return array_source(f"file {path}", loaded.params, loaded.model_state), loaded.model
 
@@ -118,18 +119,24 @@ def load_preparation(path: str | Path) -> dict[str, Any] | None:
     file = run / PREPARATION
     if file.is_file():
         try:
-            return _tuples(json.loads(file.read_text()))
+            kept = _tuples(json.loads(file.read_text()))
         except ValueError as error:
             raise UserError(
                 f"{file} is damaged ({error}): start the training command of this run again, which "
                 "writes it anew."
             ) from error
+        if "normalization" not in kept:  # Runs from before tell it in this way only.
+            kept["normalization"] = (kept["mean"], kept["std"]) if "mean" in kept else None
+        return kept
     config = files.read_run(run)
     dataset = setup.build_dataset(config, setup.build_task(config))
     try:
         return dataset.for_prediction()
     except UserError:
-        return dataset.preparation.for_prediction() | {"class_names": None}
+        return dataset.preparation.for_prediction() | {
+            "normalization": dataset.normalization,
+            "class_names": None,
+        }
 
 
 def find_run(path: str | Path) -> Path | None:
@@ -166,6 +173,12 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         with contextlib.suppress(SyntaxError, ValueError):
             parsed[name] = ast.literal_eval(text)
     return parsed
+
+
+def _checkpoint_at(path: Path, run: Path, config: ConfigDict, which: str) -> Path:
+    """The checkpoint that a path is, or the one that is chosen of the run folder that it is."""
+    is_run = path.absolute() == run
+    return choose_checkpoint(run, config, which) if is_run else find_checkpoint(str(path))
 
 
 def _tuples(value: Any) -> Any:

@@ -120,6 +120,17 @@ def test_settings_of_the_model_that_a_file_leaves_out_can_be_set(override, path,
     assert value == expected and type(value) is type(expected)
 
 
+def test_settings_of_the_data_that_a_file_leaves_out_can_be_set():
+    config = files.read("configs/photos.py")
+    assert "resample" not in config.data
+    assert configuration.overridden(config).data.resample == "bilinear"
+    config = files.read("configs/photos.py")
+    mixture = "--config.data={'name': 'mixture', 'parts': {}}"
+    for overrides in ((), (mixture,)):
+        data = configuration.overridden(config, [*overrides, "--config.data.resample=bicubic"]).data
+        assert data.resample == "bicubic"
+
+
 def test_a_wrong_setting_of_the_model_is_named_with_its_section():
     config = files.read("configs/quickstart.py")
     with pytest.raises(UserError, match="latent_stack.dropuot.*did you mean 'dropout'"):

@@ -86,7 +86,10 @@ def test_what_weights_need_is_read_from_the_run_folder_and_not_from_the_data(tmp
     kept = {"image_shape": [8, 8, 3], "resample": "bicubic", "class_names": ["a", "b"]}
     (tmp_path / "preparation.json").write_text(json.dumps(kept))
     found = weights.load_preparation(tmp_path)
-    assert found == kept | {"image_shape": (8, 8, 3), "class_names": ("a", "b")}
+    read = kept | {"image_shape": (8, 8, 3), "class_names": ("a", "b")}
+    assert found == read | {"normalization": None}
+    (tmp_path / "preparation.json").write_text(json.dumps(kept | {"mean": [0.5], "std": [0.2]}))
+    assert weights.load_preparation(tmp_path)["normalization"] == ((0.5,), (0.2,))
     (tmp_path / "preparation.json").write_text("{")
     with pytest.raises(UserError, match=r"preparation.json is damaged .*training command"):
         weights.load_preparation(tmp_path)
@@ -104,6 +107,7 @@ def test_runs_of_before_prepare_as_their_config_says(tmp_path, name, classes):
     found = weights.load_preparation(tmp_path)
     assert found["class_names"] == classes
     assert found["mean"] == (0.485, 0.456, 0.406) and found["resample"] == "bilinear"
+    assert found["normalization"] == (found["mean"], found["std"])
 
 
 def test_published_weights_of_both_families():

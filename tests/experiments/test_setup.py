@@ -1,9 +1,12 @@
 """What the programs share: the first batch and the sections are checked."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from perceiver_io.config import files
+from perceiver_io.data.pipeline.dataset import Preparation
 from perceiver_io.data.vision.digits import Digits
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, setup
@@ -163,6 +166,25 @@ def test_model_and_data_must_agree(file, overrides, words):
     with pytest.raises(UserError) as error:
         setup.check_training(config, setup.build_parts(config))
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_bytes_need_a_normalization():
+    config = configuration.load("configs/photos.py")
+    parts = setup.build_parts(config)
+    setup.check_agreement(config, parts)
+
+    class Plain(Preparation):
+        training_example = evaluation_example = None
+
+        def example_spec(self):
+            return parts.dataset.preparation.example_spec()
+
+    plain = dataclasses.replace(parts.dataset, preparation=Plain())
+    with pytest.raises(UserError, match="inputs as bytes .* has no normalization"):
+        setup.check_agreement(config, parts._replace(dataset=plain))
+    Plain.normalization = ((0.5,) * 3, (0.2,) * 3)
+    setup.check_agreement(config, parts._replace(dataset=plain))
+    assert plain.for_prediction()["normalization"] == Plain.normalization
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,8 @@ def test_bundled_weights(tmp_path, monkeypatch):
     found = perceiver_io.load("bundled:flow").predict(frames)
     expected = perceiver_io.load(GOLDENS / "optical_flow").predict(frames)
     np.testing.assert_array_equal(found, expected)
-    subject = evaluation.of_weights("bundled:flow", "configs/optical_flow.py:motorcycle", ())
+    config = "configs/optical_flow.py:motorcycle"
+    subject = evaluation.of_weights("bundled:flow", "best", config, ())
     assert subject.path == tmp_path / "flow" and subject.config.model.image_size == (16, 24)
     with pytest.raises(UserError, match=r"'flwo' \(did you mean 'flow'\?\); there are flow\."):
         perceiver_io.load("bundled:flwo")

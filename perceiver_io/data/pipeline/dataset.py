@@ -111,8 +111,14 @@ class Dataset:
         return {name: ((batch_size, *shape), dtype) for name, (shape, dtype) in examples.items()}
 
     def for_prediction(self) -> dict[str, Any]:
-        """What weights need to be used without the data: preparation, and names of classes."""
-        return self.preparation.for_prediction() | {"class_names": self.class_names}
+        """What weights need to be used without the data.
+
+        What the preparation tells, with `normalization` and the names of classes, `class_names`.
+        """
+        return self.preparation.for_prediction() | {
+            "normalization": self.normalization,
+            "class_names": self.class_names,
+        }
 
     def num_examples(self, split: str) -> int:
         """Size of the split over all shards. Raises UserError on an unknown split."""

@@ -140,6 +140,7 @@ def test_prediction_prepares_an_image_as_evaluation_does(resample):
     (batch,) = first_batches(fields, batch_size=10, training=False)
     kept = dataset.for_prediction()
     assert kept.pop("class_names") == ("even", "odd", "unused")
+    assert kept.pop("normalization") == (kept["mean"], kept["std"])
     prepared = ImageInput(**kept)
     for raw, image in zip(dataset.source("train"), batch["image"], strict=True):
         np.testing.assert_array_equal(prepared(raw.data, raw.name), image)

@@ -1,0 +1,66 @@
+"""What is evaluated: which weights, and data that is prepared as these need it."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import pytest
+
+from perceiver_io.data.vision.images import PUBLISHED
+from perceiver_io.runtime import configuration, evaluation, weights
+from perceiver_io.training.checkpoint import Checkpoints
+from perceiver_io.training.state import TrainState
+from tests.helpers import experiments, tiny
+
+LEARNED = str(Path(__file__).parents[1] / "goldens" / "huggingface" / "image_learned")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with two checkpoints, of which the first is the better."""
+    folder = tmp_path_factory.mktemp("run")
+    config = configuration.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
+    (folder / "config.json").write_text(config.to_json())
+    (folder / "preparation.json").write_text(json.dumps({"class_names": ["a", "b"]}))
+    checkpoints = Checkpoints(folder, **config.checkpoint)
+    data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
+    for step, error in ((1, 0.5), (2, 0.9)):
+        state = TrainState(jnp.int32(step), {"linear": {"w": jnp.ones(3)}}, {}, (), None)
+        checkpoints.save(state, iter(data), {config.checkpoint.best_metric: error})
+    checkpoints.close()
+    return folder
+
+
+def test_of_a_run_the_best_checkpoint_is_evaluated_or_the_one_that_is_named(run):
+    for path, which, step in (
+        (run, "best", 1),
+        (run, "latest", 2),
+        (run, "2", 2),
+        (run / "checkpoints" / "2", "best", 2),
+    ):
+        config = "configs/optical_flow.py:motorcycle"
+        source = evaluation.of_weights(str(path), which, config, ()).source
+        assert source.where == f"checkpoint {run / 'checkpoints' / str(step)}"
+
+
+def test_names_of_classes_that_a_model_does_not_tell_apart_are_left_out(run, monkeypatch):
+    loaded = SimpleNamespace(params={}, model_state={})
+    monkeypatch.setattr(weights, "load_weights", lambda *_: loaded)
+    assert weights.load(run).class_names is None
+
+
+def test_images_are_prepared_as_the_weights_need_them_whatever_a_config_leaves_out(tmp_path):
+    config = configuration.load("configs/photos.py")
+    del config.data["resample"]
+    config.data = dict(config.data, evaluation_crop=1)  # An integer, unlike that of the weights.
+    other = tmp_path / "config.json"
+    other.write_text(config.to_json())
+
+    def prepared(*overrides):
+        return evaluation.of_weights(LEARNED, "best", str(other), overrides).config.data
+
+    data = prepared()
+    assert {name: data[name] for name in PUBLISHED} == PUBLISHED
+    assert data.crop_area == config.data.crop_area
+    assert prepared("--config.data.resample=bilinear").resample == "bilinear"
