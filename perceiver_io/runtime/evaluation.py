@@ -81,7 +81,7 @@ def of_weights(path: str, checkpoint: str, config: str | None, overrides: Iterab
         raise UserError(
             f"--weights={path} says nothing of data: give those by --config=FILE:PRESET."
         )
-    source, model = weights.open_source(path, checkpoint)
+    source, model = weights.open_source(weights.chosen(path, checkpoint))
     read = configuration.load(config)
     read.model = ConfigDict(model)
     published = lookup(TASKS, read.task, "config.task").published_preparation

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 from perceiver_io.config import files
-from perceiver_io.config.annotations import Normalization
 from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build

@@ -89,7 +89,7 @@ class Run:
     def warm_started(self, state: TrainState) -> TrainState:
         """The state with the weights of `config.init_from`; says which were loaded and left."""
         config = self.config
-        source, section = weights.open_source(config.init_from, "latest")
+        source, section = weights.open_source(config.init_from)
         there, here = build(section), self.parts.model
         grids = there.position_tables(), here.position_tables()
         warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)

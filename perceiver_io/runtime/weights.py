@@ -73,7 +73,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
         )
     config = files.read_run(run)
     schema.check(config)
-    checkpoint = _checkpoint_at(path, run, config, "best")
+    checkpoint = find_checkpoint(str(chosen(path, "best")))
     preparation = load_preparation(path)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params, model_state = jax.tree.map(
@@ -87,22 +87,20 @@ def load(path: str | Path, **settings: Any) -> Weights:
     return Weights(config.model.to_dict(), warm.params, warm.model_state, names)
 
 
-def open_source(path: str, which: str) -> tuple[Source, Mapping[str, Any]]:
+def open_source(path: str | Path) -> tuple[Source, Mapping[str, Any]]:
     """The arrays at a path for a warm start, and the section `config.model` of their model.
 
     Args:
-        path: a run folder, RUN/checkpoints/STEP, bundled:NAME, or what
-            `perceiver_io.pretrained.published.load` reads. Of original checkpoints only those of
-            the published sizes.
-        which: checkpoint of a run folder: `best`, `latest` or a step.
+        path: a run folder, whose latest checkpoint is taken, RUN/checkpoints/STEP, bundled:NAME, or
+            what `perceiver_io.pretrained.published.load` reads. Of original checkpoints only those
+            of the published sizes.
 
     Raises UserError if there is nothing of the kind.
     """
     path = locate(path)
     run = find_run(path)
     if run is not None:
-        config = files.read_run(run)
-        return checkpoint_source(str(_checkpoint_at(path, run, config, which))), config.model
+        return checkpoint_source(str(path)), files.read_run(run).model
     loaded = published.load(path)
     return array_source(f"file {path}", loaded.params, loaded.model_state), loaded.model
 
@@ -146,6 +144,13 @@ def find_run(path: str | Path) -> Path | None:
     return folder if (folder / "checkpoints").is_dir() else None
 
 
+def chosen(path: str | Path, which: str) -> Path:
+    """The path of weights; of a run folder that of its checkpoint: `best`, `latest` or a step."""
+    path = locate(path)
+    is_run = path.absolute() == find_run(path)
+    return choose_checkpoint(path, files.read_run(path), which) if is_run else path
+
+
 def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
     """The folder of a run's checkpoint: `best`, `latest` or a step.
 
@@ -173,12 +178,6 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         with contextlib.suppress(SyntaxError, ValueError):
             parsed[name] = ast.literal_eval(text)
     return parsed
-
-
-def _checkpoint_at(path: Path, run: Path, config: ConfigDict, which: str) -> Path:
-    """The checkpoint that a path is, or the one that is chosen of the run folder that it is."""
-    is_run = path.absolute() == run
-    return choose_checkpoint(run, config, which) if is_run else find_checkpoint(str(path))
 
 
 def _tuples(value: Any) -> Any:
