@@ -5,7 +5,7 @@ checker of settings.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 
@@ -26,6 +26,12 @@ class Choice(NamedTuple):
     """An inner section whose `name` chooses a factory; the rest are its keyword arguments."""
 
     factories: Mapping[str, Callable[..., Any]]
+
+
+class SameAs(NamedTuple):
+    """A setting that, where it is None, is the same as another one of its section."""
+
+    setting: str
 
 
 UNSEEN = "changes what a model computes, and no array of it"
@@ -55,3 +61,6 @@ ASCENDING = Limit("two numbers, the lesser one first", lambda pair: pair[0] <= p
 
 Size = tuple[Count, Count]
 """Height and width."""
+
+Normalization = tuple[Sequence[float], Sequence[float]]
+"""Mean and standard deviation of each channel, where channel values go from 0 to 1."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ml_collections import ConfigDict
 
-from perceiver_io.config.annotations import Arguments, Choice, Limit
+from perceiver_io.config.annotations import Arguments, Choice, Limit, SameAs
 from perceiver_io.errors import UserError
 
 T = TypeVar("T")
@@ -101,16 +101,18 @@ def defaults(factory: Factory, section: Mapping[str, Any], where: str) -> dict[s
 def marked(factory: Factory, section: Mapping[str, Any], mark: Any, where: str) -> dict[str, Any]:
     """By path the settings with a mark in their annotation, inner sections' as well.
 
-    Those that are left out have their defaults. The section is one that `check` has passed.
+    Those that are left out have their defaults, and `SameAs` stands for the other setting. The
+    section is one that `check` has passed.
     """
     found = {}
     for name, parameter in _parameters(factory).items():
         value, path = section.get(name, parameter.default), f"{where}.{name}"
-        inner = _inner(parameter.annotation, value, path)
+        notes, inner = _notes(parameter.annotation), _inner(parameter.annotation, value, path)
         if inner is not None:
             found |= marked(inner, value, mark, path)
-        elif mark in _notes(parameter.annotation):
-            found[path] = value
+        elif mark in notes:
+            others = [section[note.setting] for note in notes if isinstance(note, SameAs)]
+            found[path] = others[0] if others and value is None else value
     return found
 
 
@@ -133,6 +135,13 @@ def lookup(table: Mapping[str, T | str], section: Mapping[str, Any], where: str)
         return entry
     module, _, attribute = entry.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
+
+
+def entries(section: Any, where: str) -> dict[str, Any]:
+    """The entries of a section. Raises UserError for a value that is no section."""
+    if not isinstance(section, _SECTION):
+        raise UserError(f"{where} is {section!r}, but must be a section: write it as dict(...).")
+    return dict(section.items())
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
@@ -225,18 +234,22 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 def _excess(value: Any, annotation: Any) -> str | None:
     """What a value of the annotated type must be and is not, as a clause; None for a good one."""
-    if get_origin(annotation) in _UNION:
-        found = [_excess(value, x) for x in get_args(annotation) if _fits(value, x)]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        excess = _excess(value, arguments[0])
+        if excess is not None:
+            return excess
+        for note in _notes(annotation):
+            if isinstance(note, Limit) and not note.holds(value):
+                return f"which must be {note.words}"
+    if origin in _UNION:
+        found = [_excess(value, x) for x in arguments if _fits(value, x)]
         return None if None in found else found[0]
-    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-    if get_origin(plain) is tuple:
-        for element, inner in zip(value, _elements(plain, value), strict=True):
+    if origin is tuple:
+        for element, inner in zip(value, _elements(annotation, value), strict=True):
             excess = _excess(element, inner)
             if excess is not None:
                 return excess.replace("which", "each of which", 1)
-    for note in _notes(annotation):
-        if isinstance(note, Limit) and not note.holds(value):
-            return f"which must be {note.words}"
     return None
 
 

@@ -152,7 +152,8 @@ def _renew(config: ConfigDict) -> None:
     pixels = pixels.get("inputs", pixels)
     if "mean" in data and "image_channels" not in pixels:
         pixels["image_channels"] = len(data["mean"])
-    if model.get("name") == "convnet_classifier" and "image_size" not in model:
+    is_convnet = model.get("name") == "convnet_classifier"
+    if is_convnet and "image_size" not in model and "image_size" in data:
         model["image_size"] = data["image_size"]
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
+from perceiver_io.config.annotations import Normalization
 from perceiver_io.models.architectures import Architecture
-
-Normalization = tuple[Sequence[float], Sequence[float]]
 
 
 def normalized(model: Architecture, normalization: Normalization | None) -> Architecture:

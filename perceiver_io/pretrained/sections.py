@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from perceiver_io.config.annotations import Size
 from perceiver_io.config.construct import listing, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.blocks import STACK
 from perceiver_io.pretrained.mapping import Arrays
 
 Section = dict[str, Any]
-Size = tuple[int, int]
 
 
 class Settings(NamedTuple):

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 
 from perceiver_io.config import files
+from perceiver_io.config.annotations import Normalization
 from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.models.normalization import Normalization, normalized
+from perceiver_io.models.normalization import normalized
 from perceiver_io.runtime import weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder

@@ -119,7 +119,7 @@ def load_weights(
     taken = {name: leaf for name, leaf in wanted.items() if _chosen(name, prefixes)}
     available = {n: shape for n, shape in source.shapes.items() if _chosen(n, prefixes)}
     resized = {}
-    for name in grids[0].keys() & grids[1].keys():
+    for name in sorted(grids[0].keys() & grids[1].keys()):
         pair, full_name = tuple(grid[name] for grid in grids), f"params/{name}"
         if _resizable(available.get(full_name), taken.get(full_name), *pair):
             resized[full_name] = pair

@@ -7,6 +7,7 @@ import pytest
 
 from perceiver_io.config import files
 from perceiver_io.errors import UserError
+from perceiver_io.models import architectures
 from perceiver_io.models.settings import AttentionForm
 from perceiver_io.runtime import configuration
 
@@ -208,6 +209,9 @@ def test_convnets_of_older_runs_take_images_of_the_size_of_their_data(tmp_path):
     path.write_text(json.dumps(dict(model=model, data=data)))
     renewed = files.read(str(path)).model
     assert (renewed.image_size, renewed.image_channels) == ((12, 16), 3)
+    path.write_text(json.dumps(dict(model=model, data=dict(name="digits", mean=[0.5]))))
+    with pytest.raises(UserError, match="config.model lacks image_size, which convnet"):
+        architectures.check(files.read(str(path)).model)
 
 
 def test_defaults_of_a_replaced_section_can_be_overridden():

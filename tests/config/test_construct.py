@@ -171,6 +171,7 @@ def limited(
     size: Size = (1, 1),
     steps: tuple[Natural, ...] = (),
     pair: Annotated[tuple[Fraction, Fraction], ASCENDING] = (0.1, 1.0),
+    resolution: Annotated[Size | None, "a mark"] = None,
 ):
     return locals()
 
@@ -184,6 +185,8 @@ INF, NAN = float("inf"), float("nan")
         dict(count=1, natural=0, seed=2**32 - 1, positive=1e30, amount=0, rate=0),
         dict(rate=0.999, probability=1, fraction=1, angle=180.0),
         dict(rate=None, steps=(0, 5), size=(3, 4), pair=(0.5, 0.5)),
+        dict(resolution=(3, 4)),
+        dict(resolution=None),
     ],
 )
 def test_values_within_limits(section):
@@ -210,6 +213,7 @@ def test_values_within_limits(section):
         (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0:"),
         (dict(pair=(0.0, 1.0)), "pair is (0.0, 1.0), each of which must be above 0 and at most 1:"),
         (dict(pair=(1.0, 0.1)), "pair is (1.0, 0.1), which must be two numbers, the lesser one"),
+        (dict(resolution=(0, -5)), "resolution is (0, -5), each of which must be at least 1:"),
         (dict(rate="a"), "rate is 'a', but limited needs int | float | None;"),
     ],
 )  # fmt: skip

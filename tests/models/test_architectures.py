@@ -289,6 +289,7 @@ PATCHES = dict(
         (dict(inputs=dict(name="fourier_pixels", num_bands=3)), "model.inputs lacks image_size"),
         (dict(attention=dict(key_chunk=3)), "model.attention.key_chunk .*'key_chunk_size'"),
         (dict(compute_dtype="float16"), "model.compute_dtype.*'float16'.*bfloat16"),
+        (dict(inputs__resolution=(0, -5)), r"resolution is \(0, -5\), each of .* at least 1"),
         (dict(inputs=CONV), r"image_size=\(3, 16\) is too small.*4x4"),
         (dict(inputs=PATCHES), r"image_size=\(16, 18\) does not divide into patches of \(4, 4\)"),
         (dict(encoder__latent_stack__num_heads=3), "qk_dim=16 does not divide into num_heads=3"),
@@ -356,7 +357,6 @@ def test_settings_that_no_array_shows():
     unseen = build(section).unseen
     at = "config.model"
     assert unseen == {
-        f"{at}.inputs.image_size": (16, 16),
         f"{at}.inputs.pytorch_padding": True,
         f"{at}.inputs.resolution": (24, 24),
         f"{at}.encoder.num_blocks": 2,
@@ -370,6 +370,8 @@ def test_settings_that_no_array_shows():
         f"{at}.decoder.cross_attend.exact_gelu": False,
         f"{at}.decoder.cross_attend.use_query_residual": True,
     }
+    own = build(config_of("conv", inputs__resolution=None)).unseen
+    assert own[f"{at}.inputs.resolution"] == (16, 16) and own.keys() == unseen.keys()
     other = config_of("conv", encoder__num_blocks=1, inputs__resolution=(8, 8))
     assert jax.tree.map(lambda x: x.shape, build(other).shapes()) == jax.tree.map(
         lambda x: x.shape, build(section).shapes()

@@ -78,6 +78,18 @@ def test_warm_start_resizes_positions(tmp_path, fsdp):
         load_weights(source, new, {}, grids=({name: (2, 3)}, {"other": (4, 6)}))
 
 
+def test_tables_are_resized_in_the_same_order_in_every_process():
+    modules = [f"positions_{index}" for index in range(8)]
+    old, new = (
+        {module: {"embeddings": np.zeros((length, 2), np.float32)} for module in modules}
+        for length in (2, 3)
+    )
+    grids = tuple({f"{module}/embeddings": (length,) for module in modules} for length in (2, 3))
+    template = Mesh(fsdp=1).template(new)
+    warm = load_weights(array_source("file", old, {}), template, {}, grids=grids)
+    assert warm.resized == tuple(f"params/{module}/embeddings" for module in modules)
+
+
 def test_settings_that_differ():
     there = {"model.num_heads": 8, "model.num_blocks": 2, "model.resolution": None}
     here = {"model.num_heads": 4, "model.num_blocks": 2, "model.exact_gelu": True}

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple
 import grain
 import numpy as np
 
-from perceiver_io.config.annotations import Natural
+from perceiver_io.config.annotations import Natural, Normalization
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
 from perceiver_io.data.pipeline.sources import Source, endless
@@ -32,7 +32,6 @@ from perceiver_io.errors import UserError
 
 Example = dict[str, np.ndarray]
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
-Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 # Examples that a worker process prepares at once. Large batches are put together from such pieces:
 # they come sooner, and the buffers of many workers remain small.

@@ -13,7 +13,8 @@ name of a dataset, and the settings of that dataset's source.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from perceiver_io.config.construct import construct, lookup
+from perceiver_io.config.annotations import Positive
+from perceiver_io.config.construct import check, construct, entries, lookup
 from perceiver_io.data.pipeline.dataset import Composed, Preparation
 from perceiver_io.data.pipeline.sources import MixedExamples, Source
 from perceiver_io.errors import UserError
@@ -29,17 +30,15 @@ class Mixture(Source):
     Args:
         parts: the sources by any names of their own, for errors.
         weights: of each part.
+        where: what the parts are in the config, for errors.
 
-    Raises UserError for a weight that is not positive, and for parts whose classes differ.
+    Raises UserError for parts whose classes differ.
     """
 
-    def __init__(self, parts: Mapping[str, Source], weights: Mapping[str, float]) -> None:
-        for name, weight in weights.items():
-            if not weight > 0:
-                raise UserError(
-                    f"config.data.parts.{name}.weight={weight} must be above 0: leave the part out."
-                )
-        self._parts, self._weights = dict(parts), dict(weights)
+    def __init__(
+        self, parts: Mapping[str, Source], weights: Mapping[str, float], where: str
+    ) -> None:
+        self._parts, self._weights, self._where = dict(parts), dict(weights), where
         first, *others = parts.values()
         self.splits = tuple(s for s in first.splits if all(s in o.splits for o in others))
         self.unlabelled_splits = tuple(
@@ -54,7 +53,7 @@ class Mixture(Source):
         names = {name: part.class_names for name, part in self._parts.items()}
         first, *others = names.values()
         if any(other != first for other in others):
-            raise UserError(f"The parts of config.data.parts have different classes: {names}.")
+            raise UserError(f"The parts of {self._where} have different classes: {names}.")
         return first
 
     def __call__(self, split: str) -> "MixedExamples":
@@ -63,8 +62,8 @@ class Mixture(Source):
         for name, examples in parts.items():
             if len(examples) == 0:
                 raise UserError(
-                    f"The split {split!r} of config.data.parts.{name} has no examples: leave the "
-                    "part out."
+                    f"The split {split!r} of {self._where}.{name} has no examples: leave "
+                    "the part out."
                 )
         return MixedExamples(tuple(parts.values()), tuple(self._weights.values()))
 
@@ -80,19 +79,30 @@ def mixture_of(
     """
 
     def mixture(parts: Mapping[str, Any]) -> Mixture:
+        return mixed(parts, "config.data.parts")
+
+    def mixed(parts: Mapping[str, Any], where: str) -> Mixture:
         sources, weights = {}, {}
-        for key, section in parts.items():
-            where = f"config.data.parts.{key}"
-            settings = dict(section)
-            if "weight" not in settings:
-                raise UserError(f"{where} lacks weight: its share of the mixture over all weights.")
-            weights[key] = settings.pop("weight")
-            dataset = lookup(datasets, settings, where)
+        for name, section in entries(parts, where).items():
+            path = f"{where}.{name}"
+            settings = entries(section, path)
+            weight = {"weight": settings.pop("weight")} if "weight" in settings else {}
+            weights[name] = construct(part, weight, path)
+            dataset = lookup(datasets, settings, path)
             if dataset.preparation is not preparation:
-                raise UserError(f"{where}: {settings['name']} is prepared in a way of its own.")
-            sources[key] = construct(dataset.source, settings, where)
+                raise UserError(f"{path}: {settings['name']} is prepared in a way of its own.")
+            if dataset.source is mixture:
+                check(mixture, settings, path)
+                sources[name] = mixed(settings["parts"], f"{path}.parts")
+            else:
+                sources[name] = construct(dataset.source, settings, path)
         if not sources:
-            raise UserError("config.data.parts has no part: give at least one dataset.")
-        return Mixture(sources, weights)
+            raise UserError(f"{where} has no part: give at least one dataset.")
+        return Mixture(sources, weights, where)
 
     return Composed(mixture, preparation)
+
+
+def part(weight: Positive) -> float:
+    """What a part of a mixture has beside its dataset: its share over all weights."""
+    return weight

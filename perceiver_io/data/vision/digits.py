@@ -10,8 +10,8 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.config.annotations import NonNegative, Positive, Rate
-from perceiver_io.data.pipeline.dataset import Composed, Example, Normalization, Preparation, Spec
+from perceiver_io.config.annotations import NonNegative, Normalization, Positive, Rate
+from perceiver_io.data.pipeline.dataset import Composed, Example, Preparation, Spec
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
 

@@ -14,10 +14,11 @@ from perceiver_io.config.annotations import (
     Fraction,
     Natural,
     NonNegative,
+    Normalization,
     Positive,
     Size,
 )
-from perceiver_io.data.pipeline.dataset import Example, Normalization, Preparation, Spec
+from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec
 from perceiver_io.data.vision import crop, mixing, randaugment
 from perceiver_io.errors import UserError
 

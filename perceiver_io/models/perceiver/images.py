@@ -5,7 +5,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Choice, Count, Natural, Size
+from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Choice, Count, Natural, SameAs, Size
 from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
@@ -23,9 +23,9 @@ from perceiver_io.models.perceiver.positions import (
 )
 
 ImageSize = Annotated[Size, INPUT_SIZE]
-# Frequencies of Fourier features follow from the size.
+# Frequencies of Fourier features follow from the size, or from the resolution where there is one.
 FourierSize = Annotated[Size, INPUT_SIZE, UNSEEN]
-Resolution = Annotated[Size | None, UNSEEN]
+Resolution = Annotated[Size | None, UNSEEN, SameAs("image_size")]
 ImageChannels = Annotated[Count, INPUT_SIZE]
 
 
@@ -35,7 +35,7 @@ def image_spec(image_size: Size, channels: int) -> jax.ShapeDtypeStruct:
 
 
 def fourier_pixels(
-    image_size: FourierSize,
+    image_size: ImageSize,
     num_bands: Count,
     resolution: Resolution = None,
     image_channels: ImageChannels = 3,
@@ -59,7 +59,7 @@ def learned_pixels(
 
 
 def conv_features(
-    image_size: FourierSize,
+    image_size: ImageSize,
     channels: Count,
     num_bands: Count,
     pytorch_padding: Annotated[bool, UNSEEN] = False,

@@ -12,13 +12,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
+from perceiver_io.config.annotations import Size
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
 
 _USUAL_OVERLAP = 20
 
-Size = tuple[int, int]
 Frame = UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W 3"]
 
 
@@ -146,7 +146,7 @@ class TiledFlow:
         return slice(top, top + height), slice(left, left + width)
 
     def _blended(
-        self, flows: Sequence[np.ndarray], corners: Sequence[Size], size: Size
+        self, flows: Sequence[np.ndarray], corners: Sequence[tuple[int, int]], size: Size
     ) -> Float[np.ndarray, "H W 2"]:
         """The mean over the tiles at each pixel, by their weights."""
         height, width = size

@@ -272,6 +272,13 @@ def test_examples_may_know_how_many_came_before():
 
 SETS = {"numbers": Numbers}
 Mixed = mixture_of(SETS, WithNoise)
+SETS["mixture"] = Mixed
+PART = {"name": "numbers", "weight": 1.0}
+
+
+def nested(part, weight=1.0):
+    """A mixture of numbers and of a mixture of one part."""
+    return {"a": PART, "x": {"name": "mixture", "weight": weight, "parts": {"y": part}}}
 
 
 def mixed(first_weight=1.0, second_weight=3.0, second_size=7, num_workers=0):
@@ -353,7 +360,15 @@ def test_a_mixture_of_one_is_mixed_of_its_part_only():
     [
         ({}, "config.data.parts has no part"),
         ({"a": {"name": "numbers"}}, r"config.data.parts.a lacks weight"),
-        ({"a": {"name": "numbers", "weight": 0.0}}, r"parts.a.weight=0.0 must be above 0"),
+        (3, r"config.data.parts is 3, but must be a section: write it as dict\(...\)"),
+        ({"a": 3}, r"config.data.parts.a is 3, but must be a section"),
+        ({"a": PART | {"weight": 0.0}}, r"parts.a.weight is 0.0, which must be above 0 and finite"),
+        ({"a": PART | {"weight": np.inf}}, r"parts.a.weight is inf, which must be above 0 and"),
+        ({"a": PART | {"weight": "1"}}, r"config.data.parts.a.weight is '1', but part needs int"),
+        (nested(3), r"config.data.parts.x.parts.y is 3, but must be a section"),
+        (nested(PART | {"weight": 0}), r"config.data.parts.x.parts.y.weight is 0, which must be"),
+        (nested(PART | {"size": "a"}), r"config.data.parts.x.parts.y.size is 'a', but Range needs"),
+        ({"x": {"name": "mixture", "weight": 1.0}}, r"config.data.parts.x lacks parts"),
         ({"a": {"name": "number", "weight": 1.0}}, r"parts.a.name is 'number'.*mean 'numbers'"),
         ({"a": {"name": "numbers", "weight": 1.0, "last": 1}}, r"parts.a.last is not a setting"),
     ],
@@ -366,6 +381,16 @@ def test_wrong_parts_are_named(parts, message):
 def test_a_mixture_with_an_empty_part():
     with pytest.raises(UserError, match=r"'test' of config.data.parts.large has no examples"):
         mixed(second_size=0).num_examples("test")
+    dataset = Mixed(parts=nested(PART | {"size": 0}), num_workers=0)
+    with pytest.raises(UserError, match=r"'test' of config.data.parts.x.parts.y has no examples"):
+        dataset.num_examples("test")
+
+
+def test_a_mixture_of_a_mixture():
+    dataset = Mixed(parts=nested(PART | {"first": 100}, weight=3.0), num_workers=0)
+    numbers = joined(mixed_batches(dataset, 10))
+    assert (numbers < 100).sum() == 10
+    assert sorted(numbers[numbers >= 100]) == sorted([*range(100, 110)] * 3)
 
 
 def test_parts_of_a_mixture_have_the_same_classes_and_splits():

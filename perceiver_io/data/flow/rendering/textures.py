@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from perceiver_io.config.annotations import Size
 from perceiver_io.data.flow.rendering import source_photos
 
-Size = tuple[int, int]
 Texture = UInt8[np.ndarray, "H W 3"]
 _Values = Float32[np.ndarray, "H W"]  # from 0 to 1
 
