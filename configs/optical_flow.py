@@ -25,7 +25,7 @@ training splits of Sintel (clean, final) and KITTI 2015, after training on AutoF
 The paper trains for 480 epochs of 400,000 pairs: plain ones, also reversed (here a quarter), then
 with augmentation that grows (here for a quarter). It does not tell how long nor the augmentation's
 numbers (here RAFT's, 2003.12039, plus rotation and relative motion). The public AutoFlow has 40,000
-pairs. Hardware: README.md.
+pairs. Hardware: docs/benchmarks.md.
 """
 
 from ml_collections import ConfigDict, FieldReference

@@ -81,7 +81,8 @@ def case(name: str, form: str = "default", scale: str = "full") -> Case:
         if given not in known:
             raise UserError(f"There is no {given!r}; choose from {listing(known)}.")
     config, parts, step, initialise = _experiment(ITEMS[name].experiment, scale)
-    step = dataclasses.replace(step, model=build(FORMS[form](config.model.to_dict())))
+    model = setup.build_model(FORMS[form](config.model.to_dict()), parts.dataset)
+    step = dataclasses.replace(step, model=model)
 
     def train(state, batch):
         return step.update(state, step.gradients(state, batch))

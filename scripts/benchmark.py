@@ -173,7 +173,13 @@ def config_case() -> None:
     dataset = setup.build_dataset(config, task)
     spec = dataset.batch_spec(config.training.batch_size)
     rng = np.random.default_rng(0)
-    batch = {name: rng.random(shape).astype(dtype) for name, (shape, dtype) in spec.items()}
+    # Pixels are whole numbers up to 255; weights and flags are drawn from [0, 1).
+    batch = {
+        name: rng.random(shape).astype(dtype)
+        if dtype != np.uint8
+        else rng.integers(256, size=shape, dtype=np.uint8)
+        for name, (shape, dtype) in spec.items()
+    }
     inputs = task.model_inputs(batch)
     configured = setup.build_model(config.model, dataset)
     plain = setup.build_model(in_textbook_form(config.model), dataset)

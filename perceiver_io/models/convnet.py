@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_io.models.weights import BIAS_INIT, SCALE_INIT
+from perceiver_io.models.batch_norm import batch_norm
+from perceiver_io.models.weights import BIAS_INIT
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,3 @@ class ConvNet:
         """Logits of the features."""
         del is_training
         return hk.Linear(self.num_classes, b_init=BIAS_INIT, name="logits")(encoded)
-
-
-def batch_norm(name: str) -> hk.BatchNorm:
-    """Batch norm with scale and offset, whose statistics move by a tenth each step."""
-    return hk.BatchNorm(
-        create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, scale_init=SCALE_INIT,
-        offset_init=BIAS_INIT, name=name,
-    )  # fmt: skip

@@ -42,7 +42,7 @@ class Checkpoints:
         Args:
             workdir: the run folder.
             keep: how many of the latest checkpoints stay; the best one stays besides.
-            best_metric: what the best is judged by, as SPLIT/METRIC; None keeps no best one.
+            best_metric: what the best is judged by, as EVALUATOR/METRIC; None keeps no best one.
             best_mode: whether the best is the greatest or the least.
             every: steps between checkpoints.
         """
@@ -96,7 +96,7 @@ class Checkpoints:
         Args:
             state: a strategy's snapshot.
             iterator: the data iterator, just after this state's last batch.
-            metrics: what an evaluation of this state gave, by SPLIT/METRIC.
+            metrics: what an evaluation of this state gave, by EVALUATOR/METRIC.
 
         Raises what went wrong with writing the checkpoint before.
         """

@@ -5,7 +5,7 @@ preparation.json   how inputs are prepared, names of classes: what the weights n
 environment.json   command line, machine, devices and package versions
 metrics.jsonl      one object a line: step, split, metrics
 curves.png         every metric over the steps
-figures/STEP/      pictures of each evaluation, SPLIT_NAME.png
+figures/STEP/      pictures of each evaluation, EVALUATOR_NAME.png
 tensorboard/       the same, as events
 checkpoints/STEP/  see checkpoint.py
 """

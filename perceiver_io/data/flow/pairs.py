@@ -1,8 +1,8 @@
 """Pairs of frames with the optical flow between them: how they are prepared.
 
 Frames are uint8 until the model reads them. A source gives whole pairs; training cuts and
-augments them, evaluation takes their middle. Whole images are measured by
-`experiments.evaluate`, tile by tile, from the same pairs.
+augments them, evaluation takes their middle. Whole images are measured, tile
+by tile, from the same pairs.
 """
 
 import dataclasses

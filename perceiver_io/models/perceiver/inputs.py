@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_io.errors import UserError
-from perceiver_io.models.convnet import batch_norm
+from perceiver_io.models.batch_norm import batch_norm
 from perceiver_io.models.perceiver.encoder import InputAdapter
 from perceiver_io.models.perceiver.maps import PlacedInputs
 from perceiver_io.models.perceiver.positions import Positions, grid_of

@@ -1,0 +1,13 @@
+"""Batch norm, as the convolutional parts of models use it."""
+
+import haiku as hk
+
+from perceiver_io.models.weights import BIAS_INIT, SCALE_INIT
+
+
+def batch_norm(name: str) -> hk.BatchNorm:
+    """Batch norm with scale and offset, whose statistics move by a tenth each step."""
+    return hk.BatchNorm(
+        create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, scale_init=SCALE_INIT,
+        offset_init=BIAS_INIT, name=name,
+    )  # fmt: skip
