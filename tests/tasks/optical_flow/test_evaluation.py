@@ -171,7 +171,7 @@ def test_matched_pixels_are_known_of_where_a_part_of_a_mixture_has_occlusion():
         ([[known, plain]], True),
     ):
         sources = {str(i): InMemory(tuple(part)) for i, part in enumerate(parts)}
-        mixed = Mixture(sources, dict.fromkeys(sources, 1))
+        mixed = Mixture(sources, dict.fromkeys(sources, 1), "config.data")
         dataset = dataclasses.replace(in_memory(), source=mixed)
         names = images(dataset, "test").metric_names(STILL[0])
         assert ("epe_matched" in names, "epe_unmatched" in names) == (expected, expected)
