@@ -161,7 +161,7 @@ def get_config(preset: str = "patches") -> ConfigDict:
         batch_size=batch_size // accumulate,
         every=recipe["every"],
     )
-    best = f"{recipe['splits'][0]}/epe"
+    best = f"{recipe['splits'][0]}_whole/epe"
     config.checkpoint = dict(every=recipe["every"], keep=2, best_metric=best, best_mode="min")
     config.logging = dict(every=recipe["log_every"], histograms=False)
     config.parallel = dict(name="mesh", fsdp=1)

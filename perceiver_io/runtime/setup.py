@@ -121,11 +121,16 @@ def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeS
 def check_training(config: ConfigDict, parts: Parts) -> None:
     """Finds at the start what would stop the run or spoil it later.
 
-    Raises UserError about a model and data that do not agree, a split that is unknown, empty or
-    without published truth, and a best metric that no evaluation will give.
+    Raises UserError about a model and data that do not agree, a batch that cannot be spread over
+    the devices or augmented there, a split that is unknown, empty or without published truth, and
+    a best metric that no evaluation will give.
     """
+    training = config.training
     check_agreement(config, parts)
-    parts.dataset.check_labelled(config.training.split)
+    local_batch_size(training.batch_size, training.accumulate)
+    part = batch_shapes(parts.dataset, training.batch_size // parts.strategy.num_replicas)
+    jax.eval_shape(parts.task.augmented, part)
+    parts.dataset.check_labelled(training.split)
     found = [
         f"{name}/{metric}"
         for name, evaluator in parts.task.evaluators(config).items()

@@ -32,7 +32,12 @@ class Mesh:
     its longest suitable axis (fully sharded data parallelism). Loss and gradient are those of the
     global batch, and the statistics of batch norm those of a microbatch of all devices; the
     compiler puts in the communication.
+
+    Attributes:
+        num_replicas: the number of parts of a batch that are augmented each by itself.
     """
+
+    num_replicas = 1
 
     def __init__(self, *, fsdp: Count):
         """`fsdp` is the number of devices that the parameters are cut over; 1 replicates them.
@@ -127,6 +132,9 @@ class Pmap:
     cover, with one difference: batch norm normalises by the statistics of each device's own
     examples, where `Mesh` uses those of the global batch. The running statistics are averaged, so
     that replicas never differ. Dropout draws other masks than under `Mesh`.
+
+    Attributes:
+        num_replicas: as for `Mesh`; here the number of devices.
     """
 
     _AXIS = "replicas"
@@ -134,6 +142,7 @@ class Pmap:
     def __init__(self):
         self._whole = Mesh(fsdp=1)
         self._num_local = jax.local_device_count()
+        self.num_replicas = jax.device_count()
 
     def template(self, shapes: PyTree) -> PyTree:
         """As `Mesh.template`: every array whole on every device."""

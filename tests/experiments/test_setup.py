@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from perceiver_io.config import files
 from perceiver_io.data.pipeline.dataset import Preparation
 from perceiver_io.data.vision.digits import Digits
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration, setup
+from perceiver_io.runtime import configuration, setup, training_run
 from tests.helpers import experiments
 
 
@@ -222,3 +223,27 @@ def test_evaluations_that_can_be_made(metric):
         files.read("configs/quickstart.py"), [f"--config.checkpoint.best_metric={metric}"]
     )
     setup.check_training(config, setup.build_parts(config))
+
+
+def test_batches_that_cannot_be_mixed(tmp_path):
+    """Found before the run folder has anything; of each device under pmap, else of all."""
+    config = configuration.overridden(
+        files.read("configs/photos.py"), [f"--config.training.batch_size={jax.device_count()}"]
+    )
+    setup.check_training(config, setup.build_parts(config))
+    with config.unlocked():
+        config.parallel = {"name": "pmap"}
+    with pytest.raises(UserError, match="A batch of 1 examples cannot be mixed"):
+        training_run.train(config, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    config.data.mixup_alpha = config.data.cutmix_alpha = 0.0
+    setup.check_training(config, setup.build_parts(config))
+
+
+def test_a_batch_that_cannot_be_spread_over_devices():
+    config = configuration.overridden(
+        files.read("configs/quickstart.py"),
+        [f"--config.training.batch_size={jax.device_count() + 1}"],
+    )
+    with pytest.raises(UserError, match="does not divide evenly over"):
+        setup.check_training(config, setup.build_parts(config))

@@ -124,7 +124,7 @@ def run_folder(tmp_path):
     )
     data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
     checkpoints = Checkpoints(tmp_path, **config.checkpoint)
-    checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation/epe": 1.0})
+    checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation_whole/epe": 1.0})
     checkpoints.close()
     return tmp_path
 

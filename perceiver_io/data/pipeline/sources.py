@@ -46,6 +46,13 @@ class MixedExamples(Sequence[Any]):
         return self.parts[part][index - (self._ends[part - 1] if part else 0)]
 
 
+def one_of_each(examples: Sequence[Any]) -> list[Any]:
+    """The first raw example of each source."""
+    if isinstance(examples, MixedExamples):
+        return [example for part in examples.parts for example in one_of_each(part)]
+    return [examples[0]]
+
+
 def endless(examples: Sequence[Any], seed: int) -> grain.MapDataset[Any]:
     """The raw examples without end, shuffled anew every time they begin again."""
     if isinstance(examples, MixedExamples):

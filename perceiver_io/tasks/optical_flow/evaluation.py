@@ -21,6 +21,7 @@ from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.sintel import Sintel
 from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.data.pipeline.sources import one_of_each
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
@@ -50,7 +51,8 @@ class Predicted(NamedTuple):
 class WholeImages:
     """Measures the pairs of a split, which may be of any size, tile by tile.
 
-    Of several processes, each takes every n-th pair, on the first of its devices.
+    Of several processes, each takes every n-th pair, on the first of its devices, so that the
+    tiles of a pair follow one another there, a batch at a time.
 
     Attributes:
         task: has the measures.
@@ -71,13 +73,12 @@ class WholeImages:
     overlap: int | None
 
     def metric_names(self, model: Architecture) -> list[str]:
-        """The loss and the measures of the task, but for those that few datasets have."""
+        """The loss and the measures of the task; reads a pair to see what is known of it."""
         del model
         self.dataset.check_labelled(self.split)
-        batch = {"flow": jnp.zeros((1, 1, 1, 2)), "flow_valid": jnp.ones((1, 1, 1), bool)}
-        batch["valid"] = jnp.ones(1, bool)
-        sums = jax.eval_shape(functools.partial(_measures, self.task), batch["flow"], batch)
-        return sorted({"loss", *sums})
+        pairs = one_of_each(self.dataset.source(self.split))
+        occlusion = any(pair.occluded is not None for pair in pairs)
+        return sorted({"loss", *_names(self.task, occlusion=occlusion)})
 
     def __call__(
         self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
@@ -101,7 +102,9 @@ class WholeImages:
                 ranked = heapq.nlargest(
                     _ROWS_OF_FIGURE, [*ranked, (total / count, one)], key=lambda item: item[0]
                 )
-        metrics = losses.means(_over_processes(totals), self.task.loss_weights, self.split)
+        # All processes add up the same names, whatever pairs each has.
+        totals = _over_processes(totals, _names(self.task, occlusion=True))
+        metrics = losses.means(totals, self.task.loss_weights, self.split)
         return Result(metrics, _figures(examples, worst=[one for _, one in ranked]))
 
     def submit(
@@ -162,6 +165,15 @@ def _measures(
     return losses.measures(task, flow, batch)
 
 
+def _names(task: Task, *, occlusion: bool) -> list[str]:
+    """What `_measures` gives, of pairs whose occlusion is known or is not."""
+    flow, mask = jnp.zeros((1, 1, 1, 2)), jnp.ones((1, 1, 1), bool)
+    batch = {"flow": flow, "flow_valid": mask, "valid": jnp.ones(1, bool)}
+    if occlusion:
+        batch["occluded"] = mask
+    return sorted(jax.eval_shape(functools.partial(_measures, task), flow, batch))
+
+
 def _batch(one: Predicted) -> dict[str, np.ndarray]:
     """A batch of the one pair, which counts nowhere where it is repeated."""
     pair = one.pair
@@ -175,13 +187,13 @@ def _batch(one: Predicted) -> dict[str, np.ndarray]:
     return {name: array[None] for name, array in batch.items()}
 
 
-def _over_processes(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The sums over all processes."""
-    own = np.stack(list(totals.values()))
+def _over_processes(totals: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    """The sums over all processes, each of which may lack some of the names."""
+    own = np.stack([totals.get(name, np.zeros(2)) for name in names])
     # As bytes, because JAX would round numbers of 64 bits.
     gathered = multihost_utils.process_allgather(np.frombuffer(own.tobytes(), np.uint8))
     of_each = np.frombuffer(gathered.tobytes(), own.dtype).reshape(-1, *own.shape)
-    return dict(zip(totals, of_each.sum(0), strict=True))
+    return dict(zip(names, of_each.sum(0), strict=True))
 
 
 def _figures(examples: list[Predicted], worst: list[Predicted]) -> dict[str, Figure]:

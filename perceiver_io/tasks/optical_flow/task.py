@@ -117,16 +117,16 @@ class OpticalFlow(Task):
         return sums | {"epe_per_pair": _mean_of_pairs(epe, known)}
 
     def evaluators(self, config: Section) -> dict[str, Evaluator]:
-        """Each split twice: `SPLIT`, whole images; `SPLIT_crops`, the middle of each pair.
+        """Each split twice: `SPLIT`, the middle of each pair; `SPLIT_whole`, whole images.
 
-        The first are what benchmarks measure, tile by tile; the second are as large as the
-        examples of training, take one pass of the model, and show its loss.
+        The first are as large as the examples of training, take one pass of the model, and show
+        its loss; the second are what benchmarks measure, tile by tile.
         """
         # Those of another config may be of another size than the model's frames.
         data = {**config["data"], "image_size": tuple(config["model"]["image_size"])}
         crops = super().evaluators({**config, "data": data})
         whole = self._whole_images(config)
-        return {**whole, **{f"{split}_crops": crop for split, crop in crops.items()}}
+        return crops | {f"{split}_whole": images for split, images in whole.items()}
 
     def submitters(self, config: Section) -> dict[str, Submitter]:
         """Files for the servers of Sintel and KITTI."""

@@ -11,10 +11,12 @@ import pytest
 from perceiver_io.data.flow.files import Flow, read_flow
 from perceiver_io.data.flow.motorcycle import motorcycle
 from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.pipeline.mixture import Mixture
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.runtime import configuration, setup
+from perceiver_io.tasks.optical_flow import evaluation
 from perceiver_io.tasks.optical_flow.evaluation import WholeImages
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.tasks.optical_flow.tiling import TiledFlow
@@ -139,13 +141,58 @@ def test_training_and_evaluation_measure_whole_images_and_crops():
     config.evaluation.splits = ("test",)
     config = configuration.overridden(config, ["--config.task.overlap=3"])
     evaluators = setup.build_task(config).evaluators(config)
-    whole, crops = evaluators["test"], evaluators["test_crops"]
-    assert evaluators.keys() == {"test", "test_crops"}
+    crops, whole = evaluators["test"], evaluators["test_whole"]
+    assert evaluators.keys() == {"test", "test_whole"}
     assert (whole.tile_size, whole.overlap) == ((16, 16), 3)
     assert crops.dataset.preparation.image_size == (16, 16)
     model = build(config.model)
     assert whole.metric_names(model) == crops.metric_names(model)
     assert {"loss", "epe", "3px", "epe_s40"} <= set(whole.metric_names(model))
+
+
+def test_the_best_checkpoint_is_chosen_by_whole_images():
+    config = experiments.load("optical_flow", "small")
+    assert config.checkpoint.best_metric == "validation_whole/epe"
+    # As a run from before whole images were measured in training says.
+    for best in ("validation_whole/epe_unmatched", "validation/epe"):
+        config.checkpoint.best_metric = best
+        setup.check_training(config, setup.build_parts(config))
+    config.checkpoint.best_metric = "validation/epe_unmatched"
+    with pytest.raises(UserError, match="best_metric is 'validation/epe_unmatched'"):
+        setup.check_training(config, setup.build_parts(config))
+
+
+def test_matched_pixels_are_known_of_where_a_part_of_a_mixture_has_occlusion():
+    plain = pair("plain", (4, 5), (1, 0))
+    known = plain._replace(occluded=np.zeros((4, 5), bool))
+    for parts, expected in (
+        ([[plain], [known]], True),
+        ([[plain], [plain]], False),
+        ([[known, plain]], True),
+    ):
+        sources = {str(i): InMemory(tuple(part)) for i, part in enumerate(parts)}
+        mixed = Mixture(sources, dict.fromkeys(sources, 1), "config.data")
+        dataset = dataclasses.replace(in_memory(), source=mixed)
+        names = images(dataset, "test").metric_names(STILL[0])
+        assert ("epe_matched" in names, "epe_unmatched" in names) == (expected, expected)
+
+
+def test_processes_add_up_what_each_has_measured(monkeypatch):
+    sent = []
+
+    def gather(own):
+        """What a process gets when all that came before it, and it, have sent theirs."""
+        sent.append(own)
+        return np.stack(sent)
+
+    monkeypatch.setattr(evaluation.multihost_utils, "process_allgather", gather)
+    names = ["epe", "epe_matched", "epe_unmatched"]
+    first = {"epe_matched": np.array([1.0, 2]), "epe": np.array([3.0, 4])}
+    second = {"epe": np.array([10.0, 20]), "epe_unmatched": np.array([30.0, 40])}
+    evaluation._over_processes(first, names)
+    total = evaluation._over_processes(second, names)
+    expected = {"epe": [13, 24], "epe_matched": [1, 2], "epe_unmatched": [30, 40]}
+    assert {name: list(value) for name, value in total.items()} == expected
 
 
 def test_every_pixel_counts_the_same_and_unknown_ones_not_at_all():

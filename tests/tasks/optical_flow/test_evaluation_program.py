@@ -37,7 +37,7 @@ def save(folder, config, state):
     """The state as a run's checkpoint of step 7."""
     checkpoints = Checkpoints(folder, **config.checkpoint)
     data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
-    checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation/epe": 1.0})
+    checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation_whole/epe": 1.0})
     checkpoints.close()
 
 
@@ -62,8 +62,8 @@ def test_the_program_with_more_processes_than_pairs(run_folder, start):
     assert others == [[], []]
     result = json.loads(*first)
     assert result["step"] == 7
-    assert result["metrics"]["train"] == pytest.approx(expected, rel=1e-4)
-    assert (folder / "evaluation" / "kitti_2015_7" / "train_examples.png").is_file()
+    assert result["metrics"]["train_whole"] == pytest.approx(expected, rel=1e-4)
+    assert (folder / "evaluation" / "kitti_2015_7" / "train_whole_examples.png").is_file()
 
 
 @pytest.mark.slow
@@ -72,11 +72,11 @@ def test_the_program_on_the_motorcycle(run_folder, start):
     config = "--config=configs/optical_flow.py:motorcycle"
     flags = (config, "--split=test", "--config.task.overlap=0")
     table = finish(start(command("evaluate", folder, *flags))).splitlines()
-    assert table[2].split() == ["test", "test_crops"]
-    _, whole, crops = next(line for line in table if line.startswith("epe ")).split()
+    assert table[2].split() == ["test", "test_whole"]
+    _, crops, whole = next(line for line in table if line.startswith("epe ")).split()
     assert 0 < float(whole) != float(crops) > 0
     assert any(line.startswith("epe_s40 ") for line in table)
-    assert (folder / "evaluation" / "motorcycle_overlap0_7" / "test_examples.png").is_file()
+    assert (folder / "evaluation" / "motorcycle_overlap0_7" / "test_whole_examples.png").is_file()
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_the_program_with_published_weights(tmp_path, start):
     flags = (weights, config, data, "--config.evaluation.batch_size=8", "--json")
     result = json.loads(finish(start(command("evaluate", tmp_path / "run", *flags))))
     assert result["weights"] == str(tmp_path / "published")
-    assert result["metrics"]["train"] == pytest.approx(expected.metrics, rel=1e-4)
+    assert result["metrics"]["train_whole"] == pytest.approx(expected.metrics, rel=1e-4)
     assert list((tmp_path / "run" / "evaluation" / "kitti_2015_published").glob("*.png"))
     for flags, message in (
         ([weights], "says nothing of data: give those by --config"),
