@@ -46,8 +46,8 @@ class Tokens(NamedTuple):
     @property
     def width(self) -> int:
         """Features and positions together."""
-        of_positions = [x.shape[-1] for x in jax.tree.leaves(self.positions)[:1]]
-        return self.features.shape[-1] + sum(of_positions)
+        extra = 0 if self.positions is None else jax.tree.leaves(self.positions)[0].shape[-1]
+        return self.features.shape[-1] + extra
 
     def joined(self) -> Float[Array, "#B M D"]:
         """Features with their positions, [B, M, C + P]."""
