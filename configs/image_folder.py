@@ -6,6 +6,9 @@
 The folder is FOLDER/CLASS/*.jpg, split here into train, validation and test, or has the splits as
 folders: FOLDER/train/CLASS/*.jpg and so on. Presets, the sizes of the model: `small` (the default;
 a CPU will do) and `large` (the papers' config A with the convolutional stem, 224 pixels).
+
+For `experiments.export` train `large` with --config.model.inputs.pytorch_padding=True. `small`
+cannot be exported: Hugging Face's transformers has the stem for 224x224 pixels and 64 bands only.
 """
 
 from ml_collections import ConfigDict, FieldReference

@@ -10,8 +10,6 @@ folder of this project, one of its checkpoints, a folder of Hugging Face, an ori
 bundled:NAME. In Python, `perceiver_io.load(WEIGHTS).predict` gives the same as arrays.
 """
 
-import json
-
 from absl import flags
 
 from perceiver_io.runtime import program
@@ -46,7 +44,7 @@ def main() -> None:
     program.start_jax()
     given = {flag.name: flag.value for flag in FLAGS_OF_TASKS if flag.value is not None}
     report = prediction.write(TASK.value, WEIGHTS.value, OUTPUT.value, given, SETTING.value)
-    print(json.dumps(report.summary, ensure_ascii=False) if JSON.value else report.text)
+    print(prediction.as_json(report) if JSON.value else report.text)
 
 
 if __name__ == "__main__":

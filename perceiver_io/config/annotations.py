@@ -47,6 +47,7 @@ def within(least: float, greatest: float) -> Limit:
 Real = int | float
 
 Count = Annotated[int, Limit("at least 1", lambda x: x >= 1)]
+Finite = Annotated[Real, Limit("finite", math.isfinite)]
 Natural = Annotated[int, Limit("at least 0", lambda x: x >= 0)]
 Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]
 Positive = Annotated[Real, Limit("above 0 and finite", lambda x: 0 < x < math.inf)]

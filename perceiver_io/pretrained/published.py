@@ -1,7 +1,7 @@
 """Published weights as a model section and its arrays, whichever family a file is of."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,13 @@ import numpy as np
 from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
-from perceiver_io.pretrained import deepmind, huggingface, huggingface_export, huggingface_links
+from perceiver_io.pretrained import (
+    deepmind,
+    huggingface,
+    huggingface_export,
+    huggingface_links,
+    preparation,
+)
 from perceiver_io.pretrained.formats.pickles import read_pickle
 from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
 from perceiver_io.pretrained.mapping import (
@@ -33,12 +39,14 @@ class Weights(NamedTuple):
     model: the config section that `perceiver_io.models.architectures.build` makes the model of.
     params: its parameters.
     model_state: its state, batch-norm statistics.
-    class_names: the names of its classes, where the file has them.
+    preparation: how inputs are prepared for it, as a dataset's `for_prediction` tells.
+    class_names: the names of its classes, where they are known.
     """
 
     model: dict[str, Any]
     params: Tree
     model_state: Tree
+    preparation: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
 
 
@@ -113,11 +121,16 @@ def load_huggingface(path: Path) -> Weights:
             f"{path}/config.json names {len(names)} classes in id2label, but the model has "
             f"{count}: fix it, or remove it to number the classes."
         )
-    return weights._replace(class_names=names if count else None)
+    return weights._replace(
+        class_names=names if count else None, preparation=preparation.read(path, section)
+    )
 
 
 def save_huggingface(path: str | Path, weights: Weights) -> None:
     """Writes a model so that `transformers` and `load` read it; what `load` gives is the same.
+
+    With it goes the file of its image processor or its tokenizer. transformers crops images in
+    whole pixels, and puts special tokens around texts, and so does `load` say of the folder.
 
     Args:
         path: a folder that does not exist yet or is empty.
@@ -132,7 +145,21 @@ def save_huggingface(path: str | Path, weights: Weights) -> None:
     links = huggingface_links.LINKS[name](config["num_self_attends_per_block"])
     where = "The model to write"
     check_shapes(links, arrays, shapes(build(weights.model)), where)
-    write_folder(path, config, restored(links, arrays))
+    more = preparation.files(weights.model, weights.preparation)
+    write_folder(path, config, restored(links, arrays), more)
+
+
+def why_not_for_huggingface(section: Mapping[str, Any]) -> str | None:
+    """Why `save_huggingface` cannot write a model, told before it is trained; None if it can.
+
+    Args:
+        section: the config section of the model.
+    """
+    try:
+        huggingface_export.to_config(section, shapes(build(section)), None)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def shapes(model: Architecture) -> Arrays:
@@ -164,4 +191,9 @@ def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: 
         if not name.endswith("/counter") and not np.issubdtype(array.dtype, np.floating):
             raise UserError(f"{where} has {name} of type {array.dtype}, where floats belong.")
     on_device = {name: jnp.asarray(value) for name, value in arrays.items()}
-    return Weights(section, nested(on_device, "params"), nested(on_device, "model_state"))
+    return Weights(
+        section,
+        nested(on_device, "params"),
+        nested(on_device, "model_state"),
+        preparation.default(section),
+    )

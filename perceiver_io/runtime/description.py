@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from perceiver_io.models.architectures import in_textbook_form
+from perceiver_io.pretrained.published import why_not_for_huggingface
 from perceiver_io.runtime import setup
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
@@ -24,6 +25,8 @@ _FLOPS_LABELS = {
 def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
     """Parameters, those of each module, and FLOPs of one example; nothing is run.
 
+    And whether the trained model can be exported, as `published.why_not_for_huggingface` tells.
+
     Args:
         config: complete, as from `runtime.configuration`.
         memory: whether to compile the training step too, for the devices at hand and at the batch
@@ -34,6 +37,7 @@ def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
     description = {
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "modules": _modules(params),
+        "why_not_for_huggingface": why_not_for_huggingface(config.model.to_dict()),
         **flops(config, parts),
     }
     return description | training_memory(config, parts) if memory else description
@@ -85,6 +89,12 @@ def as_table(description: dict[str, Any]) -> str:
             f"{description['devices']} devices, for a training step of batch size "
             f"{description['batch_size']}"
         )
+    why_not = description["why_not_for_huggingface"]
+    lines.append(
+        "`experiments.export` writes it for Hugging Face's transformers."
+        if why_not is None
+        else f"`experiments.export` cannot write it: {why_not}"
+    )
     return "\n".join(lines)
 
 

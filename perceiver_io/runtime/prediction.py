@@ -2,8 +2,7 @@
 
 import functools
 import inspect
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from perceiver_io.config import files
 from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.models.normalization import normalized
 from perceiver_io.runtime import weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder
 from perceiver_io.tasks.predictor import Predictor, Report, Trained
+from perceiver_io.training.logging import to_json
 
 
 def load(path: str | Path, task: str | None = None, **settings: Any) -> Predictor:
@@ -32,22 +31,20 @@ def load(path: str | Path, task: str | None = None, **settings: Any) -> Predicto
     """
     path = weights.locate(path)
     loaded = weights.load(path, **settings)
-    preparation = weights.load_preparation(path)
-    trained = Trained(
-        # Predictors see to what published weights need.
-        normalized(build(loaded.model), preparation and preparation["normalization"]),
-        loaded.params,
-        loaded.model_state,
-        loaded.model,
-        loaded.class_names,
-        preparation,
-    )
-    found = _task_of(path, trained)
+    found = _task_of(path, loaded.model)
     if task is not None and ALIASES.get(task, task) != found:
         raise UserError(
             f"The weights in {path} are of the model {loaded.model['name']}, which --task={found} "
             f"takes, and --task={task} does not: take --task={found}."
         )
+    trained = Trained(
+        build(loaded.model),
+        loaded.params,
+        loaded.model_state,
+        loaded.model,
+        loaded.class_names,
+        loaded.preparation,
+    )
     return predictor(found)(trained)
 
 
@@ -69,9 +66,13 @@ def write(
     folder = create_folder(output)
     given = weights.parse_settings(list(settings))
     report = load(path, task, **given).write(folder, **flags)
-    summary = json.dumps(report.summary, ensure_ascii=False)
-    (folder / "predictions.json").write_text(summary + "\n", encoding="utf-8")
+    (folder / "predictions.json").write_text(as_json(report) + "\n", encoding="utf-8")
     return report
+
+
+def as_json(report: Report) -> str:
+    """What `predictions.json` holds; numbers that are not finite are null."""
+    return to_json(report.summary, ensure_ascii=False)
 
 
 def predictor(task: str) -> type[Predictor]:
@@ -98,20 +99,23 @@ def check_flags(task: str, given: dict[str, Any]) -> None:
             raise UserError(f"--task={task} needs --{parameter.name}; it takes {takes}.")
 
 
-def _task_of(path: Path, trained: Trained) -> str:
+def _task_of(path: Path, section: Mapping[str, Any]) -> str:
     """A run says its task; of published weights, the task is the one that takes such a model."""
     run = weights.find_run(path)
     if run is not None:
         return files.read_run(run).task.name
-    inputs = trained.model.input_spec["inputs"]
-    apply = functools.partial(trained.model.apply, is_training=False)
+    model = build(section)
+    apply = functools.partial(model.apply, is_training=False)
+    inputs = model.input_spec["inputs"]
     outputs, _ = jax.eval_shape(
-        lambda inputs: apply(trained.params, trained.state, None, inputs=inputs), inputs
+        lambda params, state, inputs: apply(params, state, None, inputs=inputs),
+        *model.shapes(),
+        inputs,
     )
     for name in PREDICTORS:
         if predictor(name).takes(inputs, outputs):
             return name
     raise UserError(
-        f"The weights in {path} are of the model {trained.section['name']}, which no task takes: "
+        f"The weights in {path} are of the model {section['name']}, which no task takes: "
         f"there are {listing(PREDICTORS)}."
     )

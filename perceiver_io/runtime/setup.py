@@ -50,6 +50,11 @@ def build_model(section: Mapping[str, Any], dataset: Dataset) -> Architecture:
     return normalized(build(section), dataset.normalization)
 
 
+def input_shapes(model: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of each array that a model takes of one example, by name."""
+    return {name: array.shape[1:] for name, array in names(dict(model.input_spec)).items()}
+
+
 def build_parts(config: ConfigDict) -> Parts:
     """The objects of a config's sections. Raises UserError naming the section that is wrong."""
     schema.check(config)
@@ -144,14 +149,14 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
         )
 
 
-def check_agreement(config: ConfigDict, parts: Parts, *, of_any_size: bool = False) -> None:
+def check_agreement(config: ConfigDict, parts: Parts, *, training: bool = True) -> None:
     """Raises UserError unless the data gives what the model takes, and names what to look at.
 
     Shapes must be the same; where the model takes floats, images may still be bytes if they are
-    normalised. The data need not have all entries of an input that is a dict. With `of_any_size`,
-    as in evaluation, only the channels of images and the like must be the same.
+    normalised. The data need not have all entries of an input that is a dict. Where not `training`,
+    and the task evaluates inputs of any size, only the channels must be the same.
     """
-    form = _channels if of_any_size else _form
+    form = _channels if parts.task.evaluates_any_size and not training else _form
     given = jax.eval_shape(parts.task.model_inputs, batch_shapes(parts.dataset, 1))
     taken = names(dict(parts.model.input_spec))
     found = names({name: given[name] for name in parts.model.input_spec if name in given})

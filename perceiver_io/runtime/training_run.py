@@ -64,8 +64,13 @@ class Run:
         batch_size = config.training.batch_size
         self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
-        preparation = json.dumps(parts.dataset.for_prediction(), indent=2)
-        files = {"config.json": config.to_json(indent=2), PREPARATION: preparation}
+        if self.start:
+            weights.check_class_names(workdir, parts.dataset)
+        preparation = parts.dataset.for_prediction() | {"inputs": setup.input_shapes(parts.model)}
+        files = {
+            "config.json": config.to_json(indent=2),
+            PREPARATION: json.dumps(preparation, indent=2),
+        }
         self.folder = logging.open_run_folder(workdir, files, self.start)
         self.step = parts.strategy.compile_train(step, self.state)
         self.evaluators = parts.task.evaluators(config)
@@ -89,10 +94,12 @@ class Run:
     def warm_started(self, state: TrainState) -> TrainState:
         """The state with the weights of `config.init_from`; says which were loaded and left."""
         config = self.config
-        source, section = weights.open_source(config.init_from)
-        there, here = build(section), self.parts.model
+        opened = weights.open_source(config.init_from)
+        there, here = build(opened.model), self.parts.model
         grids = there.position_tables(), here.position_tables()
-        warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)
+        warm = load_weights(
+            opened.source, state.params, state.model_state, config.init_prefixes, grids
+        )
         for what in ("loaded", "resized", "left", "unused"):
             say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
         for difference in differing_settings(there.unseen, here.unseen):

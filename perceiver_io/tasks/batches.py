@@ -53,6 +53,18 @@ def each_in_batches(
             yield jax.tree.map(lambda x, index=index: x[index], result)
 
 
+DIVERGED = (
+    "its weights are damaged, or of a training that diverged. Load them again, or take another "
+    "checkpoint."
+)
+
+
+def check_finite(answers: PyTree[np.ndarray]) -> None:
+    """Raises UserError about what a model gives if it is NaN or infinite anywhere."""
+    if not all(np.isfinite(array).all() for array in jax.tree.leaves(answers)):
+        raise UserError(f"What the model gives is not finite (NaN or infinity): {DIVERGED}")
+
+
 def check_positive(**numbers: int) -> None:
     """Raises UserError naming a number that is below 1."""
     for name, value in numbers.items():

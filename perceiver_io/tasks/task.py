@@ -37,8 +37,8 @@ class Task(abc.ABC):
     datasets: ClassVar[Mapping[str, str]]
     """The dotted names of what `Composed` made, which `config.data.name` chooses from."""
 
-    published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """How inputs are prepared for published weights, as `Dataset.for_prediction` tells of a run."""
+    evaluates_any_size: ClassVar[bool] = False
+    """Whether evaluation may give a model inputs of another size than training, tile by tile."""
 
     loss_weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
     """The weight of each term of the loss.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
@@ -20,6 +21,8 @@ from perceiver_io.training.archive import (
 from perceiver_io.training.state import Params, names
 
 Grid = tuple[int, ...]
+
+_MAX_LISTED = 3
 
 CHOOSE_MODULES = (
     "Set config.init_prefixes to the modules that both have, or with a ! before them to those that "
@@ -110,8 +113,8 @@ def load_weights(
             here; a table that both have is resized where it does not fit.
         hint: the way out, for the error about another model.
 
-    Raises UserError if a prefix fits nothing, or if names or shapes of what is to be loaded are
-    different.
+    Raises UserError if a prefix fits nothing, if names or shapes of what is to be loaded are
+    different, and as `check_finite` does.
     """
     model = {"params": params, "model_state": model_state}
     wanted = names(model)
@@ -130,6 +133,7 @@ def load_weights(
         for name, leaf in taken.items()
     }
     loaded = dict(source.read(template))
+    check_finite(source.where, loaded)
     for name, (old, new) in resized.items():
         loaded[name] = resize_positions(loaded[name], old, new, taken[name].sharding)
     merged = jax.tree.unflatten(jax.tree.structure(model), (wanted | loaded).values())
@@ -141,6 +145,27 @@ def load_weights(
         left=tuple(name for name in wanted if name not in taken),
         unused=tuple(name for name in source.shapes if name not in taken),
     )
+
+
+def check_finite(where: str, arrays: Mapping[str, Array]) -> None:
+    """Raises UserError naming arrays with NaN or infinity. All processes call it.
+
+    Args:
+        where: they are from, for the error.
+        arrays: by name.
+    """
+
+    @jax.jit
+    def finite(arrays):
+        return {name: jnp.isfinite(array).all() for name, array in arrays.items()}
+
+    wrong = [name for name, holds in jax.device_get(finite(dict(arrays))).items() if not holds]
+    if wrong:
+        raise UserError(
+            f"The {where} has NaN or infinity in {len(wrong)} of {len(arrays)} arrays, such as "
+            f"{listing(wrong[:_MAX_LISTED])}: it is damaged, or of a training that diverged. Load "
+            "it again, or take another checkpoint."
+        )
 
 
 def differing_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from perceiver_io.models.architectures import build
+from perceiver_io.models.architectures import Architecture, build
+from perceiver_io.pretrained.preparation import default
 from perceiver_io.tasks.predictor import Trained
 from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers import oracles
@@ -40,12 +41,12 @@ AUTOENCODER = dict(
 def trained(section, **settings):
     model = build(section)
     params, state = oracles.random_params_and_state(model.init, **model.input_spec)
-    return Trained(model, params, state, section, **settings)
+    return Trained(model, params, state, section, preparation=default(section), **settings)
 
 
-def untrained(section, model=None):
+def untrained(section, model=Architecture(*[abs] * 4)):
     """For what is found out before the model is asked."""
-    return Trained(model, {}, {}, section)
+    return Trained(model, {}, {}, section, preparation=default(section))
 
 
 def applied(model, inputs):

@@ -51,6 +51,13 @@ def central_box(width: int, height: int, *, fraction: float, aspect: float) -> B
     return left, upper, left + box_width, upper + box_height
 
 
+def central_square(width: int, height: int, *, fraction: float) -> Box:
+    """The central square of whole pixels, rounded down, that transformers' Perceiver cuts out."""
+    side = max(int(fraction * min(width, height)), 1)
+    left, upper = (width - side) // 2, (height - side) // 2
+    return left, upper, left + side, upper + side
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as 8-bit RGB: transparent parts on white, 16 bits scaled to 8."""
     if image.mode.startswith("I"):
@@ -71,6 +78,7 @@ def decode_crop(
     choose_box: Callable[[int, int], Box],
     size: tuple[int, int],
     resample: Image.Resampling = Image.Resampling.BILINEAR,
+    crop_first: bool = False,
 ) -> Image.Image:
     """Decodes a box of an image, resized to size = (height, width) with anti-aliasing, as RGB.
 
@@ -84,6 +92,7 @@ def decode_crop(
         choose_box: box from (width, height) of the image.
         size: of the result.
         resample: how pixels are interpolated.
+        crop_first: as of `resize_box`, and at full resolution.
 
     Raises UserError when the image cannot be decoded.
     """
@@ -96,7 +105,8 @@ def decode_crop(
         left, upper, right, lower = choose_box(full_width, full_height)
         height, width = size
         wanted = full_width * width / (right - left), full_height * height / (lower - upper)
-        image.draft("RGB", tuple(map(math.ceil, wanted[turn])))
+        if not crop_first:
+            image.draft("RGB", tuple(map(math.ceil, wanted[turn])))
         if orientation != 1:
             ImageOps.exif_transpose(image, in_place=True)
         image = as_rgb(image)
@@ -107,13 +117,23 @@ def decode_crop(
         ) from error
     scale_x, scale_y = image.width / full_width, image.height / full_height
     box = (left * scale_x, upper * scale_y, right * scale_x, lower * scale_y)
-    return resize_box(image, box, size, resample)
+    return resize_box(image, box, size, resample, crop_first)
 
 
 def resize_box(
-    image: Image.Image, box: Box, size: tuple[int, int], resample: Image.Resampling
+    image: Image.Image,
+    box: Box,
+    size: tuple[int, int],
+    resample: Image.Resampling,
+    crop_first: bool = False,
 ) -> Image.Image:
-    """A box of an image, resized to size = (height, width) with anti-aliasing."""
+    """A box of an image, resized to size = (height, width) with anti-aliasing.
+
+    At the edges of the box, pixels beside it count too. With `crop_first`, for boxes of whole
+    pixels, they do not.
+    """
+    if crop_first:
+        return image.crop(tuple(map(round, box))).resize(size[::-1], resample)
     left, upper, right, lower = box
     # A box as large as the image is rounded to one that is larger, by 1e-14 of a pixel.
     inside = (max(left, 0), max(upper, 0), min(right, image.width), min(lower, image.height))

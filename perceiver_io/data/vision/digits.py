@@ -10,7 +10,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.config.annotations import NonNegative, Normalization, Positive, Rate
+from perceiver_io.config.annotations import Finite, NonNegative, Normalization, Positive, Rate
 from perceiver_io.data.pipeline.dataset import Composed, Example, Preparation, Spec
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
@@ -48,7 +48,7 @@ class DigitPreparation(Preparation):
         max_zoom: greatest enlargement or shrinking, as a fraction of the size.
     """
 
-    mean: tuple[float, ...]
+    mean: tuple[Finite, ...]
     std: tuple[Positive, ...]
     max_shift: NonNegative
     max_rotation: NonNegative

@@ -6,6 +6,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes
@@ -18,7 +19,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.pretrained.formats.torch_files import read_torch
 from perceiver_io.pretrained.formats.unpickler import refusing
 
-_CONFIG = "config.json"
+CONFIG = "config.json"
 _SAFETENSORS = "model.safetensors"
 _TORCH = "pytorch_model.bin"
 _EXPECTED = "Download the folder of the model again."
@@ -43,7 +44,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
         raise UserError(
             f"There is no folder {folder}: give the folder with the model's config.json."
         )
-    config = _read_json(folder / _CONFIG)
+    config = read_json(folder / CONFIG)
     readers = {_SAFETENSORS: _read_safetensors, _TORCH: read_torch}
     for name, reader in readers.items():
         index = folder / f"{name}.index.json"
@@ -61,6 +62,7 @@ def write_folder(
     path: str | Path,
     config: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
+    more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     max_shard_bytes: float = 5e9,
 ) -> None:
     """Writes a model in the layout of Hugging Face, so that `read_folder` and others read it.
@@ -71,6 +73,7 @@ def write_folder(
         path: a folder that does not exist yet, or is empty.
         config: what JSON can hold, for `config.json`.
         arrays: numbers, by name.
+        more: by the name of a file beside it, what JSON can hold.
         max_shard_bytes: more bytes of arrays than this are cut into several files, by whole arrays.
 
     Raises UserError if the folder exists with files in it, or cannot be written.
@@ -83,7 +86,8 @@ def write_folder(
     temporary = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
-        _write_json(temporary / _CONFIG, config)
+        for name, content in {CONFIG: config, **more}.items():
+            _write_json(temporary / name, content)
         _write_arrays(temporary, arrays, max_shard_bytes)
         temporary.replace(folder)
     except (OSError, safetensors.SafetensorError) as error:
@@ -95,7 +99,8 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError if the file is missing or holds none."""
     with refusing(path, _EXPECTED):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -122,7 +127,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_shards(index: Path, reader: Any, suffix: str) -> dict[str, np.ndarray]:
-    weight_map: Any = _read_json(index).get("weight_map")
+    weight_map: Any = read_json(index).get("weight_map")
     _check_weight_map(weight_map, index, suffix)
     arrays = {}
     for shard in sorted(set(weight_map.values())):
@@ -168,7 +173,7 @@ def _write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], max_shard_byte
         # Other readers ask for this note.
         safetensors.numpy.save_file(shard, folder / name, metadata={"format": "pt"})
         # The library lets nobody but the owner read the file.
-        shutil.copymode(folder / _CONFIG, folder / name)
+        shutil.copymode(folder / CONFIG, folder / name)
 
 
 def _cut(arrays: Mapping[str, np.ndarray], max_bytes: float) -> Iterator[dict[str, np.ndarray]]:

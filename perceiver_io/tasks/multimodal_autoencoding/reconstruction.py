@@ -14,7 +14,7 @@ from perceiver_io.models.architectures import Architecture
 from perceiver_io.models.perceiver.perceiver import Encoded
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from perceiver_io.models.perceiver.tokens import Tokens
-from perceiver_io.tasks.batches import Advance, check_positive, ignore, in_batches
+from perceiver_io.tasks.batches import Advance, check_finite, check_positive, ignore, in_batches
 from perceiver_io.tasks.predictor import Trained
 
 
@@ -52,7 +52,7 @@ def reconstruct(
         advance: called after each piece with the number of its points or patches;
             T * H * W + `audio_patches` in all.
 
-    Raises UserError for sound that the patches do not make up.
+    Raises UserError for sound that the patches do not make up, and for results that are NaN.
     """
     check_positive(audio_patches=audio_patches, chunk_size=chunk_size)
     model, params, state = trained[:3]
@@ -67,9 +67,11 @@ def reconstruct(
             "audio_patches to what the model was built for, and cut the sound to that length."
         )
     image = decode("image", clip["image"].shape[:3])
-    return Reconstruction(
+    result = Reconstruction(
         image.reshape(clip["image"].shape), audio.reshape(-1, 1), np.asarray(label)
     )
+    check_finite(result)
+    return result
 
 
 def _decode_all(
