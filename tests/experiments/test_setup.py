@@ -29,7 +29,7 @@ def test_a_batch_must_be_as_its_dataset_promises():
         {"image": np.zeros((3, 1), np.float32)},
         {"extra": np.zeros(3)},
     ):
-        with pytest.raises(UserError, match="_Images is .*but its batch_spec promises"):
+        with pytest.raises(UserError, match="_Images is .*but its batch_spec is"):
             setup.checked(good | wrong, _Images())
 
 

@@ -58,7 +58,7 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, start, uninterrupted):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert "going on from the checkpoint of step" in finish(start(training(tmp_path)))
+    assert "resuming from the checkpoint of step" in finish(start(training(tmp_path)))
     expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
     assert expected.keys() == resumed.keys() and len(expected) > 100
     for name in expected:
@@ -289,7 +289,7 @@ def test_warm_start_from_published_weights(tmp_path, start):
     out = finish(start(command("train", tmp_path / "part", *flags, part)))
     assert "warm start, resized: params/positions/embeddings\n" in out
     different = (
-        "warm start, another setting: config.model.encoder.latent_stack.exact_gelu True there"
+        "warm start, different setting: config.model.encoder.latent_stack.exact_gelu True there"
     )
     assert f"{different} and False here\n" in out
     left = "params/conv_1x1/w, params/decoder/logits/b, params/decoder/logits/w"

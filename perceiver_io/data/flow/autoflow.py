@@ -1,4 +1,4 @@
-"""AutoFlow: rendered moving layers, optimized for training flow (Sun et al. 2021, 2104.14544)."""
+"""AutoFlow: rendered moving layers, optimised for training flow (Sun et al. 2021, 2104.14544)."""
 
 import dataclasses
 import functools

@@ -50,7 +50,7 @@ class Preparation(abc.ABC):
         numbered: whether training examples are passed as `Numbered`, for preparation that changes
             in the course of training.
         normalization: mean and standard deviation of each channel, for values from 0 to 1; the
-            model applies it on the device. None: inputs are not normalized.
+            model applies it on the device. None: inputs are not normalised.
     """
 
     numbered: ClassVar[bool] = False
@@ -98,7 +98,7 @@ class Dataset:
 
     @property
     def normalization(self) -> Normalization | None:
-        """The model's input normalization, see `Preparation`."""
+        """The model's input normalisation, see `Preparation`."""
         return self.preparation.normalization
 
     def batch_spec(self, batch_size: int) -> Spec:

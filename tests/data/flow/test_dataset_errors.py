@@ -135,7 +135,7 @@ def test_flow_that_is_no_number(tmp_path, build, file):
     data = bytearray((tmp_path / file).read_bytes())
     data[-12:-8] = np.float32(np.nan).tobytes()
     (tmp_path / file).write_bytes(data)
-    with pytest.raises(UserError, match="has 1 values that are no numbers") as error:
+    with pytest.raises(UserError, match="has 1 values that are not numbers") as error:
         dataset.source("train")[0]
     assert str(tmp_path / file) in str(error.value)
 
@@ -190,7 +190,7 @@ def test_chairs_for_validation_need_the_split_file(tmp_path):
 
 @pytest.mark.parametrize(
     "labels, message",
-    [("1\n3\n1\n", "'3' as its entry 2"), ("1\n2\n", "has 2 lines, but there is a pair 00003")],
+    [("1\n3\n1\n", "'3' as entry 2"), ("1\n2\n", "has 2 lines, but there is a pair 00003")],
 )
 def test_a_wrong_split_file(tmp_path, labels, message):
     with pytest.raises(UserError, match=message):

@@ -358,7 +358,7 @@ def test_a_mixture_of_one_is_mixed_of_its_part_only():
 @pytest.mark.parametrize(
     "parts, message",
     [
-        ({}, "config.data.parts has no part"),
+        ({}, "config.data.parts is empty"),
         ({"a": {"name": "numbers"}}, r"config.data.parts.a lacks weight"),
         (3, r"config.data.parts is 3, but must be a section: write it as dict\(...\)"),
         ({"a": 3}, r"config.data.parts.a is 3, but must be a section"),

@@ -38,7 +38,7 @@ def test_decoding_skips_reserved_ids_and_replaces_broken_letters():
 
 @pytest.mark.parametrize("wrong", [-1, 262])
 def test_decoding_names_what_is_no_id(wrong):
-    with pytest.raises(UserError, match=f"{wrong} is not the id of a byte: ids go from 0 to 261"):
+    with pytest.raises(UserError, match=f"{wrong} is not a token id: ids go from 0 to 261"):
         byte_tokens.decode(np.array([A, wrong]))
 
 
@@ -65,7 +65,7 @@ def test_markers_are_unknown_bytes(text, expected):
 def test_a_marker_without_a_number_is_named(marker):
     with pytest.raises(UserError) as error:
         byte_tokens.encode_masked(f"A{marker}A")
-    assert f"{marker} says no number" in str(error.value)
+    assert f"{marker} does not give a number" in str(error.value)
 
 
 def test_padding():

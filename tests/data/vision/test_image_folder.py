@@ -110,13 +110,13 @@ def test_folder_without_classes(tmp_path):
 
 def test_class_without_images(flat_root):
     (flat_root / "emu").mkdir()
-    with pytest.raises(UserError, match="class folder .*emu has no image"):
+    with pytest.raises(UserError, match="class folder .*emu has no images"):
         folder(flat_root).num_examples("train")
 
 
 def test_class_that_training_has_not(split_root):
     write(split_root / "validation" / "emu" / "0.png")
-    with pytest.raises(UserError, match="has the classes emu, which .*train has not"):
+    with pytest.raises(UserError, match="has the classes emu, which .*train lacks"):
         folder(split_root).num_examples("validation")
 
 

@@ -103,7 +103,7 @@ def test_the_program_with_published_weights(tmp_path, start):
     assert result["metrics"]["train_whole"] == pytest.approx(expected.metrics, rel=1e-4)
     assert list((tmp_path / "run" / "evaluation" / "kitti_2015_published").glob("*.png"))
     for flags, message in (
-        ([weights], "says nothing of data: give those by --config"),
+        ([weights], "needs a dataset to be evaluated on: add --config"),
         ([], "has no config.json"),
     ):
         process = start(command("evaluate", tmp_path / "run", *flags))
