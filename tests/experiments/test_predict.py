@@ -159,7 +159,7 @@ def test_flags_fit_the_task():
 def test_folders_that_cannot_be_written_to(tmp_path):
     assert create_folder(str(tmp_path / "a" / "b")).is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file is no folder that can be written"):
+    with pytest.raises(UserError, match="file is not a writable folder"):
         create_folder(str(tmp_path / "file"))
 
 

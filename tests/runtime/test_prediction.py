@@ -74,7 +74,7 @@ def test_flow_of_arrays_is_that_of_files(tmp_path):
     assert video.shape == (2, 20, 30, 2)
     oracles.assert_close(video[0], expected)
     for one in (arrays[:1], paths[0]):
-        with pytest.raises(UserError, match="one frame only|FFmpeg cannot read"):
+        with pytest.raises(UserError, match="only one frame|FFmpeg cannot read"):
             model.predict(one)
 
 
@@ -115,9 +115,9 @@ def test_a_video_of_arrays_is_as_its_file(tmp_path):
     np.testing.assert_array_equal(model.predict(frames).audio, silent.audio)
     with pytest.raises(UserError, match=r"the model takes uint8 \[any number, 16, 16, 3\]"):
         model.predict(frames[:, 1:])
-    with pytest.raises(UserError, match=r"\[5, 1\], but 6 frames have \[192, 1\]"):
+    with pytest.raises(UserError, match=r"\[5, 1\], but 6 frames need \[192, 1\]"):
         model.predict(frames, sound[:5])
-    with pytest.raises(UserError, match="whose own sound is taken"):
+    with pytest.raises(UserError, match="whose own sound is used"):
         model.predict(source, sound)
 
 

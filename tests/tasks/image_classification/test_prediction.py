@@ -183,9 +183,9 @@ def test_images_of_a_folder_that_cannot_be_read_are_left_out(tmp_path):
         )
         oracles.assert_close(found, expected)
         assert size_of(answer["figure"])[0] > 200
-    assert alone.summary["unreadable"] == [] and "left out" not in alone.text
+    assert alone.summary["unreadable"] == [] and "skipped" not in alone.text
     last_line = result.text.splitlines()[-1]
-    assert last_line.startswith("warning: left out 1 of 4 images") and "b.png" in last_line
+    assert last_line.startswith("warning: skipped 1 of 4 images") and "b.png" in last_line
     with pytest.raises(UserError, match=r"Cannot decode image .*b\.png"):  # as it is named too
         model.write(tmp_path, inputs=[str(folder), str(folder / "b.png")])
 

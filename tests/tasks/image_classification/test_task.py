@@ -190,7 +190,7 @@ def test_model_inputs(batch):
 
 
 def test_number_of_classes_must_agree(batch, logits, digits):
-    with pytest.raises(UserError, match=r"model gives 7 classes.*num_classes is 10"):
+    with pytest.raises(UserError, match=r"model has 7 classes.*num_classes is 10"):
         loss_of(logits[:, :7], batch)
     TASK.check_dataset(digits)
     with pytest.raises(UserError, match=r"dataset has 10 classes.*num_classes is 7"):

@@ -171,7 +171,7 @@ def test_folders_of_frames_that_are_no_video(tmp_path):
     gap = frames_in(tmp_path / "gap", "frame_0001.png", "frame_0003.png")
     assert "frame_0002.png is missing" in error_of(gap)
     single = frames_in(tmp_path / "single", "frame_0001.png")
-    assert "one frame only" in error_of(single)
+    assert "only one frame" in error_of(single)
     sizes = frames_in(tmp_path / "sizes", "1.png", "2.png", "3.png")
     Image.fromarray(picture(20, 31)).save(tmp_path / "sizes" / "3.png")
     assert "3.png has 31x20 pixels and the images before it 30x20" in error_of(sizes)
@@ -195,7 +195,7 @@ def test_a_missing_package_is_told_before_the_flow_is_computed(tmp_path, monkeyp
     "inputs, message",
     [
         (["a.png", "b.png"], "b.png has 10x8 pixels and the images before it 9x8"),
-        (["a.png"], "one frame only"),
+        (["a.png"], "only one frame"),
         (["a.png", "b.png", "a.png"], "3 inputs"),
         (["a.png", "."], "2 inputs"),
         (["c.png", "a.png"], r"c\.png: there is no such"),

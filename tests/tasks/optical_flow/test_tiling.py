@@ -149,7 +149,7 @@ def test_frames_of_a_video_are_read_when_they_are_needed():
 def test_a_video_whose_size_changes():
     flows = tiled(flow_of_position).video([FRAME, FRAME, FRAME[:, 1:]])
     next(flows)
-    with pytest.raises(UserError, match="different sizes: 9x12 and 9x11"):
+    with pytest.raises(UserError, match="same size, but they have 9x12 and 9x11"):
         next(flows)
 
 
@@ -188,7 +188,7 @@ FRAME = np.zeros((9, 12, 3), np.float32)
 @pytest.mark.parametrize(
     "first,second,message",
     [
-        (FRAME, FRAME[:, 1:], "different sizes: 9x12 and 9x11"),
+        (FRAME, FRAME[:, 1:], "same size, but they have 9x12 and 9x11"),
         (FRAME[..., 0], FRAME[..., 0], r"one has \(9, 12\)"),
         (FRAME[..., :2], FRAME[..., :2], r"one has \(9, 12, 2\)"),
         (FRAME[:0], FRAME[:0], r"one has \(0, 12, 3\)"),
