@@ -1,4 +1,4 @@
-"""Files of optical flow, checked against files put together byte by byte."""
+"""Optical flow files, checked against files assembled byte by byte."""
 
 import struct
 import zlib
@@ -86,7 +86,7 @@ def test_kitti_round_trip(tmp_path):
     assert struct.unpack(">IIBB", data[16:26]) == (14, 9, 16, 2)
 
 
-def test_kitti_rounds_to_its_unit_and_ignores_what_is_not_valid(tmp_path):
+def test_kitti_rounds_and_ignores_invalid_flow(tmp_path):
     flow = np.array([[[0.01, -0.0079], [np.nan, 1e10]]], np.float32)
     flow_files.write_kitti_png(tmp_path / "a.png", Flow(flow, np.array([[True, False]])))
     expected = [[[1 / 64, -1 / 64], [0, 0]]]
@@ -147,7 +147,7 @@ def test_damaged_files_are_named(tmp_path, name, data, message):
     assert str(tmp_path / name) in str(error.value)
 
 
-def test_flow_of_a_pfm_that_is_no_number_is_unknown(tmp_path):
+def test_nan_in_a_pfm_is_unknown_flow(tmp_path):
     image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     image[0, 1, 1] = np.nan
     flow = flow_files.read_flow(save(tmp_path, "a.pfm", flow_layouts.pfm(image)))
@@ -156,13 +156,13 @@ def test_flow_of_a_pfm_that_is_no_number_is_unknown(tmp_path):
 
 
 @pytest.mark.parametrize("end", range(26, len(kitti()) - 12, 7))
-def test_a_png_cut_off_anywhere_is_named(tmp_path, end):
+def test_a_truncated_png_is_named(tmp_path, end):
     with pytest.raises(UserError, match="a.png is truncated or damaged"):
         flow_files.read_kitti_png(save(tmp_path, "a.png", kitti()[:end]))
 
 
 @pytest.mark.parametrize("place", [30, 45, 55])
-def test_a_png_with_a_wrong_bit_is_named(tmp_path, place):
+def test_a_png_with_a_flipped_bit_is_named(tmp_path, place):
     data = bytearray(kitti())
     data[place] ^= 4
     with pytest.raises(UserError, match="a.png is truncated or damaged"):
