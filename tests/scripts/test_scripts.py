@@ -64,7 +64,7 @@ def pretend_environment(checkout, body=""):
 def test_environment_is_created_kept_updated_and_repaired(checkout):
     first = set_up(checkout)
     assert first.returncode == 0, first.stderr
-    assert "Making .venv" in first.stdout
+    assert "Creating .venv" in first.stdout
     assert set_up(checkout, python="/nowhere").stdout == ""
 
     mine = checkout / ".venv/mine"
@@ -80,7 +80,7 @@ def test_environment_is_created_kept_updated_and_repaired(checkout):
     (checkout / "requirements.txt").write_text("# changed\n")
     mended = set_up(checkout)
     assert mended.returncode == 0
-    assert "Making .venv" in mended.stdout
+    assert "Creating .venv" in mended.stdout
     assert not mine.exists()
 
 
@@ -88,7 +88,7 @@ def test_environment_is_created_kept_updated_and_repaired(checkout):
 def test_environment_with_a_missing_python_is_recreated(checkout):
     pretend_environment(checkout)
     (checkout / ".venv/bin/python").unlink()
-    assert "Making .venv" in set_up(checkout).stdout
+    assert "Creating .venv" in set_up(checkout).stdout
     assert set_up(checkout).stdout == ""
 
 
@@ -184,7 +184,7 @@ def test_quickstart_stops_when_training_fails(checkout):
 def test_quickstart_says_that_it_resumes(checkout):
     pretend_environment(checkout, body="exit 2")
     (checkout / "runs/quickstart/checkpoints").mkdir(parents=True)
-    assert "Going on" in run(checkout / "scripts/quickstart.sh").stdout
+    assert "Resuming the run" in run(checkout / "scripts/quickstart.sh").stdout
 
 
 PROGRAMS = [
