@@ -175,7 +175,7 @@ def image_attention(image: Picture, attention: Attention, *, title: str) -> Figu
         for panel, weights in zip(line, maps, strict=True):
             heat_and_scale(panel, image, weights)
         if reads > 1:
-            name_row(line[0], f"read {number + 1}")
+            name_row(line[0], f"cross-attend {number + 1}")
     for panel, name in zip(panels[0], titles, strict=True):
         panel.set_title(name, fontsize=8)
     heat_bar(figure)

@@ -30,11 +30,11 @@ def text_attention(symbols: Sequence[str], unknown: Sequence[int], attention: At
     asking = [f"{symbols[place]}, byte {place}" for place in unknown[:count]]
     latents = [f"latent {number}" for number in attention.latents]
     asked_for = (
-        "unknown bytes" if count == len(unknown) else f"{count} of {len(unknown)} unknown bytes"
+        "masked bytes" if count == len(unknown) else f"{count} of {len(unknown)} masked bytes"
     )
     kinds = (
-        (f"{asked_for} are read from (through all latents)", asking, attention.through[0][:count]),
-        ("single latents read", latents, attention.encoder[0]),
+        (f"attention of {asked_for}, through all latents", asking, attention.through[0][:count]),
+        ("attention of single latents", latents, attention.encoder[0]),
     )
     columns = min(len(symbols), _BYTES_IN_LINE)
     lines = -(-len(symbols) // _BYTES_IN_LINE)
@@ -52,7 +52,7 @@ def text_attention(symbols: Sequence[str], unknown: Sequence[int], attention: At
         panel.set_xlim(-0.5, columns - 0.5)
         _symbols_below(panel, symbols, places, unknown)
     asked = attention.decoder[:count]
-    _matrix(panels[-1], f"{asked_for} read these latents", asking, asked, asked.max())
+    _matrix(panels[-1], f"attention of {asked_for} to these latents", asking, asked, asked.max())
     panels[-1].set_xticks(range(len(latents)), latents, fontsize=8)
     heat_bar(figure)
     return figure

@@ -144,10 +144,10 @@ def _draw_clip(
 def _names_of_clip(attention: Attention) -> list[str]:
     """Names of the rows in `clip_attention`."""
     modalities = ("video", "sound", "label")
-    names = [f"{name} reads,\nthrough all latents" for name in modalities]
+    names = [f"{name},\nthrough all latents" for name in modalities]
     for number, weights in zip(attention.latents, attention.decoder.T, strict=True):
         shares = (f"{name} {x:.1%}" for name, x in zip(modalities, weights, strict=True))
-        names.append("\n".join([f"latent {number}, read by", *shares]))
+        names.append("\n".join([f"latent {number}, used by", *shares]))
     return names
 
 

@@ -122,7 +122,7 @@ def flow_attention(
         line[0].set_title(name, fontsize=8)
         for panel, weights in zip(line[1:], maps, strict=True):
             heat_and_scale(panel, frames[0] if name == "flow" else picture, weights)
-        name_row(line[1], "read by" if name == "flow" else "reads")
+        name_row(line[1], "used by" if name == "flow" else "attends to")
     for panel, name in zip(panels[0, 1:], latent_titles(attention), strict=True):
         panel.set_title(name, fontsize=8)
     heat_bar(figure)
