@@ -37,6 +37,8 @@ def run(main: Callable[[], None]) -> None:
     def guarded(_) -> None:
         # Orbax logs every step of every save.
         logging.set_verbosity(logging.ERROR)
+        # An answer that the terminal cannot show is better escaped than lost.
+        sys.stdout.reconfigure(errors="backslashreplace")
         try:
             main()
         except UserError as error:

@@ -43,11 +43,13 @@ def full_disk_explained(workdir: Path) -> Iterator[None]:
     """Within it, what libraries raise on a full disk becomes a UserError."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except jax.errors.JaxRuntimeError:  # of a device without memory, which is put likewise
+        raise
+    except Exception as error:
         full = getattr(error, "errno", None) in _FULL
         if not full and not any(message in str(error) for message in _FULL_MESSAGES):
             raise
         raise UserError(
-            f"The disk of {workdir} is full. The checkpoints that were complete before are intact: "
-            "free some space and start the same command again."
+            f"The disk of {workdir} is full. What was complete before, such as checkpoints, is "
+            "intact: free some space and start the same command again."
         ) from error

@@ -47,14 +47,14 @@ class NamedPairs(Sequence[FlowPair]):
     """
 
     def __init__(self, names: Sequence[str], read: Callable[[str], FlowPair]) -> None:
-        self._names = tuple(names)
+        self.names = tuple(names)
         self._read = read
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> FlowPair:
-        return self._read(self._names[index])
+        return self._read(self.names[index])
 
 
 class Release(NamedTuple):
