@@ -47,14 +47,19 @@ class NamedPairs(Sequence[FlowPair]):
     """
 
     def __init__(self, names: Sequence[str], read: Callable[[str], FlowPair]) -> None:
-        self.names = tuple(names)
+        self._names = tuple(names)
         self._read = read
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source.__call__`."""
+        return self._names
+
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self._names)
 
     def __getitem__(self, index: int) -> FlowPair:
-        return self._read(self.names[index])
+        return self._read(self._names[index])
 
 
 class Release(NamedTuple):
