@@ -35,8 +35,8 @@ def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2."""
 
     def guarded(_) -> None:
-        # Orbax logs every step of every save.
-        logging.set_verbosity(logging.ERROR)
+        # Orbax logs every step of every save; its errors are raised as well.
+        logging.set_verbosity(logging.FATAL)
         # An answer that the terminal cannot show is better escaped than lost.
         sys.stdout.reconfigure(errors="backslashreplace")
         try:
