@@ -198,7 +198,7 @@ def test_bytes_need_a_normalization():
             "best_metric is 'validation/top1' .did you mean 'validation/top_1'.*validation/loss",
         ),
         (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
-        (["evaluation.splits=()"], "give none"),
+        (["evaluation.splits=()"], "yield none"),
         (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
     ],
 )
