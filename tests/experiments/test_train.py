@@ -239,7 +239,7 @@ def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
     ("flags", "num_devices", "message"),
     [
         (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
-        (["--config.training.steps=x"], 1, "must be a value of type int"),
+        (["--config.training.steps=x"], 1, "must be of type int"),
         (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
         (["--config.parallel.name=pmap"], 1, "--config.parallel=\"{'name': 'pmap', ...}\""),
         (["--config.task.name=detection"], 1, "config.task.name is 'detection'"),
