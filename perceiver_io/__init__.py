@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def load(weights: str | Path, **settings: Any) -> "Predictor":
-    """Loads a trained model, whose method `predict` gives the answers of `experiments.predict`.
+    """Loads a trained model, whose method `predict` computes what `experiments.predict` does.
 
     What `predict` takes and returns depends on the task:
 

@@ -167,7 +167,7 @@ def resize_positions(
 
 
 def _resizable(found: tuple[int, ...] | None, leaf: Any, old: Grid, new: Grid) -> bool:
-    """Whether both arrays exist and have their grids' sizes, with equal widths."""
+    """Whether both arrays exist, fit their grids and are equally wide, but differ in length."""
     if found is None or leaf is None or found == leaf.shape:
         return False
     return (found, leaf.shape) == ((math.prod(old), found[-1]), (math.prod(new), found[-1]))

@@ -195,7 +195,7 @@ class _Finisher:
     def visit(self, node: Any, depth: int = 0) -> Any:
         self._visited += 1
         if depth > _MAX_DEPTH or self._visited > _MAX_INSTRUCTIONS:
-            raise ValueError("its containers are nested too deeply, or too many")
+            raise ValueError("its containers are too many or nested too deeply")
         if isinstance(node, StandIn):
             return self._make(node)
         if isinstance(node, dict):
