@@ -57,7 +57,7 @@ Probability = Annotated[Real, within(0, 1)]
 # A nonzero share of something.
 Fraction = Annotated[Real, Limit("above 0 and at most 1", lambda x: 0 < x <= 1)]
 
-ASCENDING = Limit("two numbers, the lesser one first", lambda pair: pair[0] <= pair[1])
+ASCENDING = Limit("two numbers in ascending order", lambda pair: pair[0] <= pair[1])
 
 Size = tuple[Count, Count]
 """Height and width."""

@@ -78,7 +78,7 @@ def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
             excess = _excess(value, annotation)
             if excess is not None:
                 raise UserError(
-                    f"{path} is {value!r}, {excess}: give another value by --{path}=VALUE."
+                    f"{path} is {value!r}, {excess}: set another value with --{path}=VALUE."
                 )
 
 

@@ -138,7 +138,7 @@ def check_shapes(
         for name in arrays
         if name in wanted and arrays[name].shape != wanted[name].shape
     ]
-    problems = _problems("of another shape", wrong)
+    problems = _problems("of different shape", wrong)
     problems += _problems("not in the model", {sources[n] for n in arrays if n not in wanted})
     problems += _problems("missing", set(wanted) - set(arrays))
     if problems:

@@ -88,12 +88,12 @@ def check_same(where: str, found: Shapes, wanted: Mapping[str, Any], hint: str) 
     problems = {
         "missing": [name for name in wanted if name not in found],
         "unexpected": [name for name in found if name not in wanted],
-        "of other shape": other,
+        "of different shape": other,
     }
     report = [f"{what}: {_shortened(where)}" for what, where in problems.items() if where]
     if report:
         raise UserError(
-            f"The {where} is of another model or optimizer; {'; '.join(report)}. " + hint
+            f"The {where} is for a different model or optimizer; {'; '.join(report)}. " + hint
         )
 
 

@@ -82,7 +82,7 @@ class Checkpoints:
         if metrics is None or self._best_metric is None:
             return False
         if self._best_metric not in metrics:
-            say(f"no {self._best_metric} in the evaluation of step {step}: it is not the best")
+            say(f"the evaluation of step {step} has no {self._best_metric}: it is not the best")
         score = self._score(metrics)
         return self._best is None or score > self._best
 

@@ -267,7 +267,7 @@ def test_a_workdir_of_another_model(start, uninterrupted):
     process = start(training(uninterrupted, "--config.model.encoder.latent_dim=32"))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and err.startswith("error: The checkpoint ")
-    assert "of other shape: " in err and err.count("\n") == 1
+    assert "of different shape: " in err and err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ LANGUAGE = next(case for case in DEEPMIND if "language" in case.name)
         (lambda t: t["embed"].update(extra=np.zeros(2)), "1 unexpected: params/embed/extra"),
         (
             lambda t: t["embedding_decoder"].update(bias=np.zeros(9)),
-            r"1 of another shape: params/embedding_decoder/bias has \(9,\) instead of \(262,\)",
+            r"1 of different shape: params/embedding_decoder/bias has \(9,\) instead of \(262,\)",
         ),
         (
             lambda t: t["perceiver_encoder/~/self_attention_1/layer_norm"].update(
