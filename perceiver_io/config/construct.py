@@ -61,7 +61,7 @@ def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
     ]
     if missing:
         raise UserError(
-            f"{where} lacks {listing(missing)}, which {factory.__name__} requires: add it to the "
+            f"{where} lacks {listing(missing)}, which {factory.__name__} needs: add it to the "
             f"config file.{_replacement(section, where)}"
         )
     for key in filter(given.__contains__, parameters):

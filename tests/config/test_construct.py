@@ -196,7 +196,7 @@ def test_values_within_limits(section):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        (dict(count=0), "config.data.count is 0, which must be at least 1: give another value by "
+        (dict(count=0), "config.data.count is 0, which must be at least 1: set another value with "
          "--config.data.count=VALUE."),
         (dict(natural=-1), "natural is -1, which must be at least 0:"),
         (dict(seed=2**32), "seed is 4294967296, which must be from 0 to 2**32 - 1:"),

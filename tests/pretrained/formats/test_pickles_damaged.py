@@ -13,7 +13,7 @@ from tests.pretrained.formats.test_pickles import PROTOCOLS, assert_refused, rea
 
 def test_a_high_place_in_the_memo_is_refused(tmp_path):
     # Python's own reader makes room for as many places.
-    assert_refused(b"I7\nr\xff\xff\xff\xff.", tmp_path, "place 4294967295")
+    assert_refused(b"I7\nr\xff\xff\xff\xff.", tmp_path, "memo slot 4294967295")
 
 
 @pytest.mark.parametrize("length", [2**40, 2**62, 3])
