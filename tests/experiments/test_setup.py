@@ -74,7 +74,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("checkpoint.every=0", "config.checkpoint.every is 0"),
         ("checkpoint.keep=0", "config.checkpoint.keep is 0"),
         ("training.accumulate=0", "config.training.accumulate is 0"),
-        ("training.steps=0", "config.training.steps is 0.*give another .*--config.training.steps="),
+        ("training.steps=0", "config.training.steps is 0.*set another .*--config.training.steps="),
         ("data.std=(0.0,)", r"config.data.std is \(0.0,\), each of which must be above 0"),
         ("training.batch_size=0", "config.training.batch_size is 0"),
         ("training.ema_decay=1", "config.training.ema_decay is 1.0, which must be .* below 1"),
@@ -198,7 +198,7 @@ def test_bytes_need_a_normalization():
             "best_metric is 'validation/top1' .did you mean 'validation/top_1'.*validation/loss",
         ),
         (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
-        (["evaluation.splits=()"], "give none"),
+        (["evaluation.splits=()"], "yield none"),
         (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
     ],
 )

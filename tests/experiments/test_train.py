@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
     process = start(training(tmp_path, *flags, "--config.checkpoint.every=1"))
     _, err = process.communicate(timeout=600)
     assert process.returncode == 2
-    assert err.startswith("error: Step ") and "Traceback" not in err
+    assert err.startswith("error: Training stopped: step ") and "Traceback" not in err
     assert "config.seed=0" in err and "The last good checkpoint: " in err
     latest = max(saved_steps(tmp_path))
     assert f"checkpoints/{latest}" in err
@@ -237,7 +237,7 @@ def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
     ("flags", "num_devices", "message"),
     [
         (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
-        (["--config.training.steps=x"], 1, "must be a value of type int"),
+        (["--config.training.steps=x"], 1, "must be of type int"),
         (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
         (["--config.parallel.name=pmap"], 1, "--config.parallel=\"{'name': 'pmap', ...}\""),
         (["--config.task.name=detection"], 1, "config.task.name is 'detection'"),
@@ -265,7 +265,7 @@ def test_a_workdir_of_another_model(start, uninterrupted):
     process = start(training(uninterrupted, "--config.model.encoder.latent_dim=32"))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and err.startswith("error: The checkpoint ")
-    assert "of other shape: " in err and err.count("\n") == 1
+    assert "of different shape: " in err and err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def test_with_a_model_of_the_project():
 @pytest.mark.parametrize(
     "top_k,batch_size,message",
     [
-        (7, 2, "top_k=7 is more than the 6 classes"),
+        (7, 2, "top_k=7 is more than the number of classes, 6"),
         (0, 2, "top_k=0 must be at least 1"),
         (1, 0, "batch_size=0 must be at least 1"),
     ],

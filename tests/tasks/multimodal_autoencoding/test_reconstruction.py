@@ -140,7 +140,10 @@ def test_a_second_clip_compiles_nothing():
 @pytest.mark.parametrize(
     "settings,message",
     [
-        (dict(audio_patches=5, chunk_size=4), "28 samples, but 5 patches of 4 samples, .* are 20"),
+        (
+            dict(audio_patches=5, chunk_size=4),
+            "28 samples, but the model's 5 patches of 4 samples need 20",
+        ),
         (dict(audio_patches=0, chunk_size=4), "audio_patches=0"),
         (dict(audio_patches=PATCHES, chunk_size=0), "chunk_size=0"),
     ],
