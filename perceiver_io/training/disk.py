@@ -50,6 +50,6 @@ def full_disk_explained(workdir: Path) -> Iterator[None]:
         if not full and not any(message in str(error) for message in _FULL_MESSAGES):
             raise
         raise UserError(
-            f"The disk of {workdir} is full. Files that were already complete, such as checkpoints, "
-            "are intact: free some space and run the same command again."
+            f"The disk of {workdir} is full. Files that were already complete, such as "
+            "checkpoints, are intact: free some space and run the same command again."
         ) from error
