@@ -141,7 +141,9 @@ def _read_image(content: Config, where: str) -> Preparation:
 def _square(content: Config, name: str, where: str) -> Any:
     """The side of a square, which old files give as one number."""
     given = content.get(name)
-    sides = [given.get("height"), given.get("width")] if isinstance(given, Mapping) else [given]
+    sides: list[Any] = (
+        [given.get("height"), given.get("width")] if isinstance(given, Mapping) else [given]
+    )
     if sides[0] != sides[-1] or not _is_number(sides[0]) or sides[0] < 1:
         raise _other(where, name, given, "a number of pixels that is both height and width")
     return sides[0]

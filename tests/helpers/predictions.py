@@ -1,4 +1,4 @@
-"""Tiny models of random weights, and pictures and videos that are made here, to predict from."""
+"""Tiny models with random weights, and generated pictures and videos as their inputs."""
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers import oracles
 from tests.helpers.sections import core
 
+NO_MODEL = Architecture(*[abs] * 4)
 CORE = dict(
     core(num_latents=6, latent_dim=16, num_layers=1),
     attention=dict(key_chunk_size=None, fold_projections=True),
@@ -44,8 +45,8 @@ def trained(section, **settings):
     return Trained(model, params, state, section, preparation=default(section), **settings)
 
 
-def untrained(section, model=Architecture(*[abs] * 4)):
-    """For what is found out before the model is asked."""
+def untrained(section, model=NO_MODEL):
+    """A model for errors that are found before it is applied."""
     return Trained(model, {}, {}, section, preparation=default(section))
 
 
@@ -57,7 +58,7 @@ def applied(model, inputs):
 
 
 def picture(height, width, seed=0):
-    """Smooth colours, so that a resized image is hardly another one."""
+    """Smooth colours, so that a resized image looks almost the same."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(3 * x + seed), np.cos(4 * y + seed), np.sin(5 * (x + y))]
     return np.rint(127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)

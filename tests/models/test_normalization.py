@@ -39,5 +39,5 @@ def test_numbers_that_cannot_normalise(mean, std):
         normalized(MODEL, (mean, std))
 
 
-def test_without_it_a_model_is_itself():
+def test_without_normalisation_a_model_is_unchanged():
     assert normalized(MODEL, None) is MODEL
