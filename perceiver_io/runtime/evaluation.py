@@ -17,7 +17,7 @@ from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, weights
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.evaluation import Result
-from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.disk import disk_errors_explained, make_workdir
 from perceiver_io.training.logging import save_figure, to_json
 from perceiver_io.training.warm_start import Source, checkpoint_source, load_weights
 
@@ -104,7 +104,7 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
         for name, evaluator in parts.task.evaluators(config).items()
     }
     if jax.process_index() == 0:
-        with full_disk_explained(folder):
+        with disk_errors_explained(folder):
             _draw(results, folder)
     metrics = {name: result.metrics for name, result in results.items()}
     return _report(

@@ -7,8 +7,10 @@ flag are answered at once.
 import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -40,14 +42,26 @@ def run(main: Callable[[], None]) -> None:
         try:
             main()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            # Exit handlers of libraries would wait for processes that go on, or write to the disk
-            # that is full; they are left out, but for worker processes.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            os._exit(2)
+            _end(2, f"error: {error}\n")
+        except KeyboardInterrupt:
+            _end(130, "interrupted\n")
+        except Exception:
+            _end(1, traceback.format_exc())
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _end(status: int, message: str) -> NoReturn:
+    """Ends the program after an error, whatever its parts still wait for.
+
+    Exit handlers of libraries would wait for processes that go on, or write to the disk that is
+    full; they are left out, but for worker processes.
+    """
+    sys.stdout.flush()
+    print(message, end="", file=sys.stderr, flush=True)
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    os._exit(status)
 
 
 def overrides() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -14,12 +14,13 @@ from perceiver_io.config.construct import construct
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
-from perceiver_io.runtime import setup, weights
+from perceiver_io.runtime import resumption, setup, weights
 from perceiver_io.runtime.weights import PREPARATION
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
-from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
+from perceiver_io.training.disk import check_space, disk_errors_explained, make_workdir
 from perceiver_io.training.interruption import Interruption
+from perceiver_io.training.lock import locked
 from perceiver_io.training.monitor import Monitor, NotFiniteError
 from perceiver_io.training.profiling import Profiler
 from perceiver_io.training.speed import Speed, training_summary
@@ -27,20 +28,31 @@ from perceiver_io.training.state import TrainState, initial_state
 from perceiver_io.training.warm_start import differing_settings, load_weights
 
 
-def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0, 0)) -> None:
-    """Trains until the last step or a SIGTERM; goes on where the run was, if it has begun.
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    profile_steps: tuple[int, int] = (0, 0),
+    allowed_changes: Iterable[str] = (),
+) -> None:
+    """Trains until the last step, a SIGTERM or Ctrl-C; goes on where the run was, if it has begun.
 
     Args:
         config: complete, as from `runtime.configuration`.
         workdir: the run folder.
         profile_steps: first and last step to profile into the run folder; (0, 0) for none.
+        allowed_changes: settings that a run that has begun may go on without; see `resumption`.
 
-    Raises UserError about a config that is wrong, a disk that is full, and a loss that is not
-    finite.
+    Raises UserError about a config that is wrong or not that of the run, a folder in which another
+    training runs, a disk that is full, and a loss that is not finite.
     """
     make_workdir(workdir)
     profiler = Profiler(workdir / "profile", *profile_steps)
-    with full_disk_explained(workdir), contextlib.closing(Run(config, workdir, profiler)) as run:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(disk_errors_explained(workdir))
+        stack.enter_context(locked(workdir))
+        run = stack.enter_context(
+            contextlib.closing(Run(config, workdir, profiler, allowed_changes))
+        )
         try:
             run.train()
         except NotFiniteError as error:
@@ -50,7 +62,9 @@ def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0
 class Run:
     """A training run; `train` takes all steps that are left."""
 
-    def __init__(self, config: ConfigDict, workdir: Path, profiler: Profiler):
+    def __init__(
+        self, config: ConfigDict, workdir: Path, profiler: Profiler, allowed_changes: Iterable[str]
+    ):
         """Builds every part from its config section; restores the state or starts a new one."""
         self.config = config
         self.parts = parts = setup.build_parts(config)
@@ -59,13 +73,15 @@ class Run:
         self.optimizer = step.optimizer
         self.checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", workdir)
         self.iterator = setup.training_iterator(config, parts.dataset)
-        self.start = self.checkpoints.latest_step() or 0
+        changes = resumption.changes(workdir, config, allowed_changes, self.checkpoints.steps())
+        self.start = self.checkpoints.resume_step() or 0
         example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
         batch_size = config.training.batch_size
         self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
         preparation = json.dumps(parts.dataset.for_prediction(), indent=2)
         files = {"config.json": config.to_json(indent=2), PREPARATION: preparation}
+        resumption.record(workdir, changes, self.start)
         self.folder = logging.open_run_folder(workdir, files, self.start)
         self.step = parts.strategy.compile_train(step, self.state)
         self.evaluators = parts.task.evaluators(config)
@@ -77,7 +93,8 @@ class Run:
         strategy, config = self.parts.strategy, self.config
         template = strategy.template(jax.eval_shape(initialise))
         needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
-        check_space(workdir, needed, shutil.disk_usage(workdir).free)
+        available = shutil.disk_usage(workdir).free + self.checkpoints.size()
+        check_space(workdir, needed, available)
         if self.start:
             say(f"going on from the checkpoint of step {self.start}")
             return strategy.adopt(self.checkpoints.restore(self.start, template, self.iterator))
@@ -119,9 +136,7 @@ class Run:
                 if stop or step == last or self.checkpoints.due(step, evaluated):
                     self.save(evaluated)
                 if stop:
-                    say(
-                        f"stopped by SIGTERM after step {step}; the same command goes on from there"
-                    )
+                    say(f"stopped by a signal after step {step}; the same command goes on there")
                     break
 
     def take_step(self, step: int) -> None:
@@ -160,6 +175,7 @@ class Run:
     def save(self, evaluated: dict[str, float] | None) -> None:
         """Saves a checkpoint, of a state that is known to be finite."""
         self.monitor.check()
+        self.folder.flush()
         self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
 
     def explain(self, error: NotFiniteError) -> str:

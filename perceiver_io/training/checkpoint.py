@@ -1,9 +1,11 @@
 """Checkpoints: the training state and the position in the data, by orbax.
 
 A checkpoint is a folder `checkpoints/STEP` of the run folder: the arrays of the state in `state`
-(see archive.py), the position of each process in the data in `data`, and the metrics of the step.
+(see archive.py), the position of each process in the data in `data`, the metrics of the step, and
+the checksums of all of them (see integrity.py).
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +16,16 @@ import grain.checkpoint
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from perceiver_io.config.annotations import Count
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
-from perceiver_io.training.archive import check_same, damaged, read_arrays, read_shapes
+from perceiver_io.training.archive import check_same, damaged, find_steps, read_arrays, read_shapes
+from perceiver_io.training.disk import make_workdir, size_of
+from perceiver_io.training.integrity import SealedPath, problem, set_aside
 from perceiver_io.training.state import TrainState, names
 
 
@@ -37,7 +42,7 @@ class Checkpoints:
         best_mode: Literal["max", "min"],
         every: Count,
     ):
-        """Opens or creates `workdir/checkpoints`.
+        """Reads and writes nothing yet.
 
         Args:
             workdir: the run folder.
@@ -47,32 +52,59 @@ class Checkpoints:
             every: steps between checkpoints.
         """
         self.directory = workdir.absolute() / "checkpoints"
+        self._keep = keep
         self._best_metric = best_metric
         self._sign = 1 if best_mode == "max" else -1
         self._every = every
-        self._manager = ocp.CheckpointManager(
+
+    @functools.cached_property
+    def _manager(self) -> ocp.CheckpointManager:
+        """What saves and removes checkpoints; in its place, every metric has to be readable."""
+        return ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                best_fn=self._score if best_metric else None,
-                preservation_policy=self._policy(keep),
+                best_fn=self._score if self._best_metric else None,
+                preservation_policy=self._policy(self._keep),
                 enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
+                temporary_path_class=SealedPath,
             ),
         )
-        step = self._manager.best_step()
-        metrics = None if step is None else self._manager.metrics(step)
-        self._best = self._score(metrics) if metrics and best_metric else None
+
+    @functools.cached_property
+    def _best(self) -> float | None:
+        """The best score so far."""
+        return max(self._scores().values(), default=None)
+
+    def resume_step(self) -> int | None:
+        """The newest step whose checkpoint is as it was saved; None in a new run.
+
+        Newer ones are set aside, so that a restart that nobody watches goes on from the one before;
+        the first process decides for all. Raises UserError if there are checkpoints and none is
+        sound.
+        """
+        make_workdir(self.directory)
+        step = self._sound_step() if jax.process_index() == 0 else None
+        step = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if step is None else step)))
+        return None if step < 0 else step
 
     def latest_step(self) -> int | None:
-        """The step to resume from; None in a new run."""
-        return self._manager.latest_step()
+        """The last checkpoint's step; None in a new run."""
+        return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
         """The best checkpoint's step; the latest while none has been evaluated."""
-        return self._manager.best_step() if self._best is not None else self.latest_step()
+        scores = self._scores()
+        return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest_step()
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints that are there."""
-        return sorted(self._manager.all_steps())
+        return find_steps(self.directory)
+
+    def size(self) -> int:
+        """The bytes of all checkpoints, those included that were never completed."""
+        folders = [path for path in self.directory.glob("*") if ".damaged" not in path.name]
+        return sum(map(size_of, folders))
 
     def due(self, step: int, metrics: Mapping[str, float] | None) -> bool:
         """Whether to save: at the interval, and when an evaluation was the best so far."""
@@ -137,6 +169,46 @@ class Checkpoints:
         """Waits as `wait` does; nothing can be saved after it."""
         self.wait()
         self._manager.close()
+
+    def _sound_step(self) -> int | None:
+        """See `resume_step`."""
+        sound, found = None, {}
+        for step in reversed(self.steps()):
+            what = problem(self.directory / str(step), arrays=sound is None)
+            if what is not None:
+                found[step] = what
+            elif sound is None:
+                sound = step
+        if found and sound is None:
+            listed = "; ".join(f"{step}: {what}" for step, what in found.items())
+            raise UserError(
+                f"Every checkpoint in {self.directory} is damaged ({listed}). Put a copy of one in "
+                "its place; or remove that folder to train from the beginning."
+            )
+        for step, what in found.items():
+            aside = set_aside(self.directory / str(step))
+            say(f"the checkpoint of step {step} is damaged ({what}); it is set aside as {aside}")
+        return sound
+
+    def _scores(self) -> dict[int, float]:
+        """By step, what the checkpoints that were evaluated are judged by."""
+        if self._best_metric is None:
+            return {}
+        metrics = {step: self._read_metrics(step) for step in self.steps()}
+        return {step: self._score(values) for step, values in metrics.items() if values is not None}
+
+    def _read_metrics(self, step: int) -> dict[str, float] | None:
+        directory = self.directory / str(step)
+        what = problem(directory, arrays=False)
+        if what is not None:
+            say(f"the checkpoint of step {step} is damaged ({what}): it is not the best")
+            return None
+        try:
+            return json.loads((directory / "metrics" / "metrics").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise damaged(directory, "its metrics cannot be read") from error
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         # A measure of nothing, such as the error of fast pixels without any, is missing.

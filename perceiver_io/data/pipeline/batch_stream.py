@@ -13,8 +13,11 @@ It is not used here, because it
   all processes of a job; nor can it be told what a worker does when the training process is gone.
 """
 
+import errno
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import threading
 from collections.abc import Sequence
@@ -29,8 +32,10 @@ Batch = dict[str, np.ndarray]
 # Elements are many examples each, so that a deep buffer would only cost memory.
 _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
-# How Grain puts it that somebody sent SIGTERM to a worker process.
-_ENDED_BY_SIGTERM = f"terminated unexpectedly with exit code {-signal.SIGTERM}"
+# How Grain puts it that a worker process is gone.
+_ENDED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
+# Where worker processes put batches.
+_SHARED_MEMORY = "/dev/shm"
 
 
 class BatchStream(grain.IterDataset[Batch]):
@@ -86,9 +91,10 @@ class BatchIterator(grain.DatasetIterator[Batch]):
     def __next__(self) -> Batch:
         try:
             pieces = self._next_pieces()
-        except RuntimeError as error:
-            if _ENDED_BY_SIGTERM not in str(error):
-                raise
+        except (OSError, RuntimeError) as error:
+            explained = _worker_error(error)
+            if explained is not None:
+                raise explained from error
             # Whoever stops a job signals the workers, too, but the training needs batches still.
             self.close()
             pieces = self._next_pieces()
@@ -149,9 +155,36 @@ class _ShardPieces(Sequence[Batch]):
         return self._pieces[batch * self._pieces_per_batch + piece]
 
 
+def _worker_error(error: Exception) -> Exception | None:
+    """What is to be raised about an error of the workers; None if they were told to stop."""
+    ended = _ENDED.search(str(error))
+    signal_number = -int(ended[1]) if ended else None
+    if signal_number == signal.SIGTERM:
+        return None
+    # A page that does not fit there any more is a SIGBUS.
+    if signal_number == signal.SIGBUS or getattr(error, "errno", None) == errno.ENOSPC:
+        size = shutil.disk_usage(_SHARED_MEMORY).total / 1e6
+        return UserError(
+            f"{_SHARED_MEMORY}, through which worker processes hand on their batches, is full: it "
+            f"has {size:.0f} MB. Give the container more (docker run --shm-size=8g), or prepare "
+            "batches without worker processes: --config.data.num_workers=0."
+        )
+    if signal_number == signal.SIGKILL:
+        return UserError(
+            "A worker process that prepares batches was killed, as Linux does when memory runs "
+            "out. Set config.data.num_workers or config.training.batch_size to less, or do without "
+            "worker processes: --config.data.num_workers=0."
+        )
+    return error
+
+
 def _end_with_parent(worker: int, num_workers: int) -> None:
-    """Ends this worker process when the training process is gone, even by SIGKILL."""
+    """Ends this worker process when the training process is gone, even by SIGKILL.
+
+    Ctrl-C reaches all processes, but the training needs batches until it has stopped.
+    """
     del worker, num_workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
         multiprocessing.parent_process().join()
