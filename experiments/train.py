@@ -3,8 +3,8 @@
     python -m experiments.train --config=configs/NAME.py[:PRESET] --workdir=DIR \
         [--config.any.key=VALUE]
 
-An interrupted run goes on where it was, if the same command is given again. Settings that change
-what is trained have to be those of before, but for those of --allow_config_change=KEY,...
+An interrupted run resumes if the same command is run again. Settings that affect training must not
+have changed, except for those given by --allow_config_change=KEY,...
 
 On several hosts, start it on each one with --coordinator_address, --num_processes and --process_id,
 or with --coordinator_address=auto where the cluster tells.
@@ -24,7 +24,7 @@ PROFILE = flags.DEFINE_list(
 ALLOWED = flags.DEFINE_list(
     "allow_config_change",
     [],
-    "Settings that a run that has begun may go on with although they were others: KEY,...",
+    "Settings that may differ from those the run was started with: KEY,...",
 )
 flags.register_validator(
     PROFILE, lambda steps: [step.isdecimal() for step in steps] == [True] * 2, "must be FIRST,LAST"

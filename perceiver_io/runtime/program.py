@@ -52,10 +52,10 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _end(status: int, message: str) -> NoReturn:
-    """Ends the program after an error, whatever its parts still wait for.
+    """Ends the program after an error, without waiting for anything.
 
-    Exit handlers of libraries would wait for processes that go on, or write to the disk that is
-    full; they are left out, but for worker processes.
+    Libraries' exit handlers would wait for other processes, or write to a disk that is full: only
+    worker processes are ended.
     """
     sys.stdout.flush()
     print(message, end="", file=sys.stderr, flush=True)

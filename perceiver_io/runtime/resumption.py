@@ -1,8 +1,8 @@
-"""Whether a run that has begun may go on with another config.
+"""Whether a run may be resumed with another config.
 
-It may train longer, on other devices, with other worker processes, and be logged, evaluated and
-saved otherwise: none of it changes what is trained. With any other setting, two halves of two
-experiments would silently become one.
+The number of steps may increase, and devices, worker processes, logging, evaluation and checkpoints
+may change, since none of these affects what is learned. Any other change would silently join two
+halves of different experiments, and must be permitted explicitly.
 """
 
 import json
@@ -24,46 +24,46 @@ _FREE = ("checkpoint", "evaluation", "logging", "parallel")
 _SHOWN = 4
 
 Changes = dict[str, tuple[Any, Any]]
-"""By path the value of before and that of now; None for a setting that is not there."""
+"""The previous and the new value of each setting, by path; None if it does not exist."""
 
 
 def changes(
     workdir: Path, config: ConfigDict, allowed: Iterable[str], steps: Sequence[int]
 ) -> Changes:
-    """What is different in the config of the run in a folder; nothing in a new run.
+    """How the config of a run has changed since it was last started; empty for a new run.
 
     Args:
         workdir: the run folder.
-        config: that of now.
-        allowed: settings or sections that may differ.
-        steps: of the run's checkpoints.
+        config: the new config.
+        allowed: settings or sections that may change.
+        steps: the steps of the run's checkpoints.
 
-    Raises UserError naming the settings that may not differ.
+    Raises UserError with the settings that may not change.
     """
     if not steps or not (workdir / "config.json").exists():
         return {}
     try:
         before = configuration.overridden(files.read_run(workdir))
     except UserError as error:
-        say(f"nobody can tell whether the run began with this config: {error}")
+        say(f"the config cannot be compared with the previous one: {error}")
         return {}
     found = _differences(_settings(before), _settings(config))
     free = (*_FREE, *(name.removeprefix("config.") for name in allowed))
     refused = [name for name in found if not _is_below(name, free) and not _is_longer(name, found)]
     if refused:
-        shown = [f"config.{name} was {found[name][0]} and is {found[name][1]}" for name in refused]
+        shown = [f"config.{name} was {found[name][0]}, is {found[name][1]}" for name in refused]
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         raise UserError(
-            f"The run in {workdir} has begun with another config: {'; '.join(shown[:_SHOWN])}{more}"
-            ". Leave the settings as they were; or train in another --workdir, with "
-            f"--config.init_from={workdir} for the weights of this one; or let the run go on "
-            f"otherwise from here by --allow_config_change={','.join(refused[:_SHOWN])}."
+            f"The run in {workdir} was started with another config: {'; '.join(shown[:_SHOWN])}"
+            f"{more}. Resume it with the previous settings; or train in another --workdir, with "
+            f"--config.init_from={workdir} to start from its weights; or resume with the new "
+            f"settings by --allow_config_change={','.join(refused[:_SHOWN])}."
         )
     return found
 
 
 def record(workdir: Path, found: Changes, step: int) -> None:
-    """Keeps the config of before as `config_until_STEP.json`, and what was changed."""
+    """Keeps the previous config as `config_until_STEP.json`, and records the changes."""
     if not found or jax.process_index() != 0:
         return
     kept = workdir / f"config_until_{step}.json"
@@ -72,11 +72,11 @@ def record(workdir: Path, found: Changes, step: int) -> None:
     with (workdir / CHANGES).open("a") as file:
         for name, (before, now) in found.items():
             file.write(json.dumps({"step": step, "key": name, "from": before, "to": now}) + "\n")
-            say(f"from step {step} on config.{name} is {now}, which was {before}")
+            say(f"from step {step} on, config.{name} is {now} instead of {before}")
 
 
 def _settings(config: ConfigDict) -> dict[str, Any]:
-    """All settings by their paths, as JSON has them."""
+    """All settings by path, as represented in JSON."""
     found = {}
 
     def visit(value: Any, path: str) -> None:
@@ -101,7 +101,7 @@ def _is_below(name: str, sections: Iterable[str]) -> bool:
 
 
 def _is_longer(name: str, found: Changes) -> bool:
-    """Whether a setting is the number of steps, and greater, or a length that follows it."""
+    """Whether a setting is the number of steps, or a length tied to it, and has increased."""
     steps = found.get("training.steps", (0, 0))
     follows = name == "training.steps" or name.startswith("schedule.")
     return follows and found[name] == steps and steps[1] > steps[0]

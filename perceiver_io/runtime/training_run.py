@@ -40,7 +40,7 @@ def train(
         config: complete, as from `runtime.configuration`.
         workdir: the run folder.
         profile_steps: first and last step to profile into the run folder; (0, 0) for none.
-        allowed_changes: settings that a run that has begun may go on without; see `resumption`.
+        allowed_changes: settings that may differ from those the run was started with.
 
     Raises UserError about a config that is wrong or not that of the run, a folder in which another
     training runs, a disk that is full, and a loss that is not finite.
@@ -136,7 +136,7 @@ class Run:
                 if stop or step == last or self.checkpoints.due(step, evaluated):
                     self.save(evaluated)
                 if stop:
-                    say(f"stopped by a signal after step {step}; the same command goes on there")
+                    say(f"stopped by a signal after step {step}; run the same command to resume")
                     break
 
     def take_step(self, step: int) -> None:

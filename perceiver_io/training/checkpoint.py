@@ -1,8 +1,8 @@
-"""Checkpoints: the training state and the position in the data, by orbax.
+"""Checkpoints of the training state and of the position in the data, written by Orbax.
 
-A checkpoint is a folder `checkpoints/STEP` of the run folder: the arrays of the state in `state`
-(see archive.py), the position of each process in the data in `data`, the metrics of the step, and
-the checksums of all of them (see integrity.py).
+A checkpoint is a folder `checkpoints/STEP` in the run folder: the arrays of the state in `state`
+(see archive.py), each process's position in the data in `data`, the metrics of the step, and the
+checksums of all these files (see integrity.py).
 """
 
 import functools
@@ -42,13 +42,14 @@ class Checkpoints:
         best_mode: Literal["max", "min"],
         every: Count,
     ):
-        """Reads and writes nothing yet.
+        """Does not access the disk yet.
 
         Args:
             workdir: the run folder.
-            keep: how many of the latest checkpoints stay; the best one stays besides.
-            best_metric: what the best is judged by, as EVALUATOR/METRIC; None keeps no best one.
-            best_mode: whether the best is the greatest or the least.
+            keep: how many of the latest checkpoints to keep, in addition to the best one.
+            best_metric: metric that determines the best checkpoint, as EVALUATOR/METRIC; None
+                keeps only the latest ones.
+            best_mode: whether the greatest or the least value is the best.
             every: steps between checkpoints.
         """
         self.directory = workdir.absolute() / "checkpoints"
@@ -59,7 +60,7 @@ class Checkpoints:
 
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
-        """What saves and removes checkpoints; in its place, every metric has to be readable."""
+        """Saves and removes checkpoints; reads the metrics of all of them when it is created."""
         return ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -77,43 +78,43 @@ class Checkpoints:
         return max(self._scores().values(), default=None)
 
     def resume_step(self) -> int | None:
-        """The newest step whose checkpoint is as it was saved; None in a new run.
+        """The newest step whose checkpoint is intact; None for a new run.
 
-        Newer ones are set aside, so that a restart that nobody watches goes on from the one before;
-        the first process decides for all. Raises UserError if there are checkpoints and none is
-        sound.
+        Damaged checkpoints are set aside, so that an unattended restart resumes from the one
+        before. The first process decides for all. Raises UserError if there are checkpoints, but
+        none is intact.
         """
         make_workdir(self.directory)
-        step = self._sound_step() if jax.process_index() == 0 else None
+        step = self._intact_step() if jax.process_index() == 0 else None
         step = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if step is None else step)))
         return None if step < 0 else step
 
     def latest_step(self) -> int | None:
-        """The last checkpoint's step; None in a new run."""
+        """The latest checkpoint's step; None for a new run."""
         return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
-        """The best checkpoint's step; the latest while none has been evaluated."""
+        """The best checkpoint's step; the latest one's if none has been evaluated."""
         scores = self._scores()
         return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest_step()
 
     def steps(self) -> list[int]:
-        """The steps of all checkpoints that are there."""
+        """The steps of all existing checkpoints."""
         return find_steps(self.directory)
 
     def size(self) -> int:
-        """The bytes of all checkpoints, those included that were never completed."""
+        """The size of all checkpoints in bytes, including those that were never completed."""
         folders = [path for path in self.directory.glob("*") if ".damaged" not in path.name]
         return sum(map(size_of, folders))
 
     def due(self, step: int, metrics: Mapping[str, float] | None) -> bool:
-        """Whether to save: at the interval, and when an evaluation was the best so far."""
+        """Whether to save: at the interval, and if the evaluation is the best so far."""
         if step % self._every == 0:
             return True
         if metrics is None or self._best_metric is None:
             return False
         if self._best_metric not in metrics:
-            say(f"no {self._best_metric} in the evaluation of step {step}: it is not the best")
+            say(f"the evaluation of step {step} has no {self._best_metric}: it is not the best")
         score = self._score(metrics)
         return self._best is None or score > self._best
 
@@ -123,14 +124,14 @@ class Checkpoints:
         iterator: grain.DatasetIterator,
         metrics: Mapping[str, float] | None,
     ) -> None:
-        """Starts to write a checkpoint, and returns when the state has been copied.
+        """Starts writing a checkpoint, and returns as soon as the state has been copied.
 
         Args:
             state: a strategy's snapshot.
             iterator: the data iterator, just after this state's last batch.
-            metrics: what an evaluation of this state gave, by EVALUATOR/METRIC.
+            metrics: the evaluation of this state, by EVALUATOR/METRIC.
 
-        Raises what went wrong with writing the checkpoint before.
+        Raises any error that occurred while the previous checkpoint was written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -139,18 +140,19 @@ class Checkpoints:
             state=ocp.args.PyTreeSave(names(state)),
             data=grain.checkpoint.CheckpointSave(iterator),
         )
+        best = self._best  # Before this step is among those that it is read from.
         self._manager.save(step, args=arguments, metrics=metrics and dict(metrics), force=True)
         if metrics and self._best_metric:
             score = self._score(metrics)
-            self._best = score if self._best is None else max(score, self._best)
+            self._best = score if best is None else max(score, best)
 
     def restore(
         self, step: int, template: TrainState, iterator: grain.DatasetIterator
     ) -> TrainState:
-        """The state at a step, placed as the template says; sets the iterator to the same point.
+        """The state at a step, sharded like the template; sets the iterator to the same position.
 
-        Raises UserError naming the arrays if the checkpoint is not of this model and optimizer,
-        and if it is damaged.
+        Raises UserError if the checkpoint is damaged, or naming the arrays that differ if it is of
+        another model or optimizer.
         """
         directory = self.directory / str(step)
         wanted = names(template)
@@ -162,36 +164,36 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(template), restored.values())
 
     def wait(self) -> None:
-        """Waits until everything is on the disk."""
+        """Waits until everything has been written to disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits as `wait` does; nothing can be saved after it."""
+        """Waits as `wait` does; afterwards nothing can be saved."""
         self.wait()
         self._manager.close()
 
-    def _sound_step(self) -> int | None:
-        """See `resume_step`."""
-        sound, found = None, {}
+    def _intact_step(self) -> int | None:
+        """As `resume_step`, in the first process."""
+        intact, found = None, {}
         for step in reversed(self.steps()):
-            what = problem(self.directory / str(step), arrays=sound is None)
+            what = problem(self.directory / str(step), arrays=intact is None)
             if what is not None:
                 found[step] = what
-            elif sound is None:
-                sound = step
-        if found and sound is None:
+            elif intact is None:
+                intact = step
+        if found and intact is None:
             listed = "; ".join(f"{step}: {what}" for step, what in found.items())
             raise UserError(
-                f"Every checkpoint in {self.directory} is damaged ({listed}). Put a copy of one in "
-                "its place; or remove that folder to train from the beginning."
+                f"Every checkpoint in {self.directory} is damaged ({listed}). Restore one from a "
+                "backup, or remove that folder to train from the beginning."
             )
         for step, what in found.items():
             aside = set_aside(self.directory / str(step))
-            say(f"the checkpoint of step {step} is damaged ({what}); it is set aside as {aside}")
-        return sound
+            say(f"the checkpoint of step {step} is damaged ({what}); it was moved to {aside}")
+        return intact
 
     def _scores(self) -> dict[int, float]:
-        """By step, what the checkpoints that were evaluated are judged by."""
+        """The scores of the checkpoints that were evaluated, by step."""
         if self._best_metric is None:
             return {}
         metrics = {step: self._read_metrics(step) for step in self.steps()}
@@ -201,7 +203,7 @@ class Checkpoints:
         directory = self.directory / str(step)
         what = problem(directory, arrays=False)
         if what is not None:
-            say(f"the checkpoint of step {step} is damaged ({what}): it is not the best")
+            say(f"the checkpoint of step {step} is damaged ({what}) and is not considered")
             return None
         try:
             return json.loads((directory / "metrics" / "metrics").read_text())
@@ -211,7 +213,7 @@ class Checkpoints:
             raise damaged(directory, "its metrics cannot be read") from error
 
     def _score(self, metrics: Mapping[str, float]) -> float:
-        # A measure of nothing, such as the error of fast pixels without any, is missing.
+        # A metric that covers no element, such as the error of fast pixels, is missing.
         value = self._sign * metrics.get(self._best_metric, np.nan)
         return value if np.isfinite(value) else -np.inf
 
@@ -226,15 +228,15 @@ class Checkpoints:
 
 
 def size_in_bytes(template: PyTree) -> int:
-    """The size of one checkpoint of a state."""
+    """The size of one checkpoint of a state, in bytes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
 
 
 def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
     """Sets the iterator to the saved position.
 
-    All processes are at the same position of the same stream, so that on another number of
-    processes the state of process 0 serves for all.
+    All processes are at the same position in the same stream, so that the position of process 0
+    can be used by any number of processes.
     """
     own = directory / "data" / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
     path = own if own.exists() else next(own.parent.glob("process_0-of-*.json"), None)
@@ -247,6 +249,6 @@ def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise UserError(
             f"The position in the data saved in {path} does not fit this input pipeline ({error!r})"
-            ". Resume with the data section that the run was started with; it is in config.json of "
-            "the run folder."
+            ". Resume with the data section with which the run was started; it is in the run "
+            "folder's config.json."
         ) from error

@@ -1,4 +1,4 @@
-"""The disk of the run folder: whether it can be written to, and what to say when it is full."""
+"""Checks that the run folder is writable and has enough space; explains errors of a full disk."""
 
 import contextlib
 import errno
@@ -11,14 +11,14 @@ import jax
 from perceiver_io.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# What file systems say that have nothing to flush.
+# Raised by file systems that have nothing to flush.
 _NOTHING_TO_FLUSH = (errno.EINVAL, errno.ENOTSUP)
-# How tensorstore, which writes the checkpoints, puts it.
+# From the error messages of tensorstore, which writes the checkpoints.
 _FULL_MESSAGES = ("No space left", "ENOSPC", "Disk quota", "RESOURCE_EXHAUSTED")
 
 
 def make_workdir(workdir: Path) -> None:
-    """Makes the folder. Raises UserError if it cannot be written to."""
+    """Creates the folder. Raises UserError if it is not writable."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".writable_{jax.process_index()}"
@@ -36,25 +36,25 @@ def check_space(workdir: Path, needed_bytes: int, available_bytes: int) -> None:
 
     Args:
         workdir: the run folder.
-        needed_bytes: of all checkpoints that are there at a time.
-        available_bytes: what is free, with what the run's checkpoints hold already.
+        needed_bytes: size of all checkpoints that exist at the same time.
+        available_bytes: free space, including what the run's checkpoints already occupy.
     """
     if needed_bytes > available_bytes:
         raise UserError(
             f"The disk of {workdir} has {available_bytes / 1e9:.3g} GB for the checkpoints of this "
-            f"run (free, or held by them already), but they need {needed_bytes / 1e9:.3g} GB. Free "
-            "some space, set config.checkpoint.keep to fewer, or choose another --workdir."
+            f"run (free, or already used by them), but they need {needed_bytes / 1e9:.3g} GB. Free "
+            "some space, reduce config.checkpoint.keep, or choose another --workdir."
         )
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of all files in a folder."""
+    """The total size of all files in a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @contextlib.contextmanager
 def disk_errors_explained(folder: Path) -> Iterator[None]:
-    """Within it, what libraries raise about the disk of a folder becomes a UserError."""
+    """A context in which errors that libraries raise about a folder's disk become a UserError."""
     try:
         yield
     except UserError:
@@ -63,20 +63,20 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
         full = getattr(error, "errno", None) in _FULL
         if full or any(message in str(error) for message in _FULL_MESSAGES):
             raise UserError(
-                f"The disk of {folder} is full. The checkpoints that were complete before are "
-                "intact: free some space and start the same command again."
+                f"The disk of {folder} is full. Checkpoints that were already complete are intact: "
+                "free some space and run the same command again."
             ) from error
         path = str(getattr(error, "filename", ""))
         if isinstance(error, OSError) and Path(path).is_relative_to(folder):
             raise UserError(
-                f"{path} cannot be used: {error.strerror}. Remove what is in its place or fix its "
-                "permissions, and start the same command again."
+                f"{path} cannot be used: {error.strerror}. Move it away or fix its permissions, "
+                "and run the same command again."
             ) from error
         raise
 
 
 def flush(path: Path) -> None:
-    """Returns when a file or a folder is on the disk, safe even if the power fails."""
+    """Flushes a file or folder to disk, so that it survives a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -88,7 +88,7 @@ def flush(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file; whatever breaks meanwhile, it is there as before or as it is to be."""
+    """Writes a text file atomically: after a failure, it has either its old or its new content."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text)
     flush(temporary)

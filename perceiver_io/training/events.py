@@ -1,7 +1,7 @@
-"""TensorBoard's event file, written as the events come.
+"""TensorBoard's event file, written synchronously.
 
-The `SummaryWriter` of tensorboardX keeps events in a queue that its `flush` does not wait for: a
-run that is killed would lose those of steps that its checkpoint has.
+tensorboardX's `SummaryWriter` has a queue that its `flush` does not wait for, so that a run that is
+killed would lose events from before its last checkpoint.
 """
 
 import time
@@ -22,25 +22,25 @@ class Events:
     """Writes one event file."""
 
     def __init__(self, folder: Path, first_step: int):
-        """Begins a file; TensorBoard hides what other files have from `first_step` on."""
+        """Opens a new file; TensorBoard ignores events of other files from `first_step` on."""
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
         self._write(first_step, session_log=SessionLog(status=SessionLog.START))
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """A point of a curve."""
+        """Writes one point of a curve."""
         self._write(step, summary=summary.scalar(name, value))
 
     def figure(self, name: str, figure: Figure, step: int) -> None:
-        """A picture."""
+        """Writes a figure as an image."""
         self._write(step, summary=summary.image(name, figure_to_image(figure)))
 
     def histogram(self, name: str, values: np.ndarray, step: int) -> None:
-        """The distribution of numbers."""
+        """Writes a histogram of values."""
         self._write(step, summary=summary.histogram(name, values, _HISTOGRAM_BINS))
 
     def flush(self) -> None:
-        """Returns when a kill of this process loses none of the events so far."""
+        """Hands all events so far to the operating system."""
         self._writer.flush()
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""Checkpoints are whole or not there: on the disk before they count, and verified before use.
+"""Integrity of checkpoints: flushed to disk before they are committed, and verified before use.
 
-What writes the arrays notices no changed bit in them: OCDBT, tensorstore's format, has checksums of
-its index alone, and orbax offers no way to choose the codec that zarr has for the rest. Hence each
-checkpoint has the checksums of all its files beside it. Those that were saved before there were
-checksums are taken as they are.
+A flipped bit in an array would otherwise go unnoticed: OCDBT, tensorstore's format, has checksums
+for its index only, and orbax offers no way to add zarr's checksum codec to the arrays. Hence each
+checkpoint contains a file with the checksums of all its files. Older checkpoints without one are
+used without verification.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ _ARRAYS = "state/"
 
 
 class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """Where orbax writes a checkpoint until it is complete; sealed before it gets its name."""
+    """The temporary folder of a checkpoint, which orbax renames when the checkpoint is complete."""
 
     async def finalize(self) -> None:
-        """Commits what was written."""
-        # Those of its parts, too, are written elsewhere first.
+        """Commits the checkpoint, after it has been sealed."""
+        # Its items, such as `state`, have temporary folders of their own.
         is_checkpoint = self.get_final().name.isdecimal()
         if is_checkpoint:
             await asyncio.to_thread(seal, Path(self.get()))
@@ -35,22 +35,22 @@ class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
 
 def seal(directory: Path) -> None:
-    """Writes the checksums of all files of a checkpoint, and hands all to the disk."""
+    """Writes the checksums of all files of a checkpoint, and flushes everything to disk."""
     sums = {
         str(path.relative_to(directory)): _checksum(path)
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
-    # Orbax still writes into this one, and reads nothing in it that the project needs.
+    # Orbax still changes this file; nothing in it is needed to restore.
     sums.pop("_CHECKPOINT_METADATA", None)
     (directory / CHECKSUMS).write_text(json.dumps(sums, indent=0))
     _flush_all(directory)
 
 
 def problem(directory: Path, *, arrays: bool) -> str | None:
-    """What of a checkpoint is not as it was saved, as a clause; None if nothing is.
+    """What is damaged in a checkpoint, as a clause; None if it is intact.
 
-    Without `arrays` their files, which are large, are not read.
+    Unless `arrays` is set, the files of the arrays are not read, which are large.
     """
     name = CHECKSUMS
     try:
@@ -62,7 +62,7 @@ def problem(directory: Path, *, arrays: bool) -> str | None:
     try:
         for name, checksum in json.loads(text).items():
             if (arrays or not name.startswith(_ARRAYS)) and _checksum(directory / name) != checksum:
-                return f"{name} is not as it was written"
+                return f"{name} is not what was written"
     except FileNotFoundError:
         return f"{name} is missing"
     except (OSError, ValueError):
@@ -71,7 +71,7 @@ def problem(directory: Path, *, arrays: bool) -> str | None:
 
 
 def set_aside(directory: Path) -> Path:
-    """Gives a checkpoint a name by which nothing takes it for one; returns where it is now."""
+    """Renames a damaged checkpoint, so that it is ignored; returns its new path."""
     names = (f"{directory.name}.damaged{number}" for number in ("", *range(2, 1000)))
     aside = next(path for path in map(directory.with_name, names) if not path.exists())
     return directory.rename(aside)

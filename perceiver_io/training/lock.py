@@ -18,10 +18,11 @@ LOCK = "training.lock"
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Within it no other run trains in the folder; of several processes the first locks it for all.
+    """A context in which no other training writes to the folder.
 
-    The system itself takes the lock from a process that ends, however it ends, so that none is ever
-    left behind. Raises UserError naming the host and the process that has it.
+    Of several processes, the first holds the lock for all. The operating system releases it when
+    that process ends, for whatever reason, so that there are no stale locks. Raises UserError with
+    the host and the process that holds it.
     """
     if jax.process_index() != 0:
         yield
@@ -38,11 +39,11 @@ def _lock(file, workdir: Path) -> None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         raise UserError(
-            f"Another training writes to {workdir}: {holder}. Wait until it ends, or end it; or "
+            f"Another training is writing to {workdir}: {holder}. Wait for it to end, stop it, or "
             "choose another --workdir."
         ) from error
-    except OSError as error:  # There are file systems without locks.
-        say(f"{workdir} cannot be locked ({error.strerror}): let no other training write to it")
+    except OSError as error:  # Some file systems do not support locks.
+        say(f"{workdir} cannot be locked ({error.strerror}): do not start another training there")
         return
     file.truncate(0)
     started = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -239,7 +239,7 @@ def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
     ("flags", "num_devices", "message"),
     [
         (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
-        (["--config.training.steps=x"], 1, "must be a value of type int"),
+        (["--config.training.steps=x"], 1, "must be of type int"),
         (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
         (["--config.parallel.name=pmap"], 1, "--config.parallel=\"{'name': 'pmap', ...}\""),
         (["--config.task.name=detection"], 1, "config.task.name is 'detection'"),
@@ -267,8 +267,8 @@ def test_a_workdir_of_another_model(start, uninterrupted):
     process = start(training(uninterrupted, "--config.model.encoder.latent_dim=32"))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and err.count("\n") == 1
-    assert err.startswith(f"error: The run in {uninterrupted} has begun with another config: ")
-    assert "config.model.encoder.latent_dim was 16 and is 32" in err
+    assert err.startswith(f"error: The run in {uninterrupted} was started with another config: ")
+    assert "config.model.encoder.latent_dim was 16, is 32" in err
 
 
 @pytest.mark.slow

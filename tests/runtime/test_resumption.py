@@ -27,13 +27,13 @@ FREE = {
     "evaluation.splits=('test',)": {"evaluation.splits": (["validation"], ["test"])},
 }
 REFUSED = {
-    "model.encoder.latent_stack.num_heads=2": "latent_stack.num_heads was 4 and is 2",
-    "model.encoder.latent_stack.dropout=0.2": "latent_stack.dropout was 0.1 and is 0.2",
-    "schedule.peak=0.1": "config.schedule.peak was 0.003 and is 0.1",
-    "seed=1": "config.seed was 0 and is 1",
-    "training.split=test": "config.training.split was train and is test",
-    "training.steps=50": "config.training.steps was 100 and is 50",
-    "training.ema_decay=0.9": "config.training.ema_decay was None and is 0.9",
+    "model.encoder.latent_stack.num_heads=2": "latent_stack.num_heads was 4, is 2",
+    "model.encoder.latent_stack.dropout=0.2": "latent_stack.dropout was 0.1, is 0.2",
+    "schedule.peak=0.1": "config.schedule.peak was 0.003, is 0.1",
+    "seed=1": "config.seed was 0, is 1",
+    "training.split=test": "config.training.split was train, is test",
+    "training.steps=50": "config.training.steps was 100, is 50",
+    "training.ema_decay=0.9": "config.training.ema_decay was None, is 0.9",
 }
 
 
@@ -61,7 +61,7 @@ def test_what_changed_is_recorded_and_the_config_of_before_kept(run, capsys):
     assert (run / "config_until_20.json").read_text() == before
     (line,) = (run / "config_changes.jsonl").read_text().splitlines()
     assert json.loads(line) == {"step": 20, "key": "seed", "from": 0, "to": 1}
-    assert capsys.readouterr().out == "from step 20 on config.seed is 1, which was 0\n"
+    assert capsys.readouterr().out == "from step 20 on, config.seed is 1 instead of 0\n"
 
 
 def test_a_damaged_config_is_no_obstacle(run, capsys):

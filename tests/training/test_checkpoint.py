@@ -105,7 +105,7 @@ def test_an_evaluation_without_the_best_metric_is_never_the_best(tmp_path, capsy
     save_all(checkpoints, {11: 0.1})
     checkpoints = opened(tmp_path)
     assert not checkpoints.due(12, {"validation/loss": 1.0})
-    assert "no validation/top_1 in the evaluation of step 12" in capsys.readouterr().out
+    assert "the evaluation of step 12 has no validation/top_1" in capsys.readouterr().out
     checkpoints.save(small_state(12), iterator(), {"validation/loss": 1.0})
     checkpoints.close()
     assert opened(tmp_path).best_step() == 11
@@ -232,7 +232,7 @@ def test_a_flipped_bit_is_found_wherever_weights_are_read(tmp_path):
     folder = tmp_path / "checkpoints" / "0"
     largest = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
     flipped(largest)
-    with pytest.raises(UserError, match=f"damaged: .*{largest.name} is not as it was written"):
+    with pytest.raises(UserError, match=f"damaged: .*{largest.name} is not what was written"):
         checkpoint_source(str(tmp_path))
     with pytest.raises(UserError, match="Every checkpoint in .* is damaged .0: state/"):
         opened(tmp_path).resume_step()

@@ -12,7 +12,10 @@ from perceiver_io.training.lock import LOCK, locked
 def test_a_second_training_is_refused_and_told_who_is_there(tmp_path):
     with locked(tmp_path):
         holder = f"process {os.getpid()} on {platform.node()}, since 20"
-        with pytest.raises(UserError, match=f"writes to {tmp_path}: {holder}"), locked(tmp_path):
+        with (
+            pytest.raises(UserError, match=f"is writing to {tmp_path}: {holder}"),
+            locked(tmp_path),
+        ):
             pass
     with locked(tmp_path):
         pass

@@ -78,7 +78,7 @@ def test_a_damaged_line_is_left_out_and_said(tmp_path, capsys):
     folder.curves()
     write(folder, [40])
     assert [record["step"] for record in records(tmp_path)] == [10, 30, 40]
-    assert capsys.readouterr().out == f"line 2 of {path} is damaged, and left out\n"
+    assert capsys.readouterr().out == f"line 2 of {path} is damaged and was skipped\n"
 
 
 def test_a_flush_hands_over_every_event(tmp_path):

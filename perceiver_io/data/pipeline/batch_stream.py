@@ -32,9 +32,9 @@ Batch = dict[str, np.ndarray]
 # Elements are many examples each, so that a deep buffer would only cost memory.
 _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
-# How Grain puts it that a worker process is gone.
+# Grain's message when a worker process has ended.
 _ENDED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
-# Where worker processes put batches.
+# Where worker processes put their batches.
 _SHARED_MEMORY = "/dev/shm"
 
 
@@ -156,23 +156,23 @@ class _ShardPieces(Sequence[Batch]):
 
 
 def _worker_error(error: Exception) -> Exception | None:
-    """What is to be raised about an error of the workers; None if they were told to stop."""
+    """The error to raise for one of the workers; None if they were told to stop."""
     ended = _ENDED.search(str(error))
     signal_number = -int(ended[1]) if ended else None
     if signal_number == signal.SIGTERM:
         return None
-    # A page that does not fit there any more is a SIGBUS.
+    # Writing to a page for which there is no space raises SIGBUS.
     if signal_number == signal.SIGBUS or getattr(error, "errno", None) == errno.ENOSPC:
         size = shutil.disk_usage(_SHARED_MEMORY).total / 1e6
         return UserError(
-            f"{_SHARED_MEMORY}, through which worker processes hand on their batches, is full: it "
-            f"has {size:.0f} MB. Give the container more (docker run --shm-size=8g), or prepare "
-            "batches without worker processes: --config.data.num_workers=0."
+            f"{_SHARED_MEMORY}, through which worker processes pass batches, is full: its size is "
+            f"{size:.0f} MB. Give the container more (docker run --shm-size=8g), or do not use "
+            "worker processes: --config.data.num_workers=0."
         )
     if signal_number == signal.SIGKILL:
         return UserError(
             "A worker process that prepares batches was killed, as Linux does when memory runs "
-            "out. Set config.data.num_workers or config.training.batch_size to less, or do without "
+            "out. Reduce config.data.num_workers or config.training.batch_size, or do not use "
             "worker processes: --config.data.num_workers=0."
         )
     return error

@@ -137,7 +137,7 @@ def test_workers_that_are_told_to_end_are_started_again():
     ("number", "message"),
     [
         (signal.SIGKILL, "worker process that prepares batches was killed, .*num_workers=0"),
-        (signal.SIGBUS, "/dev/shm, .* is full: it has .* MB.*num_workers=0"),
+        (signal.SIGBUS, "/dev/shm, .* is full: its size is .* MB.*num_workers=0"),
     ],
 )
 def test_a_worker_that_ends_by_itself_is_explained(number, message):
