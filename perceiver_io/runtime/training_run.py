@@ -1,4 +1,4 @@
-"""A training run: its parts, its state, and what is done at each step."""
+"""A training run: its parts, its state, and its steps."""
 
 import contextlib
 import functools
@@ -34,7 +34,7 @@ def train(
     profile_steps: tuple[int, int] = (0, 0),
     allowed_changes: Iterable[str] = (),
 ) -> None:
-    """Trains until the last step, a SIGTERM or Ctrl-C; goes on where the run was, if it has begun.
+    """Trains until the last step, a SIGTERM or Ctrl-C; resumes the run if it was started before.
 
     Args:
         config: complete, as from `runtime.configuration`.
@@ -42,8 +42,8 @@ def train(
         profile_steps: first and last step to profile into the run folder; (0, 0) for none.
         allowed_changes: settings that may differ from those the run was started with.
 
-    Raises UserError about a config that is wrong or not that of the run, a folder in which another
-    training runs, a disk that is full, and a loss that is not finite.
+    Raises UserError about an invalid config or one that is not the run's, another training in the
+    folder, a full disk, or a loss that is not finite.
     """
     make_workdir(workdir)
     profiler = Profiler(workdir / "profile", *profile_steps)
@@ -60,15 +60,16 @@ def train(
 
 
 class Run:
-    """A training run; `train` takes all steps that are left."""
+    """A training run; `train` runs the remaining steps."""
 
     def __init__(
         self, config: ConfigDict, workdir: Path, profiler: Profiler, allowed_changes: Iterable[str]
     ):
-        """Builds every part from its config section; restores the state or starts a new one."""
+        """Builds every part from its config section; restores the state or initialises it."""
         self.config = config
         self.parts = parts = setup.build_parts(config)
         setup.check_training(config, parts)
+        say(parts.dataset.summary((config.training.split, *config.evaluation.splits)))
         step, initialise = setup.training_step(config, parts)
         self.optimizer = step.optimizer
         self.checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", workdir)
@@ -89,14 +90,14 @@ class Run:
         self.profiler = profiler
 
     def initial_state(self, workdir: Path, initialise: Callable[[], TrainState]) -> TrainState:
-        """The latest checkpoint's state, or a new one, or a new one with another run's weights."""
+        """The state of the latest checkpoint, or else a new state, warm-started if configured."""
         strategy, config = self.parts.strategy, self.config
         template = strategy.template(jax.eval_shape(initialise))
         needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
         available = shutil.disk_usage(workdir).free + self.checkpoints.size()
         check_space(workdir, needed, available)
         if self.start:
-            say(f"going on from the checkpoint of step {self.start}")
+            say(f"resuming from the checkpoint of step {self.start}")
             return strategy.adopt(self.checkpoints.restore(self.start, template, self.iterator))
         state = parallel.make(initialise, template)
         if config.init_from is not None:
@@ -104,7 +105,7 @@ class Run:
         return strategy.adopt(state)
 
     def warm_started(self, state: TrainState) -> TrainState:
-        """The state with the weights of `config.init_from`; says which were loaded and left."""
+        """The state with weights from `config.init_from`; reports which were loaded or skipped."""
         config = self.config
         source, section = weights.open_source(config.init_from)
         there, here = build(section), self.parts.model
@@ -113,13 +114,13 @@ class Run:
         for what in ("loaded", "resized", "left", "unused"):
             say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
         for difference in differing_settings(there.unseen, here.unseen):
-            say(f"warm start, another setting: {difference}")
+            say(f"warm start, different setting: {difference}")
         ema = config.training.ema_decay is not None
         initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)
         return parallel.make(initialise, state, warm.params, warm.model_state)
 
     def train(self) -> None:
-        """All steps that are left."""
+        """Runs the remaining steps."""
         last = self.config.training.steps
         interruption = Interruption()
         with Progress(last, "steps", start=self.start) as progress:
@@ -136,11 +137,11 @@ class Run:
                 if stop or step == last or self.checkpoints.due(step, evaluated):
                     self.save(evaluated)
                 if stop:
-                    say(f"stopped by a signal after step {step}; run the same command to resume")
+                    say(f"stopped by a signal after step {step}; repeat the command to resume")
                     break
 
     def take_step(self, step: int) -> None:
-        """One step of training."""
+        """Runs one training step."""
         self.profiler.before(step)
         batch = setup.checked(next(self.iterator), self.parts.dataset)
         self.state, metrics = self.step(self.state, self.parts.strategy.place(batch))
@@ -149,7 +150,7 @@ class Run:
         self.speed.advance()
 
     def log(self, step: int) -> str:
-        """Records what the steps since the last time gave, on average; returns it in short."""
+        """Records metrics averaged over the steps since the last record; returns a summary."""
         metrics, speed = self.monitor.average(), self.speed.report()
         self.folder.metrics(step, "train", metrics | speed)
         return training_summary(metrics, speed)
@@ -163,7 +164,7 @@ class Run:
             result = evaluator(
                 parts.model, state.evaluated_params, state.model_state, parts.strategy
             )
-            self.folder.metrics(step, name, result.metrics)
+            self.folder.metrics(step, name, result.metrics, parts.dataset.manifest_sha256)
             self.folder.figures(step, name, result.figures)
             say(f"step {step} {name}: {logging.summary(result.metrics)}")
             metrics |= {f"{name}/{metric}": value for metric, value in result.metrics.items()}
@@ -173,26 +174,26 @@ class Run:
         return metrics
 
     def save(self, evaluated: dict[str, float] | None) -> None:
-        """Saves a checkpoint, of a state that is known to be finite."""
+        """Saves a checkpoint, once the state is known to be finite."""
         self.monitor.check()
         self.folder.flush()
         self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
 
     def explain(self, error: NotFiniteError) -> str:
-        """Why a run stopped whose loss was not finite, and how to reproduce it."""
+        """Why a run with a non-finite loss stopped, and how to reproduce it."""
         self.checkpoints.wait()
         training, latest = self.config.training, self.checkpoints.latest_step()
-        good = f"{self.checkpoints.directory}/{latest}" if latest else "none was saved yet"
+        good = f"{self.checkpoints.directory}/{latest}" if latest else "none yet"
         return (
-            f"Step {error.step} gave {error.metrics}, which is not finite, and training stopped. "
+            f"Training stopped: step {error.step} gave {error.metrics}, which is not finite. "
             f"Its batch is number {error.step - 1} (from 0) of split {training.split!r} with "
             f"config.seed={self.config.seed} and batch size {training.batch_size}. The last good "
-            f"checkpoint: {good}. The same command goes on from there, and meets the same batch; "
-            "lower config.schedule.peak or config.optimizer.clip_norm to train past it."
+            f"checkpoint: {good}. The same command resumes from there with the same batches; "
+            "lower config.schedule.peak or config.optimizer.clip_norm to get past this one."
         )
 
     def close(self) -> None:
-        """Waits for what is still being written."""
+        """Waits for pending writes."""
         self.profiler.close()
         self.iterator.close()
         self.checkpoints.close()

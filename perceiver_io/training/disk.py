@@ -57,14 +57,14 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
     """A context in which errors that libraries raise about a folder's disk become a UserError."""
     try:
         yield
-    except UserError:
+    except (UserError, jax.errors.JaxRuntimeError):  # out of device memory, with a similar message
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         full = getattr(error, "errno", None) in _FULL
         if full or any(message in str(error) for message in _FULL_MESSAGES):
             raise UserError(
-                f"The disk of {folder} is full. Checkpoints that were already complete are intact: "
-                "free some space and run the same command again."
+                f"The disk of {folder} is full. Files that were already complete, such as "
+                "checkpoints, are intact: free some space and run the same command again."
             ) from error
         path = str(getattr(error, "filename", ""))
         if isinstance(error, OSError) and Path(path).is_relative_to(folder):

@@ -1,8 +1,9 @@
-"""Run folders that cannot be written to."""
+"""Run folders that are not writable."""
 
 import errno
 
 import pytest
+from jax.errors import JaxRuntimeError
 
 from perceiver_io.errors import UserError
 from perceiver_io.training.disk import check_space, disk_errors_explained, make_workdir
@@ -40,8 +41,15 @@ def test_a_full_disk_is_explained(tmp_path, error):
         raise error
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("other")])
-def test_other_errors_pass(tmp_path, error):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        ValueError("other"),
+        JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+    ],
+)
+def test_other_errors_are_not_caught(tmp_path, error):
     with pytest.raises(type(error)) as raised, disk_errors_explained(tmp_path):
         raise error
     assert raised.value is error
