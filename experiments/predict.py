@@ -29,6 +29,7 @@ JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
 FLAGS_OF_TASKS = (
     flags.DEFINE_multi_string("inputs", None, "Files or folders; repeatable."),
     flags.DEFINE_multi_string("text", None, "A text with [MASK] or [MASK:5]; repeatable."),
+    flags.DEFINE_integer("pictures", None, "Of how many images or texts pictures are drawn."),
     flags.DEFINE_bool("attention", None, "Draws what the model looks at: attention_*.png."),
     flags.DEFINE_integer("top_k", None, "How many answers to list."),
     flags.DEFINE_integer("batch_size", None, "Images, texts or tiles at a time."),
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, TASK, WEIGHTS, OUTPUT)
