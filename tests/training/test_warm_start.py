@@ -8,6 +8,7 @@ from perceiver_io.training.parallel import Mesh
 from perceiver_io.training.state import names
 from perceiver_io.training.warm_start import (
     array_source,
+    by_module,
     checkpoint_source,
     differing_settings,
     find_checkpoint,
@@ -56,6 +57,14 @@ def test_warm_start_but_for_a_part(tmp_path):
     np.testing.assert_array_equal(warm.params[last]["b"], saved.params[last]["b"])
     np.testing.assert_array_equal(warm.params[last]["w"], state.params[last]["w"])
     assert warm.left == warm.unused == (f"params/{last}/w",)
+
+
+def test_names_are_told_by_module():
+    loaded = [f"params/{name}" for name in ("a/b/w", "a/b/o", "a/c/w", "d/w")]
+    left = ["params/a/c/o", "params/e"]
+    assert by_module([*loaded, "model_state/f/g"], left) == ["a/b (2 arrays)", "a/c/w", "d", "f"]
+    assert by_module(left, loaded) == ["a/c/o", "e"]
+    assert by_module(loaded, ()) == ["a (3 arrays)", "d"]
 
 
 @pytest.mark.parametrize("fsdp", [1, 4])
