@@ -22,8 +22,10 @@ from perceiver_io.config.annotations import (
     UNSEEN,
     Arguments,
     Choice,
-    Count,
+    Length,
+    Side,
     Size,
+    Width,
 )
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
@@ -269,10 +271,10 @@ Images = Annotated[Inputs, Choice(IMAGE_INPUTS)]
 
 
 def perceiver_io_classifier(
-    num_classes: Count,
+    num_classes: Width,
     inputs: Images,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO that classifies images with one learned query as wide as the latents."""
@@ -285,7 +287,7 @@ def perceiver_io_classifier(
 
 
 def perceiver_classifier(
-    num_classes: Count,
+    num_classes: Width,
     inputs: Images,
     encoder: InterleavedEncoderSettings,
     attention: AttentionForm = AttentionForm(),
@@ -300,8 +302,8 @@ def perceiver_classifier(
 
 
 def convnet_classifier(
-    num_classes: Count,
-    widths: tuple[Count, ...],
+    num_classes: Width,
+    widths: tuple[Width, ...],
     image_size: ImageSize,
     image_channels: ImageChannels = 3,
 ) -> Blueprint:
@@ -310,11 +312,11 @@ def convnet_classifier(
 
 
 def perceiver_io_masked_lm(
-    vocab_size: Count,
-    max_length: Annotated[Count, INPUT_SIZE],
-    embedding_dim: Count,
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for masked language modelling (Perceiver IO, section 4.1): logits per token.
@@ -332,12 +334,12 @@ def perceiver_io_masked_lm(
 
 
 def perceiver_io_text_classifier(
-    num_classes: Count,
-    vocab_size: Count,
-    max_length: Annotated[Count, INPUT_SIZE],
-    embedding_dim: Count,
+    num_classes: Width,
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO that classifies texts with one learned query as wide as the latents."""
@@ -351,11 +353,11 @@ def perceiver_io_text_classifier(
 
 def perceiver_io_flow(
     image_size: FourierSize,
-    neighbourhood: Count,
-    channels: Count,
-    num_bands: Count,
+    neighbourhood: Side,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames concatenated.
@@ -373,11 +375,11 @@ def perceiver_io_flow(
 
 def perceiver_io_flow_separate(
     image_size: FourierSize,
-    neighbourhood: Count,
-    channels: Count,
-    num_bands: Count,
+    neighbourhood: Side,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames separate.
@@ -396,10 +398,10 @@ def perceiver_io_flow_separate(
 
 def perceiver_io_flow_conv(
     image_size: FourierSize,
-    channels: Count,
-    num_bands: Count,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for optical flow over a convolutional stem (Perceiver IO, section 4.2).
@@ -432,10 +434,10 @@ class Part(NamedTuple):
 
 
 def video_part(
-    shape: Annotated[tuple[Count, Count, Count], INPUT_SIZE],
+    shape: Annotated[tuple[Side, Side, Side], INPUT_SIZE],
     patch_size: Size,
-    resolution: Annotated[tuple[Count, Count, Count], UNSEEN],
-    num_bands: Count,
+    resolution: Annotated[tuple[Side, Side, Side], UNSEEN],
+    num_bands: Width,
 ) -> Part:
     """Frames [B, *shape, 3] in patches, decoded pixel by pixel."""
     positions = FourierPositions(num_bands, resolution)
@@ -451,7 +453,7 @@ def video_part(
 
 
 def audio_part(
-    num_samples: Annotated[Count, INPUT_SIZE, UNSEEN], samples_per_patch: Count, num_bands: Count
+    num_samples: Annotated[Length, INPUT_SIZE, UNSEEN], samples_per_patch: Width, num_bands: Width
 ) -> Part:
     """Sound [B, num_samples, 1] in patches, decoded patch by patch."""
     num_patches = num_samples // samples_per_patch
@@ -468,7 +470,7 @@ def audio_part(
     )
 
 
-def label_part(num_classes: Annotated[Count, INPUT_SIZE], query_dim: Count) -> Part:
+def label_part(num_classes: Annotated[Width, INPUT_SIZE], query_dim: Width) -> Part:
     """A class as probabilities [B, 1, num_classes], decoded as logits [B, num_classes]."""
     return Part(
         Modality(ReadyTokens(), 1, num_classes),
@@ -482,9 +484,9 @@ def perceiver_io_autoencoder(
     image: Annotated[Part, Arguments(video_part)],
     audio: Annotated[Part, Arguments(audio_part)],
     label: Annotated[Part, Arguments(label_part)],
-    output_dim: Count,
+    output_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO that compresses video, sound and a class label (Perceiver IO, section 4.3).

@@ -2,15 +2,23 @@
 
 The sections `model`, `task`, `data`, `optimizer`, `schedule` and `parallel` each have a `name`; the
 rest of them are the keyword arguments of what it names. `checkpoint` holds those of
-`perceiver_io.training.checkpoint.Checkpoints`. The others are written down here. All lengths are in
-steps, all batch sizes are global.
+`perceiver_io.training.checkpoint.Checkpoints`. The others are written down here. What has a default
+may be left out of a config file. All lengths are in steps, all batch sizes are global.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from perceiver_io.config.annotations import Arguments, Choice, Count, Rate, Seed
+from perceiver_io.config.annotations import (
+    EACH_ONCE,
+    Arguments,
+    Choice,
+    Count,
+    Rate,
+    Seed,
+    up_to,
+)
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.models import architectures
 from perceiver_io.training.checkpoint import Checkpoints
@@ -18,9 +26,10 @@ from perceiver_io.training.optimizers import OPTIMIZERS, SCHEDULES
 from perceiver_io.training.parallel import STRATEGIES
 
 Section = Mapping[str, Any]
+BatchSize = Annotated[int, up_to(2**20, "memory")]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
     """`config.training`.
 
@@ -32,14 +41,14 @@ class Training:
         ema_decay: decay of the moving average of the parameters, or None for none.
     """
 
-    split: str
-    batch_size: Count
+    split: str = "train"
+    batch_size: BatchSize
     steps: Count
-    accumulate: Count
-    ema_decay: Rate | None
+    accumulate: BatchSize = 1
+    ema_decay: Rate | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """`config.evaluation`.
 
@@ -49,12 +58,12 @@ class Evaluation:
         every: steps between evaluations.
     """
 
-    splits: tuple[str, ...]
-    batch_size: Count
-    every: Count
+    splits: Annotated[tuple[str, ...], EACH_ONCE]
+    batch_size: BatchSize = 64
+    every: Count = 1000
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Logging:
     """`config.logging`.
 
@@ -63,11 +72,11 @@ class Logging:
         histograms: whether evaluations record the distribution of each parameter.
     """
 
-    every: Count
-    histograms: bool
+    every: Count = 100
+    histograms: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """A config.
 
@@ -79,9 +88,9 @@ class Config:
         task: checked when it is made, as `data` is, which the task knows.
     """
 
-    seed: Seed
-    init_from: str | None
-    init_prefixes: tuple[str, ...]
+    seed: Seed = 0
+    init_from: str | None = None
+    init_prefixes: tuple[str, ...] = ()
     # First what others follow from in config files, so that the error names the origin.
     training: Training
     evaluation: Evaluation
@@ -89,7 +98,7 @@ class Config:
     logging: Logging
     optimizer: Annotated[Section, Choice(OPTIMIZERS)]
     schedule: Annotated[Section, Choice(SCHEDULES)]
-    parallel: Annotated[Section, Choice(STRATEGIES)]
+    parallel: Annotated[Section, Choice(STRATEGIES, default="mesh")]
     model: Section
     task: Section
     data: Section

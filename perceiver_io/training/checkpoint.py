@@ -32,10 +32,10 @@ class Checkpoints:
         workdir: Path,
         /,
         *,
-        keep: Count,
-        best_metric: str | None,
-        best_mode: Literal["max", "min"],
-        every: Count,
+        keep: Count = 2,
+        best_metric: str | None = None,
+        best_mode: Literal["max", "min"] | None = None,
+        every: Count = 1000,
     ):
         """Opens or creates `workdir/checkpoints`.
 
@@ -43,9 +43,16 @@ class Checkpoints:
             workdir: the run folder.
             keep: how many of the latest checkpoints stay; the best one stays besides.
             best_metric: what the best is judged by, as EVALUATOR/METRIC; None keeps no best one.
-            best_mode: whether the best is the greatest or the least.
+            best_mode: whether the best is the greatest or the least; needed with `best_metric`.
             every: steps between checkpoints.
+
+        Raises UserError for a best metric without its mode.
         """
+        if best_metric is not None and best_mode is None:
+            raise UserError(
+                f"config.checkpoint.best_metric is {best_metric!r}, but best_mode is not set: set "
+                "--config.checkpoint.best_mode to max or min, whichever is better."
+            )
         self.directory = workdir.absolute() / "checkpoints"
         self._best_metric = best_metric
         self._sign = 1 if best_mode == "max" else -1

@@ -39,7 +39,7 @@ class Mesh:
 
     num_replicas = 1
 
-    def __init__(self, *, fsdp: Count):
+    def __init__(self, *, fsdp: Count = 1):
         """`fsdp` is the number of devices that the parameters are cut over; 1 replicates them.
 
         Raises UserError if the number of devices is not a multiple of it.

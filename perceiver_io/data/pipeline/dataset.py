@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple
 import grain
 import numpy as np
 
-from perceiver_io.config.annotations import Natural, Normalization
+from perceiver_io.config.annotations import Normalization, Workers
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
 from perceiver_io.data.pipeline.sources import Source, endless
@@ -91,7 +91,7 @@ class Dataset:
 
     source: Source
     preparation: Preparation
-    num_workers: Natural
+    num_workers: Workers = 0
     name: str
 
     @property
@@ -222,7 +222,7 @@ class Composed:
             [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in parameters]
         )
 
-    def __call__(self, *, num_workers: int, **settings: Any) -> Dataset:
+    def __call__(self, *, num_workers: int = 0, **settings: Any) -> Dataset:
         """A dataset."""
         of_source = inspect.signature(self.source).parameters
         own = {name: settings.pop(name) for name in of_source if name in settings}
