@@ -1,4 +1,4 @@
-"""Configs: read from files and run folders, changed by overrides `--config.any.key=VALUE`."""
+"""Reads configs from files and run folders, and applies overrides `--config.any.key=VALUE`."""
 
 import ast
 import contextlib
@@ -20,7 +20,7 @@ OVERRIDE = "--config."
 
 
 def read(path: str) -> ConfigDict:
-    """The config file `FILE.py[:PRESET]`, or a run's `config.json`.
+    """The config in `FILE.py[:PRESET]`, or in the `config.json` of a run.
 
     Raises UserError if there is no such file or preset, or if it is not a config file.
     """
@@ -52,7 +52,7 @@ def read(path: str) -> ConfigDict:
 
 
 def read_run(workdir: Path) -> ConfigDict:
-    """The config of a run, from its folder. Raises UserError if there is no run."""
+    """The config of a run, read from its folder. Raises UserError if there is no run."""
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(
@@ -63,7 +63,8 @@ def read_run(workdir: Path) -> ConfigDict:
     if "training" not in config:
         raise UserError(
             f"--workdir={workdir} is not a run folder: its config.json describes something else. "
-            "Published weights are what `experiments.evaluate` and `predict` take by --weights."
+            "To use published weights, give them to `experiments.evaluate` or `predict` by "
+            "--weights."
         )
     return config
 
@@ -73,17 +74,17 @@ def overridden(
     overrides: Iterable[str],
     missing: Callable[[ConfigDict], dict[str, Any]] = lambda config: {},
 ) -> ConfigDict:
-    """The config with each `--config.any.key=VALUE`, in their order; references resolved.
+    """The config with overrides `--config.any.key=VALUE` applied in order, references resolved.
 
-    A section is replaced as a whole by a dict: `--config.parallel={'name':'pmap'}`.
+    A dict replaces a section as a whole: `--config.parallel={'name':'pmap'}`.
 
     Args:
-        config: as it was read.
-        overrides: with the value of each.
-        missing: settings that a config leaves out, with their defaults, by section; these are
-            filled in, and can be overridden.
+        config: the config as read.
+        overrides: arguments of the form above.
+        missing: returns the settings that a config omits, with their defaults, by section; these
+            are filled in, and can be overridden.
 
-    Raises UserError about a key that does not exist or a value of the wrong type.
+    Raises UserError for a key that does not exist or a value of the wrong type.
     """
     filled = _complete(config, missing(config))
     for override in overrides:
@@ -100,7 +101,7 @@ def overridden(
 
 
 def _without_preset(path: str) -> tuple[str, str]:
-    """(FILE, PRESET) of FILE:PRESET; the preset is empty where there is none."""
+    """(FILE, PRESET) from FILE:PRESET; the preset is empty if there is none."""
     file, colon, preset = path.rpartition(":")
     return (file, preset) if colon else (path, "")
 
@@ -151,8 +152,8 @@ def _read_json(path: Path) -> ConfigDict:
         _renew(config)
     else:
         raise UserError(
-            f"{path} is damaged: it is not the JSON of a config ({config}). Start the training "
-            "command of this run again, which writes it anew, or copy it from a run like this one."
+            f"{path} is damaged: it is not the JSON of a config ({config}). Run the training "
+            "command of this run again, which rewrites it, or copy it from a similar run."
         )
     return config
 
@@ -181,7 +182,7 @@ def _remove(section: ConfigDict, path: str) -> None:
 
 
 def _renew(config: ConfigDict) -> None:
-    """Settings that runs from before do not have, or have in another form."""
+    """Converts settings that older runs lack, or have in another form."""
     model, data = _part(config, "model"), _part(config, "data")
     stack = _part(model, "encoder", "latent_stack")
     remat = stack.get("remat")
@@ -208,7 +209,7 @@ def _part(section: ConfigDict, *names: str) -> ConfigDict:
 
 
 def _set(config: ConfigDict, key: str, text: str) -> None:
-    """Sets `a.b.c` of the config to a literal, keeping the type of the value that it replaces."""
+    """Sets `a.b.c` in the config to a literal of the same type as the value that it replaces."""
     *sections, last = key.split(".")
     section, path = config, "config"
     for name in sections:
@@ -225,7 +226,7 @@ def _set(config: ConfigDict, key: str, text: str) -> None:
         section[last] = _parsed(text, wanted)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{OVERRIDE}{key}={text} is of the wrong type: {path}.{last} must be a value of type "
+            f"{OVERRIDE}{key}={text} is of the wrong type: {path}.{last} must be of type "
             f"{wanted.__name__}, like {old!r}."
         ) from error
 
@@ -240,12 +241,12 @@ def _entry(section: ConfigDict, name: str, path: str) -> Any:
 
 
 def _section(key: str, text: str, old: ConfigDict) -> ConfigDict:
-    """The section that takes the place of an old one."""
+    """The section that replaces an old one."""
     value = _literal(text)
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise UserError(
             f"{OVERRIDE}{key} is a section; set one of its keys: {listing(old)}. Or replace it as "
-            f"a whole by a dict, as in {OVERRIDE}parallel=\"{{'name': 'pmap'}}\"."
+            f"a whole with a dict, as in {OVERRIDE}parallel=\"{{'name': 'pmap'}}\"."
         )
     return _from_plain(value)
 
@@ -264,14 +265,14 @@ def _parsed(text: str, wanted: type) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """The value of a Python literal; other text is itself."""
+    """The value of a Python literal; any other text unchanged."""
     with contextlib.suppress(SyntaxError, ValueError, MemoryError, RecursionError):
         return ast.literal_eval(text)
     return text
 
 
 def _from_plain(value: Any) -> Any:
-    """Sections of dicts, tuples of lists; what is None may be set to anything later."""
+    """Turns dicts into sections and lists into tuples; None may later be set to anything."""
     if isinstance(value, dict):
         return ConfigDict({key: _from_plain(entry) for key, entry in value.items()})
     if isinstance(value, list):
@@ -280,7 +281,7 @@ def _from_plain(value: Any) -> Any:
 
 
 def _resolved(value: Any) -> Any:
-    """A copy with plain values for all references, those inside tuples included."""
+    """A copy with plain values in place of all references, including those inside tuples."""
     if isinstance(value, ConfigDict):
         return ConfigDict({key: _resolved(value[key]) for key in value})
     if isinstance(value, tuple):

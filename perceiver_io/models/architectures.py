@@ -1,7 +1,8 @@
-"""Architectures: from a config section to pure functions. Here alone config meets modules.
+"""Architectures: builds a model, as pure functions, from a config section.
 
 A builder is a short function whose arguments are the keys of `config.model`; the table at the end
-names them all. `build` turns the one that `config.model.name` picks into an `Architecture`.
+lists them all. `build` turns the builder chosen by `config.model.name` into an `Architecture`. This
+is the only file where config sections meet Haiku modules.
 """
 
 import dataclasses
@@ -88,17 +89,18 @@ Section = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Architecture:
-    """A model as pure functions that share parameters, and what is known of it without them.
+    """Pure functions that share parameters, and a description of the inputs and weights.
 
     init(rng, **inputs) -> params, state. The others take (params, state, rng, ...) first and
-    return (result, new state); their keywords are those of the model's methods of the same names.
-    `encoder_maps` and `decoder_map` are None for a model without such attention.
+    return (result, new state); their keyword arguments are those of the model's methods of the same
+    names. `encoder_maps` and `decoder_map` are None for a model without such attention.
 
     Attributes:
-        input_spec: the inputs of one example, [1, ...], as the keywords of `init` and `apply`.
-        sizes: by path the settings that `input_spec` follows from.
-        unseen: by path the settings that change what is computed, but no array.
-        tagged: () -> by name, MODULE/NAME, the tags of those parameters that are no plain weights.
+        input_spec: shapes and dtypes of one example's inputs, [1, ...], by the keyword arguments of
+            `init` and `apply`.
+        sizes: by path, the settings that determine `input_spec`.
+        unseen: by path, the settings that change the result, but not the shape of any parameter.
+        tagged: () -> by name, MODULE/NAME, the tags of parameters other than plain weights.
     """
 
     init: Callable
@@ -113,30 +115,30 @@ class Architecture:
     tagged: Callable[[], Mapping[str, TaggedInit]] = dict
 
     def shapes(self) -> tuple[PyTree, PyTree]:
-        """Of the parameters and the state."""
+        """Shapes and dtypes of the parameters and of the state."""
         return jax.eval_shape(self.init, jax.random.key(0), **self.input_spec)
 
     def position_tables(self) -> dict[str, tuple[int, ...]]:
-        """The grids of learned positions, by the names of their parameters."""
+        """The grids of learned positions, by parameter name."""
         return {name: tag.grid for name, tag in self.tagged().items() if tag.grid is not None}
 
     def roles(self) -> dict[str, Role]:
-        """The roles of parameters, by name; those of plain weights are left out."""
+        """The roles of parameters other than plain weights, by name."""
         return {name: tag.role for name, tag in self.tagged().items()}
 
 
 class Blueprint(NamedTuple):
-    """What a builder gives: a model, and what one example is that it takes."""
+    """What a builder returns: a model, and the shapes and dtypes of one example."""
 
     model: PerceiverIO | Perceiver | ConvNet
     spec: PyTree[jax.ShapeDtypeStruct]
 
 
 def build(config: Section) -> Architecture:
-    """The model of `config.model`: `name` picks the builder, the rest are its arguments.
+    """The model of `config.model`: `name` chooses the builder, the rest are its arguments.
 
-    `compute_dtype`, float32 unless it is given, is for every builder: see `Precision`. Raises
-    UserError for wrong settings.
+    Every model also has the setting `compute_dtype`, float32 by default: see `Precision`. Raises
+    UserError for invalid settings.
     """
     builder, settings, dtype = _parsed(config)
     precision = Precision(dtype)
@@ -154,7 +156,7 @@ def build(config: Section) -> Architecture:
         functions = {name: precision.around(method) for name, method in methods.items()}
         return functions["__call__"], functions
 
-    # Haiku's modules can only be made inside.
+    # Haiku modules can only be created inside a transform.
     spec = hk.transform(lambda: blueprint().spec).apply({}, None)
     init, functions = hk.multi_transform_with_state(transformed)
     return Architecture(
@@ -172,26 +174,26 @@ def build(config: Section) -> Architecture:
 
 
 def check(config: Section) -> None:
-    """Raises UserError for settings of `config.model` that no model can have."""
+    """Raises UserError for invalid settings in `config.model`."""
     builder, settings, _ = _parsed(config)
     check_section(builder, settings, _WHERE)
 
 
 def missing_settings(config: Section) -> dict[str, Any]:
-    """The defaults of what `config.model` leaves out. Raises UserError for a wrong name."""
+    """The defaults of the settings that `config.model` omits. Raises UserError for a wrong name."""
     missing = defaults(lookup(ARCHITECTURES, config, _WHERE), config, _WHERE)
     return missing if "compute_dtype" in config else missing | {"compute_dtype": "float32"}
 
 
 def in_textbook_form(config: Section) -> Section:
-    """The section of the same model with every product as papers write it, and count its FLOPs."""
+    """The section with textbook attention, whose FLOPs are the ones that papers report."""
     if "attention" not in inspect.signature(lookup(ARCHITECTURES, config, _WHERE)).parameters:
         return config
     return dict(config, attention=dict(implementation="textbook"))
 
 
 def _parsed(config: Section) -> tuple[Callable[..., Blueprint], dict[str, Any], DTypeLike]:
-    """The builder, its arguments, and the dtype to compute in."""
+    """The builder, its arguments, and the compute dtype."""
     builder = lookup(ARCHITECTURES, config, _WHERE)
     settings = dict(config)
     name = settings.pop("compute_dtype", "float32")
@@ -201,12 +203,12 @@ def _parsed(config: Section) -> tuple[Callable[..., Blueprint], dict[str, Any], 
 def _tagged(
     blueprint: Callable[[], Blueprint], spec: PyTree[jax.ShapeDtypeStruct]
 ) -> dict[str, TaggedInit]:
-    """The tags of parameters by name, noted while the model is traced."""
+    """The tags of parameters by name, recorded while the model is traced."""
     found = {}
 
     def note(next_creator, shape, dtype, init, context):
         if isinstance(init, TaggedInit):
-            # A stack makes the parameters of a layer apart, and puts its own name before theirs.
+            # `layer_stack` lifts the parameters of its layer and prefixes their names.
             found[(context.lifted_prefix_name or "") + context.full_name] = init
         return next_creator(shape, dtype, init)
 
@@ -225,19 +227,19 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The precision of everything between inputs and outputs of a model, whatever it is made of.
+    """The compute dtype of everything between the inputs and outputs of a model.
 
-    Parameters are kept in float32 and read in this precision; softmax, the statistics of norms and
-    the results are float32.
+    Parameters are stored in float32 and cast to this dtype on use; softmax, the statistics of norms
+    and the results are in float32.
     """
 
     dtype: DTypeLike
 
     def around(self, method: Callable) -> Callable:
-        """The method with its inputs, parameters and results in their precisions."""
+        """The method with casts of its inputs, parameters and results."""
 
         def call(*arguments: PyTree, **keywords: PyTree) -> PyTree[Array]:
-            # Where a query asks for points, features are made of their exact coordinates.
+            # A query may hold coordinates, which need full precision.
             exact = {"query": _cast(keywords.pop("query"), None)} if "query" in keywords else {}
             arguments, keywords = _cast((arguments, keywords), self.dtype)
             with hk.custom_creator(_create_in_float32), hk.custom_getter(self._read):
@@ -251,13 +253,13 @@ class Precision:
 
 
 def _create_in_float32(next_creator, shape, dtype, init, context):
-    # Layers ask for parameters in the precision of their inputs.
+    # Layers request parameters in the dtype of their inputs.
     del dtype, context
     return next_creator(shape, jnp.float32, init)
 
 
 def _cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
-    """The tree with all floating-point arrays in `dtype`, or as they are."""
+    """The tree with all floating-point arrays cast to `dtype`, unless that is None."""
 
     def cast(x):
         if not hasattr(x, "dtype"):
@@ -277,7 +279,7 @@ def perceiver_io_classifier(
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO that classifies images with one learned query as wide as the latents."""
+    """Perceiver IO for image classification, with one learned query as wide as the latents."""
     return _perceiver_io(
         inputs,
         LearnedQueries(1, encoder.latent_dim),
@@ -292,7 +294,7 @@ def perceiver_classifier(
     encoder: InterleavedEncoderSettings,
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """The original Perceiver: interleaved cross-attends, then averaged latents."""
+    """The original Perceiver: interleaved cross-attends, then average pooling of the latents."""
     model = Perceiver(
         inputs=inputs.adapter,
         encoder=InterleavedEncoder(encoder, attention),
@@ -307,7 +309,7 @@ def convnet_classifier(
     image_size: ImageSize,
     image_channels: ImageChannels = 3,
 ) -> Blueprint:
-    """A plain convolutional network; `widths` are the channels of each convolution."""
+    """A plain convolutional network; `widths` are the output channels of its convolutions."""
     return Blueprint(ConvNet(num_classes, widths), image_spec(image_size, image_channels))
 
 
@@ -321,7 +323,7 @@ def perceiver_io_masked_lm(
 ) -> Blueprint:
     """Perceiver IO for masked language modelling (Perceiver IO, section 4.1): logits per token.
 
-    Input embeddings and output logits share one table.
+    Input embeddings and output layer share one table.
     """
     embeddings = Embeddings(vocab_size, embedding_dim)
     positions = LearnedPositions((max_length,), embedding_dim, name="query_positions")
@@ -342,7 +344,7 @@ def perceiver_io_text_classifier(
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO that classifies texts with one learned query as wide as the latents."""
+    """Perceiver IO for text classification, with one learned query as wide as the latents."""
     return _perceiver_io(
         _text(Embeddings(vocab_size, embedding_dim), max_length, embedding_dim),
         LearnedQueries(1, encoder.latent_dim),
@@ -362,7 +364,7 @@ def perceiver_io_flow(
 ) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames concatenated.
 
-    Every pixel is one input, and the same features are its query.
+    Every pixel is one input, and its features are also its query.
     """
     positions = FourierPositions(num_bands, image_size)
     return _perceiver_io(
@@ -384,8 +386,8 @@ def perceiver_io_flow_separate(
 ) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames separate.
 
-    Every pixel of both frames is one input, with a position in time and space; those of the first
-    frame are the queries.
+    Every pixel of each frame is one input, with a position in time and space; the inputs of the
+    first frame are also the queries.
     """
     positions = FourierPositions(num_bands, (2, *image_size))
     return _perceiver_io(
@@ -404,15 +406,15 @@ def perceiver_io_flow_conv(
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO for optical flow over a convolutional stem (Perceiver IO, section 4.2).
+    """Perceiver IO for optical flow with a convolutional stem (Perceiver IO, section 4.2).
 
-    The features of both frames together, at a quarter of the resolution, are inputs and queries;
-    the flow is upsampled as in RAFT. Raises UserError for sizes that do not divide by 4.
+    The stem's features of both frames together, at a quarter of the resolution, are inputs and
+    queries; the flow is upsampled as in RAFT. Raises UserError for sizes not divisible by 4.
     """
     if any(side % 4 for side in image_size):
         raise UserError(
-            f"image_size={image_size} does not divide by 4, by which the convolutional stem "
-            "shrinks frames: choose multiples of 4."
+            f"image_size={image_size} is not divisible by 4, the factor by which the convolutional "
+            "stem reduces frames: choose multiples of 4."
         )
     coarse_size = (image_size[0] // 4, image_size[1] // 4)
     positions = FourierPositions(num_bands, coarse_size)
@@ -425,7 +427,7 @@ def perceiver_io_flow_conv(
 
 
 class Part(NamedTuple):
-    """What one modality of an autoencoder consists of, and what one example of it is."""
+    """The parts of an autoencoder for one modality, and the shape and dtype of one example."""
 
     tokens: Modality
     queries: QueryModule
@@ -455,7 +457,7 @@ def video_part(
 def audio_part(
     num_samples: Annotated[Length, INPUT_SIZE, UNSEEN], samples_per_patch: Width, num_bands: Width
 ) -> Part:
-    """Sound [B, num_samples, 1] in patches, decoded patch by patch."""
+    """Audio [B, num_samples, 1] in patches, decoded patch by patch."""
     num_patches = num_samples // samples_per_patch
     positions = FourierPositions(num_bands, (num_samples,))
     return Part(
@@ -489,10 +491,10 @@ def perceiver_io_autoencoder(
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO that compresses video, sound and a class label (Perceiver IO, section 4.3).
+    """Perceiver IO as an autoencoder of video, audio and class label (Perceiver IO, section 4.3).
 
-    Any of the three may be missing from the input; all can be asked for. `output_dim` is the width
-    that decoded vectors of all modalities are projected to before a layer of their own.
+    Any of the three may be missing from the input; all can be decoded. `output_dim` is the width to
+    which decoded vectors are projected before each modality's own output layer.
     """
     parts = {"audio": audio, "image": image, "label": label}
     shared = PositionProjection(output_dim)
@@ -506,14 +508,14 @@ def perceiver_io_autoencoder(
 
 
 def _text(embeddings: Embeddings, max_length: int, embedding_dim: int) -> Inputs:
-    """Token ids, with learned positions."""
+    """Inputs of token ids with learned positions."""
     positions = LearnedPositions((max_length,), embedding_dim)
     spec = jax.ShapeDtypeStruct((1, max_length), jnp.int32)
     return Inputs(TextTokens(embeddings, positions), spec)
 
 
 def _frame_pairs(stem: Callable, positions: FourierPositions, image_size: Size) -> Inputs:
-    """Two frames of colours."""
+    """Inputs of two RGB frames."""
     spec = jax.ShapeDtypeStruct((1, 2, *image_size, 3), jnp.float32)
     return Inputs(ArrayTokens(stem, positions), spec)
 
@@ -524,7 +526,7 @@ def _perceiver_io(
     outputs: OutputAdapter | dict[str, OutputAdapter],
     core: tuple[EncoderSettings, DecoderSettings, AttentionForm],
 ) -> Blueprint:
-    """The parts that differ, around encoder and decoder, which all models have."""
+    """A Perceiver IO model from the parts that differ between models; `core` is common to all."""
     encoder, decoder, form = core
     model = PerceiverIO(
         inputs=inputs.adapter,

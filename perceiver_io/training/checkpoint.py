@@ -1,7 +1,7 @@
-"""Checkpoints: the training state and the position in the data, by orbax.
+"""Checkpoints of the training state and of the position in the data, written by Orbax.
 
-A checkpoint is a folder `checkpoints/STEP` of the run folder: the arrays of the state in `state`
-(see archive.py), the position of each process in the data in `data`, and the metrics of the step.
+A checkpoint is a folder `checkpoints/STEP` in the run folder: the arrays of the state in `state`
+(see archive.py), each process's position in the data in `data`, and the metrics of the step.
 """
 
 import json
@@ -41,9 +41,11 @@ class Checkpoints:
 
         Args:
             workdir: the run folder.
-            keep: how many of the latest checkpoints stay; the best one stays besides.
-            best_metric: what the best is judged by, as EVALUATOR/METRIC; None keeps no best one.
-            best_mode: whether the best is the greatest or the least; needed with `best_metric`.
+            keep: how many of the latest checkpoints to keep, in addition to the best one.
+            best_metric: metric that determines the best checkpoint, as EVALUATOR/METRIC; None
+                keeps only the latest ones.
+            best_mode: whether the greatest or the least value is the best; needed with
+                `best_metric`.
             every: steps between checkpoints.
 
         Raises UserError for a best metric without its mode.
@@ -70,25 +72,25 @@ class Checkpoints:
         self._best = self._score(metrics) if metrics and best_metric else None
 
     def latest_step(self) -> int | None:
-        """The step to resume from; None in a new run."""
+        """The step to resume from; None for a new run."""
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """The best checkpoint's step; the latest while none has been evaluated."""
+        """The best checkpoint's step; the latest one's if none has been evaluated."""
         return self._manager.best_step() if self._best is not None else self.latest_step()
 
     def steps(self) -> list[int]:
-        """The steps of all checkpoints that are there."""
+        """The steps of all existing checkpoints."""
         return sorted(self._manager.all_steps())
 
     def due(self, step: int, metrics: Mapping[str, float] | None) -> bool:
-        """Whether to save: at the interval, and when an evaluation was the best so far."""
+        """Whether to save: at the interval, and if the evaluation is the best so far."""
         if step % self._every == 0:
             return True
         if metrics is None or self._best_metric is None:
             return False
         if self._best_metric not in metrics:
-            say(f"no {self._best_metric} in the evaluation of step {step}: it is not the best")
+            say(f"the evaluation of step {step} has no {self._best_metric}: it is not the best")
         score = self._score(metrics)
         return self._best is None or score > self._best
 
@@ -98,14 +100,14 @@ class Checkpoints:
         iterator: grain.DatasetIterator,
         metrics: Mapping[str, float] | None,
     ) -> None:
-        """Starts to write a checkpoint, and returns when the state has been copied.
+        """Starts writing a checkpoint, and returns as soon as the state has been copied.
 
         Args:
             state: a strategy's snapshot.
             iterator: the data iterator, just after this state's last batch.
-            metrics: what an evaluation of this state gave, by EVALUATOR/METRIC.
+            metrics: the evaluation of this state, by EVALUATOR/METRIC.
 
-        Raises what went wrong with writing the checkpoint before.
+        Raises any error that occurred while the previous checkpoint was written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -122,10 +124,10 @@ class Checkpoints:
     def restore(
         self, step: int, template: TrainState, iterator: grain.DatasetIterator
     ) -> TrainState:
-        """The state at a step, placed as the template says; sets the iterator to the same point.
+        """The state at a step, sharded like the template; sets the iterator to the same position.
 
-        Raises UserError naming the arrays if the checkpoint is not of this model and optimizer,
-        and if it is damaged.
+        Raises UserError if the checkpoint is damaged, or naming the arrays that differ if it is of
+        another model or optimizer.
         """
         directory = self.directory / str(step)
         wanted = names(template)
@@ -137,16 +139,16 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(template), restored.values())
 
     def wait(self) -> None:
-        """Waits until everything is on the disk."""
+        """Waits until everything has been written to disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits as `wait` does; nothing can be saved after it."""
+        """Waits as `wait` does; afterwards nothing can be saved."""
         self.wait()
         self._manager.close()
 
     def _score(self, metrics: Mapping[str, float]) -> float:
-        # A measure of nothing, such as the error of fast pixels without any, is missing.
+        # A metric that covers no element, such as the error of fast pixels, is missing.
         value = self._sign * metrics.get(self._best_metric, np.nan)
         return value if np.isfinite(value) else -np.inf
 
@@ -161,15 +163,15 @@ class Checkpoints:
 
 
 def size_in_bytes(template: PyTree) -> int:
-    """The size of one checkpoint of a state."""
+    """The size of one checkpoint of a state, in bytes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
 
 
 def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
     """Sets the iterator to the saved position.
 
-    All processes are at the same position of the same stream, so that on another number of
-    processes the state of process 0 serves for all.
+    All processes are at the same position in the same stream, so that the position of process 0
+    can be used by any number of processes.
     """
     own = directory / "data" / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
     path = own if own.exists() else next(own.parent.glob("process_0-of-*.json"), None)
@@ -182,6 +184,6 @@ def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise UserError(
             f"The position in the data saved in {path} does not fit this input pipeline ({error!r})"
-            ". Resume with the data section that the run was started with; it is in config.json of "
-            "the run folder."
+            ". Resume with the data section with which the run was started; it is in the run "
+            "folder's config.json."
         ) from error

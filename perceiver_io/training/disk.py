@@ -1,4 +1,4 @@
-"""The disk of the run folder: whether it can be written to, and what to say when it is full."""
+"""Checks that the run folder is writable and has enough space; explains errors of a full disk."""
 
 import contextlib
 import errno
@@ -10,12 +10,12 @@ import jax
 from perceiver_io.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# How tensorstore, which writes the checkpoints, puts it.
+# From the error messages of tensorstore, which writes the checkpoints.
 _FULL_MESSAGES = ("No space left", "ENOSPC", "Disk quota", "RESOURCE_EXHAUSTED")
 
 
 def make_workdir(workdir: Path) -> None:
-    """Makes the folder. Raises UserError if it cannot be written to."""
+    """Creates the folder. Raises UserError if it is not writable."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".writable_{jax.process_index()}"
@@ -33,14 +33,14 @@ def check_space(workdir: Path, needed_bytes: int, free_bytes: int) -> None:
     if needed_bytes > free_bytes:
         raise UserError(
             f"The disk of {workdir} has {free_bytes / 1e9:.3g} GB free, but the checkpoints of "
-            f"this run need {needed_bytes / 1e9:.3g} GB. Free some space, set "
-            "config.checkpoint.keep to fewer, or choose another --workdir."
+            f"this run need {needed_bytes / 1e9:.3g} GB. Free some space, reduce "
+            "config.checkpoint.keep, or choose another --workdir."
         )
 
 
 @contextlib.contextmanager
 def full_disk_explained(workdir: Path) -> Iterator[None]:
-    """Within it, what libraries raise on a full disk becomes a UserError."""
+    """A context in which the errors that libraries raise on a full disk become a UserError."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
@@ -48,6 +48,6 @@ def full_disk_explained(workdir: Path) -> Iterator[None]:
         if not full and not any(message in str(error) for message in _FULL_MESSAGES):
             raise
         raise UserError(
-            f"The disk of {workdir} is full. The checkpoints that were complete before are intact: "
-            "free some space and start the same command again."
+            f"The disk of {workdir} is full. Checkpoints that were already complete are intact: "
+            "free some space and run the same command again."
         ) from error

@@ -1,4 +1,4 @@
-"""A request to stop: SIGTERM, as clusters send it before they take a machine away."""
+"""Handles SIGTERM, which clusters send before they preempt a machine."""
 
 import signal
 
@@ -7,18 +7,18 @@ from jax.experimental import multihost_utils
 
 
 class Interruption:
-    """Notices SIGTERM, and lets all processes agree on the step to stop after."""
+    """Receives SIGTERM, and lets all processes agree on the step after which to stop."""
 
     def __init__(self):
-        """Starts to listen. With several processes JAX itself does, from its start-up on."""
+        """Installs the signal handler. With several processes JAX has already done so."""
         self._received = False
         if jax.process_count() == 1:
             signal.signal(signal.SIGTERM, self._receive)
 
     def reached(self, step: int) -> bool:
-        """Whether to stop after this step. All processes call it at every step.
+        """Whether to stop after this step. All processes must call it at every step.
 
-        One process's signal stops all, at a step that none of them has passed.
+        A signal to one process stops all of them, at a step that none of them has passed yet.
         """
         if jax.process_count() == 1:
             return self._received

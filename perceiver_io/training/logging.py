@@ -1,12 +1,12 @@
-"""The run folder: what a run leaves behind.
+"""The run folder, which holds the results of a run.
 
 config.json        the resolved config
-preparation.json   how inputs are prepared, names of classes: what the weights need to be used
+preparation.json   preparation of inputs and class names, which users of the weights need
 environment.json   command line, machine, devices and package versions
-metrics.jsonl      one object a line: step, split, metrics
-curves.png         every metric over the steps
-figures/STEP/      pictures of each evaluation, EVALUATOR_NAME.png
-tensorboard/       the same, as events
+metrics.jsonl      one object per line: step, split, metrics
+curves.png         every metric plotted against the step
+figures/STEP/      figures of each evaluation, EVALUATOR_NAME.png
+tensorboard/       metrics and figures as TensorBoard events
 checkpoints/STEP/  see checkpoint.py
 """
 
@@ -34,13 +34,13 @@ _PACKAGES = (
 
 
 class RunFolder:
-    """Writes the metrics and figures of a run. Of several processes, the first one writes."""
+    """Writes the metrics and figures of a run. With several processes, only the first writes."""
 
     def __init__(self, workdir: Path, files: Mapping[str, str], resumed_step: int | None):
-        """Opens the folder; records of steps after `resumed_step` are dropped.
+        """Opens the folder and drops records of steps after `resumed_step`.
 
-        Hence the records read as if the run had never been interrupted. `files` are texts by name,
-        the config and what else describes the run.
+        The records thus look as if the run had never been interrupted. `files` are texts by file
+        name: the config, and whatever else describes the run.
         """
         self._workdir = workdir
         self._records = workdir / "metrics.jsonl"
@@ -53,7 +53,7 @@ class RunFolder:
         )
 
     def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Records metrics; `split` is `train` or the split that was evaluated."""
+        """Records metrics; `split` is `train` or the name of an evaluator."""
         record = {"step": step, "split": split, "metrics": dict(metrics)}
         with self._records.open("a") as file:
             file.write(to_json(record) + "\n")
@@ -61,13 +61,13 @@ class RunFolder:
             self._events.add_scalar(f"{split}/{name}", value, step)
 
     def figures(self, step: int, split: str, figures: Mapping[str, Figure]) -> None:
-        """Writes figures as PNG and as events."""
+        """Writes figures as PNG files and as events."""
         for name, figure in figures.items():
             save_figure(figure, self._workdir / "figures" / str(step), f"{split}_{name}")
             self._events.add_figure(f"{split}/{name}", figure, step)
 
     def curves(self) -> None:
-        """Draws all metrics so far, and hands the events to the disk."""
+        """Plots all metrics so far, and flushes the events to disk."""
         save_figure(draw_curves(self._records), self._workdir, "curves")
         self._events.flush()
 
@@ -82,7 +82,7 @@ class RunFolder:
 
 
 class NoRunFolder(RunFolder):
-    """What the other processes have in place of a run folder: it does nothing."""
+    """The run folder of all processes but the first: it does nothing."""
 
     def __init__(self):
         pass
@@ -94,14 +94,14 @@ class NoRunFolder(RunFolder):
 
 
 def open_run_folder(workdir: Path, files: Mapping[str, str], resumed_step: int | None) -> RunFolder:
-    """The run folder for the first process; for others one that writes nothing."""
+    """A run folder that writes in the first process, and does nothing in the others."""
     if jax.process_index() != 0:
         return NoRunFolder()
     return RunFolder(workdir, files, resumed_step)
 
 
 def to_json(record: Mapping[str, Any]) -> str:
-    """JSON, in which numbers that are not finite are null, since it knows none."""
+    """JSON, with null for numbers that are not finite, which JSON cannot represent."""
 
     def known(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -118,15 +118,15 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 
 
 def draw_curves(records: Path) -> Figure:
-    """One panel a metric over the steps, with a line for each split."""
+    """One panel per metric, plotted against the step with a line per split."""
     curves: dict[str, Any] = defaultdict(lambda: defaultdict(list))
     for line in records.read_text().splitlines():
         record = json.loads(line)
         for name, value in record["metrics"].items():
-            # Per-class and the like: too many for one picture.
+            # Metrics per class and the like are too many for one figure.
             if "/" not in name and value is not None:
                 curves[name][record["split"]].append((record["step"], value))
-    # What is evaluated first: the loss, then the task's metrics.
+    # Metrics of evaluation come first: the loss, then the task's own.
     curves = dict(sorted(curves.items(), key=lambda item: item[1].keys() == {"train"}))
     rows = -(-max(len(curves), 1) // 3)
     figure = Figure(figsize=(12, 3 * rows), layout="constrained")
@@ -153,7 +153,7 @@ def _drop_records_after(path: Path, step: int) -> None:
         return
     kept = []
     for line in path.read_text().splitlines(keepends=True):
-        # A kill in the middle of a line leaves one without its end.
+        # A process killed while writing leaves an incomplete line.
         if line.endswith("\n") and json.loads(line)["step"] <= step:
             kept.append(line)
     temporary = path.with_suffix(".tmp")
@@ -173,5 +173,5 @@ def _environment() -> dict:
 
 
 def summary(metrics: Mapping[str, float]) -> str:
-    """Metrics on one line; those of single classes and the like are left out."""
+    """Metrics in one line, without those of single classes and the like."""
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)

@@ -196,8 +196,8 @@ def test_values_within_limits(section):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        (dict(count=0), "config.data.count is 0, which must be at least 1 and below 2**31: give "
-         "another value by --config.data.count=VALUE."),
+        (dict(count=0), "config.data.count is 0, which must be at least 1 and below 2**31: set "
+         "another value with --config.data.count=VALUE."),
         (dict(count=2**31), "count is 2147483648, which must be at least 1 and below 2**31:"),
         (dict(natural=-1), "natural is -1, which must be at least 0 and below 2**63:"),
         (dict(seed=2**32), "seed is 4294967296, which must be from 0 to 2**32 - 1:"),
@@ -214,7 +214,7 @@ def test_values_within_limits(section):
         (dict(size=(16,)), "size is (16,), but limited needs tuple[int, int];"),
         (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0 and"),
         (dict(pair=(0.0, 1.0)), "pair is (0.0, 1.0), each of which must be above 0 and at most 1:"),
-        (dict(pair=(1.0, 0.1)), "pair is (1.0, 0.1), which must be two numbers, the lesser one"),
+        (dict(pair=(1.0, 0.1)), "pair is (1.0, 0.1), which must be two numbers in ascending"),
         (dict(resolution=(0, -5)), "resolution is (0, -5), each of which must be at least 1 and"),
         (dict(rate="a"), "rate is 'a', but limited needs int | float | None;"),
     ],

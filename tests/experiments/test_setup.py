@@ -74,7 +74,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("checkpoint.every=0", "config.checkpoint.every is 0"),
         ("checkpoint.keep=0", "config.checkpoint.keep is 0"),
         ("training.accumulate=0", "config.training.accumulate is 0"),
-        ("training.steps=0", "config.training.steps is 0.*give another .*--config.training.steps="),
+        ("training.steps=0", "config.training.steps is 0.*set another .*--config.training.steps="),
         ("data.std=(0.0,)", r"config.data.std is \(0.0,\), each of which must be above 0"),
         ("training.batch_size=0", "config.training.batch_size is 0"),
         ("training.ema_decay=1", "config.training.ema_decay is 1, which must be .* below 1"),

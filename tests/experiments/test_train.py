@@ -239,7 +239,7 @@ def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
     ("flags", "num_devices", "message"),
     [
         (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
-        (["--config.training.steps=x"], 1, "must be a value of type int"),
+        (["--config.training.steps=x"], 1, "must be of type int"),
         (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
         (
             ["--config.schedule.name=constant"],
@@ -271,7 +271,7 @@ def test_a_workdir_of_another_model(start, uninterrupted):
     process = start(training(uninterrupted, "--config.model.encoder.latent_dim=32"))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and err.startswith("error: The checkpoint ")
-    assert "of other shape: " in err and err.count("\n") == 1
+    assert "of different shape: " in err and err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -130,5 +130,5 @@ def test_frames_that_the_stem_does_not_divide():
     config = shrunk("conv")
     with config.unlocked():
         config.image_size = (8, 10)
-    with pytest.raises(UserError, match=r"\(8, 10\) does not divide by 4"):
+    with pytest.raises(UserError, match=r"\(8, 10\) is not divisible by 4"):
         build(config).init(jax.random.key(0), inputs=FRAMES)

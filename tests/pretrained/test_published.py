@@ -146,7 +146,7 @@ LANGUAGE = next(case for case in DEEPMIND if "language" in case.name)
         (lambda t: t["embed"].update(extra=np.zeros(2)), "1 unexpected: params/embed/extra"),
         (
             lambda t: t["embedding_decoder"].update(bias=np.zeros(9)),
-            r"1 of another shape: params/embedding_decoder/bias has \(9,\) where \(262,\)",
+            r"1 of different shape: params/embedding_decoder/bias has \(9,\) instead of \(262,\)",
         ),
         (
             lambda t: t["perceiver_encoder/~/self_attention_1/layer_norm"].update(
@@ -225,10 +225,10 @@ def with_entry(section, key, value):
         ("image_conv", "inputs.pytorch_padding", False, "pytorch_padding is False.*has True"),
         ("image_learned", "decoder.cross_attend.use_query_residual", False, "use_query_residual"),
         ("masked_lm", "encoder.cross_attend.use_query_residual", False, None),
-        ("masked_lm", "decoder.cross_attend.num_heads", 4, "num_heads is 4, where it has 8"),
-        ("image_conv", "inputs.image_channels", 1, "image_channels is 1, where it has 3"),
+        ("masked_lm", "decoder.cross_attend.num_heads", 4, "num_heads is 4, but must be 8"),
+        ("image_conv", "inputs.image_channels", 1, "image_channels is 1, but must be 3"),
         ("masked_lm", "encoder.cross_attend.exact_gelu", False, "exact_gelu is False"),
-        ("optical_flow", "name", "perceiver_classifier", "no model like perceiver_classifier"),
+        ("optical_flow", "name", "perceiver_classifier", "no counterpart of perceiver_classifier"),
     ],
 )
 def test_models_that_transformers_lacks_are_not_written(tmp_path, case, key, value, message):
@@ -256,7 +256,7 @@ def test_widths_that_transformers_lacks_are_not_written(tmp_path, case, layer):
         narrow = {"w": w[:half], "b": b} if name == "output" else {"w": w[:, :half], "b": b[:half]}
         params[f"{attention}/{name}"] = narrow
     section = with_entry(section, f"decoder.cross_attend.{key}", half)
-    with pytest.raises(UserError, match=f"model.decoder.cross_attend.{key} is {half}, where"):
+    with pytest.raises(UserError, match=f"model.decoder.cross_attend.{key} is {half}, but must be"):
         save_huggingface(tmp_path / "folder", weights._replace(model=section, params=params))
 
 
@@ -284,7 +284,7 @@ def test_size_of_learned_positions_shows_in_the_file():
 def test_original_models_are_written_for_transformers_where_it_has_them(tmp_path):
     flow = next(case for case in DEEPMIND if "optical_flow" in case.name)
     weights = load(flow, **sizes_of(flow))
-    with pytest.raises(UserError, match="num_bands is 6, where it has 64"):
+    with pytest.raises(UserError, match="num_bands is 6, but must be 64"):
         save_huggingface(tmp_path / "folder", weights)
 
 

@@ -103,7 +103,7 @@ def test_an_evaluation_without_the_best_metric_is_never_the_best(tmp_path, capsy
     save_all(checkpoints, {11: 0.1})
     checkpoints = opened(tmp_path)
     assert not checkpoints.due(12, {"validation/loss": 1.0})
-    assert "no validation/top_1 in the evaluation of step 12" in capsys.readouterr().out
+    assert "the evaluation of step 12 has no validation/top_1" in capsys.readouterr().out
     checkpoints.save(small_state(12), iterator(), {"validation/loss": 1.0})
     checkpoints.close()
     assert opened(tmp_path).best_step() == 11

@@ -34,7 +34,7 @@ def test_neither_compilation_nor_pauses_count(clock):
 
 def test_the_summary_has_the_speed_if_it_is_known():
     rates = {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.6}
-    text = "loss 0.25  16 examples/s  0.6 TFLOP/s a device"
+    text = "loss 0.25  16 examples/s  0.6 TFLOP/s per device"
     assert training_summary({"loss": 0.25, "top_1": 0.5}, rates) == text
     assert training_summary({"loss": 0.25}, {}) == "loss 0.25"
 

@@ -1,4 +1,4 @@
-"""Inputs of images, chosen by a config section."""
+"""Input adapters for images, built from a config section."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ from perceiver_io.models.perceiver.positions import (
 )
 
 ImageSize = Annotated[Size, INPUT_SIZE]
-# Frequencies of Fourier features follow from the size, or from the resolution where there is one.
+# The size also sets the frequencies of Fourier features, unless a resolution is given.
 FourierSize = Annotated[Size, INPUT_SIZE, UNSEEN]
 Resolution = Annotated[Size | None, UNSEEN, SameAs("image_size")]
 ImageChannels = Annotated[Width, INPUT_SIZE]
@@ -40,10 +40,10 @@ def fourier_pixels(
     resolution: Resolution = None,
     image_channels: ImageChannels = 3,
 ) -> Inputs:
-    """Each pixel with its Fourier position.
+    """Raw pixels with Fourier positions.
 
-    `resolution`, where it is given, sets the frequencies instead of the image's size: that of the
-    images that weights were trained on. `image_channels` is 3 for colours, 1 for grey.
+    `resolution` sets the frequencies in place of the image size: give the size of the images that
+    the weights were trained on. `image_channels` is 3 for colour, 1 for greyscale.
     """
     positions = FourierPositions(num_bands, resolution or image_size)
     return Inputs(ArrayTokens(RawValues(), positions), image_spec(image_size, image_channels))
@@ -52,7 +52,7 @@ def fourier_pixels(
 def learned_pixels(
     image_size: ImageSize, channels: Width, image_channels: ImageChannels = 3
 ) -> Inputs:
-    """Each pixel through a 1x1 convolution, with a learned and projected position as wide."""
+    """Pixels through a 1x1 convolution, with learned positions projected to the same width."""
     positions = ProjectedPositions(LearnedPositions(image_size, channels), channels)
     adapter = ArrayTokens(PointwiseConv(channels), positions)
     return Inputs(adapter, image_spec(image_size, image_channels))
@@ -66,17 +66,17 @@ def conv_features(
     resolution: Resolution = None,
     image_channels: ImageChannels = 3,
 ) -> Inputs:
-    """A convolutional stem at a quarter of the resolution, with Fourier positions.
+    """Features of a convolutional stem at a quarter of the resolution, with Fourier positions.
 
-    `resolution` and `image_channels` as in `fourier_pixels`.
+    `resolution` and `image_channels` are as in `fourier_pixels`.
 
-    Raises UserError for images of which the stem leaves a single position, or none.
+    Raises UserError for images so small that the stem leaves a single position or none.
     """
     least = 5 if pytorch_padding else 4
     if min(image_size) < least:
         raise UserError(
-            f"image_size={image_size} is too small for the convolutional stem, which shrinks "
-            f"images four times: use at least {least}x{least} pixels, or the inputs "
+            f"image_size={image_size} is too small for the convolutional stem, which reduces "
+            f"images by a factor of 4: use at least {least}x{least} pixels, or the inputs "
             "'fourier_pixels'."
         )
     height, width = resolution or image_size
@@ -92,12 +92,15 @@ def linear_patches(
     num_bands: Width,
     image_channels: ImageChannels = 3,
 ) -> Inputs:
-    """Patches through a linear layer, with Fourier positions. UserError where they do not fit."""
+    """Linear patch embeddings with Fourier positions.
+
+    Raises UserError if the image size is not a multiple of the patch size.
+    """
     for pixels, patch in zip(image_size, patch_size, strict=True):
         if pixels % patch:
             raise UserError(
                 f"image_size={image_size} does not divide into patches of {patch_size} pixels: "
-                "set inputs.patch_size to divisors of both sides, or change the image size."
+                "set inputs.patch_size to divisors of its sides, or change the image size."
             )
     grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
     adapter = ArrayTokens(LinearPatches(patch_size, channels), FourierPositions(num_bands, grid))
@@ -113,7 +116,7 @@ IN_ORDER = {
 
 
 def permuted(inputs: Annotated[Inputs, Choice(IN_ORDER)], seed: Seed) -> Inputs:
-    """Other inputs with their tokens in one fixed random order."""
+    """Other inputs, with their tokens in a fixed random order."""
     return Inputs(PermutedTokens(inputs.adapter, seed), inputs.spec)
 
 

@@ -148,7 +148,7 @@ def test_textures_come_from_photographs_of_the_split_as_often_as_they_should(spl
 WRONG = [
     (dict(frame_size=(100, 5000)), r"\(100, 5000\), each of which must be from 1 to 4096"),
     (dict(num_train=0), "config.data.num_train is 0, which must be at least 1"),
-    (dict(scene=EASY | dict(num_objects=(5, 2))), r"num_objects is \(5, 2\), .* lesser one first"),
+    (dict(scene=EASY | dict(num_objects=(5, 2))), r"num_objects is \(5, 2\), .* in ascending"),
     (
         dict(scene=EASY | dict(hole_probability=1.5)),
         "hole_probability is 1.5, .* from 0 to 1",

@@ -79,7 +79,7 @@ def test_fourier_of_other_axes(shape):
     positions = FourierPositions(num_bands=2, resolution=(4, 4))
     with pytest.raises(UserError, match=f"2 axes.*points of {len(shape)} axes"):
         positions.grid(shape)
-    with pytest.raises(UserError, match="one number an axis"):
+    with pytest.raises(UserError, match="one number per axis"):
         positions.at(jnp.zeros((3, len(shape))))
 
 
