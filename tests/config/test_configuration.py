@@ -316,7 +316,7 @@ def test_another_name_has_its_own_defaults(scratch, overrides, section, expected
 def test_a_mistyped_default_is_named(scratch):
     with pytest.raises(UserError, match="parallel.fdsp is not a key.*did you mean 'fsdp'"):
         scratch("parallel.fdsp=2")
-    with pytest.raises(UserError, match="training.accumulate must be a value of type int"):
+    with pytest.raises(UserError, match="training.accumulate must be of type int"):
         scratch("training.accumulate=2.5")
 
 
