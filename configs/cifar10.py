@@ -1,11 +1,11 @@
-"""CIFAR-10: a small Perceiver IO on 32-pixel photographs.
+"""CIFAR-10: a small Perceiver IO on photographs of 32x32 pixels.
 
     python -m experiments.train --config=configs/cifar10.py --workdir=DIR \
         --config.data.root=TFDS_DATA_DIR
 
 Presets: `fourier` (pixels with Fourier features, the default) and `conv` (convolutional stem). Not
-an experiment of the papers; one GPU or TPU core is enough. Data: `cifar10` of TensorFlow Datasets,
-prepared with --file_format=array_record.
+an experiment of the papers; one GPU or TPU core is enough. Data: `cifar10` from TensorFlow
+Datasets, prepared with --file_format=array_record.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -15,7 +15,7 @@ IMAGE_SIZE = (32, 32)
 
 
 def get_config(preset: str = "fourier") -> ConfigDict:
-    """200 epochs with the papers' augmentation, made milder for small images."""
+    """200 epochs with a weaker form of the papers' augmentation, for small images."""
     batch_size = FieldReference(256)
     peak = 4e-3 * batch_size.to_float() / 256  # Linear scaling.
     num_classes = FieldReference(10)

@@ -1,18 +1,19 @@
-"""Your own images: any folder with a sub-folder of images for each class.
+"""Your own images: any folder with one sub-folder of images for each class.
 
     python -m experiments.train --config=configs/image_folder.py --workdir=DIR \
         --config.data.root=FOLDER --config.task.num_classes=NUMBER
 
-The folder is FOLDER/CLASS/*.jpg, split here into train, validation and test, or has the splits as
-folders: FOLDER/train/CLASS/*.jpg and so on. Presets, the sizes of the model: `small` (the default;
-a CPU will do) and `large` (the papers' config A with the convolutional stem, 224 pixels).
+The layout is FOLDER/CLASS/*.jpg, which is split into train, validation and test here, or has a
+folder for each split: FOLDER/train/CLASS/*.jpg and so on. The presets are model sizes: `small` (the
+default; a CPU is enough) and `large` (the papers' config A with the convolutional stem, 224
+pixels).
 """
 
 from ml_collections import ConfigDict, FieldReference
 
 
 def get_config(preset: str = "small") -> ConfigDict:
-    """Perceiver IO over a convolutional stem, of the size that `preset` names."""
+    """Perceiver IO with a convolutional stem, in the size named by `preset`."""
     size = PRESETS[preset]
     batch_size = FieldReference(32)
     peak = 1e-3 * batch_size.to_float() / 32  # Linear scaling.

@@ -3,17 +3,15 @@
     python -m experiments.train --config=configs/imagenet.py:PRESET --workdir=DIR \
         --config.data.root=TFDS_DATA_DIR
 
-Presets, with the top-1 accuracy reported on the validation split and the parameters:
+Presets, with the reported top-1 accuracy on the validation split and the number of parameters:
 
-Perceiver IO (2107.14795, section 4.5 and its appendix), batch 1024, 110 epochs
-    fourier                      79.0    48.4M   pixels with 2D Fourier features
-    learned                      72.7    62.3M   1x1 convolution and learned positions
-    conv                         82.1    48.6M   convolutional stem with max pool
-    config_b_fourier             84.5   212.0M   16 unshared layers; figure after JFT pre-training
-    config_b_conv                86.4   212.2M   the same with the convolutional stem
-    perceiver_fourier            78.6    42.1M   Perceiver trained in the same way
-    perceiver_learned            67.6    55.9M
-    perceiver_conv               77.4    42.3M
+Perceiver IO (2107.14795, section 4.5 and its appendix), batch 1024, 110 epochs fourier
+    79.0    48.4M   pixels with 2D Fourier features learned                      72.7    62.3M   1x1
+    convolution and learned positions conv                         82.1    48.6M   convolutional
+    stem with max pool config_b_fourier             84.5   212.0M   16 unshared layers; after JFT
+    pre-training config_b_conv                86.4   212.2M   the same with the convolutional stem
+    perceiver_fourier            78.6    42.1M   Perceiver trained in the same way perceiver_learned
+    67.6    55.9M perceiver_conv               77.4    42.3M
 
 Perceiver (2103.03206, section 4.1 and its appendix), batch 1024, 120 epochs
     perceiver_8_cross_attends    78.0    44.9M   the paper's main model
@@ -26,9 +24,9 @@ Perceiver (2103.03206, section 4.1 and its appendix), batch 1024, 120 epochs
     permuted                     78.0    44.9M   pixels in one fixed random order
     permuted_learned             70.9
 
-Hardware: a training step of `fourier` takes 1.5 TFLOPs and about 0.2 GB of memory an example in
-float32 (experiments.describe), so that batch 1024 needs some 200 GB over all devices; see
-`config.training.accumulate` and `config.model.compute_dtype=bfloat16` for less.
+Hardware: a training step of `fourier` takes 1.5 TFLOPs and about 0.2 GB of memory per example in
+float32 (experiments.describe), so batch size 1024 needs about 200 GB over all devices;
+`config.training.accumulate` and `config.model.compute_dtype=bfloat16` reduce this.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -42,7 +40,7 @@ CONV = dict(name="conv_features", image_size=IMAGE_SIZE, channels=64, num_bands=
 
 
 def get_config(preset: str = "fourier") -> ConfigDict:
-    """The experiment of one row of the tables above."""
+    """The experiment in one row of the tables above."""
     model, recipe = PRESETS[preset]
     batch_size = FieldReference(1024)
     num_classes = FieldReference(1000)
@@ -68,7 +66,7 @@ def get_config(preset: str = "fourier") -> ConfigDict:
 
 
 def _perceiver_io(inputs: dict, *, query_residual: bool = True) -> dict:
-    """Config A: 8 blocks of the same 6 layers."""
+    """Config A: 8 blocks that share the same 6 layers."""
     return dict(
         name="perceiver_io_classifier",
         inputs=inputs,
@@ -83,7 +81,7 @@ def _perceiver_io(inputs: dict, *, query_residual: bool = True) -> dict:
 
 
 def _config_b(inputs: dict) -> dict:
-    """Config B: 16 layers with weights of their own, four times as wide inside."""
+    """Config B: 16 layers without weight sharing, with MLPs four times as wide."""
     model = _perceiver_io(inputs)
     model["encoder"]["num_blocks"] = 1
     model["encoder"]["latent_stack"] = dict(num_layers=16, num_heads=8, widening=4, remat="all")
@@ -91,7 +89,7 @@ def _config_b(inputs: dict) -> dict:
 
 
 def _perceiver(inputs: dict, *, cross_attends: tuple, stacks: tuple = (0,) * 8) -> dict:
-    """The original Perceiver: before each of 8 stacks of 6 layers, a cross-attend or none."""
+    """The original Perceiver: 8 stacks of 6 layers, each optionally preceded by a cross-attend."""
     return dict(
         name="perceiver_classifier",
         inputs=inputs,
@@ -134,7 +132,7 @@ def _scaled(rate: float, batch_size: FieldReference) -> FieldReference:
     return rate * batch_size.to_float() / 1024
 
 
-# Which cross-attend comes before each of the 8 stacks: the first has weights of its own, the
+# The index of the cross-attend before each of the 8 stacks: the first has its own weights, the
 # later ones share theirs.
 ONE = (0,) + (None,) * 7
 TWO = (0, None, None, None, 1, None, None, None)

@@ -1,10 +1,10 @@
-"""Photographs of fruit, 5 kinds, bundled with the project: a small real image task.
+"""Bundled photographs of 5 kinds of fruit: a small classification task on real images.
 
     python -m experiments.train --config=configs/photos.py --workdir=runs/photos
 
-Presets: `conv` (Perceiver IO over a convolutional stem, the default), `fourier` (Perceiver IO over
-pixels) and `convnet` (a plain convolutional network to compare with). Data: 675 photos of 64 pixels
-to train on, 57 to choose the checkpoint by, 661 to test with. Hardware: two CPU cores.
+Presets: `conv` (Perceiver IO with a convolutional stem, the default), `fourier` (Perceiver IO on
+pixels) and `convnet` (a plain convolutional network as a baseline). Data: photos of 64 pixels, 675
+for training, 57 for selecting the checkpoint, 661 for testing. Hardware: two CPU cores.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -13,7 +13,7 @@ IMAGE_SIZE = (64, 64)
 
 
 def get_config(preset: str = "conv") -> ConfigDict:
-    """The experiment with the model that `preset` names."""
+    """The experiment with the model named by `preset`."""
     batch_size = FieldReference(32)
     peak = 1e-3 * batch_size.to_float() / 32  # Linear scaling.
     num_classes = FieldReference(5)

@@ -1,8 +1,8 @@
-"""Perceiver IO on handwritten digits: the whole path of an experiment in a minute.
+"""Perceiver IO on handwritten digits: a complete experiment in one minute.
 
     python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart
 
-Data: scikit-learn's 1797 digits of 8x8 pixels, nothing to download. Hardware: two CPU cores.
+Data: scikit-learn's 1797 digits of 8x8 pixels; nothing to download. Hardware: two CPU cores.
 """
 
 from ml_collections import ConfigDict, FieldReference

@@ -2,8 +2,8 @@
 
     python -m experiments.describe --config=configs/NAME.py[:PRESET] [--config.any.key=VALUE]
 
-The training step is compiled for the devices at hand, at the batch size of the config, but not run;
-`--nomemory` leaves that out. `--json` prints one JSON object.
+The training step is compiled for the available devices, at the config's batch size, but not run;
+`--nomemory` skips this. `--json` prints one JSON object.
 """
 
 import json

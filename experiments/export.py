@@ -1,9 +1,9 @@
-"""Writes trained weights as a folder that Hugging Face's transformers reads.
+"""Exports trained weights as a folder that Hugging Face's transformers can load.
 
     python -m experiments.export --weights=RUN --output=FOLDER
 
-RUN is a run folder of this project, one of its checkpoints, or published weights. Of models that
-transformers lacks, the error says which settings differ.
+RUN is a run folder of this project, one of its checkpoints, or published weights. For models that
+transformers does not have, the error message says which settings differ.
 """
 
 from absl import flags
@@ -13,12 +13,12 @@ from perceiver_io.runtime import program
 WEIGHTS = flags.DEFINE_string("weights", None, "Run folder or published weights.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "New or empty folder to write into.", required=True)
 SETTING = flags.DEFINE_multi_string(
-    "setting", [], "NAME=VALUE that original weights do not show, such as num_heads=8; repeatable."
+    "setting", [], "NAME=VALUE that original weights do not state, such as num_heads=8; repeatable."
 )
 
 
 def main() -> None:
-    """Writes the folder."""
+    """Writes the exported folder."""
     from perceiver_io.runtime.export import export
 
     program.start_jax()

@@ -3,9 +3,9 @@ r"""Trains a model.
     python -m experiments.train --config=configs/NAME.py[:PRESET] --workdir=DIR \
         [--config.any.key=VALUE]
 
-An interrupted run goes on where it was, if the same command is given again. On several hosts, start
-it on each one with --coordinator_address, --num_processes and --process_id, or with
---coordinator_address=auto where the cluster tells.
+Repeating the command resumes an interrupted run. On several hosts, start it on each one with
+--coordinator_address, --num_processes and --process_id, or with --coordinator_address=auto where
+the cluster provides them.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ flags.register_validator(
 
 def main() -> None:
     """Trains until the last step, a SIGTERM or a loss that is not finite."""
-    # Not above: JAX and what else it takes is not needed for --help.
+    # Imported here because --help does not need JAX and the other slow imports.
     from perceiver_io.runtime import configuration, training_run
 
     config = configuration.load(CONFIG.value, program.overrides())

@@ -56,13 +56,13 @@ def up_to(greatest: int, resource: str) -> Limit:
 # `construct` accepts an int where a float is wanted, but not every type checker does.
 Real = int | float
 
-# Of steps and the like, which are counted in 32 bits; of examples in 64.
+# Numbers of steps, which are 32-bit integers, and of examples, which are 64-bit ones.
 Count = Annotated[int, Limit("at least 1 and below 2**31", lambda x: 1 <= x < 2**31)]
 Natural = Annotated[int, Limit("at least 0 and below 2**63", lambda x: 0 <= x < 2**63)]
-# Of arrays: how wide or long they are.
+# Sizes of arrays.
 Width = Annotated[int, up_to(2**20, "memory")]
 Length = Annotated[int, up_to(2**24, "memory")]
-# Of what is done again and again for every example.
+# Numbers of layers and the like, which are computed one after the other.
 Repeats = Annotated[int, up_to(10_000, "time")]
 Workers = Annotated[int, within(0, 1024)]
 Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]

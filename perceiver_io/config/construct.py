@@ -24,16 +24,15 @@ _UNION = (Union, UnionType)
 
 
 class SettingError(UserError):
-    """A setting of a config that is wrong.
+    """A wrong setting in a config.
 
     Attributes:
-        fault: the error without the way out, which is another one for a config than for a file that
-            a program wrote.
+        problem: the message without the remedy, which is different in files written by a program.
     """
 
-    def __init__(self, fault: str, way_out: str):
-        super().__init__(fault + way_out)
-        self.fault = fault
+    def __init__(self, problem: str, remedy: str):
+        super().__init__(problem + remedy)
+        self.problem = problem
 
 
 def construct(factory: Factory[T], section: Mapping[str, Any], where: str, *arguments: Any) -> T:
@@ -215,13 +214,13 @@ def _inner(annotation: Any, value: Any, where: str) -> Factory | None:
 
 
 def _missing_name(annotation: Any, section: Mapping[str, Any]) -> dict[str, str]:
-    """The default name, for a section that chooses what it is made into and has none."""
+    """The default name, for a section with a choice that has no name."""
     defaults = [x.default for x in _notes(annotation) if isinstance(x, Choice) and x.default]
     return {"name": defaults[0]} if defaults and "name" not in section else {}
 
 
 def _left_out(parameter: inspect.Parameter) -> Any:
-    """What stands for a setting that a section leaves out: its default, or an empty section."""
+    """What stands for an omitted setting: its default, or an empty section."""
     if parameter.default is not inspect.Parameter.empty:
         return parameter.default
     is_section = dataclasses.is_dataclass(parameter.annotation) or any(

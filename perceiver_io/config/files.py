@@ -92,7 +92,7 @@ def overridden(
         if not equals:
             raise UserError(f"{override} has no value; write {override}=VALUE.")
         _set(config, key, value)
-        # Another name, or a section in place of another, has defaults of its own.
+        # With another name, or in a section that was replaced, the defaults are different.
         for path in filled:
             if not f"{path}.".startswith(f"{key}."):
                 _remove(config, path)
@@ -126,7 +126,7 @@ def _imported(file: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _errors_explained(file: str) -> Iterator[None]:
-    """Within it, whatever a config file raises becomes a UserError that names the line."""
+    """Turns whatever a config file raises into a UserError that names the line."""
     try:
         yield
     except SyntaxError as error:
@@ -159,7 +159,7 @@ def _read_json(path: Path) -> ConfigDict:
 
 
 def _complete(section: ConfigDict, missing: dict[str, Any]) -> list[str]:
-    """Fills in what is missing; returns the paths of what was not there, such as `a.b.c`."""
+    """Adds what is missing; returns the paths of what was added, such as `a.b.c`."""
     filled = []
     for key, value in missing.items():
         if isinstance(value, dict):
@@ -173,7 +173,7 @@ def _complete(section: ConfigDict, missing: dict[str, Any]) -> list[str]:
 
 
 def _remove(section: ConfigDict, path: str) -> None:
-    """Takes out what `_complete` filled in, and sections that are empty without it."""
+    """Removes what `_complete` added, and sections that are then empty."""
     name, _, rest = path.partition(".")
     if rest:
         _remove(section[name], rest)
@@ -200,7 +200,7 @@ def _renew(config: ConfigDict) -> None:
 
 
 def _part(section: ConfigDict, *names: str) -> ConfigDict:
-    """A section in a section; an empty one where there is none."""
+    """A nested section; an empty one if there is none."""
     for name in names:
         section = section.get(name)
         if not isinstance(section, ConfigDict):

@@ -151,7 +151,7 @@ def _sizes_explained(where: str) -> Iterator[None]:
         yield
     except SettingError as error:
         raise UserError(
-            f"The model in {where} cannot be made: {error.fault}. Download it again, or check the "
+            f"The model in {where} cannot be made: {error.problem}. Download it again, or check the "
             "settings that were given."
         ) from error
     except UserError:

@@ -1,4 +1,4 @@
-"""Configs as the programs run them: complete with the defaults of what they name."""
+"""Configs as the programs use them, completed with the defaults of the classes they name."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,14 +15,14 @@ from perceiver_io.tasks import TASKS
 
 
 def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
-    """A config file, as `config.files.read`, with overrides as in `overridden`."""
+    """Reads a config file as `config.files.read` does, with overrides as in `overridden`."""
     return overridden(files.read(path), overrides)
 
 
 def overridden(config: ConfigDict, overrides: Iterable[str] = ()) -> ConfigDict:
-    """The config with each `--config.any.key=VALUE`; see `config.files.overridden`.
+    """The config after applying each `--config.any.key=VALUE`; see `config.files.overridden`.
 
-    Settings that the config leaves out are there with their defaults.
+    Settings that the config omits are added with their defaults.
     """
     return files.overridden(config, overrides, _missing_settings)
 
@@ -34,21 +34,21 @@ def of_run(workdir: Path) -> ConfigDict:
         schema.check(config)
     except SettingError as error:
         raise UserError(
-            f"{workdir / 'config.json'} is no config that this version can read: {error.fault}. "
+            f"{workdir / 'config.json'} is no config that this version can read: {error.problem}. "
             "Copy it from a run like this one, or start the training command of this run again."
         ) from error
     return config
 
 
 def _missing_settings(config: ConfigDict) -> dict[str, Any]:
-    # Whole sections that are missing and have no default are found by `schema.check`.
+    # `schema.check` finds missing sections that have no default.
     missing = defaults(schema.Config, config, "config")
     if "model" in config:
         missing["model"] = architectures.missing_settings(config.model)
     if "task" in config:
         task = lookup(TASKS, config.task, "config.task")
         missing["task"] = defaults(task, config.task, "config.task")
-        # A later override may replace data that is another task's.
+        # A later override may replace data that belongs to another task.
         if _name(config.get("data")) in task.datasets:
             dataset = lookup(task.datasets, config.data, "config.data")
             missing["data"] = defaults(dataset, config.data, "config.data")

@@ -1,4 +1,4 @@
-"""Runs a task's evaluators on trained weights, or writes what benchmarks' servers measure."""
+"""Runs a task's evaluators on trained weights, or writes benchmark submissions."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -21,18 +21,18 @@ from perceiver_io.training.disk import full_disk_explained, make_workdir
 from perceiver_io.training.logging import save_figure, to_json
 from perceiver_io.training.warm_start import Source, checkpoint_source, load_weights
 
-_OTHER_MODEL = "Leave the sizes in config.model as they were trained."
+_OTHER_MODEL = "Keep the sizes in config.model with which the weights were trained."
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is evaluated.
+    """The weights and the config to evaluate.
 
     Attributes:
-        config: of the model, and of the data and the task to measure it by.
-        source: its weights.
-        path: where these are.
-        origin: the same in short: the step of the run, or the published weights.
+        config: of the model, the data and the task.
+        source: the model's weights.
+        path: of the weights.
+        origin: short form of the path: the step of the run, or the published weights.
     """
 
     config: ConfigDict
@@ -43,22 +43,22 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What came out: an object for JSON, and text for people."""
+    """The results, as an object for JSON and as human-readable text."""
 
     summary: dict[str, Any]
     text: str
 
     def show(self, *, as_json: bool) -> None:
-        """Prints it; of several processes, the first one does."""
+        """Prints the results, on the first process only."""
         say(to_json(self.summary) if as_json else self.text)
 
 
 def of_run(
     workdir: Path, checkpoint: str, other_config: str | None, overrides: Iterable[str]
 ) -> Subject:
-    """A checkpoint of a run: `best`, `latest` or a step; with its data, or another config's.
+    """A checkpoint of a run (`best`, `latest` or a step), with the run's data or that of `config`.
 
-    Raises UserError if there is none.
+    Raises UserError if there is no such checkpoint.
     """
     config = files.read_run(workdir)
     if other_config is not None:
@@ -71,15 +71,15 @@ def of_run(
 
 
 def of_weights(path: str, checkpoint: str, config: str | None, overrides: Iterable[str]) -> Subject:
-    """Published weights, or a run's, with everything but the model from a config.
+    """Published weights, or those of a run, with everything but the model from a config.
 
-    Of a run folder the checkpoint is `best`, `latest` or a step.
+    For a run folder, `checkpoint` is `best`, `latest` or a step.
 
-    Raises UserError if there are none, or no config.
+    Raises UserError without weights or config.
     """
     if config is None:
         raise UserError(
-            f"--weights={path} says nothing of data: give those by --config=FILE:PRESET."
+            f"--weights={path} needs a dataset to be evaluated on: add --config=FILE:PRESET."
         )
     source, model = weights.open_source(weights.chosen(path, checkpoint))
     read = configuration.load(config)
@@ -93,7 +93,7 @@ def of_weights(path: str, checkpoint: str, config: str | None, overrides: Iterab
 
 
 def evaluate(subject: Subject, workdir: Path) -> Report:
-    """Metrics of all evaluators; their figures go to `workdir/evaluation/DATA_STEP`."""
+    """Runs all evaluators and writes their figures to `workdir/evaluation/DATA_STEP`."""
     config = subject.config
     folder = workdir / "evaluation" / f"{_data_name(config)}_{subject.path.name}"
     make_workdir(folder)
@@ -115,9 +115,9 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
 
 
 def submit(subject: Subject, folder: Path) -> Report:
-    """Writes the files for the server of a benchmark.
+    """Writes the files to submit to a benchmark's server.
 
-    Raises UserError if the task, the dataset or the split has none.
+    Raises UserError if the task, the dataset or the split has no such server.
     """
     submitters = setup.build_task(subject.config).submitters(subject.config)
     parts = setup.build_parts(subject.config)
@@ -131,7 +131,7 @@ def submit(subject: Subject, folder: Path) -> Report:
 
 
 def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """A line for each metric, a column for each evaluator."""
+    """A row for each metric, a column for each evaluator."""
     names = list(dict.fromkeys(name for values in metrics.values() for name in values))
     width = max(map(len, names))
     columns = {name: max(12, len(name) + 2) for name in metrics}
@@ -146,19 +146,19 @@ def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
-    """Lets inputs be prepared as the weights need them, whatever the data's config says."""
+    """Overrides the data's config so that inputs are prepared as the weights need them."""
     chosen = {
         key: preparation[key]
         for key, value in config.data.items()
-        # Data of other channels do not fit the model, which tells.
+        # Data with other channels do not fit the model, which raises an error.
         if key in preparation and np.shape(preparation[key]) == np.shape(value)
     }
-    # Made anew, so that 0.875 can take the place of 1.
+    # A new section, so that a float such as 0.875 can replace the integer 1.
     config.data = ConfigDict({**config.data, **chosen})
 
 
 def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:
-    """Parameters and model state, as the strategy takes them."""
+    """Parameters and model state, placed by the strategy."""
     setup.check_agreement(subject.config, parts, of_any_size=True)
     setup.check_memory("evaluation", subject.config, parts.dataset)
     params, model_state = parts.strategy.template(parts.model.shapes())
@@ -167,7 +167,7 @@ def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:
 
 
 def _data_name(config: ConfigDict) -> str:
-    """With what tells the parts of Sintel and of KITTI, and tilings, from each other."""
+    """The dataset's name, with what distinguishes parts of Sintel and KITTI, and tilings."""
     parts = [str(config.data[key]) for key in ("name", "rendering", "year") if key in config.data]
     overlap = config.task.get("overlap")
     return "_".join(parts if overlap is None else [*parts, f"overlap{overlap}"])

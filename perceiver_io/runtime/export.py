@@ -1,4 +1,4 @@
-"""Trained weights as folders that Hugging Face's transformers reads."""
+"""Exports trained weights as folders that Hugging Face's transformers can load."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ _IMAGENET_CLASSES = 1000
 
 
 def export(path: str, folder: str, settings: Sequence[str] = ()) -> str:
-    """Writes the folder; returns the name of the model.
+    """Writes the folder and returns the model's name.
 
     Args:
         path: a run folder, one of its checkpoints, or published weights.
-        folder: a new or empty one.
-        settings: NAME=VALUE that an original file does not show.
+        folder: a new or empty folder.
+        settings: NAME=VALUE that cannot be inferred from an original file.
 
-    Raises UserError naming the settings of a model that transformers lacks.
+    Raises UserError naming the settings that transformers does not support.
     """
     loaded = weights.load(path, **weights.parse_settings(list(settings)))
     if loaded.class_names is None and loaded.model.get("num_classes") == _IMAGENET_CLASSES:

@@ -1,7 +1,7 @@
-"""What the programs share: flags, overrides of the config, errors in one paragraph.
+"""Common parts of the programs: flags, config overrides, error messages in one paragraph.
 
-Whatever takes long to import (JAX above all) is imported when it is used: `--help` and a misspelt
-flag are answered at once.
+Slow imports (above all JAX) are deferred until they are used, so that the response to `--help` or a
+misspelt flag is immediate.
 """
 
 import functools
@@ -24,12 +24,12 @@ _COORDINATOR = flags.DEFINE_string(
     None,
     "Several processes: HOST:PORT of process 0, or `auto` to ask the cluster.",
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
 _CACHE = flags.DEFINE_string(
     "compilation_cache",
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_DEFAULT_CACHE)),
-    "Folder where compiled programs are kept for the next start; empty for none.",
+    "Folder of the compilation cache; empty for none.",
 )
 
 
@@ -40,14 +40,14 @@ def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
     """
 
     def guarded(_) -> None:
-        # Orbax tells every step of every save.
+        # Orbax logs every step of every save.
         logging.set_verbosity(logging.ERROR)
         try:
             main()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            # Exit handlers of libraries would wait for processes that go on, or write to the disk
-            # that is full; they are left out, but for worker processes.
+            # Skip the exit handlers of libraries, which would wait for processes that are still
+            # running, or write to the full disk; only worker processes are stopped.
             for worker in multiprocessing.active_children():
                 worker.terminate()
             os._exit(2)
@@ -61,7 +61,7 @@ def overrides() -> tuple[str, ...]:
 
 
 def start_jax() -> None:
-    """Connects the processes and sets the compilation cache; before anything else uses JAX."""
+    """Connects the processes and sets up the compilation cache; call it before using JAX."""
     import jax
 
     from perceiver_io.training import distributed
@@ -71,7 +71,7 @@ def start_jax() -> None:
 
 
 def _parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
-    """Absl's flags, with the config's overrides set aside."""
+    """Parses absl's flags, setting the config's overrides aside."""
     arguments = [argument for argument in argv if not argument.startswith(OVERRIDE)]
     if _HELP.intersection(arguments):
         print(_help())

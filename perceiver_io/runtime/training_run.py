@@ -1,4 +1,4 @@
-"""A training run: its parts, its state, and what is done at each step."""
+"""A training run: its parts, its state, and its steps."""
 
 import contextlib
 import functools
@@ -28,15 +28,14 @@ from perceiver_io.training.warm_start import by_module, differing_settings, load
 
 
 def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0, 0)) -> None:
-    """Trains until the last step or a SIGTERM; goes on where the run was, if it has begun.
+    """Trains until the last step or a SIGTERM; resumes the run if it was started before.
 
     Args:
         config: complete, as from `runtime.configuration`.
         workdir: the run folder.
         profile_steps: first and last step to profile into the run folder; (0, 0) for none.
 
-    Raises UserError about a config that is wrong, a disk that is full, and a loss that is not
-    finite.
+    Raises UserError about an invalid config, a full disk, or a loss that is not finite.
     """
     _check_profile(profile_steps, config.training.steps)
     make_workdir(workdir)
@@ -59,10 +58,10 @@ def _check_profile(profile_steps: tuple[int, int], steps: int) -> None:
 
 
 class Run:
-    """A training run; `train` takes all steps that are left."""
+    """A training run; `train` runs the remaining steps."""
 
     def __init__(self, config: ConfigDict, workdir: Path, profiler: Profiler):
-        """Builds every part from its config section; restores the state or starts a new one."""
+        """Builds every part from its config section; restores the state or initialises it."""
         self.config = config
         self.parts = parts = setup.build_parts(config)
         setup.check_training(config, parts)
@@ -84,14 +83,14 @@ class Run:
         self.profiler = profiler
 
     def initial_state(self, workdir: Path, initialise: Callable[[], TrainState]) -> TrainState:
-        """The latest checkpoint's state, or a new one, or a new one with another run's weights."""
+        """The state of the latest checkpoint, or else a new state, warm-started if configured."""
         strategy, config = self.parts.strategy, self.config
         template = strategy.template(jax.eval_shape(initialise))
         needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
         check_space(workdir, needed, shutil.disk_usage(workdir).free)
         if self.start:
             if self.start < config.training.steps:
-                say(f"going on from the checkpoint of step {self.start}")
+                say(f"resuming from the checkpoint of step {self.start}")
             return strategy.adopt(self.checkpoints.restore(self.start, template, self.iterator))
         state = parallel.make(initialise, template)
         if config.init_from is not None:
@@ -99,7 +98,7 @@ class Run:
         return strategy.adopt(state)
 
     def warm_started(self, state: TrainState) -> TrainState:
-        """The state with the weights of `config.init_from`; says which were loaded and left."""
+        """The state with weights from `config.init_from`; reports which were loaded or skipped."""
         config = self.config
         source, section = weights.open_source(config.init_from)
         there, here = build(section), self.parts.model
@@ -110,13 +109,13 @@ class Run:
         for what, names in others.items():
             say(f"warm start, {what}: {listing(by_module(getattr(warm, what), names))}")
         for difference in differing_settings(there.unseen, here.unseen):
-            say(f"warm start, another setting: {difference}")
+            say(f"warm start, different setting: {difference}")
         ema = config.training.ema_decay is not None
         initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)
         return parallel.make(initialise, state, warm.params, warm.model_state)
 
     def train(self) -> None:
-        """All steps that are left."""
+        """Runs the remaining steps."""
         last = self.config.training.steps
         if self.start >= last:
             say(
@@ -138,13 +137,11 @@ class Run:
                 if stop or step == last or self.checkpoints.due(step, evaluated):
                     self.save(evaluated)
                 if stop:
-                    say(
-                        f"stopped by SIGTERM after step {step}; the same command goes on from there"
-                    )
+                    say(f"stopped by SIGTERM after step {step}; repeat the command to resume")
                     break
 
     def take_step(self, step: int) -> None:
-        """One step of training."""
+        """Runs one training step."""
         self.profiler.before(step)
         batch = setup.checked(next(self.iterator), self.parts.dataset)
         self.state, metrics = self.step(self.state, self.parts.strategy.place(batch))
@@ -153,7 +150,7 @@ class Run:
         self.speed.advance()
 
     def log(self, step: int) -> str:
-        """Records what the steps since the last time gave, on average; returns it in short."""
+        """Records metrics averaged over the steps since the last record; returns a summary."""
         metrics, speed = self.monitor.average(), self.speed.report()
         self.folder.metrics(step, "train", metrics | speed)
         return training_summary(metrics, speed)
@@ -177,25 +174,25 @@ class Run:
         return metrics
 
     def save(self, evaluated: dict[str, float] | None) -> None:
-        """Saves a checkpoint, of a state that is known to be finite."""
+        """Saves a checkpoint, once the state is known to be finite."""
         self.monitor.check()
         self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
 
     def explain(self, error: NotFiniteError) -> str:
-        """Why a run stopped whose loss was not finite, and how to reproduce it."""
+        """Why a run with a non-finite loss stopped, and how to reproduce it."""
         self.checkpoints.wait()
         training, latest = self.config.training, self.checkpoints.latest_step()
-        good = f"{self.checkpoints.directory}/{latest}" if latest else "none was saved yet"
+        good = f"{self.checkpoints.directory}/{latest}" if latest else "none yet"
         return (
-            f"Step {error.step} gave {error.metrics}, which is not finite, and training stopped. "
+            f"Training stopped: step {error.step} gave {error.metrics}, which is not finite. "
             f"Its batch is number {error.step - 1} (from 0) of split {training.split!r} with "
             f"config.seed={self.config.seed} and batch size {training.batch_size}. The last good "
-            f"checkpoint: {good}. The same command goes on from there, and meets the same batch; "
-            "lower config.schedule.peak or config.optimizer.clip_norm to train past it."
+            f"checkpoint: {good}. The same command resumes from there with the same batches; "
+            "lower config.schedule.peak or config.optimizer.clip_norm to get past this one."
         )
 
     def close(self) -> None:
-        """Waits for what is still being written."""
+        """Waits for pending writes."""
         self.profiler.close()
         self.iterator.close()
         self.checkpoints.close()

@@ -1,4 +1,4 @@
-"""Files that predictions read, and the folders and names of those that they write."""
+"""Input files of predictions, and names and folders of their output files."""
 
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from perceiver_io.errors import UserError
 
 
 def create_folder(path: str | Path) -> Path:
-    """The folder, made if it is not there. Raises UserError if nothing can be written into it."""
+    """Creates the folder if needed. Raises UserError if it is not writable."""
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -17,7 +17,7 @@ def create_folder(path: str | Path) -> Path:
             pass
     except OSError as error:
         raise UserError(
-            f"--output={path} is no folder that can be written to ({error.strerror}): give another."
+            f"--output={path} is not a writable folder ({error.strerror}): give another."
         ) from error
     return folder
 
@@ -32,9 +32,9 @@ def existing(inputs: Iterable[str | Path]) -> list[Path]:
 
 
 def images_of(inputs: Iterable[str | Path]) -> list[Path]:
-    """The images among the inputs, those of folders included. Raises UserError if one is missing.
+    """The images among the inputs, including those in folders.
 
-    Of folders those without images are errors as well.
+    Raises UserError for an input that is missing, and for a folder without images.
     """
     images = []
     for path in existing(inputs):
@@ -43,7 +43,7 @@ def images_of(inputs: Iterable[str | Path]) -> list[Path]:
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for the results of each path: its own without the ending, or a numbered one."""
+    """A name for the results of each path: its own without extension, numbered if not unique."""
     names: list[str] = []
     for path in paths:
         stem = path.resolve().name if path.is_dir() else path.stem

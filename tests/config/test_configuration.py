@@ -1,4 +1,4 @@
-"""Configs and overrides: what is read and set, and what is refused."""
+"""Configs and overrides: what is read, what can be set, and what is refused."""
 
 import dataclasses
 import json
@@ -77,7 +77,7 @@ def test_a_section_is_replaced_by_a_dict(configure):
     assert config.training.steps == 10
 
 
-def test_what_is_not_set_can_be_set(configure):
+def test_unset_values_can_be_set(configure):
     assert configure().init_from is None
     assert configure("init_from=/a/run").init_from == "/a/run"
 
@@ -116,7 +116,7 @@ def test_wrong_overrides(configure, override, message):
         ("compute_dtype=bfloat16", ("compute_dtype",), "bfloat16"),
     ],
 )
-def test_settings_of_the_model_that_a_file_leaves_out_can_be_set(override, path, expected):
+def test_model_settings_that_a_file_omits_can_be_set(override, path, expected):
     config = files.read("configs/quickstart.py")
     value = configuration.overridden(config, [f"--config.model.{override}"]).model
     for key in path:
@@ -124,7 +124,7 @@ def test_settings_of_the_model_that_a_file_leaves_out_can_be_set(override, path,
     assert value == expected and type(value) is type(expected)
 
 
-def test_settings_of_the_data_that_a_file_leaves_out_can_be_set():
+def test_data_settings_that_a_file_omits_can_be_set():
     config = files.read("configs/photos.py")
     assert "resample" not in config.data
     assert configuration.overridden(config).data.resample == "bilinear"
@@ -165,13 +165,13 @@ def test_a_run_can_be_read_back(configure, tmp_path, read):
     }
 
 
-def test_a_folder_of_published_weights_is_no_run(tmp_path):
+def test_a_folder_of_published_weights_is_not_a_run(tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["PerceiverForOpticalFlow"]}')
     with pytest.raises(UserError, match=f"{tmp_path} is not a run folder: .* by --weights"):
         files.read_run(tmp_path)
 
 
-def test_a_colon_in_a_path_is_no_preset(tmp_path):
+def test_a_colon_in_a_path_is_not_a_preset(tmp_path):
     folder = tmp_path / "a:b"
     folder.mkdir()
     (folder / "tiny.py").write_text(FILE)
@@ -209,7 +209,7 @@ def test_a_colon_in_a_path_is_no_preset(tmp_path):
         ("config.json", "[" * 10**5, "config.json is damaged"),
     ],
 )
-def test_files_that_are_no_configs(tmp_path, name, text, message):
+def test_files_that_are_not_configs(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         files.read(str(tmp_path / name))
@@ -220,7 +220,7 @@ def test_a_folder_without_a_run(tmp_path):
         files.read_run(tmp_path)
 
 
-def test_configs_of_older_runs_are_renewed(tmp_path):
+def test_configs_of_older_runs_are_upgraded(tmp_path):
     model = dict(
         name="perceiver_io_classifier",
         encoder=dict(latent_stack=dict(num_layers=2, num_heads=1, remat=True)),
@@ -236,7 +236,7 @@ def test_configs_of_older_runs_are_renewed(tmp_path):
     assert completed.attention.to_dict() == dataclasses.asdict(AttentionForm())
 
 
-def test_convnets_of_older_runs_take_images_of_the_size_of_their_data(tmp_path):
+def test_convnets_of_older_runs_get_the_image_size_of_their_data(tmp_path):
     data = dict(mean=[0.5, 0.5, 0.5], image_size=[12, 16])
     model = dict(name="convnet_classifier", num_classes=5, widths=[4])
     path = tmp_path / "config.json"

@@ -1,4 +1,4 @@
-"""Sections become objects; what does not fit is named."""
+"""Objects built from sections; errors name what is wrong."""
 
 import dataclasses
 import re
@@ -31,7 +31,7 @@ def make(*, width, depth=2):
     return width, depth
 
 
-def test_a_section_is_the_keywords():
+def test_a_section_holds_keyword_arguments():
     assert construct(make, dict(name="x", width=3), "config.model") == (3, 2)
 
 
@@ -46,7 +46,7 @@ def test_a_section_is_the_keywords():
         (dict(depth=3), "config.model lacks width, which make needs"),
     ],
 )
-def test_keywords_that_do_not_fit(section, message):
+def test_wrong_keyword_arguments(section, message):
     with pytest.raises(UserError, match=message):
         construct(make, section, "config.model")
 
@@ -117,7 +117,7 @@ def nested(*, stack: Stack, form: Layer = Layer(7), size: int = 3):
 
 
 @pytest.mark.parametrize("section_type", [dict, ConfigDict])
-def test_an_entry_of_a_dataclass_is_a_section_of_its_own(section_type):
+def test_a_dataclass_entry_is_a_section(section_type):
     section = section_type({"name": "x", "stack": {"layer": {"width": 4}, "depth": 5}})
     assert construct(nested, section, "config.model") == (Stack(Layer(4), 5), Layer(7), 3)
     assert construct(nested, dict(stack=Stack(Layer(1))), "config.model")[0] == Stack(Layer(1))
@@ -132,13 +132,13 @@ def test_an_entry_of_a_dataclass_is_a_section_of_its_own(section_type):
         (dict(stack=3), "config.model.stack is 3, but nested needs"),
     ],
 )
-def test_inner_sections_that_do_not_fit(section, message):
+def test_wrong_inner_sections(section, message):
     with pytest.raises(UserError, match=message):
         construct(nested, section, "config.model")
 
 
 @pytest.mark.parametrize("section_type", [dict, ConfigDict])
-def test_defaults_of_what_is_left_out_however_deep(section_type):
+def test_defaults_of_omitted_settings_at_any_depth(section_type):
     section = section_type({"name": "x", "stack": {"layer": {"width": 4}}})
     missing = {"stack": {"layer": {"rate": 0.1}, "depth": 2}, "size": 3}
     found = defaults(nested, section, "config")
@@ -287,12 +287,12 @@ def test_sections_that_are_left_out_have_their_defaults(section_type):
         (dict(chosen=dict(name="other"), made=dict(size=1)), "config.made.size is not a setting"),
     ],
 )
-def test_inner_sections_of_functions_that_do_not_fit(section, message):
+def test_wrong_inner_sections_of_functions(section, message):
     with pytest.raises(UserError, match=message):
         check(tree, section, "config")
 
 
-def test_arguments_by_position_are_no_settings():
+def test_positional_arguments_are_not_settings():
     def run(folder, /, *, keep: Count):
         return folder, keep
 

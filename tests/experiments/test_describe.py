@@ -10,7 +10,7 @@ from tests.helpers import experiments
 
 
 @pytest.mark.slow
-def test_flops_of_imagenet_are_those_of_the_papers():
+def test_flops_of_imagenet_match_the_papers():
     for preset, billions in {"fourier": 407, "conv": 369, "perceiver_fourier": 404}.items():
         config = configuration.overridden(experiments.load("imagenet", preset))
         flops = description.flops(config, setup.build_parts(config))
@@ -19,7 +19,7 @@ def test_flops_of_imagenet_are_those_of_the_papers():
 
 
 @pytest.mark.slow
-def test_accumulation_changes_neither_flops_nor_state_but_memory():
+def test_gradient_accumulation_changes_only_memory():
     def described(accumulate):
         config = experiments.load("quickstart", None)
         config.training.accumulate = accumulate
@@ -34,7 +34,7 @@ def test_accumulation_changes_neither_flops_nor_state_but_memory():
 
 
 @pytest.mark.slow
-def test_sharded_state_takes_less_of_each_device():
+def test_sharded_state_takes_less_memory_per_device():
     def arguments(settings):
         config = experiments.load("quickstart", None)
         config.parallel = settings

@@ -1,4 +1,4 @@
-"""What the programs load: nothing slow for `--help`, and later only what the config names."""
+"""Imports of the programs: nothing slow for `--help`, and later only what the config names."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ SLOW = ("jax", "sklearn", "matplotlib", "tensorflow_datasets", "cv2")
 
 
 def loaded(code, names):
-    """Which of the modules are there after the code."""
+    """Which of the modules are imported after running the code."""
     code += f"\nimport sys\nprint(*(name for name in {names} if name in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    """A run of the quickstart, shrunk, with two checkpoints of which the first is the better."""
+    """A shrunk quickstart run with two checkpoints, the first of which is better."""
     folder = tmp_path_factory.mktemp("run")
     config = experiments.shrink(experiments.load("quickstart", None))
     config = configuration.overridden(config)
@@ -81,7 +81,7 @@ def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
     assert sum(x["probability"] for x in answer["classes"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_what_weights_need_is_read_from_the_run_folder_and_not_from_the_data(tmp_path):
+def test_preparation_is_read_from_the_run_folder_and_not_from_the_data(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     kept = {"image_shape": [8, 8, 3], "resample": "bicubic", "class_names": ["a", "b"]}
     (tmp_path / "preparation.json").write_text(json.dumps(kept))
@@ -98,7 +98,7 @@ def test_what_weights_need_is_read_from_the_run_folder_and_not_from_the_data(tmp
 @pytest.mark.parametrize(
     "name, classes", [("imagenet", imagenet_class_names()), ("image_folder", None)]
 )
-def test_runs_of_before_prepare_as_their_config_says(tmp_path, name, classes):
+def test_older_runs_prepare_as_their_config_says(tmp_path, name, classes):
     (tmp_path / "checkpoints").mkdir()
     config = configuration.overridden(experiments.load(name, experiments.presets(name)[0]))
     config.data.root = "/nowhere"
@@ -120,7 +120,7 @@ def test_published_weights_of_both_families():
     assert weights.load_preparation(GOLDENS / "huggingface" / "optical_flow") is None
 
 
-def test_settings_that_cannot_be(run_folder):
+def test_invalid_settings(run_folder):
     for text in ("num_heads", "=4", "num heads=4"):
         with pytest.raises(UserError, match="must be --setting=NAME=VALUE"):
             weights.parse_settings([text])
@@ -131,7 +131,7 @@ def test_settings_that_cannot_be(run_folder):
             weights.load(path, num_heads=4)
 
 
-def test_weights_that_are_not_there(tmp_path):
+def test_missing_weights(tmp_path):
     with pytest.raises(UserError, match="no weights at"):
         weights.load(tmp_path / "nowhere")
     (tmp_path / "checkpoints").mkdir()
@@ -156,10 +156,10 @@ def test_flags_fit_the_task():
         check_flags("clasify", {})
 
 
-def test_folders_that_cannot_be_written_to(tmp_path):
+def test_unwritable_folders(tmp_path):
     assert create_folder(str(tmp_path / "a" / "b")).is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file is no folder that can be written"):
+    with pytest.raises(UserError, match="file is not a writable folder"):
         create_folder(str(tmp_path / "file"))
 
 
@@ -193,14 +193,14 @@ def test_the_program_prints_json_and_errors_of_one_paragraph(run_folder, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_program_hands_on_the_flags_of_flow(tmp_path):
+def test_the_program_passes_on_the_flags_of_flow(tmp_path):
     for name in ("1.png", "2.png"):
         Image.fromarray(picture(30, 20)).save(tmp_path / name)
     flags = [f"--inputs={tmp_path}", f"--output={tmp_path / 'out'}", "--task=flow"]
     flags.append(f"--weights={GOLDENS / 'huggingface' / 'optical_flow'}")
     result = run_program(*flags, "--overlap=12", "--flow_format=kitti", "--batch_size=3")
     assert result.returncode == 0, result.stderr
-    assert "5 of 5 tiles" in result.stderr  # three with the usual overlap
+    assert "5 of 5 tiles" in result.stderr  # three with the default overlap
     assert (tmp_path / "out" / f"{tmp_path.name}_flow" / "00001_kitti.png").exists()
     result = run_program(*flags, "--overlap=99")
     assert result.returncode == 2 and result.stderr.startswith("error: overlap=99 pixels must")

@@ -1,4 +1,4 @@
-"""What the programs share: the first batch and the sections are checked."""
+"""Checks that all programs share: of the sections and of the first batch."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ class _Images:
         return {"image": ((batch_size, 2), np.float32), "valid": ((batch_size,), np.bool_)}
 
 
-def test_a_batch_must_be_as_its_dataset_promises():
+def test_a_batch_must_match_its_datasets_spec():
     good = {"image": np.zeros((3, 2), np.float32), "valid": np.ones(3, bool)}
     assert setup.checked(good, _Images()) is good
     for wrong in (
@@ -29,7 +29,7 @@ def test_a_batch_must_be_as_its_dataset_promises():
         {"image": np.zeros((3, 1), np.float32)},
         {"extra": np.zeros(3)},
     ):
-        with pytest.raises(UserError, match="_Images is .*but its batch_spec promises"):
+        with pytest.raises(UserError, match="_Images is .*but its batch_spec is"):
             setup.checked(good | wrong, _Images())
 
 
@@ -120,7 +120,7 @@ def test_values_out_of_range_or_of_the_wrong_type(override, message):
     "override",
     ["data.image_size=8", "data.crop_area=('a','b')"],
 )
-def test_pairs_that_are_none(override):
+def test_invalid_pairs(override):
     config = files.read("configs/photos.py")
     config = configuration.overridden(config, [f"--config.{override}"])
     with pytest.raises(
@@ -129,8 +129,8 @@ def test_pairs_that_are_none(override):
         setup.build_parts(config)
 
 
-def test_settings_that_are_no_sizes():
-    """Whatever a builder's annotation allows."""
+def test_settings_that_are_not_sizes():
+    """Any value that a builder's annotation allows, fractions included."""
     config = files.read("configs/quickstart.py")
     config.model.encoder.latent_stack.widening = 1.5
     config = configuration.overridden(config, ["--config.model.decoder.cross_attend.widening=0.5"])
@@ -176,7 +176,8 @@ def test_model_and_data_of_every_config_agree(name, preset, tmp_path):
     ],
 )  # fmt: skip
 def test_model_and_data_must_agree(file, overrides, words):
-    config = configuration.load(f"configs/{file}")  # References are resolved: one changes alone.
+    # Loading resolves references, so that each setting can change separately.
+    config = configuration.load(f"configs/{file}")
     config = configuration.overridden(config, [f"--config.{x}" for x in overrides])
     with pytest.raises(UserError) as error:
         setup.check_training(config, setup.build_parts(config))
@@ -211,12 +212,12 @@ def test_bytes_need_a_normalization():
             "best_metric is 'validation/top1' .did you mean 'validation/top_1'.*validation/loss",
         ),
         (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
-        (["evaluation.splits=()"], "give none"),
+        (["evaluation.splits=()"], "yield none"),
         (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
         (["schedule.warmup_steps=2400"], "warmup_steps is 2400, but training has 2400 steps"),
     ],
 )
-def test_evaluations_that_cannot_be_made(overrides, message):
+def test_impossible_evaluations(overrides, message):
     config = configuration.overridden(
         files.read("configs/quickstart.py"), [f"--config.{o}" for o in overrides]
     )
@@ -225,7 +226,7 @@ def test_evaluations_that_cannot_be_made(overrides, message):
 
 
 @pytest.mark.parametrize("override", ["evaluation.splits=('test',)", "training.split=test"])
-def test_splits_whose_truth_is_not_published(monkeypatch, override):
+def test_splits_without_published_ground_truth(monkeypatch, override):
     monkeypatch.setattr(Digits, "unlabelled_splits", ("test",))
     config = configuration.overridden(files.read("configs/quickstart.py"), [f"--config.{override}"])
     with pytest.raises(UserError, match=r"'test' of Digits is not published.*train, validation"):
@@ -233,7 +234,7 @@ def test_splits_whose_truth_is_not_published(monkeypatch, override):
 
 
 @pytest.mark.parametrize("metric", ["validation/top_1", "validation/class_accuracy/7", "None"])
-def test_evaluations_that_can_be_made(metric):
+def test_possible_evaluations(metric):
     config = configuration.overridden(
         files.read("configs/quickstart.py"), [f"--config.checkpoint.best_metric={metric}"]
     )
@@ -241,7 +242,7 @@ def test_evaluations_that_can_be_made(metric):
 
 
 def test_batches_that_cannot_be_mixed(tmp_path):
-    """Found before the run folder has anything; of each device under pmap, else of all."""
+    """Found before anything is written; per device under pmap, else globally."""
     config = configuration.overridden(
         files.read("configs/photos.py"), [f"--config.training.batch_size={jax.device_count()}"]
     )
@@ -255,7 +256,7 @@ def test_batches_that_cannot_be_mixed(tmp_path):
     setup.check_training(config, setup.build_parts(config))
 
 
-def test_a_batch_that_cannot_be_spread_over_devices():
+def test_a_batch_that_cannot_be_sharded_over_devices():
     config = configuration.overridden(
         files.read("configs/quickstart.py"),
         [f"--config.training.batch_size={jax.device_count() + 1}"],

@@ -1,4 +1,4 @@
-"""Checkpoints on their own: what is kept, what is restored and where, what is refused."""
+"""Checkpoints: what is kept, restored and refused."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def opened(workdir, keep=2, best_metric="validation/top_1", best_mode="max", eve
 
 
 def new_state(strategy, model=tiny.wide_mlp, optimizer=None, ema=True, seed=0):
-    """A template and a state as the strategy takes it."""
+    """A template and a state placed by the strategy."""
     optimizer = optimizer or optax.adam(1e-3)
 
     def initialise():
@@ -137,8 +137,8 @@ def test_restores_onto_another_strategy(tmp_path, source, target):
 
 
 @pytest.mark.slow
-def test_position_in_the_data_on_another_number_of_processes(tmp_path):
-    """All processes are equally far in the same stream."""
+def test_data_position_with_another_number_of_processes(tmp_path):
+    """All processes are at the same position of the same stream."""
     data = iterator()
     next(data), next(data)
     checkpoints = opened(tmp_path)
@@ -155,7 +155,7 @@ def test_position_in_the_data_on_another_number_of_processes(tmp_path):
         opened(tmp_path).restore(2, template, iterator())
 
 
-def test_another_batch_size_is_refused_as_such(tmp_path):
+def test_another_batch_size_is_refused(tmp_path):
     dataset = digits(
         mean=(0.3,), std=(0.4,), max_shift=0.1, max_rotation=1.0, max_zoom=0.1, num_workers=0
     )

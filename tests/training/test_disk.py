@@ -1,4 +1,4 @@
-"""Run folders that cannot be written to."""
+"""Run folders that are not writable."""
 
 import errno
 
@@ -34,7 +34,7 @@ def test_a_full_disk_is_explained(tmp_path, error):
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("other")])
-def test_other_errors_pass(tmp_path, error):
+def test_other_errors_are_not_caught(tmp_path, error):
     with pytest.raises(type(error)) as raised, full_disk_explained(tmp_path):
         raise error
     assert raised.value is error

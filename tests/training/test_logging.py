@@ -19,7 +19,7 @@ def write(folder, steps):
     folder.close()
 
 
-def test_what_a_run_leaves(tmp_path):
+def test_contents_of_a_run_folder(tmp_path):
     folder = RunFolder(tmp_path, {"config.json": '{"seed": 0}'}, None)
     folder.metrics(10, "train", {"loss": 2.0})
     folder.metrics(10, "validation", {"loss": 1.5, "class_accuracy/a": 0.5})
@@ -41,7 +41,7 @@ def test_what_a_run_leaves(tmp_path):
         assert tag in events
 
 
-def test_what_is_not_finite_is_null(tmp_path):
+def test_non_finite_values_are_null(tmp_path):
     folder = RunFolder(tmp_path, {}, None)
     folder.metrics(1, "test", {"loss": float("nan"), "norm": float("inf"), "top_1": 0.5})
     folder.metrics(2, "test", {"loss": 1.0})
@@ -50,7 +50,7 @@ def test_what_is_not_finite_is_null(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text().startswith(line + "\n")
 
 
-def test_curves_have_a_panel_a_metric_and_a_line_a_split(tmp_path):
+def test_curves_have_a_panel_per_metric_and_a_line_per_split(tmp_path):
     folder = RunFolder(tmp_path, {}, None)
     for step in (1, 2):
         folder.metrics(step, "train", {"loss": 2.0 / step, "loss_label": 0.1})

@@ -1,4 +1,4 @@
-"""Weights of another run at the start of one: all, in part, resized, refused."""
+"""Warm starts from another run: in full, in part, resized, refused."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_warm_start_takes_the_moving_average(tmp_path):
 
 
 def test_warm_start_in_part(tmp_path):
-    """The last layers differ in nothing but their values; only the first is loaded."""
+    """The last layers differ only in their values; only the first layer is loaded."""
     saved = saved_run(tmp_path, tiny.mlp, ema=False)
     _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
     path = str(tmp_path / "checkpoints" / "0")
@@ -48,7 +48,7 @@ def test_warm_start_in_part(tmp_path):
     assert warm.left == warm.unused == (f"params/{second}/b", f"params/{second}/w")
 
 
-def test_warm_start_but_for_a_part(tmp_path):
+def test_warm_start_except_for_a_part(tmp_path):
     saved = saved_run(tmp_path, tiny.mlp, ema=False)
     _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
     source = checkpoint_source(str(tmp_path))
@@ -105,7 +105,7 @@ def test_settings_that_differ():
     assert differing_settings(there, here) == ["model.num_heads 8 there and 4 here"]
 
 
-def test_warm_start_refuses_what_does_not_fit(tmp_path):
+def test_warm_start_refuses_mismatches(tmp_path):
     saved_run(tmp_path, tiny.mlp, ema=False)
     _, wide = new_state(Mesh(fsdp=1), tiny.wide_mlp)
     with pytest.raises(UserError, match=r"missing: params/mlp/~/linear_2/b.*config.init_prefixes"):

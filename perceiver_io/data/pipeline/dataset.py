@@ -1,18 +1,16 @@
-"""What every dataset is made of, and the pipeline that all of them share.
+"""The components of a dataset, and the input pipeline that all datasets share.
 
-A dataset is a `Source` of raw examples, a `Preparation` that makes arrays of them, and a number of
-worker processes; `Composed` makes it of the `data` section of a config. `Dataset.load` says how
-examples are shuffled, batched, sharded over processes and prefetched. Arrays are NumPy; JAX is not
-used here.
+A dataset is a `Source` of raw examples, a `Preparation` that turns them into arrays, and a number
+of worker processes; `Composed` builds it from the `data` section of a config. `Dataset.load`
+shuffles, batches, shards over processes and prefetches. Arrays are NumPy; JAX is not used here.
 
-The stream of a training run depends on the seed and nothing else: the example at position p,
-counted over epochs, is prepared with a generator keyed by (seed, p); batch j holds the positions
-from j * batch_size on; shard i of n takes the batches i, i + n, i + 2n ... Hence the order and the
-content are the same for any number of workers, and the batches of all shards at one step, put one
-behind the other, are the batch that a single process would have seen. A position in it is one
-number: a run resumes with any number of workers, or of processes at the same global batch size.
-In evaluation the generator is keyed by the position alone, so that what is random is the same each
-time.
+The training stream depends only on the seed: the example at position p, counted over epochs, is
+prepared with a generator keyed by (seed, p); batch j starts at position j * batch_size; shard i of
+n takes the batches i, i + n, i + 2n ... Hence order and content are the same for any number of
+workers, and the batches of all shards at one step, concatenated, are the batch that a single
+process would have seen. The state of the stream is a single number: a run can be resumed with any
+number of workers, and with any number of processes at the same global batch size. In evaluation the
+generator is keyed by the position alone, so that random preparation is the same each time.
 """
 
 import abc
@@ -33,27 +31,26 @@ from perceiver_io.errors import UserError
 Example = dict[str, np.ndarray]
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
 
-# Examples that a worker process prepares at once. Large batches are put together from such pieces:
-# they come sooner, and the buffers of many workers remain small.
+# Most examples that a worker prepares at a time. Large batches are assembled from such pieces, so
+# that they arrive sooner and the buffers of many workers remain small.
 _MAX_PIECE = 64
 
 
 class Numbered(NamedTuple):
-    """A raw example, and how many examples of the training come before it."""
+    """A raw example, and the number of training examples before it."""
 
     position: int
     raw: Any
 
 
 class Preparation(abc.ABC):
-    """From raw examples to arrays of the same shapes for all; sent to worker processes.
+    """Turns raw examples into arrays of fixed shapes; sent to worker processes.
 
     Attributes:
-        numbered: whether training examples are given as `Numbered`, for what changes as training
-            goes on.
-        normalization: mean and standard deviation of each channel, where channel values go from 0
-            to 1; the model subtracts and divides, on the device. None: the model takes inputs as
-            they are.
+        numbered: whether training examples are passed as `Numbered`, for preparation that changes
+            in the course of training.
+        normalization: mean and standard deviation of each channel, for values from 0 to 1; the
+            model applies it on the device. None: inputs are not normalised.
     """
 
     numbered: ClassVar[bool] = False
@@ -61,18 +58,18 @@ class Preparation(abc.ABC):
 
     @abc.abstractmethod
     def training_example(self, raw: Any, rng: np.random.Generator) -> Example:
-        """One raw example prepared for training; all randomness comes from `rng`."""
+        """Prepares one raw example for training; all randomness comes from `rng`."""
 
     @abc.abstractmethod
     def evaluation_example(self, raw: Any, rng: np.random.Generator) -> Example:
-        """One raw example prepared for evaluation, likewise."""
+        """Prepares one raw example for evaluation; all randomness comes from `rng`."""
 
     @abc.abstractmethod
     def example_spec(self) -> Spec:
         """Shape and dtype of each array of an example."""
 
     def for_prediction(self) -> dict[str, Any]:
-        """What it takes to prepare inputs as in evaluation, to be kept with trained weights."""
+        """What is needed to prepare inputs as in evaluation; stored with trained weights."""
         return {}
 
 
@@ -81,12 +78,12 @@ class Dataset:
     """Examples in named splits, served as batches.
 
     Attributes:
-        source: gives the raw examples.
-        preparation: makes arrays of them.
-        num_workers: processes that prepare batches beside the training process; 0 uses one thread
-            of the training process itself. Worker processes need absl's flags to be parsed, as in
-            any program started by `absl.app.run`.
-        name: for errors.
+        source: of the raw examples.
+        preparation: turns them into arrays.
+        num_workers: number of processes that prepare batches; 0 uses a thread of the training
+            process. Worker processes need absl's flags to be parsed, as in any program started by
+            `absl.app.run`.
+        name: for error messages.
     """
 
     source: Source
@@ -96,12 +93,12 @@ class Dataset:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names of the classes, where there are some."""
+        """Names of the classes; None where there are no classes."""
         return self.source.class_names
 
     @property
     def normalization(self) -> Normalization | None:
-        """What the model does first, see `Preparation`."""
+        """The model's input normalisation, see `Preparation`."""
         return self.preparation.normalization
 
     def batch_spec(self, batch_size: int) -> Spec:
@@ -110,9 +107,9 @@ class Dataset:
         return {name: ((batch_size, *shape), dtype) for name, (shape, dtype) in examples.items()}
 
     def for_prediction(self) -> dict[str, Any]:
-        """What weights need to be used without the data.
+        """What trained weights need in order to be used without the data.
 
-        What the preparation tells, with `normalization` and the names of classes, `class_names`.
+        The preparation's own entries, `normalization` and `class_names`.
         """
         return self.preparation.for_prediction() | {
             "normalization": self.normalization,
@@ -124,15 +121,15 @@ class Dataset:
         return len(self._examples(split))
 
     def check_labelled(self, split: str) -> None:
-        """Raises UserError on a split that is unknown or empty, or whose truth is not published."""
+        """Raises UserError on a split that is unknown, empty, or without published ground truth."""
         self.num_examples(split)
         unlabelled = self.source.unlabelled_splits
         if split in unlabelled:
             raise UserError(
-                f"The truth of the split {split!r} of {self.name} is not published, so "
-                "that nothing can be learned or measured there: choose one of "
-                f"{listing(name for name in self.source.splits if name not in unlabelled)}. What "
-                "servers of benchmarks measure is written by "
+                f"The ground truth of the split {split!r} of {self.name} is not published, so it "
+                "cannot be used for training or evaluation: choose one of "
+                f"{listing(name for name in self.source.splits if name not in unlabelled)}. To "
+                "write a submission for the benchmark's server, run "
                 "`experiments.evaluate --submission=DIR`."
             )
 
@@ -144,15 +141,14 @@ class Dataset:
         Args:
             split: one of the source's splits.
             batch_size: examples per batch of this shard; the global batch is batch_size * shard[1].
-            training: endless full batches, shuffled anew every epoch; else one pass
-                in order, the last batches padded with zeros (valid False) so that every shard
-                yields equally many.
-            seed: of the order and the augmentation; evaluation does not depend on it.
+            training: if True, endless full batches, reshuffled every epoch; else one pass in order,
+                padded with zeros (valid False) so that every shard yields equally many batches.
+            seed: of shuffling and augmentation; not used in evaluation.
             shard: (index of this process, number of processes).
 
-        The iterators' `get_state` gives {"position": batches served, "batch_size": global};
-        `set_state` resumes there.
-        Raises UserError on an unknown split, and on a training batch larger than the split.
+        The iterator's `get_state` returns {"position": batches served, "batch_size": global batch
+        size}; `set_state` resumes from there. Raises UserError on an unknown split, and on a
+        training batch larger than the split.
         """
         examples = self._examples(split)
         piece = batch_size if self.num_workers == 0 else _piece_size(batch_size)
@@ -192,7 +188,7 @@ class Dataset:
     def _evaluation_batches(
         self, examples: Sequence[Any], batch_size: int, multiple: int
     ) -> grain.MapDataset[Batch]:
-        """Padded batches, their number a multiple of `multiple`."""
+        """Padded batches; their number is a multiple of `multiple`."""
         raw_examples = grain.MapDataset.source(examples)
         prepared = raw_examples.random_map(self.preparation.evaluation_example, seed=0)
         batches = prepared.batch(batch_size, batch_fn=lambda rows: _pad(_collate(rows), batch_size))
@@ -207,9 +203,9 @@ class Dataset:
 
 
 class Composed:
-    """Makes datasets of the keywords of a source, those of a preparation, and `num_workers`.
+    """Builds datasets from the keyword arguments of a source and of a preparation.
 
-    Together they are the `data` section of a config, and the signature.
+    These and `num_workers` are the `data` section of a config, and the signature.
     """
 
     def __init__(self, source: Callable[..., Source], preparation: Callable[..., Preparation]):
@@ -223,7 +219,7 @@ class Composed:
         )
 
     def __call__(self, *, num_workers: int = 0, **settings: Any) -> Dataset:
-        """A dataset."""
+        """Builds a dataset."""
         of_source = inspect.signature(self.source).parameters
         own = {name: settings.pop(name) for name in of_source if name in settings}
         return Dataset(
@@ -240,7 +236,7 @@ def _collate(examples: Sequence[Example]) -> Batch:
 
 
 def _piece_size(batch_size: int) -> int:
-    """The largest divisor of the batch size up to a limit."""
+    """The largest divisor of the batch size that is at most `_MAX_PIECE`."""
     return max(size for size in range(1, _MAX_PIECE + 1) if batch_size % size == 0)
 
 

@@ -9,17 +9,17 @@ from typing import Any
 import grain
 import numpy as np
 
-# Examples of a training, more than any will ever see; Grain counts them as floating-point numbers.
+# More examples than any training run will see; Grain counts them as floating-point numbers.
 _ENDLESS = 2**50
 
 
 class Source(abc.ABC):
-    """Raw examples in named splits. Sent to worker processes: keep large things out of its fields.
+    """Raw examples in named splits. Sent to worker processes, so fields must be small.
 
     Attributes:
         splits: the names of the splits.
-        unlabelled_splits: those whose truth is not published, for benchmarks' servers.
-        class_names: the name of each class, by label, where examples have one.
+        unlabelled_splits: benchmark splits whose ground truth is not published.
+        class_names: the name of each class, by label; None where there are no classes.
     """
 
     splits: tuple[str, ...]
@@ -28,7 +28,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, split: str) -> Sequence[Any]:
-        """The split's raw examples, by index, cheap to send to another process."""
+        """The split's raw examples, indexable and cheap to send to another process."""
 
 
 class MixedExamples(Sequence[Any]):
@@ -54,7 +54,7 @@ def one_of_each(examples: Sequence[Any]) -> list[Any]:
 
 
 def endless(examples: Sequence[Any], seed: int) -> grain.MapDataset[Any]:
-    """The raw examples without end, shuffled anew every time they begin again."""
+    """The raw examples repeated endlessly, reshuffled every epoch."""
     if isinstance(examples, MixedExamples):
         seeds = np.random.SeedSequence(seed).generate_state(len(examples.parts))
         parts = [endless(*part) for part in zip(examples.parts, map(int, seeds), strict=True)]

@@ -1,4 +1,4 @@
-"""From an encoded image to a crop of a given size, decoded at the least resolution that serves."""
+"""Crops of encoded images, decoded at the lowest resolution that suffices."""
 
 import io
 import math
@@ -23,11 +23,11 @@ def random_box(
     aspect: tuple[float, float],
     rng: np.random.Generator,
 ) -> Box:
-    """A random part of an image (Szegedy et al. 2015, section 6, "Going deeper with convolutions").
+    """A random crop (Szegedy et al. 2015, "Going deeper with convolutions", section 6).
 
     Its share of the image's area is uniform in `area` and its aspect ratio (width / height)
-    log-uniform in `aspect`. Where ten draws do not fit into the image, the largest central box with
-    the nearest allowed aspect ratio.
+    log-uniform in `aspect`. If ten draws do not fit into the image, the largest central box with
+    the nearest allowed aspect ratio is used.
     """
     for _ in range(_ATTEMPTS):
         pixels = rng.uniform(*area) * width * height
@@ -41,9 +41,9 @@ def random_box(
 
 
 def central_box(width: int, height: int, *, fraction: float, aspect: float) -> Box:
-    """The largest central box of the aspect ratio width / height, each side then times `fraction`.
+    """The largest central box with aspect ratio width / height, its sides multiplied by `fraction`.
 
-    Fraction 224 / 256 is the usual evaluation crop of 224-pixel classifiers.
+    The usual evaluation crop of 224-pixel classifiers has fraction 224 / 256.
     """
     box_width = fraction * min(width, height * aspect)
     box_height = box_width / aspect
@@ -52,9 +52,9 @@ def central_box(width: int, height: int, *, fraction: float, aspect: float) -> B
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit RGB: transparent parts on white, 16 bits scaled to 8."""
+    """An image of any mode as 8-bit RGB: transparency over white, 16 bits scaled to 8."""
     if image.mode.startswith("I"):
-        # Pillow would cut off at 255 whatever is brighter.
+        # Pillow would clip at 255 instead of scaling.
         return Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8)).convert(
             "RGB"
         )
@@ -72,16 +72,16 @@ def decode_crop(
     size: tuple[int, int],
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Image.Image:
-    """Decodes a box of an image, resized to size = (height, width) with anti-aliasing, as RGB.
+    """Decodes a box of an image as RGB, resized to size = (height, width) with anti-aliasing.
 
-    A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has no fewer pixels than
-    the result needs: the inverse cosine transform then does most of the down-scaling. Photographs
-    that a camera marks as lying on their side (EXIF) are turned upright first.
+    A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that still has the resolution
+    of the result, so that the inverse cosine transform does most of the downscaling. Images are
+    first turned upright according to their EXIF orientation.
 
     Args:
-        data: an encoded file, of any format that Pillow reads.
-        name: what to call the image in an error.
-        choose_box: box from (width, height) of the image.
+        data: an encoded file in any format that Pillow reads.
+        name: of the image, for error messages.
+        choose_box: maps (width, height) of the image to a box.
         size: of the result.
         resample: how pixels are interpolated.
 
@@ -90,7 +90,7 @@ def decode_crop(
     try:
         image = Image.open(io.BytesIO(data))
         orientation = _orientation(image)
-        # From 5 on, rows of the file are columns of the picture.
+        # From 5 on, rows and columns are swapped.
         turn = slice(None, None, -1 if orientation >= 5 else 1)
         full_width, full_height = image.size[turn]
         left, upper, right, lower = choose_box(full_width, full_height)
@@ -115,14 +115,14 @@ def resize_box(
 ) -> Image.Image:
     """A box of an image, resized to size = (height, width) with anti-aliasing."""
     left, upper, right, lower = box
-    # A box as large as the image is rounded to one that is larger, by 1e-14 of a pixel.
+    # Rounding can make a box that covers the whole image 1e-14 pixels too large.
     inside = (max(left, 0), max(upper, 0), min(right, image.width), min(lower, image.height))
     return image.resize(size[::-1], resample, box=inside)
 
 
 def _orientation(image: Image.Image) -> int:
-    """How the picture lies in the file, from 1 to 8 as EXIF numbers it; 1 is upright."""
+    """EXIF orientation, from 1 to 8; 1 is upright."""
     if image.format == "TIFF":
-        return 1  # Pillow turns these itself.
+        return 1  # Pillow rotates these itself.
     orientation = image.getexif().get(ExifTags.Base.Orientation)
     return orientation if orientation in range(1, 9) else 1

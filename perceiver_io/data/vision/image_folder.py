@@ -1,4 +1,4 @@
-"""Any folder of images, sorted into one sub-folder for each class."""
+"""A folder of images with one sub-folder for each class."""
 
 import dataclasses
 import functools
@@ -24,13 +24,14 @@ SUM_OF_ONE = Limit("numbers that add up to 1", lambda shares: abs(sum(shares) - 
 class ImageFolder(Source):
     """Images under root/train/<class>/, root/validation/<class>/ and root/test/<class>/.
 
-    Validation and test may be missing. Without a folder `train` the layout is root/<class>/, and
-    each class is split by `split_fractions`, always in the same way. Classes are numbered by
-    sorted name.
+    Validation and test may be missing. Without a folder `train`, the layout is root/<class>/ and
+    each class is split deterministically by `split_fractions`. Labels follow the sorted class
+    names.
 
     Attributes:
         root: the folder.
-        split_fractions: shares of train, validation and test, where there are no split folders.
+        split_fractions: fractions of train, validation and test, used where there are no split
+            folders.
     """
 
     root: str
@@ -42,7 +43,7 @@ class ImageFolder(Source):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those of train, validation and test that there are."""
+        """Those of train, validation and test that exist."""
         if self._has_split_folders:
             return tuple(split for split in _SPLITS if (self._path / split).is_dir())
         return tuple(s for s, share in zip(_SPLITS, self.split_fractions, strict=True) if share > 0)
@@ -53,13 +54,13 @@ class ImageFolder(Source):
         return _class_names(self._path / "train" if self._has_split_folders else self._path)
 
     def __call__(self, split: str) -> Sequence[EncodedImage]:
-        """The split's images, read when they are asked for. Raises UserError on an empty class."""
+        """The split's images, read when indexed. Raises UserError on an empty class."""
         if self._has_split_folders:
             extra = set(_class_names(self._path / split)) - set(self.class_names)
             if extra:
                 raise UserError(
                     f"{self._path / split} has the classes {', '.join(sorted(extra))}, which "
-                    f"{self._path / 'train'} has not; add them there, or remove them."
+                    f"{self._path / 'train'} lacks; add them there, or remove them."
                 )
             folders = _list_images(self._path / split)
         else:
@@ -69,7 +70,7 @@ class ImageFolder(Source):
             }
         labels = {name: label for label, name in enumerate(self.class_names)}
         files = [(path, labels[name]) for name, paths in folders.items() for path in paths]
-        # In mixed order, so that a few images in a row are of several classes.
+        # In a mixed order, so that consecutive images are of several classes.
         return _Files(sorted(files, key=lambda file: _digest(file[0])))
 
     @property
@@ -85,7 +86,7 @@ image_folder = Composed(ImageFolder, PhotographPreparation)
 
 
 class _Files(Sequence[EncodedImage]):
-    """Files with labels, read one by one."""
+    """Files with labels, each read when indexed."""
 
     def __init__(self, files: Sequence[tuple[str, int]]) -> None:
         self._files = files
@@ -125,7 +126,7 @@ def _list_images(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
         images[name] = tuple(sorted(paths))
         if not images[name]:
             raise UserError(
-                f"The class folder {folder / name} has no image; add some ("
+                f"The class folder {folder / name} has no images; add some ("
                 f"{', '.join(sorted(_SUFFIXES))}), or remove the folder."
             )
     return images
@@ -136,14 +137,14 @@ def _is_image(name: str) -> bool:
 
 
 def _digest(path: str) -> bytes:
-    """An arbitrary sorting key that depends on the class and the file's name alone."""
+    """An arbitrary sort key that depends only on the class and the file name."""
     return hashlib.sha256("/".join(path.split(os.sep)[-2:]).encode()).digest()
 
 
 def _select(
     paths: Sequence[str], split: str, fractions: tuple[float, float, float]
 ) -> Sequence[str]:
-    """The split's part of a class, always the same."""
+    """The split's part of a class, chosen deterministically."""
     ordered = sorted(paths, key=_digest)
     position = _SPLITS.index(split)
     start = round(sum(fractions[:position]) * len(paths))

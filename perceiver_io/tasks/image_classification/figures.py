@@ -1,4 +1,4 @@
-"""Figures of classified images: answers, what they are read from, and confused classes."""
+"""Figures of image classification: predictions, attention, and confused classes."""
 
 import textwrap
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _OTHERS = "#90b4d8"
 def confusion_matrix(
     labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"], class_names: Sequence[str]
 ) -> Figure:
-    """The confusion matrix: counts in the cells, shades by the share of the true class.
+    """The confusion matrix: counts as numbers, shaded by the fraction of the true class.
 
     Meant for up to about 20 classes.
     """
@@ -59,7 +59,7 @@ def confusion_matrix(
     axes.set_yticks(range(num_classes), ticks)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(_accuracy_title(labels, predictions), fontsize=10)
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.colorbar(image, label="fraction of the true class", shrink=0.8)
     return figure
 
 
@@ -69,7 +69,7 @@ def confused_pairs(
     class_names: Sequence[str],
     most: int = 20,
 ) -> Figure:
-    """The pairs of a true class and a wrong answer that occur most often, as bars."""
+    """The most frequent pairs of a true and a wrongly predicted class, as bars."""
     wrong = labels != predictions
     pairs, counts = np.unique(
         np.stack([labels[wrong], predictions[wrong]]), axis=1, return_counts=True
@@ -100,14 +100,14 @@ def classified_images(
     class_names: Sequence[str],
     columns: int = 6,
 ) -> Figure:
-    """A grid of images, each with the most probable class, its probability, and right or wrong.
+    """A grid of images, each with its predicted class, the probability, and whether it is right.
 
     Args:
         images: values from 0 to 255.
         labels: the true classes.
         probabilities: the model's probabilities.
         class_names: the names of the classes.
-        columns: images side by side.
+        columns: images per row.
     """
     rows = max(-(-len(images) // columns), 1)
     figure = Figure(figsize=(1.6 * columns, 1.95 * rows), layout="constrained")
@@ -122,13 +122,13 @@ def classified_images(
 def classified_image(
     image: Picture, *, seen: Box, title: str, probabilities: Sequence[tuple[str, float]]
 ) -> Figure:
-    """An image with the part that the model sees dashed, and beside it bars of probabilities.
+    """An image, with the part that the model sees in a dashed box, beside bars of probabilities.
 
     Args:
         image: the whole image.
-        seen: left, upper, right and lower edge of the part.
+        seen: left, upper, right and lower edge of that part.
         title: the image's name.
-        probabilities: (class name, probability), the most probable one first.
+        probabilities: (class name, probability), in descending order of probability.
     """
     height, width, _ = image.shape
     wide = float(np.clip(width / height, 0.4, 2.5))
@@ -150,11 +150,11 @@ def classified_image(
 
 
 def image_attention(image: Picture, attention: Attention, *, title: str) -> Figure:
-    """An image, what its class is read from, and what single latents look at.
+    """An image, the attention of its class to it, and the attention of single latents.
 
     Args:
         image: as the model sees it.
-        attention: of one query; a row of maps for each cross-attend.
+        attention: of one query; drawn with a row of maps for each cross-attend.
         title: of the figure.
     """
     rows = [np.concatenate(maps) for maps in zip(attention.through, attention.encoder, strict=True)]
@@ -175,7 +175,7 @@ def image_attention(image: Picture, attention: Attention, *, title: str) -> Figu
         for panel, weights in zip(line, maps, strict=True):
             heat_and_scale(panel, image, weights)
         if reads > 1:
-            name_row(line[0], f"read {number + 1}")
+            name_row(line[0], f"cross-attend {number + 1}")
     for panel, name in zip(panels[0], titles, strict=True):
         panel.set_title(name, fontsize=8)
     heat_bar(figure)

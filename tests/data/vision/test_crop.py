@@ -83,7 +83,7 @@ def test_scaled_jpeg_decoding_shows_the_same_as_full_decoding(box):
     assert abs(difference.mean()) < 1
 
 
-# Boxes as large as the image: their edges are quotients, which are rounded.
+# Boxes as large as the image, whose edges are rounded quotients.
 TOUCHING = {
     "square": functools.partial(crop.central_box, fraction=1.0, aspect=1.0),
     "wide": functools.partial(crop.central_box, fraction=1.0, aspect=16 / 9),
@@ -96,7 +96,7 @@ TOUCHING = {
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("choose_box", TOUCHING.values(), ids=TOUCHING)
-def test_boxes_that_touch_the_border_do_not_stick_out(choose_box, file_format):
+def test_boxes_that_touch_the_border_stay_inside(choose_box, file_format):
     sides = (3, 5, 15, 61, 119, 123, 200, 241, 248)
     for width, height in itertools.product(sides, sides):
         data = encode(np.zeros((height, width, 3), np.uint8), file_format)
@@ -115,7 +115,7 @@ def test_every_mode_becomes_rgb(mode):
 
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
-def test_photographs_are_turned_upright(orientation, file_format):
+def test_photographs_are_rotated_upright(orientation, file_format):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     stored = gradient(96, 64)

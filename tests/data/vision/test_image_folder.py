@@ -85,7 +85,7 @@ def test_classes_are_mixed_in_an_order_that_does_not_change(flat_root):
     assert labels == [image.label for image in folder(flat_root).source("train")]
 
 
-def test_a_fraction_of_zero_is_no_split(flat_root):
+def test_a_fraction_of_zero_gives_no_split(flat_root):
     dataset = folder(flat_root, (0.5, 0.5, 0.0))
     assert dataset.source.splits == ("train", "validation")
     with pytest.raises(UserError, match="no split 'test'"):
@@ -110,13 +110,13 @@ def test_folder_without_classes(tmp_path):
 
 def test_class_without_images(flat_root):
     (flat_root / "emu").mkdir()
-    with pytest.raises(UserError, match="class folder .*emu has no image"):
+    with pytest.raises(UserError, match="class folder .*emu has no images"):
         folder(flat_root).num_examples("train")
 
 
-def test_class_that_training_has_not(split_root):
+def test_class_missing_from_training(split_root):
     write(split_root / "validation" / "emu" / "0.png")
-    with pytest.raises(UserError, match="has the classes emu, which .*train has not"):
+    with pytest.raises(UserError, match="has the classes emu, which .*train lacks"):
         folder(split_root).num_examples("validation")
 
 
@@ -128,7 +128,7 @@ def test_corrupt_image_is_named(split_root):
         next(iter(stream))
 
 
-def test_vanished_image_is_named(split_root):
+def test_deleted_image_is_named(split_root):
     source = folder(split_root).source("train")
     pathlib.Path(source[2].name).unlink()
     with pytest.raises(UserError, match="Cannot read image .*: No such file"):

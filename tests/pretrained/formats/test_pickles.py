@@ -1,4 +1,4 @@
-"""Pickles of Haiku checkpoints: what they hold is read, what they ask for is not run."""
+"""Pickles of Haiku checkpoints: contents are read, code is never run."""
 
 import os
 import pickle
@@ -31,7 +31,7 @@ def assert_refused(data, tmp_path, match):
 
 
 class Call:
-    """Pickled, it becomes a call of a function."""
+    """Pickles as a function call."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -102,7 +102,7 @@ def test_mappings_become_dicts_and_other_values_stay(protocol, tmp_path):
         ("haiku._src.data_structures FlatMapping", "haiku._src.data_structures frozendict"),
     ],
 )
-def test_names_of_older_libraries_are_known(today, formerly, tmp_path):
+def test_names_of_older_libraries_are_accepted(today, formerly, tmp_path):
     tree = data_structures.to_immutable_dict({"w": jnp.ones(3), "n": np.float32(2)})
     # Protocol 2 writes names as lines.
     today, formerly = (f"c{name}\n".replace(" ", "\n").encode() for name in (today, formerly))
@@ -123,7 +123,7 @@ def test_shared_arrays_stay_shared(tmp_path):
 def test_a_call_of_the_shell_is_refused_and_leaves_no_trace(protocol, tmp_path):
     trace = tmp_path / "trace"
     data = pickle.dumps({"w": Call(os.system, f"touch {trace}")}, protocol)
-    pickle.loads(data)  # Python's own reader does run it.
+    pickle.loads(data)  # Python's own reader runs it.
     assert trace.exists()
     trace.unlink()
     assert_refused(data, tmp_path, f"{os.name}.system")
@@ -134,7 +134,7 @@ def test_a_call_of_the_shell_is_refused_and_leaves_no_trace(protocol, tmp_path):
     "name",
     ["haiku._src.data_structures\nFlatMapping", "collections\nOrderedDict", "numpy\ndtype"],
 )
-def test_a_call_inside_of_an_admitted_one_is_refused(name, tmp_path):
+def test_a_call_inside_an_allowed_one_is_refused(name, tmp_path):
     trace = tmp_path / "trace"
     data = f"c{name}\n(cposix\nsystem\n(Vtouch {trace}\ntRtR.".encode()
     assert_refused(data, tmp_path, "posix.system")
@@ -222,7 +222,7 @@ def test_misused_instructions_are_refused(data, match, tmp_path):
     assert_refused(data, tmp_path, match)
 
 
-def test_attributes_of_an_ordered_dict_are_left_out(tmp_path):
+def test_attributes_of_an_ordered_dict_are_ignored(tmp_path):
     result = read(b"ccollections\nOrderedDict\n)R}V__class__\nI1\nsb.", tmp_path)
     assert type(result) is dict
     assert result == {}
@@ -243,7 +243,7 @@ def test_attributes_of_an_ordered_dict_are_left_out(tmp_path):
     ],
     ids=lambda array: f"{type(array).__name__}-{array.dtype}",
 )
-def test_arrays_of_anything_but_numbers_are_refused(array, protocol, tmp_path):
+def test_arrays_other_than_numbers_are_refused(array, protocol, tmp_path):
     assert_refused(pickle.dumps(array, protocol), tmp_path, "Cannot read")
 
 
@@ -261,7 +261,7 @@ def test_arrays_of_anything_but_numbers_are_refused(array, protocol, tmp_path):
 )
 def test_shapes_that_do_not_fit_the_bytes_are_refused(shape, match, tmp_path):
     valid = pickle.dumps(np.zeros(1, np.float32), 3)
-    # The second is the shape; the first, which NumPy writes for an empty array, is (0,).
+    # The second is the shape; the first, (0,), is what NumPy writes for the empty array.
     assert valid.count(b"K\x01\x85") == 1
     assert_refused(valid.replace(b"K\x01\x85", shape), tmp_path, match)
 

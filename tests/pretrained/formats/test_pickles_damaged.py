@@ -1,4 +1,4 @@
-"""Pickles that are damaged, cut off, too long or no pickles are refused."""
+"""Files that are damaged, truncated, too long or not pickles are refused."""
 
 import pickle
 
@@ -11,15 +11,15 @@ from perceiver_io.pretrained.formats.pickles import read_pickle
 from tests.pretrained.formats.test_pickles import PROTOCOLS, assert_refused, read
 
 
-def test_a_high_place_in_the_memo_is_refused(tmp_path):
-    # Python's own reader makes room for as many places.
+def test_a_high_memo_index_is_refused(tmp_path):
+    # Python's own reader allocates memory for all lower indices.
     assert_refused(b"I7\nr\xff\xff\xff\xff.", tmp_path, "memo slot 4294967295")
 
 
 @pytest.mark.parametrize("length", [2**40, 2**62, 3])
 def test_frames_that_hide_instructions_are_refused(length, tmp_path):
     # Python's own reader drops the rest of a frame at an instruction that reaches beyond its end,
-    # so that other bytes become instructions than those that are in turn.
+    # so that it does not continue with the next bytes.
     hidden = b"r\xff\xff\xff\xff."
     text = b"X" + len(hidden).to_bytes(4, "little") + hidden
     frame = b"\x95" + length.to_bytes(8, "little")

@@ -1,4 +1,4 @@
-"""What the figures show, read back from the drawing."""
+"""The contents of figures, read back from the drawing."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_confused_pairs_are_the_most_frequent_ones(answers):
     assert matrix[true, taken] == matrix.max()
 
 
-def test_confused_pairs_without_mistakes(answers):
+def test_confused_pairs_without_errors(answers):
     labels, _ = answers
     figure = figures.confused_pairs(labels, labels, NAMES)
     assert not figure.axes[0].patches
