@@ -151,8 +151,8 @@ def _sizes_explained(where: str) -> Iterator[None]:
         yield
     except SettingError as error:
         raise UserError(
-            f"The model in {where} cannot be made: {error.problem}. Download it again, or check the "
-            "settings that were given."
+            f"The model in {where} cannot be built: {error.problem}. Download it again, or check "
+            "the settings that were given."
         ) from error
     except UserError:
         raise

@@ -110,7 +110,7 @@ def test_warm_start_refuses_mismatches(tmp_path):
     _, wide = new_state(Mesh(fsdp=1), tiny.wide_mlp)
     with pytest.raises(UserError, match=r"missing: params/mlp/~/linear_2/b.*config.init_prefixes"):
         load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state)
-    with pytest.raises(UserError, match="has 'encoder', with which no name of the model starts"):
+    with pytest.raises(UserError, match="has 'encoder', but no name in the model starts"):
         load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state, ("encoder",))
     with pytest.raises(UserError, match="No checkpoint at"):
         find_checkpoint(str(tmp_path / "nowhere"))
