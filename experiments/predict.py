@@ -47,7 +47,7 @@ def main() -> None:
     program.start_jax()
     given = {flag.name: flag.value for flag in FLAGS_OF_TASKS if flag.value is not None}
     report = prediction.write(TASK.value, WEIGHTS.value, OUTPUT.value, given, SETTING.value)
-    print(json.dumps(report.summary, ensure_ascii=False) if JSON.value else report.text)
+    print(json.dumps(report.summary) if JSON.value else report.text)
 
 
 if __name__ == "__main__":

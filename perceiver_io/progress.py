@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Self
+from typing import Self, TextIO
 
 import jax
 from tqdm import tqdm
@@ -11,11 +11,12 @@ _SECONDS_BETWEEN_LINES = 10
 _LONG_NUMBER = 1_000_000
 
 
-def say(message: str) -> None:
-    """Prints a message, above a progress bar if there is one."""
+def say(message: str, file: TextIO | None = None) -> None:
+    """Prints a message to a file or stdout, above a progress bar if there is one."""
     if jax.process_index() == 0:
-        tqdm.write(message)
-        sys.stdout.flush()
+        file = file or sys.stdout
+        tqdm.write(message, file=file)
+        file.flush()
 
 
 class Progress:

@@ -1,6 +1,7 @@
 """Runs a task's evaluators on trained weights, or writes benchmark submissions."""
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
     folder = workdir / "evaluation" / f"{_data_name(config)}_{subject.path.name}"
     make_workdir(folder)
     parts = setup.build_parts(config)
+    say(parts.dataset.summary(config.evaluation.splits), sys.stderr)
     trained = _load(subject, parts)
     results = {
         name: evaluator(parts.model, *trained, parts.strategy)
@@ -107,11 +109,11 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
         with full_disk_explained(folder):
             _draw(results, folder)
     metrics = {name: result.metrics for name, result in results.items()}
-    return _report(
-        subject,
-        {"metrics": metrics, "figures": str(folder)},
-        f"{as_table(metrics)}\n\nfigures in {folder}",
-    )
+    summary, lines = {"metrics": metrics, "figures": str(folder)}, [f"figures in {folder}"]
+    if parts.dataset.manifest_sha256 is not None:
+        summary["manifest_sha256"] = parts.dataset.manifest_sha256
+        lines.append(f"data {config.data.manifest}, sha256 {parts.dataset.manifest_sha256}")
+    return _report(subject, summary, "\n".join([as_table(metrics), "", *lines]))
 
 
 def submit(subject: Subject, folder: Path) -> Report:
@@ -122,10 +124,11 @@ def submit(subject: Subject, folder: Path) -> Report:
     submitters = setup.build_task(subject.config).submitters(subject.config)
     parts = setup.build_parts(subject.config)
     trained = _load(subject, parts)
-    count = sum(
-        submitter(parts.model, *trained, parts.strategy, folder)
-        for submitter in submitters.values()
-    )
+    with full_disk_explained(folder):
+        count = sum(
+            submitter(parts.model, *trained, parts.strategy, folder)
+            for submitter in submitters.values()
+        )
     summary = {"submission": str(folder), "files": count}
     return _report(subject, summary, f"predictions of {count} examples in {folder}")
 

@@ -1,10 +1,12 @@
 """Exports trained weights as folders that Hugging Face's transformers can load."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.pretrained.published import save_huggingface
 from perceiver_io.runtime import weights
+from perceiver_io.training.disk import full_disk_explained
 
 _IMAGENET_CLASSES = 1000
 
@@ -22,5 +24,6 @@ def export(path: str, folder: str, settings: Sequence[str] = ()) -> str:
     loaded = weights.load(path, **weights.parse_settings(list(settings)))
     if loaded.class_names is None and loaded.model.get("num_classes") == _IMAGENET_CLASSES:
         loaded = loaded._replace(class_names=imagenet_class_names())
-    save_huggingface(folder, loaded)
+    with full_disk_explained(Path(folder)):
+        save_huggingface(folder, loaded)
     return loaded.model["name"]

@@ -40,8 +40,10 @@ def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
     """
 
     def guarded(_) -> None:
-        # Orbax logs every step of every save.
-        logging.set_verbosity(logging.ERROR)
+        # Orbax logs every step of every save; its errors are raised as well.
+        logging.set_verbosity(logging.FATAL)
+        # An answer that the terminal cannot show is better escaped than lost.
+        sys.stdout.reconfigure(errors="backslashreplace")
         try:
             main()
         except UserError as error:

@@ -65,6 +65,7 @@ class Run:
         self.config = config
         self.parts = parts = setup.build_parts(config)
         setup.check_training(config, parts)
+        say(parts.dataset.summary((config.training.split, *config.evaluation.splits)))
         step, initialise = setup.training_step(config, parts)
         self.optimizer = step.optimizer
         self.checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", workdir)
@@ -164,7 +165,7 @@ class Run:
             result = evaluator(
                 parts.model, state.evaluated_params, state.model_state, parts.strategy
             )
-            self.folder.metrics(step, name, result.metrics)
+            self.folder.metrics(step, name, result.metrics, parts.dataset.manifest_sha256)
             self.folder.figures(step, name, result.figures)
             say(f"step {step} {name}: {logging.summary(result.metrics)}")
             metrics |= {f"{name}/{metric}": value for metric, value in result.metrics.items()}

@@ -14,6 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
+from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
 
 Picture = UInt8[np.ndarray, "H W 3"]
@@ -42,7 +43,7 @@ def show(axes: Axes, image: Picture) -> None:
 def titled_figure(width: float, height: float, title: str) -> Figure:
     """A figure of this size in inches, with a title."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(printable(title), fontsize=10, parse_math=False)
     return figure
 
 

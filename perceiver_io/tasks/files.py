@@ -1,11 +1,15 @@
 """Input files of predictions, and names and folders of their output files."""
 
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from perceiver_io.data.pipeline.sources import left_out_clause
+from perceiver_io.data.vision.image_files import list_image_files
 from perceiver_io.data.vision.image_sequence import list_images
 from perceiver_io.errors import UserError
+from perceiver_io.progress import say
 
 
 def create_folder(path: str | Path) -> Path:
@@ -38,8 +42,17 @@ def images_of(inputs: Iterable[str | Path]) -> list[Path]:
     """
     images = []
     for path in existing(inputs):
+        if path.is_dir():
+            tell_listing(path)
         images += list_images(path) if path.is_dir() else [path]
     return images
+
+
+def tell_listing(folder: Path) -> None:
+    """Says on stderr how many images a folder has, and what is left out."""
+    found = list_image_files(folder)
+    line = f"{folder}: {len(found.images)} images{left_out_clause(found.left_out)}"
+    say(line, sys.stderr)
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

@@ -5,17 +5,19 @@ import fractions
 import os
 import pathlib
 import types
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from perceiver_io.data.video.clips import SAMPLE_RATE, import_av
+from perceiver_io.data.video.clips import SAMPLE_RATE, ffmpeg_path, import_av
 from perceiver_io.errors import UserError
 
 _QUALITY = "18"  # of x264, from 0 (lossless) to 51 (worst): visually almost lossless
 _BT709 = 1  # in H.264: matrix, primaries and transfer curve of HDTV
 _LIMITED_RANGE = 1  # black is 16, white 235
+_TICK = fractions.Fraction(1, 90_000)  # seconds; the clock of MPEG
 
 
 class VideoWriter:
@@ -30,7 +32,7 @@ class VideoWriter:
 
         Args:
             path: the file to write, ending in .mp4.
-            frame_rate: frames per second.
+            frame_rate: frames per second, where `write` is not told how long each is shown.
 
         Raises UserError for another file name ending, and for a rate that is not positive.
         """
@@ -48,6 +50,7 @@ class VideoWriter:
         self._sound: Any = None
         self._num_frames = 0
         self._num_samples = 0
+        self._seconds = fractions.Fraction(0)  # of the frames so far
 
     def __enter__(self) -> Self:
         """Creates the file. Raises UserError when it cannot be written."""
@@ -56,7 +59,7 @@ class VideoWriter:
             self._partial.touch()  # PyAV would fail only at the first frame
             # With the index first, a video can be played while it is loading.
             self._container = self._av.open(
-                os.fspath(self._partial), "w", format="mp4", options={"movflags": "faststart"}
+                ffmpeg_path(self._partial), "w", format="mp4", options={"movflags": "faststart"}
             )
         except OSError as error:
             raise UserError(f"Cannot write the video {self._path}: {error.strerror}.") from error
@@ -80,6 +83,7 @@ class VideoWriter:
         self,
         frames: UInt8[np.ndarray, "T H W 3"],
         audio: Float32[np.ndarray, "S 1"] | None = None,
+        durations: Sequence[fractions.Fraction] | None = None,
     ) -> None:
         """Appends frames and their sound.
 
@@ -87,6 +91,8 @@ class VideoWriter:
             frames: RGB; all frames of a video have the same size.
             audio: one channel at 48 kHz, in [-1, 1]: 48,000 / frame_rate samples per frame. Sound
                 must be given in all calls or in none.
+            durations: how long each frame is shown, in seconds, for a video without sound whose
+                frame rate varies; must be given in all calls or in none.
 
         Raises UserError when frames or sound are not of this form, or do not match each other.
         """
@@ -96,10 +102,11 @@ class VideoWriter:
             audio = np.asarray(audio)
             self._check_audio(audio)
         if self._shape is None:
-            self._begin(frames.shape[1:], with_sound=audio is not None)
+            tick = 1 / self._rate if durations is None else _TICK
+            self._begin(frames.shape[1:], tick, with_sound=audio is not None)
         self._check_sync(len(frames), 0 if audio is None else len(audio), audio is not None)
-        for frame in frames:
-            self._write_frame(frame)
+        for frame, seconds in zip(frames, durations or [1 / self._rate] * len(frames), strict=True):
+            self._write_frame(frame, seconds)
         if audio is not None:
             self._write_audio(audio)
 
@@ -139,26 +146,37 @@ class VideoWriter:
                 f"{round(expected)} samples of sound at {SAMPLE_RATE} Hz, but there are {samples}."
             )
 
-    def _begin(self, shape: tuple[int, ...], *, with_sound: bool) -> None:
-        """Adds the streams, once the size of the frames is known."""
+    def _begin(self, shape: tuple[int, ...], tick: fractions.Fraction, *, with_sound: bool) -> None:
+        """Adds the streams, once the size of the frames is known; times are multiples of a tick."""
         self._shape = shape
-        pictures = self._container.add_stream("libx264", rate=self._rate, options={"crf": _QUALITY})
+        options = {"crf": _QUALITY}
+        if tick == _TICK:
+            # Where frames are encoded out of order, mp4 states a wrong duration unless all are
+            # shown equally long.
+            options["bf"] = "0"
+        pictures = self._container.add_stream("libx264", rate=self._rate, options=options)
         pictures.height, pictures.width = (side + side % 2 for side in shape[:2])
         pictures.pix_fmt = "yuv420p"
         codec = pictures.codec_context
+        codec.time_base = tick
+        codec.flags |= self._av.codec.context.Flags.frame_duration
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
         codec.color_range = _LIMITED_RANGE
         self._pictures = pictures
         if with_sound:
             self._sound = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
 
-    def _write_frame(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
+    def _write_frame(self, frame: UInt8[np.ndarray, "H W 3"], seconds: fractions.Fraction) -> None:
         height, width, _ = frame.shape
         even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         picture = self._av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
             format="yuv420p", dst_colorspace="itu709", dst_color_range=_LIMITED_RANGE
         )
-        picture.pts, picture.time_base = self._num_frames, 1 / self._rate
+        tick = self._pictures.codec_context.time_base
+        # Where two frames have one time, as in some damaged videos, mp4 still takes two.
+        begin, self._seconds = self._seconds, self._seconds + max(seconds, tick)
+        picture.pts, picture.time_base = round(begin / tick), tick
+        picture.duration = round(self._seconds / tick) - picture.pts
         self._container.mux(self._pictures.encode(picture))
         self._num_frames += 1
 

@@ -43,11 +43,13 @@ def full_disk_explained(workdir: Path) -> Iterator[None]:
     """A context in which the errors that libraries raise on a full disk become a UserError."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except jax.errors.JaxRuntimeError:  # out of device memory, with a similar message
+        raise
+    except Exception as error:
         full = getattr(error, "errno", None) in _FULL
         if not full and not any(message in str(error) for message in _FULL_MESSAGES):
             raise
         raise UserError(
-            f"The disk of {workdir} is full. Checkpoints that were already complete are intact: "
-            "free some space and run the same command again."
+            f"The disk of {workdir} is full. Files that were already complete, such as "
+            "checkpoints, are intact: free some space and run the same command again."
         ) from error

@@ -52,9 +52,20 @@ class RunFolder:
             str(workdir / "tensorboard"), purge_step=(resumed_step or 0) + 1, write_to_disk=True
         )
 
-    def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Records metrics; `split` is `train` or the name of an evaluator."""
+    def metrics(
+        self,
+        step: int,
+        split: str,
+        metrics: Mapping[str, float],
+        manifest_sha256: str | None = None,
+    ) -> None:
+        """Records metrics, with the hash of the manifest of their data if there is one.
+
+        `split` is `train` or the name of an evaluator.
+        """
         record = {"step": step, "split": split, "metrics": dict(metrics)}
+        if manifest_sha256 is not None:
+            record["manifest_sha256"] = manifest_sha256
         with self._records.open("a") as file:
             file.write(to_json(record) + "\n")
         for name, value in metrics.items():

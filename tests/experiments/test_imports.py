@@ -19,7 +19,9 @@ def loaded(code, names):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "describe", "export", "predict"])
+@pytest.mark.parametrize(
+    "program", ["train", "evaluate", "describe", "export", "predict", "check_data"]
+)
 def test_programs_start_without_slow_libraries(program):
     assert loaded(f"import experiments.{program}", SLOW) == []
 

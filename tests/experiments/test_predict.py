@@ -1,6 +1,7 @@
 """The program `experiments.predict`: weights, flags, files, progress."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from perceiver_io.config import files
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, setup, weights
-from perceiver_io.runtime.prediction import check_flags, load
+from perceiver_io.runtime.prediction import check_flags, load, write
 from perceiver_io.tasks.files import create_folder, unique_names
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state, names
@@ -163,6 +164,14 @@ def test_unwritable_folders(tmp_path):
         create_folder(str(tmp_path / "file"))
 
 
+@pytest.mark.slow
+def test_a_full_disk_is_one_paragraph(run_folder, tmp_path):
+    Image.fromarray(picture(30, 20)).save(tmp_path / "a.png")
+    (tmp_path / "predictions.json").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=f"The disk of {tmp_path} is full"):
+        write("classify", str(run_folder[0]), str(tmp_path), {"inputs": [str(tmp_path / "a.png")]})
+
+
 def test_names_of_results_are_unique():
     paths = [Path("x/a.png"), Path("y/a.png"), Path("a.jpg"), Path("b.png")]
     assert unique_names(paths) == ["a", "a_2", "a_3", "b"]
@@ -175,17 +184,22 @@ def run_program(*flags):
         capture_output=True,
         text=True,
         check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
     )
 
 
 @pytest.mark.slow
 def test_the_program_prints_json_and_errors_of_one_paragraph(run_folder, tmp_path):
-    Image.fromarray(picture(30, 20)).save(tmp_path / "a.png")
+    # Not all of the name is UTF-8.
+    path = os.fsdecode(b"caf\xe9 " + "\N{GRINNING FACE} $\\a$.png".encode())
+    Image.fromarray(picture(30, 20)).save(tmp_path / path)
     flags = ["--task=classify", f"--inputs={tmp_path}", f"--output={tmp_path / 'out'}"]
     result = run_program(*flags, f"--weights={run_folder[0]}", "--top_k=2", "--json")
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
     assert len(summary["images"][0]["classes"]) == 2
+    assert summary["images"][0]["input"] == str(tmp_path / path)
+    assert f"{tmp_path}: 1 images" in result.stderr
     assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == summary
     result = run_program(*flags, f"--weights={GOLDENS / 'huggingface' / 'optical_flow'}")
     assert result.returncode == 2 and not result.stdout
@@ -196,11 +210,13 @@ def test_the_program_prints_json_and_errors_of_one_paragraph(run_folder, tmp_pat
 def test_the_program_passes_on_the_flags_of_flow(tmp_path):
     for name in ("1.png", "2.png"):
         Image.fromarray(picture(30, 20)).save(tmp_path / name)
-    flags = [f"--inputs={tmp_path}", f"--output={tmp_path / 'out'}", "--task=flow"]
+    flags = [f"--inputs={tmp_path}", f"--output={tmp_path}/out\N{GRINNING FACE}", "--task=flow"]
     flags.append(f"--weights={GOLDENS / 'huggingface' / 'optical_flow'}")
     result = run_program(*flags, "--overlap=12", "--flow_format=kitti", "--batch_size=3")
     assert result.returncode == 0, result.stderr
     assert "5 of 5 tiles" in result.stderr  # three with the default overlap
-    assert (tmp_path / "out" / f"{tmp_path.name}_flow" / "00001_kitti.png").exists()
+    folder = tmp_path / "out\N{GRINNING FACE}" / f"{tmp_path.name}_flow"
+    assert (folder / "00001_kitti.png").exists()
+    assert rf"{tmp_path}/out\U0001f600" in result.stdout
     result = run_program(*flags, "--overlap=99")
     assert result.returncode == 2 and result.stderr.startswith("error: overlap=99 pixels must")

@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+from jax.errors import JaxRuntimeError
 
 from perceiver_io.errors import UserError
 from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
@@ -33,7 +34,14 @@ def test_a_full_disk_is_explained(tmp_path, error):
         raise error
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("other")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        ValueError("other"),
+        JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+    ],
+)
 def test_other_errors_are_not_caught(tmp_path, error):
     with pytest.raises(type(error)) as raised, full_disk_explained(tmp_path):
         raise error

@@ -22,7 +22,7 @@ def write(folder, steps):
 def test_contents_of_a_run_folder(tmp_path):
     folder = RunFolder(tmp_path, {"config.json": '{"seed": 0}'}, None)
     folder.metrics(10, "train", {"loss": 2.0})
-    folder.metrics(10, "validation", {"loss": 1.5, "class_accuracy/a": 0.5})
+    folder.metrics(10, "validation", {"loss": 1.5, "class_accuracy/a": 0.5}, "c0ffee")
     folder.figures(10, "validation", {"confusion": Figure()})
     folder.histograms(10, {"linear": {"w": np.ones(3)}})
     folder.curves()
@@ -31,6 +31,7 @@ def test_contents_of_a_run_folder(tmp_path):
         "step": 10,
         "split": "validation",
         "metrics": {"loss": 1.5, "class_accuracy/a": 0.5},
+        "manifest_sha256": "c0ffee",
     }
     assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
     assert "jax" in json.loads((tmp_path / "environment.json").read_text())["packages"]

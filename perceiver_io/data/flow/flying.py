@@ -95,7 +95,7 @@ flying_chairs = Composed(FlyingChairs, FlowPreparation)
 
 def _chosen(split_file: pathlib.Path, split: str) -> list[bool]:
     """Whether each pair, in order, belongs to the split: 1 is train, 2 is validation."""
-    lines = split_file.read_text(errors="replace").split()
+    lines = split_file.read_text(encoding="utf-8-sig", errors="replace").split()
     for number, line in enumerate(lines, 1):
         if line not in ("1", "2"):
             raise UserError(

@@ -50,6 +50,11 @@ class NamedPairs(Sequence[FlowPair]):
         self._names = tuple(names)
         self._read = read
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source.__call__`."""
+        return self._names
+
     def __len__(self) -> int:
         return len(self._names)
 

@@ -33,6 +33,10 @@ _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 # Grain's message when a worker process received SIGTERM.
 _ENDED_BY_SIGTERM = f"terminated unexpectedly with exit code {-signal.SIGTERM}"
 
+_ADVICE = (
+    "To find all such examples at once, and to skip them, run `python -m experiments.check_data`."
+)
+
 
 class BatchStream(grain.IterDataset[Batch]):
     """One shard's batches, prefetched in order by worker processes or by a thread.
@@ -94,6 +98,8 @@ class BatchIterator(grain.DatasetIterator[Batch]):
             # ends.
             self.close()
             pieces = self._next_pieces()
+        except UserError as error:
+            raise UserError(f"{error} {_ADVICE}") from error
         self._position += 1
         if self._stream.num_workers == 0:  # There is only one piece.
             return pieces[0]

@@ -16,8 +16,8 @@ generator is keyed by the position alone, so that random preparation is the same
 import abc
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import grain
 import numpy as np
@@ -25,7 +25,16 @@ import numpy as np
 from perceiver_io.config.annotations import Normalization, Workers
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
-from perceiver_io.data.pipeline.sources import Source, endless
+from perceiver_io.data.pipeline.manifest import read_manifest
+from perceiver_io.data.pipeline.sources import (
+    Source,
+    broken_of,
+    endless,
+    left_out_clause,
+    names_of,
+    shortened,
+    without,
+)
 from perceiver_io.errors import UserError
 
 Example = dict[str, np.ndarray]
@@ -34,6 +43,8 @@ Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
 # Most examples that a worker prepares at a time. Large batches are assembled from such pieces, so
 # that they arrive sooner and the buffers of many workers remain small.
 _MAX_PIECE = 64
+# The settings of all datasets.
+_SHARED = ("num_workers", "manifest", "broken_files")
 
 
 class Numbered(NamedTuple):
@@ -84,12 +95,17 @@ class Dataset:
             process. Worker processes need absl's flags to be parsed, as in any program started by
             `absl.app.run`.
         name: for error messages.
+        manifest: file that `experiments.check_data` wrote of the data; None without one.
+        broken_files: whether examples that cannot be read, as far as the manifest or a look at the
+            folder tells, stop everything at the start or are skipped.
     """
 
     source: Source
     preparation: Preparation
     num_workers: Workers = 0
     name: str
+    manifest: str | None = None
+    broken_files: Literal["stop", "skip"] = "stop"
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -118,7 +134,25 @@ class Dataset:
 
     def num_examples(self, split: str) -> int:
         """Size of the split over all shards. Raises UserError on an unknown split."""
-        return len(self._examples(split))
+        return len(self.examples(split))
+
+    @property
+    def manifest_sha256(self) -> str | None:
+        """Identifies the content of the data, where there is a manifest."""
+        return None if self.manifest is None else read_manifest(self.manifest).sha256
+
+    def summary(self, splits: Iterable[str]) -> str:
+        """One line: classes, the size of each split, and what was left out of them."""
+        names, left_out = self.class_names, dict(self.source.left_out)
+        parts = [] if names is None else [f"{len(names)} classes ({shortened(names)})"]
+        for split in dict.fromkeys(splits):
+            examples = self.all_examples(split)
+            broken = self._broken(split, examples)
+            parts.append(f"{split} {len(examples) - len(broken)}")
+            if broken:
+                all_names = names_of(examples)
+                left_out[f"broken in {split}"] = [all_names[index] for index in broken]
+        return f"{self.name}: {', '.join(parts)}{left_out_clause(left_out)}"
 
     def check_labelled(self, split: str) -> None:
         """Raises UserError on a split that is unknown, empty, or without published ground truth."""
@@ -150,7 +184,7 @@ class Dataset:
         size}; `set_state` resumes from there. Raises UserError on an unknown split, and on a
         training batch larger than the split.
         """
-        examples = self._examples(split)
+        examples = self.examples(split)
         piece = batch_size if self.num_workers == 0 else _piece_size(batch_size)
         if training:
             _check_batch_fits(split, batch_size, shard[1], len(examples))
@@ -165,7 +199,35 @@ class Dataset:
             num_workers=self.num_workers,
         )
 
-    def _examples(self, split: str) -> Sequence[Any]:
+    def examples(self, split: str) -> Sequence[Any]:
+        """The raw examples of a split, without those that are broken.
+
+        Raises UserError on a split that is unknown or empty, on broken examples that are not to be
+        skipped, and on others than the manifest has.
+        """
+        examples = self.all_examples(split)
+        broken = self._broken(split, examples)
+        if not broken:
+            return examples
+        if self.broken_files == "stop":
+            names = names_of(examples)
+            shown = [f"{names[index]}: {reason}" for index, reason in broken.items()]
+            raise UserError(
+                f"{len(broken)} of {len(examples)} examples of the split {split!r} of {self.name} "
+                f"cannot be read ({shortened(shown)}): replace or remove them, or skip them with "
+                "--config.data.broken_files=skip."
+            )
+        return without(examples, broken.keys())
+
+    def _broken(self, split: str, examples: Sequence[Any]) -> dict[int, str]:
+        """The reason by index of each broken example."""
+        found = broken_of(examples)
+        if self.manifest is not None:
+            found |= read_manifest(self.manifest).broken(split, names_of(examples))
+        return dict(sorted(found.items()))
+
+    def all_examples(self, split: str) -> Sequence[Any]:
+        """As `examples`, with those that are broken."""
         splits = self.source.splits
         if split not in splits:
             raise UserError(
@@ -205,28 +267,30 @@ class Dataset:
 class Composed:
     """Builds datasets from the keyword arguments of a source and of a preparation.
 
-    These and `num_workers` are the `data` section of a config, and the signature.
+    These and those of `Dataset` are the `data` section of a config, and the signature.
     """
 
     def __init__(self, source: Callable[..., Source], preparation: Callable[..., Preparation]):
         self.source, self.preparation = source, preparation
         self.__name__ = source.__name__
         of_source, of_preparation = (inspect.signature(x).parameters for x in (source, preparation))
-        num_workers = inspect.signature(Dataset).parameters["num_workers"]
-        parameters = {**of_source, **of_preparation, "num_workers": num_workers}.values()
+        of_dataset = inspect.signature(Dataset).parameters
+        shared = {name: of_dataset[name] for name in _SHARED}
+        parameters = {**of_source, **of_preparation, **shared}.values()
         self.__signature__ = inspect.Signature(
             [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in parameters]
         )
 
-    def __call__(self, *, num_workers: int = 0, **settings: Any) -> Dataset:
+    def __call__(self, **settings: Any) -> Dataset:
         """Builds a dataset."""
         of_source = inspect.signature(self.source).parameters
         own = {name: settings.pop(name) for name in of_source if name in settings}
+        shared = {name: settings.pop(name) for name in _SHARED if name in settings}
         return Dataset(
             source=self.source(**own),
             preparation=self.preparation(**settings),
-            num_workers=num_workers,
             name=self.__name__,
+            **shared,
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from perceiver_io.config.annotations import Positive
 from perceiver_io.config.construct import check, construct, entries, lookup
 from perceiver_io.data.pipeline.dataset import Composed, Preparation
-from perceiver_io.data.pipeline.sources import MixedExamples, Source
+from perceiver_io.data.pipeline.sources import LeftOut, MixedExamples, Source, merged
 from perceiver_io.errors import UserError
 
 
@@ -55,6 +55,11 @@ class Mixture(Source):
         if any(other != first for other in others):
             raise UserError(f"The parts of {self._where} have different classes: {names}.")
         return first
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What all parts left out."""
+        return merged(*(part.left_out for part in self._parts.values()))
 
     def __call__(self, split: str) -> "MixedExamples":
         """The split of all parts together. Raises UserError if it is empty in one of them."""

@@ -3,14 +3,22 @@
 import abc
 import bisect
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import grain
 import numpy as np
 
+from perceiver_io.errors import UserError
+
 # More examples than any training run will see; Grain counts them as floating-point numbers.
 _ENDLESS = 2**50
+_SHOWN = 3
+
+LeftOut = Mapping[str, Sequence[str]]
+"""What a source found beside its examples and left out: the paths by their kind."""
 
 
 class Source(abc.ABC):
@@ -20,15 +28,21 @@ class Source(abc.ABC):
         splits: the names of the splits.
         unlabelled_splits: benchmark splits whose ground truth is not published.
         class_names: the name of each class, by label; None where there are no classes.
+        left_out: what lies beside the examples.
     """
 
     splits: tuple[str, ...]
     unlabelled_splits: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
+    left_out: LeftOut = MappingProxyType({})
 
     @abc.abstractmethod
     def __call__(self, split: str) -> Sequence[Any]:
-        """The split's raw examples, indexable and cheap to send to another process."""
+        """The split's raw examples, indexable and cheap to send to another process.
+
+        Those that are files may have two attributes more: `names`, which do not depend on where the
+        data are, and `broken`, the reasons by index of those that can be seen not to be readable.
+        """
 
 
 class MixedExamples(Sequence[Any]):
@@ -44,6 +58,75 @@ class MixedExamples(Sequence[Any]):
     def __getitem__(self, index: int) -> Any:
         part = bisect.bisect_right(self._ends, index)
         return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+
+
+class KeptExamples(Sequence[Any]):
+    """The examples at some indices."""
+
+    def __init__(self, examples: Sequence[Any], indices: Sequence[int]) -> None:
+        self._examples, self._indices = examples, np.array(indices, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._examples[int(self._indices[index])]
+
+
+def names_of(examples: Sequence[Any]) -> list[str]:
+    """The names of examples; their indices where they have none."""
+    if isinstance(examples, MixedExamples):
+        parts = enumerate(examples.parts)
+        return [f"{number}/{name}" for number, part in parts for name in names_of(part)]
+    return list(getattr(examples, "names", map(str, range(len(examples)))))
+
+
+def broken_of(examples: Sequence[Any]) -> dict[int, str]:
+    """The reasons by index of the examples that can be seen not to be readable."""
+    if isinstance(examples, MixedExamples):
+        found, start = {}, 0
+        for part in examples.parts:
+            found |= {start + index: reason for index, reason in broken_of(part).items()}
+            start += len(part)
+        return found
+    return dict(getattr(examples, "broken", {}))
+
+
+def without(examples: Sequence[Any], indices: Collection[int]) -> Sequence[Any]:
+    """The examples but for those at some indices; mixed ones stay mixed.
+
+    Raises UserError if no example is left, of any that are mixed.
+    """
+    if isinstance(examples, MixedExamples):
+        parts, start = [], 0
+        for part in examples.parts:
+            parts.append(without(part, {i - start for i in indices}))
+            start += len(part)
+        return MixedExamples(parts, examples.weights)
+    kept = [index for index in range(len(examples)) if index not in indices]
+    if not kept:
+        raise UserError(f"All {len(examples)} examples are broken: replace them, or choose others.")
+    return KeptExamples(examples, kept)
+
+
+def merged(*parts: LeftOut) -> LeftOut:
+    """Several as one."""
+    kinds = dict.fromkeys(kind for part in parts for kind in part)
+    return {kind: [path for part in parts for path in part.get(kind, ())] for kind in kinds}
+
+
+def left_out_clause(left_out: LeftOut) -> str:
+    """The number of each kind with some names, to be appended to a line; empty for nothing."""
+    parts = []
+    for kind, paths in left_out.items():
+        parts.append(f"{kind} {len(paths)} ({shortened(map(os.path.basename, paths))})")
+    return f"; left out: {', '.join(parts)}" if parts else ""
+
+
+def shortened(names: Iterable[str]) -> str:
+    """The first few of many names."""
+    first = list(itertools.islice(names, _SHOWN + 1))
+    return ", ".join([*first[:_SHOWN], "..."] if len(first) > _SHOWN else first)
 
 
 def one_of_each(examples: Sequence[Any]) -> list[Any]:

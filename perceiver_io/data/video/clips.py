@@ -43,6 +43,18 @@ class Clip(NamedTuple):
     num_frames: int
 
 
+class TimedFrame(NamedTuple):
+    """A frame of a video, and when it is shown.
+
+    Attributes:
+        pixels: RGB.
+        seconds: since the first frame.
+    """
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    seconds: fractions.Fraction
+
+
 class FrameSequence(NamedTuple):
     """The frames of a video file or of a folder of images.
 
@@ -86,12 +98,13 @@ def pieces(
         )
     with _opened(path) as container, _opened(path) as sound:
         first, frames = _peek(_decoded_frames(container, path))
-        images = _filtered(frames, _clip_graph(first, container.streams.video[0], size))
+        images = _filtered(frames, _clip_graph(first, _video_stream(container), size))
         blocks = itertools.chain(
             _audio_blocks(sound, samples_per_frame, start=first.time),
             itertools.repeat(np.zeros((samples_per_frame, 1), np.float32)),
         )
-        pairs = zip((_pixels(image, first.rotation) for image in images), blocks, strict=False)
+        orientation = _orientation(first)
+        pairs = zip((_pixels(image, orientation) for image in images), blocks, strict=False)
         while piece := list(itertools.islice(pairs, num_frames)):
             yield _padded_clip(num_frames, *zip(*piece, strict=True))
 
@@ -127,14 +140,34 @@ def read_frames(path: str | os.PathLike[str]) -> FrameSequence:
     damaged or differ in size.
     """
     path = pathlib.Path(path)
+    frames = (frame.pixels for frame in timed_frames(path))
     if path.is_dir():
-        images = image_sequence.list_frames(path)
-        return FrameSequence(image_sequence.read_images(images), len(images), None)
+        return FrameSequence(frames, len(image_sequence.list_frames(path)), None)
     with _opened(path) as container:
-        stream, seconds = container.streams.video[0], _duration(container)
+        stream, seconds = _video_stream(container), _duration(container)
         rate = stream.guessed_rate
         estimate = round(seconds * rate) if seconds and rate else None
-        return FrameSequence(_video_frames(path), stream.frames or estimate, rate)
+        return FrameSequence(frames, stream.frames or estimate, rate)
+
+
+def timed_frames(path: str | os.PathLike[str]) -> Iterator[TimedFrame]:
+    """The frames of `read_frames` with their times; images of a folder come 25 times a second.
+
+    Raises UserError as `read_frames` does, when frames are read.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        images = image_sequence.read_images(image_sequence.list_frames(path))
+        for index, pixels in enumerate(images):
+            yield TimedFrame(pixels, fractions.Fraction(index, FRAME_RATE))
+        return
+    with _opened(path) as container:
+        first, frames = _peek(_decoded_frames(container, path))
+        graph = _picture_graph(first, [("scale", _SCALING), ("format", "rgb24")])
+        orientation = _orientation(first)
+        for image in _filtered(frames, graph):
+            seconds = (image.pts - first.pts) * image.time_base
+            yield TimedFrame(_pixels(image, orientation), seconds)
 
 
 def import_av() -> types.ModuleType:
@@ -148,16 +181,22 @@ def import_av() -> types.ModuleType:
     return av
 
 
+def ffmpeg_path(path: str | os.PathLike[str]) -> str:
+    """A path as FFmpeg opens it: absolute, since it takes the `a` of `a:b.mp4` for a protocol."""
+    return os.path.abspath(path)
+
+
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """The file's container. FFmpeg errors raised within the context become UserErrors."""
     av = import_av()
     try:
-        with av.open(os.fspath(path)) as container:
+        with av.open(ffmpeg_path(path)) as container:
+            stream = _video_stream(container)
             # FFmpeg accepts any text file as ANSI art.
-            if not container.streams.video or container.format.name == "tty":
+            if stream is None or container.format.name == "tty":
                 raise UserError(f"{path} has no video stream ({container.format.long_name}).")
-            container.streams.video[0].thread_type = "AUTO"
+            stream.thread_type = "AUTO"
             yield container
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"Cannot read the video {path}: {error.strerror}.") from error
@@ -167,9 +206,15 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from error
 
 
+def _video_stream(container: Any) -> Any:
+    """The first video stream that is not an attached picture, such as a cover; None without one."""
+    attached = import_av().stream.Disposition.attached_pic
+    return next((x for x in container.streams.video if not x.disposition & attached), None)
+
+
 def _duration(container: Any) -> float | None:
     """Duration in seconds of the video stream, or else of the container; None: not stated."""
-    return _stated_duration(container.streams.video[0]) or (
+    return _stated_duration(_video_stream(container)) or (
         container.duration and container.duration / 1e6
     )
 
@@ -187,7 +232,7 @@ def _stated_duration(stream: Any) -> float | None:
 
 def _decoded_frames(container: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
     """The video's frames, all with timestamps. Raises UserError when it is truncated."""
-    stream = container.streams.video[0]
+    stream = _video_stream(container)
     step = round(1 / ((stream.guessed_rate or FRAME_RATE) * stream.time_base))
     first = last = None
     for frame in container.decode(stream):
@@ -237,7 +282,7 @@ def _picture_graph(first: Any, filters: Iterable[tuple[str, str]]) -> Any:
 
 def _clip_graph(first: Any, stream: Any, size: tuple[int, int]) -> Any:
     """Filters from decoded frames to those of a Clip, except for their rotation."""
-    height, width = size[::-1] if round(first.rotation / 90) % 2 else size
+    height, width = size[::-1] if _orientation(first).quarter_turns % 2 else size
     shape = (first.width * float(stream.sample_aspect_ratio or 1), first.height)
     scale = max(width / shape[0], height / shape[1])
     scaled = (max(width, round(scale * shape[0])), max(height, round(scale * shape[1])))
@@ -262,9 +307,30 @@ def _filtered(frames: Iterable[Any], graph: Any) -> Iterator[Any]:
                 yield graph.pull()
 
 
-def _pixels(image: Any, rotation: int) -> UInt8[np.ndarray, "H W 3"]:
-    """An RGB frame, rotated according to the camera's orientation."""
-    return np.ascontiguousarray(np.rot90(image.to_ndarray(), round(rotation / 90)))
+class _Orientation(NamedTuple):
+    """How decoded frames are turned for display: mirrored left to right first, then rotated."""
+
+    is_mirrored: bool
+    quarter_turns: int  # counterclockwise
+
+
+def _orientation(frame: Any) -> _Orientation:
+    """What the display matrix of a frame says, as front cameras write it."""
+    matrix = frame.side_data.get(import_av().sidedata.sidedata.Type.DISPLAYMATRIX)
+    if matrix is None:
+        return _Orientation(False, 0)
+    a, b, _, c, d, *_ = map(int, np.frombuffer(matrix, np.int32))
+    is_mirrored = a * d - b * c < 0
+    # The rotation of a matrix is told by its first row, which mirroring negates.
+    return _Orientation(is_mirrored, round(frame.rotation / 90) + 2 * is_mirrored)
+
+
+def _pixels(image: Any, orientation: _Orientation) -> UInt8[np.ndarray, "H W 3"]:
+    """An RGB frame as it is meant to be seen."""
+    pixels = image.to_ndarray()
+    if orientation.is_mirrored:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(np.rot90(pixels, orientation.quarter_turns))
 
 
 def _audio_blocks(
@@ -294,11 +360,3 @@ def _padded_clip(
     frames = np.stack(images + images[-1:] * missing)
     audio = np.concatenate(blocks + (np.zeros_like(blocks[0]),) * missing)
     return Clip(frames, audio, len(images))
-
-
-def _video_frames(path: pathlib.Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    with _opened(path) as container:
-        first, frames = _peek(_decoded_frames(container, path))
-        graph = _picture_graph(first, [("scale", _SCALING), ("format", "rgb24")])
-        for image in _filtered(frames, graph):
-            yield _pixels(image, first.rotation)

@@ -1,11 +1,13 @@
 """Crops of encoded images, decoded at the lowest resolution that suffices."""
 
+import contextlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from perceiver_io.errors import UserError
 
@@ -51,17 +53,57 @@ def central_box(width: int, height: int, *, fraction: float, aspect: float) -> B
     return left, upper, left + box_width, upper + box_height
 
 
+@contextlib.contextmanager
+def decoding(name: object) -> Iterator[None]:
+    """Turns whatever Pillow raises within the context into a UserError that names the image."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"Cannot decode image {name}: it is empty, damaged, or of a format that Pillow does "
+            "not know. Replace the file, or leave it out."
+        ) from error
+    # On damaged files its plugins raise anything: RuntimeError, struct.error, IndexError ...
+    except Exception as error:
+        raise UserError(
+            f"Cannot decode image {name}: {error}. Replace the file, or leave it out."
+        ) from error
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit RGB: transparency over white, 16 bits scaled to 8."""
-    if image.mode.startswith("I"):
-        # Pillow would clip at 255 instead of scaling.
-        return Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+    """An image of any mode as 8-bit RGB: transparency over white, wider numbers scaled to 8 bits.
+
+    Raises ValueError where it does not show which number stands for white.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "H W"]:
+    """Grey values of 16 or 32 bits or floats; Pillow would clip them at 255 instead of scaling.
+
+    Floats go from 0 to 1. Integers of 32 bits hold 8 bits if none is beyond 255, else 16.
+    """
+    pixels = np.asarray(image)
+    low, high = pixels.min(), pixels.max()
+    if image.mode == "F":
+        kind, white = "floats", 1
+    # Pillow opens some files of 16 bits, such as PGM, as 32 bits.
+    elif image.mode.startswith("I;16") or image.format in ("PPM", "PNG") or high > 255:
+        kind, white = "integers", 65_535
+    else:
+        kind, white = "integers", 255
+    if not (low >= 0 and high <= white):  # nor NaN
+        raise ValueError(
+            f"its {kind} go from {low:g} to {high:g}, and not from 0 (black) to at most {white} "
+            "(white); save it with 8 or 16 bits"
+        )
+    scaled = np.rint(255 * pixels) if image.mode == "F" else pixels // (white // 255)
+    return scaled.astype(np.uint8)
 
 
 def decode_crop(
@@ -87,7 +129,7 @@ def decode_crop(
 
     Raises UserError when the image cannot be decoded.
     """
-    try:
+    with decoding(name):
         image = Image.open(io.BytesIO(data))
         orientation = _orientation(image)
         # From 5 on, rows and columns are swapped.
@@ -100,11 +142,6 @@ def decode_crop(
         if orientation != 1:
             ImageOps.exif_transpose(image, in_place=True)
         image = as_rgb(image)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"Cannot decode image {name} ({len(data)} bytes): {error}. Replace the file, or remove "
-            "it from the dataset."
-        ) from error
     scale_x, scale_y = image.width / full_width, image.height / full_height
     box = (left * scale_x, upper * scale_y, right * scale_x, lower * scale_y)
     return resize_box(image, box, size, resample)

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from perceiver_io.data.pipeline.sources import left_out_clause
 from perceiver_io.data.vision import crop
+from perceiver_io.data.vision.image_files import list_image_files
 from perceiver_io.errors import UserError
 
 
@@ -19,16 +21,13 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
 
     Raises UserError where there are none.
     """
-    # Some formats, such as PDF, can only be written.
-    suffixes = {x for x, name in Image.registered_extensions().items() if name in Image.OPEN}
-    images = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    ]
-    if not images:
-        raise UserError(f"The folder {folder} has no images, such as frame_0001.png.")
-    return sorted(images, key=lambda path: _by_number(path.name))
+    found = list_image_files(folder)
+    if not found.images:
+        raise UserError(
+            f"The folder {folder} has no images, such as frame_0001.png"
+            f"{left_out_clause(found.left_out)}."
+        )
+    return sorted(map(pathlib.Path, found.images), key=lambda path: _by_number(path.name))
 
 
 def list_frames(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -84,11 +83,9 @@ def _parts(name: str) -> list[str]:
 
 def read_image(path: pathlib.Path) -> UInt8[np.ndarray, "H W 3"]:
     """An image of any format as upright RGB. Raises UserError when it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(crop.as_rgb(ImageOps.exif_transpose(image)))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"Cannot decode image {path}: {error}") from error
+    with crop.decoding(path), Image.open(path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(crop.as_rgb(image))
 
 
 def read_images(paths: Iterable[pathlib.Path]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

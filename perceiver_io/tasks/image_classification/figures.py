@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from perceiver_io.data.vision.crop import Box
+from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
 from perceiver_io.tasks.figures import (
     ACCENT,
@@ -142,7 +143,7 @@ def classified_image(
     )
     frame.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=INK)])
     picture.add_patch(frame)
-    picture.set_title(title, fontsize=10, parse_math=False)
+    picture.set_title(printable(title), fontsize=10, parse_math=False)
     note = dict(transform=picture.transAxes, ha="center", va="top", fontsize=8, color=INK)
     picture.text(0.5, -0.02, "dashed: what the model sees", **note)
     _draw_bars(bars, probabilities)
@@ -205,6 +206,8 @@ def _accuracy_title(labels: np.ndarray, predictions: np.ndarray) -> str:
 
 
 def _shorten(name: str, width: int = 22) -> str:
+    """Cut off where it is long; a dollar stands for itself, and not for mathematics."""
+    name = name.replace("$", r"\$")
     return name if len(name) <= width else name[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

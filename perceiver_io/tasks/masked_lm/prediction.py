@@ -213,7 +213,8 @@ def _lines(text: Text) -> list[str | Int32[np.ndarray, " M"]]:
     if not isinstance(text, Path):
         return [text]
     try:
-        lines = text.read_text(encoding="utf-8").splitlines()
+        # Only line feeds end a line: `splitlines` would also cut at U+2028 and the like.
+        lines = text.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"Cannot read {text} as text ({error}): give a UTF-8 file with one text per line."

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
 from perceiver_io.tasks.figures import (
     ACCENT,
@@ -52,7 +53,7 @@ def contact_sheet(
         figsize=(max(side * columns, 6) + 0.4, 2 * tall + 0.9 * len(sounds) + 1.1),
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(printable(title), fontsize=10, parse_math=False)
     pictures, waves = figure.subfigures(
         2, 1, height_ratios=[2 * tall + 0.4, 0.9 * len(sounds) + 0.5]
     )

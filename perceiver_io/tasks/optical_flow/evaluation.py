@@ -22,6 +22,7 @@ from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.sintel import Sintel
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.pipeline.sources import one_of_each
+from perceiver_io.data.vision.image_files import printable
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
@@ -75,7 +76,7 @@ class WholeImages:
         """The loss and the task's metrics; reads a pair to see whether occlusions are known."""
         del model
         self.dataset.check_labelled(self.split)
-        pairs = one_of_each(self.dataset.source(self.split))
+        pairs = one_of_each(self.dataset.examples(self.split))
         occlusion = any(pair.occluded is not None for pair in pairs)
         return sorted({"loss", *_names(self.task, occlusion=occlusion)})
 
@@ -139,7 +140,7 @@ class WholeImages:
             TiledFlow, model, *weights, tile_size=self.tile_size, overlap=self.overlap
         )
         corners = tiled(batch_size=1).corners
-        source = self.dataset.source(self.split)
+        source = self.dataset.examples(self.split)
         index, count = jax.process_index(), jax.process_count()
         rounds = -(-len(source) // count)
         positions = grain.MapDataset.range(index, rounds * count, count)
@@ -210,7 +211,7 @@ def _draw(shown: list[Predicted]) -> Figure:
     figure = compared_flow([ComparedFlow(*one.pair[:2], one.flow, *one.pair.flow) for one in shown])
     first_panels = [axes for axes in figure.axes if axes.get_title() == "first frame"]
     for axes, one in zip(first_panels, shown, strict=True):
-        axes.set_ylabel(one.pair.name, fontsize=8)
+        axes.set_ylabel(printable(one.pair.name), fontsize=8, parse_math=False)
     return figure
 
 

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +20,19 @@ from perceiver_io.data.flow.files import (
     write_flo,
     write_kitti_png,
 )
-from perceiver_io.data.video.clips import FRAME_RATE, import_av, read_frames
+from perceiver_io.data.video.clips import (
+    FRAME_RATE,
+    TimedFrame,
+    import_av,
+    read_frames,
+    timed_frames,
+)
 from perceiver_io.data.vision.image_sequence import read_images
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, in_pieces, most_used
 from perceiver_io.tasks.figures import Picture, save
-from perceiver_io.tasks.files import create_folder, existing, unique_names
+from perceiver_io.tasks.files import create_folder, existing, tell_listing, unique_names
 from perceiver_io.tasks.optical_flow.colors import (
     LEAST_SCALE,
     SATURATION_PERCENTILE,
@@ -64,13 +69,17 @@ class _Frames(NamedTuple):
     """Frames that can be read repeatedly, and the paths for the results of each pair.
 
     Attributes:
+        timed: reads them, with their times in a video.
         path: maps the index of a pair, from 0, and a file name ending to a path.
     """
 
-    read: Callable[[], Iterator[Picture]]
+    timed: Callable[[], Iterator[TimedFrame]]
     count: int | None
-    frame_rate: Fraction | int
     path: Callable[[int, str], Path]
+
+    def read(self) -> Iterator[Picture]:
+        """The frames alone."""
+        return (frame.pixels for frame in self.timed())
 
 
 class _Measured(NamedTuple):
@@ -117,8 +126,9 @@ class FlowEstimator(Predictor):
 
         Raises UserError for missing or damaged files, fewer than two frames, and differing sizes.
         """
-        read = frames if _are_arrays(frames) else _reader(_paths(frames))()
-        found = self.tiled(batch_size, overlap).video(read)
+        if not _are_arrays(frames):
+            frames = (frame.pixels for frame in _reader(_paths(frames))())
+        found = self.tiled(batch_size, overlap).video(frames)
         flows = list(itertools.starmap(_checked, enumerate(found)))
         if not flows:
             raise UserError(_ONE_FRAME)
@@ -241,21 +251,21 @@ def _paths(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def _reader(paths: list[Path]) -> Callable[[], Iterator[Picture]]:
+def _reader(paths: list[Path]) -> Callable[[], Iterator[TimedFrame]]:
     """A function that reads the frames from the beginning."""
     if len(paths) == 1:
-        return lambda: read_frames(paths[0]).frames
-    return lambda: read_images(paths)
+        return lambda: timed_frames(paths[0])
+    return lambda: itertools.starmap(TimedFrame, zip(read_images(paths), itertools.count()))
 
 
 def _pair(paths: list[Path], output: Path, name: str) -> _Frames:
-    return _Frames(
-        _reader(paths), 2, FRAME_RATE, lambda index, ending: output / f"{name}_flow{ending}"
-    )
+    return _Frames(_reader(paths), 2, lambda index, ending: output / f"{name}_flow{ending}")
 
 
 def _video(paths: list[Path], folder: Path) -> _Frames:
     video = read_frames(paths[0])
+    if paths[0].is_dir():
+        tell_listing(paths[0])
     create_folder(folder)
     for old in folder.iterdir():  # from another video, which may have been longer
         if _OWN_FILE.fullmatch(old.name):
@@ -263,7 +273,6 @@ def _video(paths: list[Path], folder: Path) -> _Frames:
     return _Frames(
         _reader(paths),
         video.length,
-        video.frame_rate or FRAME_RATE,
         lambda index, ending: folder / f"{index + 1:05}{ending}",
     )
 
@@ -304,22 +313,21 @@ def _write_colors(frames: _Frames, measured: _Measured, video: Path | None) -> F
     count = len(measured.paths)
     shown = np.linspace(0, count - 1, min(count, _ROWS_OF_FIGURE)).astype(int)
     rows, labels = [], []
-    with _video_writer(video, frames.frame_rate) as writer:
-        for index, pair in enumerate(itertools.pairwise(frames.read())):
+    with _video_writer(video) as writer:
+        for index, (first, second) in enumerate(itertools.pairwise(frames.timed())):
             colors = flow_colors(read_flow(measured.paths[index]).flow, measured.scale)
             Image.fromarray(colors).save(frames.path(index, ".png"))
             if writer is not None:
-                writer.write(np.concatenate([pair[0], colors], axis=1)[None])
+                beside = np.concatenate([first.pixels, colors], axis=1)
+                writer.write(beside[None], durations=[second.seconds - first.seconds])
             if index in shown:
-                rows.append((*pair, colors))
+                rows.append((first.pixels, second.pixels, colors))
                 labels.append((f"frame {index + 1}", f"frame {index + 2}"))
     return flow_pictures(rows, labels=labels, max_length=measured.scale)
 
 
-def _video_writer(
-    video: Path | None, frame_rate: Fraction | int
-) -> contextlib.AbstractContextManager[VideoWriter | None]:
-    return contextlib.nullcontext() if video is None else VideoWriter(video, frame_rate=frame_rate)
+def _video_writer(video: Path | None) -> contextlib.AbstractContextManager[VideoWriter | None]:
+    return contextlib.nullcontext() if video is None else VideoWriter(video, frame_rate=FRAME_RATE)
 
 
 def _report(measured: _Measured, pictures: dict[str, Path]) -> Report:

@@ -16,7 +16,13 @@ from absl import flags
 from perceiver_io.data.pipeline import dataset as dataset_module
 from perceiver_io.data.pipeline.dataset import Composed, Numbered, Preparation
 from perceiver_io.data.pipeline.mixture import mixture_of
-from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.pipeline.sources import (
+    MixedExamples,
+    Source,
+    broken_of,
+    names_of,
+    without,
+)
 from perceiver_io.errors import UserError
 
 SIZE = 10
@@ -332,6 +338,21 @@ def test_concatenated_shards_of_a_mixture_are_the_single_process_batches():
     parts = [mixed_batches(mixed(), 5, batch_size=2, shard=(index, 2)) for index in range(2)]
     together = [{name: joined(step, name) for name in step[0]} for step in zip(*parts, strict=True)]
     assert_same(mixed_batches(mixed(), 5), together)
+
+
+def test_broken_examples_of_a_mixture_are_left_out():
+    class Files(list):
+        broken: ClassVar = {1: "empty"}
+
+    inner = MixedExamples([Files([10, 11]), [20]], [1, 1])
+    whole = MixedExamples([Files([0, 1, 2]), inner], [3, 4])
+    assert broken_of(whole) == {1: "empty", 4: "empty"}
+    assert names_of(whole) == ["0/0", "0/1", "0/2", "1/0/0", "1/0/1", "1/1/0"]
+    kept = without(whole, broken_of(whole))
+    assert list(kept) == [0, 2, 10, 20] and kept.weights == [3, 4]
+    assert list(map(list, kept.parts)) == [[0, 2], [10, 20]]
+    with pytest.raises(UserError, match="All 1 examples are broken"):
+        without(whole, {5})
 
 
 def test_a_mixture_resumes():

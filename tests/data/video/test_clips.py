@@ -1,6 +1,7 @@
 """Reading videos, all of them generated here so that each frame and sample is known."""
 
 import fractions
+import pathlib
 import sys
 import wave
 
@@ -11,7 +12,10 @@ from PIL import Image
 
 from perceiver_io.data.video import clips as video
 from perceiver_io.errors import UserError
+from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers.videos import beep, brightness, gray, heard, make, noise, read
+
+FILES = pathlib.Path(__file__).parents[2] / "files"
 
 
 def test_clips_of_16_frames_with_the_last_one_padded(tmp_path):
@@ -70,18 +74,32 @@ def test_frames_cover_the_size_and_are_cropped_in_the_centre(tmp_path, shape, si
     np.testing.assert_allclose(shown[:, 2:-2, 1].mean(axis=0), columns[2:-2], atol=3)
 
 
-def test_a_video_of_a_rotated_camera_is_upright(tmp_path):
-    frame = gray([0])[0]
-    frame[:24] = 255  # above: white
+# Upright, upside down, lying on either side; and the same of front cameras, mirrored.
+MATRICES = [(1, 0, 0, 1), (-1, 0, 0, -1), (0, 1, -1, 0), (0, -1, 1, 0)]
+MATRICES += [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_videos_are_turned_and_mirrored_as_their_matrix_says(tmp_path, matrix):
+    a, b, c, d = matrix  # (x, y) of the file is shown at (a x + c y, b x + d y)
+    frame, expected = gray([0])[0], {}
+    for (x, y), value in {(-1, -1): 0, (1, -1): 80, (-1, 1): 160, (1, 1): 240}.items():
+        rows = slice(0, 24) if y < 0 else slice(24, 48)
+        frame[rows, slice(0, 32) if x < 0 else slice(32, 64)] = value
+        expected[a * x + c * y, b * x + d * y] = value
     path = make(tmp_path / "a.mp4", [frame] * 5, codec="mpeg4")
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44  # of the track: rotate by 90 degrees clockwise
-    turn = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30]
-    data[matrix : matrix + 36] = np.array(turn, ">i4").tobytes()
+    begin = data.index(b"tkhd") + 44
+    of_track = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    data[begin : begin + 36] = np.array(of_track, ">i4").tobytes()
     path.write_bytes(data)
-    for shown in (read(path)[0][0], next(video.read_frames(path).frames)):
-        assert shown[:, -4:].mean() > 250 and shown[:, :4].mean() < 5  # right: white
-    assert next(video.read_frames(path).frames).shape == (64, 48, 3)
+    as_is = next(video.read_frames(path).frames)
+    assert as_is.shape == ((48, 64, 3) if a else (64, 48, 3))
+    for shown in (as_is, read(path, (32, 32))[0][0]):
+        height, width, _ = shown.shape
+        for (x, y), value in expected.items():
+            found = shown[(2 + y) * height // 4, (2 + x) * width // 4]
+            np.testing.assert_allclose(found, value, atol=8)
 
 
 def test_pixels_that_are_not_square_keep_their_aspect_ratio(tmp_path):
@@ -150,6 +168,12 @@ def test_a_stream_without_container_states_no_length(tmp_path):
     np.testing.assert_allclose(brightness(read(path)[0]), range(0, 200, 10), atol=2)
 
 
+def test_frames_come_with_their_times(tmp_path):
+    path = make(tmp_path / "a.mkv", gray([0, 40, 80]), times=[5, 6, 30])
+    times = [frame.seconds for frame in video.timed_frames(path)]
+    np.testing.assert_allclose(list(map(float, times)), [0, 0.04, 1], atol=1e-3)  # Matroska: 1 ms
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
 def test_read_frames_of_a_video_unchanged(tmp_path, name):
     rate = fractions.Fraction(30_000, 1001)
@@ -205,6 +229,21 @@ def test_a_file_that_is_not_a_video_is_named(tmp_path, use):
         sound.writeframes(bytes(8000))
     with pytest.raises(UserError, match="a.wav has no video stream .*WAV"):
         use(tmp_path / "a.wav")
+
+
+def test_the_cover_of_a_song_is_no_video():
+    with pytest.raises(UserError, match="cover_art.mp3 has no video stream"):
+        video.read_frames(FILES / "cover_art.mp3")
+
+
+def test_a_colon_in_a_relative_path_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "take:1.mkv", gray([99]))
+    assert len(list(video.read_frames("take:1.mkv").frames)) == 1
+    (tmp_path / "scene:2").mkdir()
+    with VideoWriter("scene:2/a.mp4", frame_rate=25) as writer:
+        writer.write(gray([99]))
+    assert (tmp_path / "scene:2" / "a.mp4").exists()
 
 
 def test_a_folder_is_not_a_video_and_needs_images(tmp_path):

@@ -3,13 +3,17 @@
 import functools
 import io
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from perceiver_io.data.vision import crop
+from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.errors import UserError
+
+FILES = pathlib.Path(__file__).parents[2] / "files"
 
 
 def encode(pixels, file_format="PNG", **options):
@@ -113,6 +117,46 @@ def test_every_mode_becomes_rgb(mode):
     assert image.size == (12, 10)
 
 
+GRAY = gradient(20, 15)[..., 0]
+WIDE = {
+    "float": (GRAY / 255).astype(np.float32),
+    "int32 of 8 bits": GRAY.astype(np.int32),
+    "int32 of 16 bits": GRAY.astype(np.int32) * 257,
+    "uint16": GRAY.astype(np.uint16) * 257,
+}
+
+
+@pytest.mark.parametrize("pixels", WIDE.values(), ids=WIDE)
+def test_numbers_of_more_than_8_bits_are_scaled(pixels, tmp_path):
+    (tmp_path / "a.tif").write_bytes(encode(pixels, "TIFF"))
+    expected = np.repeat(GRAY[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+    data = (tmp_path / "a.tif").read_bytes()
+    image = crop.decode_crop(data, name="x", choose_box=whole, size=GRAY.shape)
+    np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5\n20 15\n65535\n" + GRAY.astype(">u2").tobytes())
+    assert not read_image(tmp_path / "a.pgm").any()
+
+
+@pytest.mark.parametrize(
+    "dtype, values, message",
+    [
+        (np.float32, (0, 255), "floats go from 0 to 255, and not from 0 .* at most 1 "),
+        (np.float32, (-0.5, 1), "floats go from -0.5 to 1"),
+        (np.float32, (0, np.nan), "floats go from nan to nan"),
+        (np.int32, (0, 70_000), "integers go from 0 to 70000, and .* at most 65535 "),
+        (np.int32, (-1, 255), "integers go from -1 to 255"),
+    ],
+)
+def test_numbers_without_a_known_white_are_named(dtype, values, message):
+    data = encode(np.array([values], dtype), "TIFF")
+    with pytest.raises(UserError, match=f"Cannot decode image x: its {message}"):
+        crop.decode_crop(data, name="x", choose_box=whole, size=(8, 8))
+
+
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
 def test_photographs_are_rotated_upright(orientation, file_format):
@@ -135,8 +179,16 @@ def test_photographs_are_rotated_upright(orientation, file_format):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no image", encode(gradient(64, 64), "JPEG")[:300], encode(gradient(9, 9))[:60]]
+    "data",
+    [
+        b"",
+        b"no image",
+        encode(gradient(64, 64), "JPEG")[:300],
+        encode(gradient(9, 9))[:60],
+        (FILES / "damaged.avif").read_bytes(),
+    ],
 )
 def test_a_corrupt_image_is_named(data):
-    with pytest.raises(UserError, match="Cannot decode image cats/7.jpg"):
+    with pytest.raises(UserError, match="Cannot decode image cats/7.jpg") as raised:
         crop.decode_crop(data, name="cats/7.jpg", choose_box=whole, size=(8, 8))
+    assert "<" not in str(raised.value)  # no BytesIO

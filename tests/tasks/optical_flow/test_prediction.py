@@ -3,13 +3,14 @@
 import sys
 from pathlib import Path
 
+import av
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from perceiver_io.data.flow.files import read_flo, read_kitti_png
-from perceiver_io.data.video.clips import read_frames
+from perceiver_io.data.video.clips import read_frames, timed_frames
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.tasks.optical_flow.colors import flow_colors
@@ -25,6 +26,7 @@ from tests.helpers.predictions import (
     untrained,
     video_file,
 )
+from tests.helpers.videos import gray, make
 
 
 def constant(*flow):
@@ -93,6 +95,15 @@ def test_flow_of_a_video(tmp_path, as_folder):
     with Image.open(tmp_path / "video_flow" / "00002.png") as colors:
         assert np.abs(right - np.asarray(colors)).mean() < 12
     assert np.abs(left - frames[1]).mean() < 12
+
+
+def test_flow_of_a_video_of_variable_rate_is_shown_as_long(tmp_path):
+    path = make(tmp_path / "a.mkv", gray(range(5), 20, 30), times=[0, 1, 2, 14, 26])
+    result = constant(1, 1).write(tmp_path, inputs=[str(path)])
+    times = [float(frame.seconds) for frame in timed_frames(result.summary["video"])]
+    np.testing.assert_allclose(times, [0, 0.04, 0.08, 0.56], atol=2e-3)
+    with av.open(result.summary["video"]) as container:
+        assert container.duration / 1e6 == pytest.approx(26 / 25, abs=2e-3)
 
 
 def test_flow_in_the_format_of_kitti(tmp_path):

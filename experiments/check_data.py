@@ -1,0 +1,36 @@
+"""Decodes all data of a config once, lists what is broken, and writes a manifest.
+
+    python -m experiments.check_data --config=configs/NAME.py[:PRESET] --output=MANIFEST \
+        [--split=train,...] [--config.data.root=FOLDER] [--json]
+
+With --config.data.manifest=MANIFEST, training and evaluation stop at the start where examples are
+broken, or skip them with --config.data.broken_files=skip, and the SHA-256 of the manifest stands
+beside their metrics. The status is 1 if anything is broken.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from perceiver_io.runtime import program
+
+CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "The file to write.", required=True)
+SPLIT = flags.DEFINE_list("split", [], "Splits; by default those that the config uses.")
+JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
+
+
+def main() -> None:
+    """Writes the manifest, and prints what is broken."""
+    from perceiver_io.runtime import configuration, data_check
+
+    config = configuration.load(CONFIG.value, program.overrides())
+    checked = data_check.check_data(config, SPLIT.value, Path(OUTPUT.value).expanduser())
+    print(json.dumps(checked._asdict()) if JSON.value else checked.as_text())
+    sys.exit(min(checked.num_broken, 1))
+
+
+if __name__ == "__main__":
+    program.run(main)
