@@ -21,6 +21,8 @@ from perceiver_io.runtime import configuration
 
 CHANGES = "config_changes.jsonl"
 _FREE = ("checkpoint", "evaluation", "logging", "parallel")
+# Of schedules; configs derive them from the number of steps.
+_LENGTHS = ("steps", "boundaries")
 _SHOWN = 4
 
 Changes = dict[str, tuple[Any, Any]]
@@ -101,7 +103,8 @@ def _is_below(name: str, sections: Iterable[str]) -> bool:
 
 
 def _is_longer(name: str, found: Changes) -> bool:
-    """Whether a setting is the number of steps, or a length tied to it, and has increased."""
-    steps = found.get("training.steps", (0, 0))
-    follows = name == "training.steps" or name.startswith("schedule.")
-    return follows and found[name] == steps and steps[1] > steps[0]
+    """Whether a setting is the number of steps, which has increased, or a length tied to it."""
+    before, now = found.get("training.steps", (0, 0))
+    return now > before and (
+        name == "training.steps" or (name.startswith("schedule.") and name.endswith(_LENGTHS))
+    )
