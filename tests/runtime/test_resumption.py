@@ -20,7 +20,11 @@ def run(tmp_path):
 
 
 FREE = {
-    "training.steps=200": {"training.steps": (100, 200), "schedule.total_steps": (100, 200)},
+    "training.steps=200": {
+        "training.steps": (100, 200),
+        "schedule.total_steps": (100, 200),
+        "schedule.warmup_steps": (4, 8),
+    },
     "data.num_workers=2": {"data.num_workers": (0, 2)},
     "parallel={'name':'pmap'}": {"parallel.name": ("mesh", "pmap"), "parallel.fsdp": (1, None)},
     "checkpoint.best_metric=None": {"checkpoint.best_metric": ("validation/top_1", None)},
@@ -50,7 +54,7 @@ def test_other_settings_are_refused_unless_they_are_named(run, override):
         resumption.changes(run, now, (), [20])
     name = override.partition("=")[0]
     assert name in str(error.value).partition("--allow_config_change=")[2]
-    assert name in resumption.changes(run, now, ("config." + name, "schedule.total_steps"), [20])
+    assert name in resumption.changes(run, now, ("config." + name, "schedule"), [20])
     assert resumption.changes(run, now, (), []) == {}  # Nothing was trained yet.
 
 
