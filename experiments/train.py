@@ -1,4 +1,4 @@
-"""Trains a model.
+r"""Trains a model.
 
     python -m experiments.train --config=configs/NAME.py[:PRESET] --workdir=DIR \
         [--config.any.key=VALUE]
@@ -37,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, CONFIG, WORKDIR)

@@ -102,4 +102,4 @@ def describe(name: str, pairs: Sequence[FlowPair]) -> str:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, WORKDIR)

@@ -163,6 +163,7 @@ def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
 def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:
     """Parameters and model state, placed by the strategy."""
     setup.check_agreement(subject.config, parts, of_any_size=True)
+    setup.check_memory("evaluation", subject.config, parts.dataset)
     params, model_state = parts.strategy.template(parts.model.shapes())
     loaded = load_weights(subject.source, params, model_state, hint=_OTHER_MODEL)
     return parts.strategy.adopt((loaded.params, loaded.model_state))

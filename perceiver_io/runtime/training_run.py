@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from perceiver_io.config.construct import construct
+from perceiver_io.config.construct import construct, listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
@@ -24,7 +24,7 @@ from perceiver_io.training.monitor import Monitor, NotFiniteError
 from perceiver_io.training.profiling import Profiler
 from perceiver_io.training.speed import Speed, training_summary
 from perceiver_io.training.state import TrainState, initial_state
-from perceiver_io.training.warm_start import differing_settings, load_weights
+from perceiver_io.training.warm_start import by_module, differing_settings, load_weights
 
 
 def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0, 0)) -> None:
@@ -37,6 +37,7 @@ def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0
 
     Raises UserError about an invalid config, a full disk, or a loss that is not finite.
     """
+    _check_profile(profile_steps, config.training.steps)
     make_workdir(workdir)
     profiler = Profiler(workdir / "profile", *profile_steps)
     with full_disk_explained(workdir), contextlib.closing(Run(config, workdir, profiler)) as run:
@@ -44,6 +45,16 @@ def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0
             run.train()
         except NotFiniteError as error:
             raise UserError(run.explain(error)) from error
+
+
+def _check_profile(profile_steps: tuple[int, int], steps: int) -> None:
+    """Raises UserError about steps to profile that training does not have."""
+    first, last = profile_steps
+    if profile_steps != (0, 0) and not 1 <= first <= last <= steps:
+        raise UserError(
+            f"--profile_steps={first},{last} must be two of the steps from 1 to {steps} that "
+            "config.training.steps asks for, the first one first."
+        )
 
 
 class Run:
@@ -79,7 +90,8 @@ class Run:
         needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
         check_space(workdir, needed, shutil.disk_usage(workdir).free)
         if self.start:
-            say(f"resuming from the checkpoint of step {self.start}")
+            if self.start < config.training.steps:
+                say(f"resuming from the checkpoint of step {self.start}")
             return strategy.adopt(self.checkpoints.restore(self.start, template, self.iterator))
         state = parallel.make(initialise, template)
         if config.init_from is not None:
@@ -93,8 +105,10 @@ class Run:
         there, here = build(section), self.parts.model
         grids = there.position_tables(), here.position_tables()
         warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)
-        for what in ("loaded", "resized", "left", "unused"):
-            say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
+        whole = set(warm.loaded) - set(warm.resized)
+        others = dict(loaded=warm.left, resized=whole, left=warm.loaded, unused=warm.loaded)
+        for what, names in others.items():
+            say(f"warm start, {what}: {listing(by_module(getattr(warm, what), names))}")
         for difference in differing_settings(there.unseen, here.unseen):
             say(f"warm start, different setting: {difference}")
         ema = config.training.ema_decay is not None
@@ -104,6 +118,11 @@ class Run:
     def train(self) -> None:
         """Runs the remaining steps."""
         last = self.config.training.steps
+        if self.start >= last:
+            say(
+                f"this run is finished: it has taken {self.start} steps, and config.training.steps "
+                f"is {last}. More steps go on from there; experiments.evaluate measures it."
+            )
         interruption = Interruption()
         with Progress(last, "steps", start=self.start) as progress:
             for step in range(self.start + 1, last + 1):

@@ -32,10 +32,10 @@ class Checkpoints:
         workdir: Path,
         /,
         *,
-        keep: Count,
-        best_metric: str | None,
-        best_mode: Literal["max", "min"],
-        every: Count,
+        keep: Count = 2,
+        best_metric: str | None = None,
+        best_mode: Literal["max", "min"] | None = None,
+        every: Count = 1000,
     ):
         """Opens or creates `workdir/checkpoints`.
 
@@ -44,9 +44,17 @@ class Checkpoints:
             keep: how many of the latest checkpoints to keep, in addition to the best one.
             best_metric: metric that determines the best checkpoint, as EVALUATOR/METRIC; None
                 keeps only the latest ones.
-            best_mode: whether the greatest or the least value is the best.
+            best_mode: whether the greatest or the least value is the best; needed with
+                `best_metric`.
             every: steps between checkpoints.
+
+        Raises UserError for a best metric without its mode.
         """
+        if best_metric is not None and best_mode is None:
+            raise UserError(
+                f"config.checkpoint.best_metric is {best_metric!r}, but best_mode is not set: set "
+                "--config.checkpoint.best_mode to max or min, whichever is better."
+            )
         self.directory = workdir.absolute() / "checkpoints"
         self._best_metric = best_metric
         self._sign = 1 if best_mode == "max" else -1

@@ -144,9 +144,14 @@ def draw_curves(records: Path) -> Figure:
     panels = list(figure.subplots(rows, 3, squeeze=False).flat)
     for panel, (name, splits) in zip(panels, curves.items(), strict=False):
         for split, points in splits.items():
-            panel.plot(*zip(*points, strict=True), label=split, marker="." * (len(points) < 20))
+            (line,) = panel.plot(*zip(*points, strict=True), label=split)
+            if len(points) < 20:
+                line.set_marker("o")
+            if len(points) == 1:
+                panel.axhline(points[0][1], color=line.get_color(), linestyle=":")
         panel.set_title(name.replace("_", " "))
         panel.set_xlabel("step")
+        panel.set_xlim(left=0)
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     for panel in panels[len(curves) :]:
