@@ -30,20 +30,13 @@ float32 (experiments.describe), so batch size 1024 needs about 200 GB over all d
 """
 
 from ml_collections import ConfigDict, FieldReference
-from ml_collections.config_dict import placeholder
 
 NUM_TRAIN = 1_281_167
 IMAGE_SIZE = (224, 224)
 
 FOURIER = dict(name="fourier_pixels", image_size=IMAGE_SIZE, num_bands=64)
 LEARNED = dict(name="learned_pixels", image_size=IMAGE_SIZE, channels=256)
-CONV = dict(
-    name="conv_features",
-    image_size=IMAGE_SIZE,
-    channels=64,
-    num_bands=64,
-    pytorch_padding=False,
-)
+CONV = dict(name="conv_features", image_size=IMAGE_SIZE, channels=64, num_bands=64)
 
 
 def get_config(preset: str = "fourier") -> ConfigDict:
@@ -54,53 +47,21 @@ def get_config(preset: str = "fourier") -> ConfigDict:
     steps = NUM_TRAIN * recipe["epochs"] // batch_size
 
     config = ConfigDict()
-    config.seed = 0
-    config.init_from = placeholder(str)
-    config.init_prefixes = ()
-    config.model = dict(
-        model,
-        num_classes=num_classes,
-    )
-    config.task = dict(name="image_classification", num_classes=num_classes, label_smoothing=0.1)
+    config.model = dict(model, num_classes=num_classes)
+    config.task = dict(name="image_classification", num_classes=num_classes)
     inputs = config.model.inputs
     pixels = inputs.inputs if inputs.name == "permuted" else inputs
     config.data = dict(
         name="imagenet",
         root="~/tensorflow_datasets",
         image_size=pixels.get_ref("image_size"),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        crop_area=(0.08, 1.0),
-        crop_aspect=(3 / 4, 4 / 3),
-        evaluation_crop=0.875,
-        flip=True,
-        randaugment_layers=4,
-        randaugment_magnitude=5.0,
-        mixup_alpha=0.2,
-        cutmix_alpha=0.2,
         num_workers=16,
     )
-    config.optimizer = dict(
-        name="lamb",
-        weight_decay=0.1,
-        decay_positions=True,
-        clip_norm=10.0,
-        b1=0.9,
-        b2=0.999,
-        eps=1e-6,
-    )
+    config.optimizer = dict(name="lamb", weight_decay=0.1)
     config.schedule = recipe["schedule"](steps, batch_size)
-    config.training = dict(
-        split="train",
-        batch_size=batch_size,
-        steps=steps,
-        accumulate=1,
-        ema_decay=placeholder(float),
-    )
+    config.training = dict(batch_size=batch_size, steps=steps)
     config.evaluation = dict(splits=("validation",), batch_size=1024, every=5000)
-    config.checkpoint = dict(every=1000, keep=2, best_metric="validation/top_1", best_mode="max")
-    config.logging = dict(every=100, histograms=False)
-    config.parallel = dict(name="mesh", fsdp=1)
+    config.checkpoint = dict(best_metric="validation/top_1", best_mode="max")
     return config
 
 
@@ -113,10 +74,9 @@ def _perceiver_io(inputs: dict, *, query_residual: bool = True) -> dict:
             num_latents=512,
             latent_dim=1024,
             num_blocks=8,
-            cross_attend=dict(num_heads=1, use_query_residual=True),
             latent_stack=dict(num_layers=6, num_heads=8, remat="all"),
         ),
-        decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=query_residual)),
+        decoder=dict(cross_attend=dict(use_query_residual=query_residual)),
     )
 
 
@@ -138,7 +98,6 @@ def _perceiver(inputs: dict, *, cross_attends: tuple, stacks: tuple = (0,) * 8) 
             latent_dim=1024,
             cross_attends=cross_attends,
             stacks=stacks,
-            cross_attend=dict(num_heads=1, use_query_residual=True),
             latent_stack=dict(num_layers=6, num_heads=8, remat="all"),
         ),
     )
@@ -152,7 +111,6 @@ def _flat_then_cosine(steps: FieldReference, batch_size: FieldReference) -> dict
     return dict(
         name="flat_then_cosine",
         peak=_scaled(2e-3, batch_size),
-        warmup_steps=0,
         flat_steps=steps // 2,
         total_steps=steps,
     )
@@ -164,7 +122,6 @@ def _three_drops(steps: FieldReference, batch_size: FieldReference) -> dict:
     return dict(
         name="steps",
         peak=_scaled(4e-3, batch_size),
-        warmup_steps=0,
         boundaries=boundaries,
         factor=0.1,
     )

@@ -1,4 +1,4 @@
-"""Describes a model without training it: modules, parameters, FLOPs, memory of a training step.
+"""Describes an experiment without running it: settings, modules, parameters, FLOPs, memory.
 
     python -m experiments.describe --config=configs/NAME.py[:PRESET] [--config.any.key=VALUE]
 
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, CONFIG)

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint of a run on complete splits of a dataset.
+r"""Evaluates a checkpoint of a run on complete splits of a dataset.
 
     python -m experiments.evaluate --workdir=DIR [--checkpoint=best|latest|STEP] \
         [--split=test,...] [--config=configs/OTHER.py] [--config.data.key=VALUE] [--json]
@@ -53,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, WORKDIR)

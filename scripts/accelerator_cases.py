@@ -26,7 +26,7 @@ from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.dataset import Spec
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build, in_textbook_form
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import configuration, setup
 from perceiver_io.tasks.task import Batch
 from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep
@@ -140,6 +140,7 @@ def _experiment(name: str, scale: str) -> _Experiment:
         config.model.compute_dtype = "bfloat16"
     else:
         config.model.update_from_flattened_dict(_TINY | _TINY_INPUTS[name])
+    config = configuration.overridden(config)
     if name == "language":
         language = MaskedBytes(config.model.vocab_size, config.model.max_length)
         parts = setup.Parts(language, language, build(config.model), None)

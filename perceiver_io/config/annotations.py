@@ -23,9 +23,13 @@ class Arguments(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A nested section whose `name` chooses a factory; the rest are its keyword arguments."""
+    """A nested section whose `name` chooses a factory; the rest are its keyword arguments.
+
+    `default` is the name if the section has none, or is omitted.
+    """
 
     factories: Mapping[str, Callable[..., Any]]
+    default: str | None = None
 
 
 class SameAs(NamedTuple):
@@ -43,12 +47,25 @@ def within(least: float, greatest: float) -> Limit:
     return Limit(f"from {least:g} to {greatest:g}", lambda x: least <= x <= greatest)
 
 
+def up_to(greatest: int, resource: str) -> Limit:
+    """From 1 to `greatest`, beyond which a machine would lack a resource, `memory` or `time`."""
+    words = f"at least 1 and at most {greatest:,}, since there is not the {resource} for more"
+    return Limit(words, lambda x: 1 <= x <= greatest)
+
+
 # `construct` accepts an int where a float is wanted, but not every type checker does.
 Real = int | float
 
-Count = Annotated[int, Limit("at least 1", lambda x: x >= 1)]
+# Numbers of steps, which are 32-bit integers, and of examples, which are 64-bit ones.
+Count = Annotated[int, Limit("at least 1 and below 2**31", lambda x: 1 <= x < 2**31)]
+Natural = Annotated[int, Limit("at least 0 and below 2**63", lambda x: 0 <= x < 2**63)]
+# Sizes of arrays.
+Width = Annotated[int, up_to(2**20, "memory")]
+Length = Annotated[int, up_to(2**24, "memory")]
+# Numbers of layers and the like, which are computed one after the other.
+Repeats = Annotated[int, up_to(10_000, "time")]
+Workers = Annotated[int, within(0, 1024)]
 Finite = Annotated[Real, Limit("finite", math.isfinite)]
-Natural = Annotated[int, Limit("at least 0", lambda x: x >= 0)]
 Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]
 Positive = Annotated[Real, Limit("above 0 and finite", lambda x: 0 < x < math.inf)]
 NonNegative = Annotated[Real, Limit("at least 0 and finite", lambda x: 0 <= x < math.inf)]
@@ -60,7 +77,10 @@ Fraction = Annotated[Real, Limit("above 0 and at most 1", lambda x: 0 < x <= 1)]
 
 ASCENDING = Limit("two numbers in ascending order", lambda pair: pair[0] <= pair[1])
 
-Size = tuple[Count, Count]
+EACH_ONCE = Limit("names that each occur once", lambda names: len(set(names)) == len(names))
+
+Side = Annotated[int, up_to(2**14, "memory")]
+Size = tuple[Side, Side]
 """Height and width."""
 
 Normalization = tuple[Sequence[float], Sequence[float]]

@@ -23,6 +23,18 @@ _SECTION = (Mapping, ConfigDict)
 _UNION = (Union, UnionType)
 
 
+class SettingError(UserError):
+    """A wrong setting in a config.
+
+    Attributes:
+        problem: the message without the remedy, which is different in files written by a program.
+    """
+
+    def __init__(self, problem: str, remedy: str):
+        super().__init__(problem + remedy)
+        self.problem = problem
+
+
 def construct(factory: Factory[T], section: Mapping[str, Any], where: str, *arguments: Any) -> T:
     """Calls `factory` with the entries of a config section, except `name`, as keyword arguments.
 
@@ -50,9 +62,9 @@ def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
     given, parameters = _given(section), _parameters(factory)
     for key in given:
         if key not in parameters:
-            raise UserError(
-                f"{where}.{key} is not a setting of {factory.__name__}{nearest(key, parameters)}. "
-                f"Its settings are {listing(parameters)}.{_replacement(section, where)}"
+            raise SettingError(
+                f"{where}.{key} is not a setting of {factory.__name__}{nearest(key, parameters)}",
+                f". Its settings are {listing(parameters)}.{_replacement(section, where)}",
             )
     missing = [
         name
@@ -60,9 +72,9 @@ def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
         if parameter.default is inspect.Parameter.empty and name not in given
     ]
     if missing:
-        raise UserError(
-            f"{where} lacks {listing(missing)}, which {factory.__name__} needs: add it to the "
-            f"config file.{_replacement(section, where)}"
+        raise SettingError(
+            f"{where} lacks {listing(missing)}, which {factory.__name__} needs",
+            f": add it to the config file.{_replacement(section, where)}",
         )
     for key in filter(given.__contains__, parameters):
         path, value, annotation = f"{where}.{key}", given[key], parameters[key].annotation
@@ -70,31 +82,36 @@ def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
         if inner is not None:
             check(inner, value, path)
         elif not _fits(value, annotation):
-            raise UserError(
+            raise SettingError(
                 f"{path} is {value!r}, but {factory.__name__} needs "
-                f"{inspect.formatannotation(_plain(annotation))}; give it a value of that type."
+                f"{inspect.formatannotation(_plain(annotation))}",
+                "; give it a value of that type.",
             )
         else:
             excess = _excess(value, annotation)
             if excess is not None:
-                raise UserError(
-                    f"{path} is {value!r}, {excess}: set another value with --{path}=VALUE."
+                raise SettingError(
+                    f"{path} is {value!r}, {excess}", f": set another value with --{path}=VALUE."
                 )
 
 
 def defaults(factory: Factory, section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The settings that a section omits, with their defaults; also those of nested sections."""
-    missing = {}
+    """The settings that a section omits, with their defaults; also those of nested sections.
+
+    A nested section that is omitted as a whole has the defaults of its constructor.
+    """
+    missing: dict[str, Any] = {}
     for name, parameter in _parameters(factory).items():
+        if name not in section and dataclasses.is_dataclass(parameter.default):
+            missing[name] = dataclasses.asdict(parameter.default)
+            continue
         annotation, path = parameter.annotation, f"{where}.{name}"
-        if name in section:
-            inner = _inner(annotation, section[name], path)
-            if inner is not None:
-                missing[name] = defaults(inner, section[name], path)
-        elif dataclasses.is_dataclass(annotation):
-            missing[name] = defaults(annotation, {}, path)
-        elif parameter.default is not inspect.Parameter.empty:
-            missing[name] = parameter.default
+        value = section[name] if name in section else _left_out(parameter)
+        inner = _inner(annotation, value, path)
+        if inner is not None:
+            missing[name] = _missing_name(annotation, value) | defaults(inner, value, path)
+        elif name not in section and value is not inspect.Parameter.empty:
+            missing[name] = value
     return missing
 
 
@@ -121,13 +138,14 @@ def lookup(table: Mapping[str, T | str], section: Mapping[str, Any], where: str)
 
     An entry that is a dotted name, `package.module.NAME`, is imported only when it is chosen.
     """
-    if "name" not in section:
-        raise UserError(f"{where}.name is missing: set it to one of {listing(table)}.")
-    name = section["name"]
-    if name not in table:
-        raise UserError(
-            f"{where}.name is {name!r}, which does not exist{nearest(name, table)}. "
-            f"Choose one of {listing(table)}."
+    given = entries(section, where)
+    if "name" not in given:
+        raise SettingError(f"{where}.name is missing", f": set it to one of {listing(table)}.")
+    name = given["name"]
+    if not isinstance(name, str) or name not in table:
+        raise SettingError(
+            f"{where}.name is {name!r}, which does not exist{nearest(name, table)}",
+            f". Choose one of {listing(table)}.",
         )
     entry = table[name]
     if not isinstance(entry, str):
@@ -139,7 +157,9 @@ def lookup(table: Mapping[str, T | str], section: Mapping[str, Any], where: str)
 def entries(section: Any, where: str) -> dict[str, Any]:
     """The entries of a section. Raises UserError if the value is not a section."""
     if not isinstance(section, _SECTION):
-        raise UserError(f"{where} is {section!r}, but must be a section: write it as dict(...).")
+        raise SettingError(
+            f"{where} is {section!r}, but must be a section", ": write it as dict(...)."
+        )
     return dict(section.items())
 
 
@@ -187,10 +207,27 @@ def _inner(annotation: Any, value: Any, where: str) -> Factory | None:
             if isinstance(note, Arguments):
                 return note.factory
             if isinstance(note, Choice):
-                return lookup(note.factories, value, where)
+                return lookup(note.factories, {**_missing_name(alternative, value), **value}, where)
         if isinstance(alternative, type) and dataclasses.is_dataclass(alternative):
             return alternative
     return None
+
+
+def _missing_name(annotation: Any, section: Mapping[str, Any]) -> dict[str, str]:
+    """The default name, for a section with a choice that has no name."""
+    defaults = [x.default for x in _notes(annotation) if isinstance(x, Choice) and x.default]
+    return {"name": defaults[0]} if defaults and "name" not in section else {}
+
+
+def _left_out(parameter: inspect.Parameter) -> Any:
+    """What stands for an omitted setting: its default, or an empty section."""
+    if parameter.default is not inspect.Parameter.empty:
+        return parameter.default
+    is_section = dataclasses.is_dataclass(parameter.annotation) or any(
+        isinstance(note, Arguments) or (isinstance(note, Choice) and note.default)
+        for note in _notes(parameter.annotation)
+    )
+    return {} if is_section else parameter.default
 
 
 def _notes(annotation: Any) -> tuple[Any, ...]:

@@ -4,7 +4,8 @@ import ast
 import contextlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,15 +33,22 @@ def read(path: str) -> ConfigDict:
     if file.endswith(".json"):
         return _read_json(Path(file))
     module = _imported(file)
-    if not preset:
-        return module.get_config()
     presets = getattr(module, "PRESETS", {})
-    if preset not in presets:
+    if preset and preset not in presets:
         raise UserError(
             f"{file} has no preset {preset!r}{nearest(preset, presets)}. "
             f"Its presets are {listing(presets)}."
         )
-    return module.get_config(preset)
+    with _errors_explained(file):
+        config = module.get_config(preset) if preset else module.get_config()
+    if not isinstance(config, dict | ConfigDict):
+        raise UserError(
+            f"{file}, line {module.get_config.__code__.co_firstlineno}: get_config() returns "
+            f"{config!r}, which is no ConfigDict. End it with `return config`."
+        )
+    if type(config) is not ConfigDict:  # a dict, or one that is frozen
+        config = ConfigDict(config)
+    return config.unlock()
 
 
 def read_run(workdir: Path) -> ConfigDict:
@@ -78,13 +86,17 @@ def overridden(
 
     Raises UserError for a key that does not exist or a value of the wrong type.
     """
-    _complete(config, missing(config))
+    filled = _complete(config, missing(config))
     for override in overrides:
         key, equals, value = override.removeprefix(OVERRIDE).partition("=")
         if not equals:
             raise UserError(f"{override} has no value; write {override}=VALUE.")
         _set(config, key, value)
-        _complete(config, missing(config))  # a section may have been replaced
+        # With another name, or in a section that was replaced, the defaults are different.
+        for path in filled:
+            if not f"{path}.".startswith(f"{key}."):
+                _remove(config, path)
+        filled = _complete(config, missing(config))
     return _resolved(config)
 
 
@@ -102,13 +114,9 @@ def _imported(file: str) -> ModuleType:
             f"{file} is not a config file: give a FILE.py, or the config.json of a run."
         )
     module = importlib.util.module_from_spec(spec)
-    try:
+    with _errors_explained(file):
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(
-            f"{error.filename} cannot be read: line {error.lineno}: {error.msg}. Fix that line."
-        ) from error
-    if not hasattr(module, "get_config"):
+    if not callable(getattr(module, "get_config", None)):
         raise UserError(
             f"{file} is not a config file: it has no function get_config() that returns a "
             "ConfigDict. configs/quickstart.py is an example of one."
@@ -116,10 +124,29 @@ def _imported(file: str) -> ModuleType:
     return module
 
 
+@contextlib.contextmanager
+def _errors_explained(file: str) -> Iterator[None]:
+    """Turns whatever a config file raises into a UserError that names the line."""
+    try:
+        yield
+    except SyntaxError as error:
+        raise UserError(
+            f"{error.filename} cannot be read: line {error.lineno}: {error.msg}. Fix that line."
+        ) from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f"line {frame.lineno}" for frame in frames if frame.filename == file]
+        message = " ".join(str(error).split())
+        raise UserError(
+            f"{file} cannot be read: {', '.join([*lines[-1:], type(error).__name__])}: {message}. "
+            "Fix that line."
+        ) from error
+
+
 def _read_json(path: Path) -> ConfigDict:
     try:
-        config = _from_plain(json.loads(path.read_text()))
-    except ValueError as error:
+        config = _from_plain(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         config = error
     if isinstance(config, ConfigDict):
         _renew(config)
@@ -131,31 +158,54 @@ def _read_json(path: Path) -> ConfigDict:
     return config
 
 
-def _complete(section: ConfigDict, missing: dict[str, Any]) -> None:
+def _complete(section: ConfigDict, missing: dict[str, Any]) -> list[str]:
+    """Adds what is missing; returns the paths of what was added, such as `a.b.c`."""
+    filled = []
     for key, value in missing.items():
-        if isinstance(value, dict) and key in section:
-            _complete(section[key], value)
+        if isinstance(value, dict):
+            if key not in section:
+                section[key] = {}
+            filled += [f"{key}.{path}" for path in _complete(section[key], value)]
         else:
             section[key] = _from_plain(value)
+            filled.append(key)
+    return filled
+
+
+def _remove(section: ConfigDict, path: str) -> None:
+    """Removes what `_complete` added, and sections that are then empty."""
+    name, _, rest = path.partition(".")
+    if rest:
+        _remove(section[name], rest)
+    if not rest or not section[name]:
+        del section[name]
 
 
 def _renew(config: ConfigDict) -> None:
     """Converts settings that older runs lack, or have in another form."""
-    model = config.get("model", {})
-    stack = model.get("encoder", {}).get("latent_stack", {})
+    model, data = _part(config, "model"), _part(config, "data")
+    stack = _part(model, "encoder", "latent_stack")
     remat = stack.get("remat")
     if isinstance(remat, bool):
         del stack["remat"]
         stack["remat"] = "all" if remat else "none"
-    if "implementation" not in model.get("attention", {"implementation": None}):
+    if "attention" in model and "implementation" not in _part(model, "attention"):
         del model["attention"]
-    data, pixels = config.get("data", {}), model.get("inputs", model)
-    pixels = pixels.get("inputs", pixels)
-    if "mean" in data and "image_channels" not in pixels:
+    pixels = _part(model, "inputs", "inputs") or _part(model, "inputs") or model
+    if isinstance(data.get("mean"), tuple) and "image_channels" not in pixels:
         pixels["image_channels"] = len(data["mean"])
     is_convnet = model.get("name") == "convnet_classifier"
     if is_convnet and "image_size" not in model and "image_size" in data:
         model["image_size"] = data["image_size"]
+
+
+def _part(section: ConfigDict, *names: str) -> ConfigDict:
+    """A nested section; an empty one if there is none."""
+    for name in names:
+        section = section.get(name)
+        if not isinstance(section, ConfigDict):
+            return ConfigDict()
+    return section
 
 
 def _set(config: ConfigDict, key: str, text: str) -> None:
@@ -216,7 +266,7 @@ def _parsed(text: str, wanted: type) -> Any:
 
 def _literal(text: str) -> Any:
     """The value of a Python literal; any other text unchanged."""
-    with contextlib.suppress(SyntaxError, ValueError):
+    with contextlib.suppress(SyntaxError, ValueError, MemoryError, RecursionError):
         return ast.literal_eval(text)
     return text
 

@@ -23,8 +23,10 @@ from perceiver_io.config.annotations import (
     UNSEEN,
     Arguments,
     Choice,
-    Count,
+    Length,
+    Side,
     Size,
+    Width,
 )
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
@@ -271,10 +273,10 @@ Images = Annotated[Inputs, Choice(IMAGE_INPUTS)]
 
 
 def perceiver_io_classifier(
-    num_classes: Count,
+    num_classes: Width,
     inputs: Images,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for image classification, with one learned query as wide as the latents."""
@@ -287,7 +289,7 @@ def perceiver_io_classifier(
 
 
 def perceiver_classifier(
-    num_classes: Count,
+    num_classes: Width,
     inputs: Images,
     encoder: InterleavedEncoderSettings,
     attention: AttentionForm = AttentionForm(),
@@ -302,8 +304,8 @@ def perceiver_classifier(
 
 
 def convnet_classifier(
-    num_classes: Count,
-    widths: tuple[Count, ...],
+    num_classes: Width,
+    widths: tuple[Width, ...],
     image_size: ImageSize,
     image_channels: ImageChannels = 3,
 ) -> Blueprint:
@@ -312,11 +314,11 @@ def convnet_classifier(
 
 
 def perceiver_io_masked_lm(
-    vocab_size: Count,
-    max_length: Annotated[Count, INPUT_SIZE],
-    embedding_dim: Count,
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for masked language modelling (Perceiver IO, section 4.1): logits per token.
@@ -334,12 +336,12 @@ def perceiver_io_masked_lm(
 
 
 def perceiver_io_text_classifier(
-    num_classes: Count,
-    vocab_size: Count,
-    max_length: Annotated[Count, INPUT_SIZE],
-    embedding_dim: Count,
+    num_classes: Width,
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for text classification, with one learned query as wide as the latents."""
@@ -353,11 +355,11 @@ def perceiver_io_text_classifier(
 
 def perceiver_io_flow(
     image_size: FourierSize,
-    neighbourhood: Count,
-    channels: Count,
-    num_bands: Count,
+    neighbourhood: Side,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames concatenated.
@@ -375,11 +377,11 @@ def perceiver_io_flow(
 
 def perceiver_io_flow_separate(
     image_size: FourierSize,
-    neighbourhood: Count,
-    channels: Count,
-    num_bands: Count,
+    neighbourhood: Side,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames separate.
@@ -398,10 +400,10 @@ def perceiver_io_flow_separate(
 
 def perceiver_io_flow_conv(
     image_size: FourierSize,
-    channels: Count,
-    num_bands: Count,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for optical flow with a convolutional stem (Perceiver IO, section 4.2).
@@ -434,10 +436,10 @@ class Part(NamedTuple):
 
 
 def video_part(
-    shape: Annotated[tuple[Count, Count, Count], INPUT_SIZE],
+    shape: Annotated[tuple[Side, Side, Side], INPUT_SIZE],
     patch_size: Size,
-    resolution: Annotated[tuple[Count, Count, Count], UNSEEN],
-    num_bands: Count,
+    resolution: Annotated[tuple[Side, Side, Side], UNSEEN],
+    num_bands: Width,
 ) -> Part:
     """Frames [B, *shape, 3] in patches, decoded pixel by pixel."""
     positions = FourierPositions(num_bands, resolution)
@@ -453,7 +455,7 @@ def video_part(
 
 
 def audio_part(
-    num_samples: Annotated[Count, INPUT_SIZE, UNSEEN], samples_per_patch: Count, num_bands: Count
+    num_samples: Annotated[Length, INPUT_SIZE, UNSEEN], samples_per_patch: Width, num_bands: Width
 ) -> Part:
     """Audio [B, num_samples, 1] in patches, decoded patch by patch."""
     num_patches = num_samples // samples_per_patch
@@ -470,7 +472,7 @@ def audio_part(
     )
 
 
-def label_part(num_classes: Annotated[Count, INPUT_SIZE], query_dim: Count) -> Part:
+def label_part(num_classes: Annotated[Width, INPUT_SIZE], query_dim: Width) -> Part:
     """A class as probabilities [B, 1, num_classes], decoded as logits [B, num_classes]."""
     return Part(
         Modality(ReadyTokens(), 1, num_classes),
@@ -484,9 +486,9 @@ def perceiver_io_autoencoder(
     image: Annotated[Part, Arguments(video_part)],
     audio: Annotated[Part, Arguments(audio_part)],
     label: Annotated[Part, Arguments(label_part)],
-    output_dim: Count,
+    output_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO as an autoencoder of video, audio and class label (Perceiver IO, section 4.3).

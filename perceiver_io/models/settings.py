@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from perceiver_io.config.annotations import UNSEEN, Count, Positive, Rate
+from perceiver_io.config.annotations import UNSEEN, Count, Limit, Rate, Real, Repeats, Width
+
+Widening = Annotated[Real, Limit("above 0 and at most 1,000", lambda x: 0 < x <= 1000)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +37,10 @@ class BlockSettings:
     dropout, attention_dropout: rates in training, for residual branches and attention weights.
     """
 
-    num_heads: Annotated[Count, UNSEEN]
-    qk_dim: Count | None = None
-    v_dim: Count | None = None
-    widening: Positive = 1.0
+    num_heads: Annotated[Width, UNSEEN]
+    qk_dim: Width | None = None
+    v_dim: Width | None = None
+    widening: Widening = 1.0
     exact_gelu: Annotated[bool, UNSEEN] = False
     dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
@@ -48,7 +50,8 @@ class BlockSettings:
 class CrossAttendSettings(BlockSettings):
     """A cross-attend; `use_query_residual`: whether queries are added to attention's result."""
 
-    use_query_residual: Annotated[bool, UNSEEN]
+    num_heads: Annotated[Width, UNSEEN] = 1
+    use_query_residual: Annotated[bool, UNSEEN] = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,7 @@ class LatentStackSettings(SelfAttendSettings):
         The result of a fused kernel is recomputed under both.
     """
 
-    num_layers: Count
+    num_layers: Repeats
     remat: Literal["none", "products", "all"] = "none"
 
 
@@ -83,16 +86,16 @@ class EncoderSettings:
     """The encoder of Perceiver IO.
 
     num_latents, latent_dim: N and D.
+    latent_stack: the self-attention layers over the latents.
     num_blocks: how often the whole latent stack is applied, with the same weights.
     cross_attend: the cross-attend from latents to inputs.
-    latent_stack: the self-attention layers over the latents.
     """
 
-    num_latents: Count
-    latent_dim: Count
-    num_blocks: Annotated[Count, UNSEEN]
-    cross_attend: CrossAttendSettings
+    num_latents: Width
+    latent_dim: Width
     latent_stack: LatentStackSettings
+    num_blocks: Annotated[Repeats, UNSEEN] = 1
+    cross_attend: CrossAttendSettings = CrossAttendSettings()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,5 +107,5 @@ class DecoderSettings:
         4096 on CPUs and 65,536 on accelerators.
     """
 
-    cross_attend: CrossAttendSettings
+    cross_attend: CrossAttendSettings = CrossAttendSettings()
     query_chunk_size: Count | None = None

@@ -8,20 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.formats.safetensors_files import read_json
 from perceiver_io.pretrained.huggingface import Config
 from perceiver_io.pretrained.sections import Section
 
 Preparation = Mapping[str, Any]
-
-# What the published weights of ImageNet need.
-IMAGENET = dict(
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    evaluation_crop=0.875,
-    resample="bicubic",
-)
 
 _IMAGE_PROCESSOR = "preprocessor_config.json"
 _TOKENIZER = "tokenizer_config.json"

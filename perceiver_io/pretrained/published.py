@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_io.config.construct import listing
+from perceiver_io.config.construct import SettingError, listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained import (
@@ -176,6 +176,11 @@ def _sizes_explained(where: str) -> Iterator[None]:
     """A context for code that reads sizes off arrays, which fails for damaged files."""
     try:
         yield
+    except SettingError as error:
+        raise UserError(
+            f"The model in {where} cannot be built: {error.problem}. Download it again, or check "
+            "the settings that were given."
+        ) from error
     except UserError:
         raise
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:

@@ -59,13 +59,13 @@ def check_data(config: ConfigDict, splits: Sequence[str], output: Path) -> Check
 
     Args:
         config: has the data.
-        splits: those to check; those that the config trains and evaluates on if there are none.
+        splits: those to check; all if there are none.
         output: the manifest.
 
     Raises UserError if the data are not there, and if the manifest cannot be written.
     """
     dataset = setup.build_task(config).build_dataset(config.data)
-    splits = list(dict.fromkeys(splits or (config.training.split, *config.evaluation.splits)))
+    splits = list(dict.fromkeys(splits or dataset.source.splits))
     examples = {split: dataset.all_examples(split) for split in splits}
     entries, broken = [], {split: {} for split in splits}
     with Progress(sum(map(len, examples.values())), "examples") as progress:

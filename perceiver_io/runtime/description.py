@@ -1,6 +1,7 @@
 """Describes a config's model: modules, parameters, FLOPs and memory."""
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep
 
-_FLOPS_LABELS = {
+FLOPS_LABELS = {
     "flops_forward": "forward, textbook form",
     "flops_forward_as_run": "forward, with folded projections",
     "flops_training_step_as_run": "training step, including rematerialisation",
@@ -23,7 +24,7 @@ _FLOPS_LABELS = {
 
 
 def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
-    """Parameters, in total and by module, and FLOPs per example; nothing is run.
+    """The config, parameters, in total and by module, and FLOPs per example; nothing is run.
 
     And whether the trained model can be exported, as `published.why_not_for_huggingface` tells.
 
@@ -35,6 +36,7 @@ def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
     parts = setup.build_parts(config)
     params, _ = parts.model.shapes()
     description = {
+        "config": config.to_dict(),
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "modules": _modules(params),
         "why_not_for_huggingface": why_not_for_huggingface(config.model.to_dict()),
@@ -75,12 +77,13 @@ def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
 
 
 def as_table(description: dict[str, Any]) -> str:
-    """A description as human-readable text."""
+    """A description as human-readable text; settings are as on a command line."""
     modules = description["modules"]
     width = max(map(len, modules))
-    lines = [f"{name:{width}}  {size:>13,}" for name, size in modules.items()]
+    lines = [*_settings(description["config"], "--config"), ""]
+    lines += [f"{name:{width}}  {size:>13,}" for name, size in modules.items()]
     lines.append(f"{'parameters':{width}}  {description['parameters']:>13,}\n")
-    for name, label in _FLOPS_LABELS.items():
+    for name, label in FLOPS_LABELS.items():
         lines.append(f"{description[name] / 1e9:12.4g} GFLOPs per example, {label}")
     if "memory_arguments" in description:
         lines.append(
@@ -96,6 +99,14 @@ def as_table(description: dict[str, Any]) -> str:
         else f"`experiments.export` cannot write it: {why_not}"
     )
     return "\n".join(lines)
+
+
+def _settings(section: Mapping[str, Any], where: str) -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{where}.{name}")
+        else:
+            yield f"{where}.{name}={value}"
 
 
 def _modules(params: PyTree) -> dict[str, int]:

@@ -17,7 +17,7 @@ from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, weights
 from perceiver_io.tasks.batches import check_finite
 from perceiver_io.tasks.evaluation import Result
-from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.disk import disk_errors_explained, make_workdir
 from perceiver_io.training.logging import save_figure, to_json
 from perceiver_io.training.warm_start import Source, checkpoint_source, load_weights
 
@@ -104,7 +104,7 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
         for name, evaluator in parts.task.evaluators(config).items()
     }
     if jax.process_index() == 0:
-        with full_disk_explained(folder):
+        with disk_errors_explained(folder):
             _draw(results, folder)
     metrics = {name: result.metrics for name, result in results.items()}
     check_finite(metrics)
@@ -123,7 +123,7 @@ def submit(subject: Subject, folder: Path) -> Report:
     submitters = setup.build_task(subject.config).submitters(subject.config)
     parts = setup.build_parts(subject.config)
     trained = _load(subject, parts)
-    with full_disk_explained(folder):
+    with disk_errors_explained(folder):
         count = sum(
             submitter(parts.model, *trained, parts.strategy, folder)
             for submitter in submitters.values()
@@ -165,6 +165,7 @@ def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
 def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:
     """Parameters and model state, placed by the strategy."""
     setup.check_agreement(subject.config, parts, training=False)
+    setup.check_memory("evaluation", subject.config, parts.dataset)
     run = weights.find_run(subject.path)
     if run is not None:
         weights.check_class_names(run, parts.dataset)

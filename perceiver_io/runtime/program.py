@@ -4,17 +4,21 @@ Slow imports (above all JAX) are deferred until they are used, so that the respo
 misspelt flag is immediate.
 """
 
+import functools
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 
 from perceiver_io.config.files import OVERRIDE
 from perceiver_io.errors import UserError
 
+_HELP = frozenset(("-h", "-help", "--help"))
 _DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
 
 _COORDINATOR = flags.DEFINE_string(
@@ -31,8 +35,11 @@ _CACHE = flags.DEFINE_string(
 )
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2."""
+def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
+    """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2.
+
+    `--help` prints what the program and its flags are. `required` are the flags that must be given.
+    """
 
     def guarded(_) -> None:
         # Orbax logs every step of every save; its errors are raised as well.
@@ -42,14 +49,26 @@ def run(main: Callable[[], None]) -> None:
         try:
             main()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            # Skip the exit handlers of libraries, which would wait for processes that are still
-            # running, or write to the full disk; only worker processes are stopped.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            os._exit(2)
+            _end(2, f"error: {error}\n")
+        except KeyboardInterrupt:
+            _end(130, "interrupted\n")
+        except Exception:
+            _end(1, traceback.format_exc())
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=functools.partial(_parse, required))
+
+
+def _end(status: int, message: str) -> NoReturn:
+    """Ends the program after an error, without waiting for anything.
+
+    Libraries' exit handlers would wait for other processes, or write to a disk that is full: only
+    worker processes are ended.
+    """
+    sys.stdout.flush()
+    print(message, end="", file=sys.stderr, flush=True)
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    os._exit(status)
 
 
 def overrides() -> tuple[str, ...]:
@@ -67,13 +86,56 @@ def start_jax() -> None:
     jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
     """Parses absl's flags, setting the config's overrides aside."""
+    arguments = [argument for argument in argv if not argument.startswith(OVERRIDE)]
+    if _HELP.intersection(arguments):
+        print(_help())
+        sys.exit(0)
     try:
-        rest = flags.FLAGS([argument for argument in argv if not argument.startswith(OVERRIDE)])
+        try:
+            rest = flags.FLAGS(arguments)
+        except flags.IllegalFlagValueError:
+            _check_given(arguments, required)  # which says it better
+            raise
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} is not a flag; flags look like --name=value.")
+        _check_given(arguments, required)
+        _check_filled()
     except (flags.Error, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     return rest
+
+
+def _check_given(arguments: Sequence[str], required: Sequence[flags.FlagHolder]) -> None:
+    """Raises UserError naming all required flags that are not there."""
+    given = {argument.partition("=")[0].lstrip("-") for argument in arguments}
+    missing = [flag.name for flag in required if flag.name not in given]
+    if missing:
+        flags_to_give = " and ".join(f"--{name} ({_described(name)})" for name in missing)
+        raise UserError(f"Give {flags_to_give}. --help lists all flags.")
+
+
+def _check_filled() -> None:
+    """Raises UserError about a flag that is given without a value."""
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if flag.present and flag.value in ("", [], [""]) and name != _CACHE.name:
+            raise UserError(f"--{name} is empty: give it a value ({_described(name)}).")
+
+
+def _described(name: str) -> str:
+    """The help of a flag, as it stands within a sentence."""
+    text = str(flags.FLAGS[name].help).rstrip(".")
+    return text[0].lower() + text[1:]
+
+
+def _help() -> str:
+    """What the program does, its own flags, and those that all programs share."""
+    parts = (
+        sys.modules["__main__"].__doc__ or "",
+        flags.FLAGS.main_module_help(),
+        flags.FLAGS.module_help(__name__),
+    )
+    return "\n\n".join(part.strip("\n") for part in parts)

@@ -3,14 +3,22 @@
 The sections `model`, `task`, `data`, `optimizer`, `schedule` and `parallel` each have a `name`;
 their other entries are the keyword arguments of the class or function of that name. `checkpoint`
 holds those of `perceiver_io.training.checkpoint.Checkpoints`. The other sections are defined here.
-All durations are in steps, all batch sizes are global.
+A config file may omit what has a default. All durations are in steps, all batch sizes are global.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from perceiver_io.config.annotations import Arguments, Choice, Count, Rate, Seed
+from perceiver_io.config.annotations import (
+    EACH_ONCE,
+    Arguments,
+    Choice,
+    Count,
+    Rate,
+    Seed,
+    up_to,
+)
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.models import architectures
 from perceiver_io.training.checkpoint import Checkpoints
@@ -18,9 +26,10 @@ from perceiver_io.training.optimizers import OPTIMIZERS, SCHEDULES
 from perceiver_io.training.parallel import STRATEGIES
 
 Section = Mapping[str, Any]
+BatchSize = Annotated[int, up_to(2**20, "memory")]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
     """`config.training`.
 
@@ -33,14 +42,14 @@ class Training:
         ema_decay: decay rate of the exponential moving average of the parameters; None: no average.
     """
 
-    split: str
-    batch_size: Count
+    split: str = "train"
+    batch_size: BatchSize
     steps: Count
-    accumulate: Count
-    ema_decay: Rate | None
+    accumulate: BatchSize = 1
+    ema_decay: Rate | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """`config.evaluation`.
 
@@ -50,12 +59,12 @@ class Evaluation:
         every: steps between evaluations.
     """
 
-    splits: tuple[str, ...]
-    batch_size: Count
-    every: Count
+    splits: Annotated[tuple[str, ...], EACH_ONCE]
+    batch_size: BatchSize = 64
+    every: Count = 1000
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Logging:
     """`config.logging`.
 
@@ -64,11 +73,11 @@ class Logging:
         histograms: whether each evaluation records a histogram of each parameter.
     """
 
-    every: Count
-    histograms: bool
+    every: Count = 100
+    histograms: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """A config.
 
@@ -80,9 +89,9 @@ class Config:
         task: checked when it is built, as is `data`, whose choices depend on the task.
     """
 
-    seed: Seed
-    init_from: str | None
-    init_prefixes: tuple[str, ...]
+    seed: Seed = 0
+    init_from: str | None = None
+    init_prefixes: tuple[str, ...] = ()
     # First the values from which others are derived in config files, so that errors name the
     # origin.
     training: Training
@@ -91,7 +100,7 @@ class Config:
     logging: Logging
     optimizer: Annotated[Section, Choice(OPTIMIZERS)]
     schedule: Annotated[Section, Choice(SCHEDULES)]
-    parallel: Annotated[Section, Choice(STRATEGIES)]
+    parallel: Annotated[Section, Choice(STRATEGIES, default="mesh")]
     model: Section
     task: Section
     data: Section

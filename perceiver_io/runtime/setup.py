@@ -1,5 +1,6 @@
 """Builds the objects that a config's sections describe, and checks that they fit together."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -126,13 +127,17 @@ def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeS
 def check_training(config: ConfigDict, parts: Parts) -> None:
     """Finds errors at the start that would otherwise stop or spoil the run later.
 
-    Raises UserError if model and data do not agree, if a batch cannot be sharded over the devices
-    or augmented there, if a split is unknown, empty or without published ground truth, and if no
-    evaluation yields the best metric.
+    Raises UserError if model and data do not agree, if the warm-up is as long as training, if a
+    batch does not fit into memory or cannot be sharded over the devices or augmented there, if a
+    split is unknown, empty or without published ground truth, and if no evaluation yields the best
+    metric.
     """
     training = config.training
     check_agreement(config, parts)
+    _check_warm_up(config)
     local_batch_size(training.batch_size, training.accumulate)
+    check_memory("training", config, parts.dataset)
+    check_memory("evaluation", config, parts.dataset)
     part = batch_shapes(parts.dataset, training.batch_size // parts.strategy.num_replicas)
     jax.eval_shape(parts.task.augmented, part)
     parts.dataset.check_labelled(training.split)
@@ -146,6 +151,29 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
         raise UserError(
             f"config.checkpoint.best_metric is {best!r}{nearest(best, found)}, but the evaluations "
             f"of config.evaluation.splits yield {listing(found)}. Set it to one of these or None."
+        )
+
+
+def check_memory(section: str, config: ConfigDict, dataset: Dataset) -> None:
+    """Raises UserError unless memory holds this process's part of a batch of `training` or so."""
+    batch_size = config[section].batch_size
+    arrays = batch_shapes(dataset, 1).values()
+    example_bytes = sum(array.size * array.dtype.itemsize for array in arrays)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if batch_size // jax.process_count() * example_bytes > memory:
+        raise UserError(
+            f"config.{section}.batch_size is {batch_size}, of which each process holds "
+            f"{batch_size // jax.process_count() * example_bytes / 1e9:.3g} GB, but this machine "
+            f"has {memory / 1e9:.3g} GB of memory: make it smaller."
+        )
+
+
+def _check_warm_up(config: ConfigDict) -> None:
+    warmup_steps, steps = config.schedule.warmup_steps, config.training.steps
+    if warmup_steps >= steps:
+        raise UserError(
+            f"config.schedule.warmup_steps is {warmup_steps}, but training has {steps} steps, in "
+            "which the learning rate would not reach its peak: make the warm-up shorter, or 0."
         )
 
 

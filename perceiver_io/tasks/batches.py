@@ -10,6 +10,8 @@ from jaxtyping import PyTree
 
 from perceiver_io.errors import UserError
 
+_MOST_AT_A_TIME = 4096
+
 Advance = Callable[[int], Any]
 """Called after each step with the amount of work done; for example a progress bar's `update`."""
 
@@ -70,3 +72,19 @@ def check_positive(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 1:
             raise UserError(f"{name}={value} must be at least 1.")
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises UserError for a number of examples that cannot be taken at a time."""
+    if not 1 <= batch_size <= _MOST_AT_A_TIME:
+        raise UserError(
+            f"batch_size={batch_size} must be at least 1 and at most {_MOST_AT_A_TIME:,}, since "
+            "there is not the memory for more."
+        )
+
+
+def check_natural(**numbers: int) -> None:
+    """Raises UserError naming a number that is below 0."""
+    for name, value in numbers.items():
+        if value < 0:
+            raise UserError(f"{name}={value} must be at least 0.")

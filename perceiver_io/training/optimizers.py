@@ -51,8 +51,8 @@ def lamb(
     /,
     *,
     weight_decay: NonNegative,
-    clip_norm: Positive | None,
-    decay_positions: bool,
+    clip_norm: Positive | None = 10.0,
+    decay_positions: bool = True,
     b1: Rate = 0.9,
     b2: Rate = 0.999,
     eps: NonNegative = 1e-6,
@@ -81,8 +81,8 @@ def adamw(
     /,
     *,
     weight_decay: NonNegative,
-    clip_norm: Positive | None,
-    decay_positions: bool,
+    clip_norm: Positive | None = 1.0,
+    decay_positions: bool = False,
     b1: Rate = 0.9,
     b2: Rate = 0.999,
     eps: NonNegative = 1e-8,
@@ -103,8 +103,8 @@ def sgd(
     /,
     *,
     weight_decay: NonNegative,
-    clip_norm: Positive | None,
-    decay_positions: bool,
+    clip_norm: Positive | None = 1.0,
+    decay_positions: bool = False,
     momentum: Rate = 0.9,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum; weight decay acts as an L2 penalty.
@@ -121,13 +121,13 @@ def sgd(
 OPTIMIZERS = {"lamb": lamb, "adamw": adamw, "sgd": sgd}
 
 
-def constant(*, peak: Positive, warmup_steps: Natural) -> optax.Schedule:
+def constant(*, peak: Positive, warmup_steps: Natural = 0) -> optax.Schedule:
     """Constant at `peak`."""
     return _warm_up(peak, warmup_steps, optax.constant_schedule(peak))
 
 
 def cosine(
-    *, peak: Positive, warmup_steps: Natural, total_steps: Count, end: NonNegative = 0.0
+    *, peak: Positive, total_steps: Count, warmup_steps: Natural = 0, end: NonNegative = 0.0
 ) -> optax.Schedule:
     """Cosine decay from `peak` at the end of the warm-up to `end` at `total_steps`."""
     return flat_then_cosine(
@@ -142,7 +142,7 @@ def cosine(
 def flat_then_cosine(
     *,
     peak: Positive,
-    warmup_steps: Natural,
+    warmup_steps: Natural = 0,
     flat_steps: Natural,
     total_steps: Count,
     end: NonNegative = 0.0,
@@ -154,7 +154,7 @@ def flat_then_cosine(
 
 
 def linear(
-    *, peak: Positive, warmup_steps: Natural, total_steps: Count, end: NonNegative = 0.0
+    *, peak: Positive, total_steps: Count, warmup_steps: Natural = 0, end: NonNegative = 0.0
 ) -> optax.Schedule:
     """Linear decay from `peak` at the end of the warm-up to `end` at `total_steps`."""
     line = optax.linear_schedule(peak, end, max(total_steps - warmup_steps, 1))
@@ -162,7 +162,7 @@ def linear(
 
 
 def steps(
-    *, peak: Positive, warmup_steps: Natural, boundaries: tuple[Natural, ...], factor: Positive
+    *, peak: Positive, warmup_steps: Natural = 0, boundaries: tuple[Natural, ...], factor: Positive
 ) -> optax.Schedule:
     """`peak`, multiplied by `factor` at each of the `boundaries`."""
     drops = {boundary - warmup_steps: factor for boundary in boundaries}

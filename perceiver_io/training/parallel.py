@@ -39,7 +39,7 @@ class Mesh:
 
     num_replicas = 1
 
-    def __init__(self, *, fsdp: Count):
+    def __init__(self, *, fsdp: Count = 1):
         """`fsdp` is the number of shards of each parameter; 1 replicates the parameters.
 
         Raises UserError if the number of devices is not a multiple of it.

@@ -1,12 +1,13 @@
 """One training step, with the same arithmetic under every parallel strategy."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from perceiver_io import losses
 from perceiver_io.training.state import Params, TrainState
@@ -48,7 +49,8 @@ class TrainStep:
         schedule: the optimizer's learning rate, for the metrics.
         seed: the step's randomness is `fold_in(key(seed), step)`.
         accumulate: number of microbatches for gradient accumulation, which saves memory.
-        ema_decay: decay of the moving average of the parameters, if the state has one.
+        ema_decay: decay of the moving average of the parameters, if the state has one. It averages
+            the steps so far, without a bias towards the initial parameters.
     """
 
     model: Any
@@ -112,7 +114,8 @@ class TrainStep:
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
         if ema_params is not None and self.ema_decay is not None:
-            ema_params = optax.incremental_update(params, ema_params, 1 - self.ema_decay)
+            weight = _weight_of_latest(self.ema_decay, state.step + 1)
+            ema_params = optax.incremental_update(params, ema_params, weight)
         metrics = {
             **gradients.terms,
             "loss": losses.total(self.task.loss_weights, gradients.terms),
@@ -147,3 +150,13 @@ class TrainStep:
             return jnp.moveaxis(x.reshape(-1, self.accumulate, *x.shape[1:]), 1, 0)
 
         return jax.tree.map(split, batch)
+
+
+def _weight_of_latest(decay: float, count: Int[Array, ""]) -> Float[Array, ""]:
+    """The weight of the latest of `count` values in their exponential average.
+
+    Those before have weights that fall by `decay` each, all together 1 (Kingma and Ba 2014,
+    arXiv:1412.6980, section 3): that of the first of all is 1.
+    """
+    log_decay = math.log(decay) if decay else -math.inf
+    return (1 - decay) / -jnp.expm1(count * log_decay)

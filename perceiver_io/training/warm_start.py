@@ -1,7 +1,9 @@
 """Warm starts: initialises some or all parameters from trained ones."""
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +19,7 @@ from perceiver_io.training.archive import (
     find_checkpoint,
     read_arrays,
     read_shapes,
+    verify,
 )
 from perceiver_io.training.state import Params, names
 
@@ -71,6 +74,7 @@ def checkpoint_source(path: str) -> Source:
     UserError if there is none.
     """
     directory = find_checkpoint(path)
+    verify(directory)
     found = _weights(read_shapes(directory))
 
     def read(template):
@@ -169,6 +173,22 @@ def check_finite(where: str, arrays: Mapping[str, Array]) -> None:
         )
 
 
+def by_module(names: Collection[str], others: Collection[str]) -> list[str]:
+    """Names of arrays in short: the largest modules of which none is among the others.
+
+    Each with the number of its arrays, as in `encoder/cross_attend (12 arrays)`; without the
+    collection that begins every name.
+    """
+    elsewhere = {prefix for name in others for prefix in _prefixes(name)}
+    found = Counter(
+        next((prefix for prefix in _prefixes(name) if prefix not in elsewhere), name)
+        for name in names
+    )
+    return [
+        f"{module} ({count} arrays)" if count > 1 else module for module, count in found.items()
+    ]
+
+
 def differing_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Describes the settings that both models have but that differ, by path."""
     return [
@@ -212,6 +232,11 @@ def _chosen(name: str, prefixes: tuple[str, ...]) -> bool:
     without = tuple(prefix[1:] for prefix in prefixes if prefix.startswith("!"))
     only = tuple(prefix for prefix in prefixes if not prefix.startswith("!"))
     return (not only or name.startswith(only)) and not name.startswith(without)
+
+
+def _prefixes(name: str) -> list[str]:
+    """`a`, `a/b` and `a/b/c` of `COLLECTION/a/b/c`."""
+    return list(itertools.accumulate(name.split("/")[1:], "{}/{}".format))
 
 
 def _weights(

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,8 @@ from perceiver_io.config import files
 from perceiver_io.errors import UserError
 from perceiver_io.models import architectures
 from perceiver_io.models.settings import AttentionForm
-from perceiver_io.runtime import configuration
+from perceiver_io.runtime import configuration, schema, setup
+from perceiver_io.training.checkpoint import Checkpoints
 
 FILE = """
 from ml_collections import ConfigDict, FieldReference
@@ -22,7 +25,7 @@ def get_config(preset="small"):
     config = ConfigDict()
     config.init_from = placeholder(str)
     config.schedule = dict(name="steps", peak=0.5, boundaries=(steps // 2, steps * 3 // 4))
-    config.training = dict(steps=steps, clip_norm=placeholder(float), accumulate=1, flip=True)
+    config.training = dict(steps=steps, clip_norm=placeholder(float), tag="a", flip=True)
     return config
 """
 
@@ -54,7 +57,7 @@ def test_overrides_go_through_references(configure):
         ("schedule.peak=2", "schedule", "peak", 2.0),
         ("schedule.boundaries=(1,2,3)", "schedule", "boundaries", (1, 2, 3)),
         ("schedule.boundaries=7", "schedule", "boundaries", (7,)),
-        ("schedule.name=123", "schedule", "name", "123"),
+        ("training.tag=123", "training", "tag", "123"),
     ],
 )
 def test_values_keep_their_types(configure, override, section, key, expected):
@@ -181,9 +184,29 @@ def test_a_colon_in_a_path_is_not_a_preset(tmp_path):
     [
         ("x.py", "steps = = 3", "x.py cannot be read: line 1: invalid syntax"),
         ("x.py", "steps = 3", r"x.py is not a config file: it has no function get_config\(\)"),
+        ("x.py", "get_config = 3", r"it has no function get_config\(\)"),
+        ("x.py", "\n1 / 0", "x.py cannot be read: line 2, ZeroDivisionError: division by zero"),
+        (
+            "x.py",
+            "def get_config():\n    return {}['a']",
+            "x.py cannot be read: line 2, KeyError: 'a'. Fix that line",
+        ),
+        (
+            "x.py",
+            "from ml_collections import ConfigDict\n\ndef get_config():\n"
+            "    config = ConfigDict(dict(a=1))\n    config.b.c",
+            "x.py cannot be read: line 5, AttributeError: .*b.* Fix that line",
+        ),
+        ("x.py", "import nowhere_at_all", "x.py cannot be read: line 1, ModuleNotFoundError"),
+        (
+            "x.py",
+            "\ndef get_config():\n    pass",
+            r"x.py, line 2: get_config\(\) returns None, which is no ConfigDict.*`return config`",
+        ),
         ("x.yaml", "steps: 3", "x.yaml is not a config file: give a FILE.py"),
         ("config.json", '{"steps": ', "config.json is damaged"),
         ("config.json", "[1]", "config.json is damaged"),
+        ("config.json", "[" * 10**5, "config.json is damaged"),
     ],
 )
 def test_files_that_are_not_configs(tmp_path, name, text, message):
@@ -234,3 +257,70 @@ def test_defaults_of_a_replaced_section_can_be_overridden():
     ]
     new = configuration.overridden(config, overrides).model.encoder.latent_stack
     assert (new.num_layers, new.num_heads, new.dropout, new.remat) == (1, 2, 0.1, "none")
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """The example of the documentation."""
+    (example,) = re.findall("```python\n(.*?)```", Path("docs/training.md").read_text(), re.DOTALL)
+    assert len(example.strip().splitlines()) <= 25
+    path = tmp_path / "scratch.py"
+    path.write_text(example)
+    return lambda *overrides: configuration.load(str(path), [f"--config.{o}" for o in overrides])
+
+
+def test_a_config_says_what_is_particular_and_the_rest_has_defaults(scratch, tmp_path):
+    for name in range(10):
+        (tmp_path / str(name)).mkdir()
+    config = scratch(f"data.root={tmp_path}")
+    setup.build_parts(config)
+    block = dict(qk_dim=None, v_dim=None, widening=1.0, exact_gelu=False, dropout=0.0)
+    block |= dict(attention_dropout=0.0)
+    reads = dict(num_heads=1, use_query_residual=True, **block)
+    assert config.model.decoder.to_dict() == {"cross_attend": reads, "query_chunk_size": None}
+    assert config.model.encoder.cross_attend.to_dict() == reads
+    assert {name: config[name] for name in ("seed", "init_from", "init_prefixes")} == {
+        "seed": 0,
+        "init_from": None,
+        "init_prefixes": (),
+    }
+    assert config.training.to_dict() == dict(
+        split="train", batch_size=32, steps=3000, accumulate=1, ema_decay=None
+    )
+    assert config.checkpoint.keep == 2 and config.logging.to_dict() == dict(
+        every=100, histograms=False
+    )
+    assert config.parallel.to_dict() == dict(name="mesh", fsdp=1)
+    assert config.optimizer.eps == 1e-8 and config.data.randaugment_layers == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "section", "expected"),
+    [
+        (["optimizer.name=lamb"], "optimizer", dict(eps=1e-6, clip_norm=10.0, b1=0.9)),
+        (["optimizer.name=sgd"], "optimizer", dict(momentum=0.9)),
+        (["optimizer.eps=1e-4", "optimizer.name=lamb"], "optimizer", dict(eps=1e-4)),
+        (["parallel.name=pmap"], "parallel", dict(name="pmap")),
+        (["parallel={'name': 'mesh', 'fsdp': 2}"], "parallel", dict(fsdp=2)),
+        (["parallel.fsdp=2", "seed=3"], "parallel", dict(name="mesh", fsdp=2)),
+        (["model.decoder.query_chunk_size=5", "seed=3"], "model", dict(num_classes=10)),
+    ],
+)
+def test_another_name_has_its_own_defaults(scratch, overrides, section, expected):
+    config = scratch(*overrides)
+    found = config[section].to_dict()
+    assert expected.items() <= found.items()
+    schema.check(config)
+
+
+def test_a_mistyped_default_is_named(scratch):
+    with pytest.raises(UserError, match="parallel.fdsp is not a key.*did you mean 'fsdp'"):
+        scratch("parallel.fdsp=2")
+    with pytest.raises(UserError, match="training.accumulate must be of type int"):
+        scratch("training.accumulate=2.5")
+
+
+def test_the_best_needs_a_mode(scratch, tmp_path):
+    config = scratch("checkpoint.best_mode=None")
+    with pytest.raises(UserError, match="best_mode is not set: .*max or min"):
+        Checkpoints(tmp_path, **config.checkpoint)

@@ -143,7 +143,7 @@ def test_defaults_of_omitted_settings_at_any_depth(section_type):
     missing = {"stack": {"layer": {"rate": 0.1}, "depth": 2}, "size": 3}
     found = defaults(nested, section, "config")
     assert {key: found[key] for key in missing} == missing
-    assert found["form"] == {"rate": 0.1}
+    assert found["form"] == {"width": 7, "rate": 0.1}
     full = {"stack": {"layer": {"width": 1, "rate": 2}, "depth": 3}, "form": Layer(1), "size": 3}
     assert defaults(nested, section_type(full), "config") == {"stack": {"layer": {}}}
 
@@ -196,9 +196,10 @@ def test_values_within_limits(section):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        (dict(count=0), "config.data.count is 0, which must be at least 1: set another value with "
-         "--config.data.count=VALUE."),
-        (dict(natural=-1), "natural is -1, which must be at least 0:"),
+        (dict(count=0), "config.data.count is 0, which must be at least 1 and below 2**31: set "
+         "another value with --config.data.count=VALUE."),
+        (dict(count=2**31), "count is 2147483648, which must be at least 1 and below 2**31:"),
+        (dict(natural=-1), "natural is -1, which must be at least 0 and below 2**63:"),
         (dict(seed=2**32), "seed is 4294967296, which must be from 0 to 2**32 - 1:"),
         (dict(positive=0.0), "positive is 0.0, which must be above 0 and finite:"),
         (dict(positive=INF), "positive is inf, which must be above 0 and finite:"),
@@ -208,12 +209,13 @@ def test_values_within_limits(section):
         (dict(probability=1.1), "probability is 1.1, which must be from 0 to 1:"),
         (dict(fraction=0), "fraction is 0, which must be above 0 and at most 1:"),
         (dict(angle=181), "angle is 181, which must be from 0 to 180:"),
-        (dict(size=(0, 16)), "size is (0, 16), each of which must be at least 1:"),
+        (dict(size=(0, 16)), "size is (0, 16), each of which must be at least 1 and at most "
+         "16,384, since there is not the memory for more:"),
         (dict(size=(16,)), "size is (16,), but limited needs tuple[int, int];"),
-        (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0:"),
+        (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0 and"),
         (dict(pair=(0.0, 1.0)), "pair is (0.0, 1.0), each of which must be above 0 and at most 1:"),
         (dict(pair=(1.0, 0.1)), "pair is (1.0, 0.1), which must be two numbers in ascending"),
-        (dict(resolution=(0, -5)), "resolution is (0, -5), each of which must be at least 1:"),
+        (dict(resolution=(0, -5)), "resolution is (0, -5), each of which must be at least 1 and"),
         (dict(rate="a"), "rate is 'a', but limited needs int | float | None;"),
     ],
 )  # fmt: skip
@@ -231,6 +233,9 @@ def other_leaf(*, height: Annotated[Count, "wide", "high"] = 3):
 
 
 LEAVES = {"leaf": leaf, "other": other_leaf}
+
+
+Made = Annotated[tuple, Arguments(leaf)]
 
 
 def tree(
@@ -256,6 +261,21 @@ def test_inner_sections_of_functions(section_type):
         "config.chosen.height": 3, "config.made.width": 2,
     }  # fmt: skip
     assert marked(tree, section, "high", "config") == {"config.chosen.height": 3, "config.depth": 7}
+
+
+def branch(*, kind: Annotated[tuple, Choice(LEAVES, default="other")], made: Made):
+    return kind, made
+
+
+@pytest.mark.parametrize("section_type", [dict, ConfigDict])
+def test_sections_that_are_left_out_have_their_defaults(section_type):
+    whole = {"kind": {"name": "other", "height": 3}, "made": {"kind": "a"}}
+    assert defaults(branch, section_type({}), "config") == whole
+    stated = section_type({"kind": {"height": 5}, "made": {"width": 2}})
+    assert defaults(branch, stated, "config") == {"kind": {"name": "other"}, "made": {"kind": "a"}}
+    assert construct(branch, stated, "config") == (5, (2, "a"))
+    leaf = section_type({"kind": {"name": "leaf", "width": 1}})
+    assert defaults(branch, leaf, "config")["kind"] == {"kind": "a"}
 
 
 @pytest.mark.parametrize(

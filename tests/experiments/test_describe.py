@@ -68,3 +68,18 @@ def test_the_program_prints_json():
     result = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     description = json.loads(result.stdout)
     assert description["parameters"] == sum(description["modules"].values()) == 124_204
+    assert description["config"]["training"]["accumulate"] == 1
+
+
+def test_the_table_shows_all_settings_as_the_command_line_takes_them():
+    config = configuration.load("configs/quickstart.py")
+    described = {
+        "config": config.to_dict(),
+        "modules": {"encoder": 7},
+        "parameters": 7,
+        **{name: 1e9 for name in description.FLOPS_LABELS},
+    }
+    settings, _, _ = description.as_table(described).partition("\n\n")
+    assert "--config.model.attention.implementation=auto" in settings.splitlines()
+    again = configuration.load("configs/quickstart.py", settings.splitlines())
+    assert again.to_dict() == config.to_dict()

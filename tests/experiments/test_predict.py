@@ -123,7 +123,7 @@ def test_a_run_is_not_mistaken_for_another(run_folder, tmp_path):
     kept = {"class_names": list("9876543210"), "mean": [0.3], "std": [0.38]}
     (folder / "preparation.json").write_text(json.dumps(kept))
     with pytest.raises(UserError, match="number 0 is '9', but Digits has 10, of which it is '0'"):
-        Run(config, folder, None)
+        Run(config, folder, None, ())
     subject = evaluation.of_run(folder, "latest", None, ())
     with pytest.raises(UserError, match="number 0 is '9'"):
         evaluation.evaluate(subject, tmp_path)

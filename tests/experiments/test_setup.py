@@ -38,8 +38,8 @@ def test_a_batch_must_match_its_datasets_spec():
     [
         (lambda c: c.training.update(epochs=3), "config.training.epochs is not a setting"),
         (lambda c: c.logging.update(evry=3), r"config.logging.evry is not .*did you mean 'every'"),
-        (lambda c: c.training.__delitem__("accumulate"), "config.training lacks accumulate"),
-        (lambda c: c.__delitem__("init_from"), "config lacks init_from"),
+        (lambda c: c.training.__delitem__("steps"), "config.training lacks steps"),
+        (lambda c: c.__delitem__("evaluation"), "config lacks evaluation"),
         (lambda c: c.task.update(smoothing=0.1), "config.task.smoothing is not a setting"),
         (lambda c: c.data.update(colour=True), "config.data.colour is not a setting of Digits"),
         (
@@ -77,7 +77,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("training.steps=0", "config.training.steps is 0.*set another .*--config.training.steps="),
         ("data.std=(0.0,)", r"config.data.std is \(0.0,\), each of which must be above 0"),
         ("training.batch_size=0", "config.training.batch_size is 0"),
-        ("training.ema_decay=1", "config.training.ema_decay is 1.0, which must be .* below 1"),
+        ("training.ema_decay=1", "config.training.ema_decay is 1, which must be .* below 1"),
         ("schedule.peak=0", "config.schedule.peak is 0.0, which must be above 0"),
         ("schedule.peak=1e999", "config.schedule.peak is inf"),
         ("schedule.warmup_steps=-1", "config.schedule.warmup_steps is -1"),
@@ -86,9 +86,23 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("task.label_smoothing=nan", "label_smoothing"),
         ("checkpoint.best_mode=most", "best_mode is 'most', but Checkpoints needs .*'max', 'min'"),
         ("data.num_workers=-1", "config.data.num_workers is -1"),
+        ("data.num_workers=1000000000", "num_workers is 1000000000, which must be from 0 to 1024"),
+        ("data.max_zoom=2.0", "config.data.max_zoom is 2.0, .* below 1"),
+        ("model.encoder.num_blocks=1000000000", "at most 10,000, since there is not the time for"),
+        (
+            "model.encoder.latent_dim=1000000000",
+            "1,048,576, since there is not the memory for more",
+        ),
+        (
+            "model.inputs.image_size=(8,100000)",
+            "each of which must be .* at most 16,384, .* memory",
+        ),
+        ("training.steps=10000000000", "config.training.steps is 10000000000, .* below 2..31"),
+        ("evaluation.batch_size=2000000000", "evaluation.batch_size is 2000000000, .* memory"),
+        ("evaluation.splits=('test','test')", r"splits is .*names that each occur once"),
         ("training.steps=None", "config.training.steps is None, but Training needs int"),
         ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[float, ...\]"),
-        ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks warmup_steps"),
+        ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks total_steps"),
         (
             "schedule={'name': 'constant', 'peak': 'a', 'warmup_steps': 0}",
             "config.schedule.peak is 'a', but constant needs int . float",
@@ -203,6 +217,7 @@ def test_bytes_need_a_normalization():
         (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
         (["evaluation.splits=()"], "yield none"),
         (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
+        (["schedule.warmup_steps=2400"], "warmup_steps is 2400, but training has 2400 steps"),
     ],
 )
 def test_impossible_evaluations(overrides, message):
@@ -239,7 +254,7 @@ def test_batches_that_cannot_be_mixed(tmp_path):
         config.parallel = {"name": "pmap"}
     with pytest.raises(UserError, match="A batch of 1 examples cannot be mixed"):
         training_run.train(config, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["training.lock"]
     config.data.mixup_alpha = config.data.cutmix_alpha = 0.0
     setup.check_training(config, setup.build_parts(config))
 

@@ -72,7 +72,7 @@ def test_sigterm_saves_and_the_run_resumes_to_the_bit(tmp_path, start, uninterru
     wait_for_checkpoint(tmp_path, 100, process)  # From the evaluation, the best so far.
     process.terminate()
     out = finish(process)
-    assert "stopped by SIGTERM after step" in out
+    assert "stopped by a signal after step" in out
     finish(start(training(tmp_path)))
     expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
     for name in expected:
@@ -95,8 +95,8 @@ def test_sigterm_to_the_whole_process_group_still_saves(tmp_path, start):
     wait_for_checkpoint(tmp_path, 20, process)
     os.killpg(process.pid, signal.SIGTERM)
     out = finish(process)
-    (line,) = [line for line in out.splitlines() if line.startswith("stopped by SIGTERM after")]
-    assert int(line.split()[5].rstrip(";")) in saved_steps(tmp_path)
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by a signal after")]
+    assert int(line.split()[6].rstrip(";")) in saved_steps(tmp_path)
 
 
 def forward_flops():
@@ -210,8 +210,8 @@ def test_warm_start_and_profile(tmp_path, start, uninterrupted, num_devices, fsd
         next(line for line in out.splitlines() if line.startswith(f"warm start, {what}: "))
         for what in ("loaded", "left")
     )
-    assert "params/encoder/latents" in loaded and "params/decoder" not in loaded
-    assert "params/decoder/logits/w" in left and "params/encoder" not in left
+    assert loaded.removeprefix("warm start, loaded: ") == "encoder (25 arrays)"
+    assert "decoder (" in left and "encoder" not in left
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
@@ -239,7 +239,11 @@ def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
         (["--config.training.setps=1"], 1, "config.training.setps is not a key"),
         (["--config.training.steps=x"], 1, "must be of type int"),
         (["--config.optimizer.name=adam"], 1, "config.optimizer.name is 'adam'"),
-        (["--config.parallel.name=pmap"], 1, "--config.parallel=\"{'name': 'pmap', ...}\""),
+        (
+            ["--config.schedule.name=constant"],
+            1,
+            "--config.schedule=\"{'name': 'constant', ...}\"",
+        ),
         (["--config.task.name=detection"], 1, "config.task.name is 'detection'"),
         (["--config.data.name=digit"], 1, "did you mean 'digits'"),
         (["--config.model.name=perceiver"], 1, "model.name is 'perceiver'"),
@@ -264,8 +268,9 @@ def test_bad_input_is_one_paragraph(tmp_path, start, flags, num_devices, message
 def test_a_workdir_of_another_model(start, uninterrupted):
     process = start(training(uninterrupted, "--config.model.encoder.latent_dim=32"))
     _, err = process.communicate(timeout=300)
-    assert process.returncode == 2 and err.startswith("error: The checkpoint ")
-    assert "of different shape: " in err and err.count("\n") == 1
+    assert process.returncode == 2 and err.count("\n") == 1
+    assert err.startswith(f"error: The run in {uninterrupted} was started with another config: ")
+    assert "config.model.encoder.latent_dim was 16, is 32" in err
 
 
 @pytest.mark.slow
@@ -285,10 +290,10 @@ def test_warm_start_from_published_weights(tmp_path, start):
     assert failed.returncode == 2 and "conv_1x1/w (3, 256) instead of (1, 256)" in err
     part = "--config.init_prefixes=('!decoder/logits', '!conv_1x1/w')"
     out = finish(start(command("train", tmp_path / "part", *flags, part)))
-    assert "warm start, resized: params/positions/embeddings\n" in out
+    assert "warm start, resized: positions\n" in out
     different = (
         "warm start, different setting: config.model.encoder.latent_stack.exact_gelu True there"
     )
     assert f"{different} and False here\n" in out
-    left = "params/conv_1x1/w, params/decoder/logits/b, params/decoder/logits/w"
+    left = "conv_1x1/w, decoder/logits (2 arrays)"
     assert f"warm start, left: {left}\n" in out

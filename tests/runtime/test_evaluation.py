@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from perceiver_io.pretrained.preparation import IMAGENET
+from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.runtime import configuration, evaluation, weights
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import TrainState

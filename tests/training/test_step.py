@@ -82,10 +82,12 @@ def test_gradient_accumulation_updates_batch_statistics():
 
 def test_moving_average():
     step, state, batch = setting(ema_decay=0.7)
-    expected = state.params
+    params = []
     for _ in range(4):
         state, _ = train(step, state, batch)
-        expected = jax.tree.map(lambda e, p: 0.7 * e + 0.3 * p, expected, state.params)
+        params.append(jax.device_get(state.params))
+    weights = 0.7 ** np.arange(4)[::-1]  # the latest counts most, the first state not at all
+    expected = jax.tree.map(lambda *x: np.average(x, 0, weights), *params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state[4], expected)
     assert state.evaluated_params is state.ema_params
 

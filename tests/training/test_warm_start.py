@@ -9,6 +9,7 @@ from perceiver_io.training.parallel import Mesh
 from perceiver_io.training.state import names
 from perceiver_io.training.warm_start import (
     array_source,
+    by_module,
     checkpoint_source,
     differing_settings,
     find_checkpoint,
@@ -72,6 +73,14 @@ def test_warm_start_except_for_a_part(tmp_path):
     assert warm.left == warm.unused == (f"params/{last}/w",)
 
 
+def test_names_are_told_by_module():
+    loaded = [f"params/{name}" for name in ("a/b/w", "a/b/o", "a/c/w", "d/w")]
+    left = ["params/a/c/o", "params/e"]
+    assert by_module([*loaded, "model_state/f/g"], left) == ["a/b (2 arrays)", "a/c/w", "d", "f"]
+    assert by_module(left, loaded) == ["a/c/o", "e"]
+    assert by_module(loaded, ()) == ["a (3 arrays)", "d"]
+
+
 @pytest.mark.parametrize("fsdp", [1, 4])
 def test_warm_start_resizes_positions(tmp_path, fsdp):
     name = "positions/embeddings"
@@ -115,7 +124,7 @@ def test_warm_start_refuses_mismatches(tmp_path):
     _, wide = new_state(Mesh(fsdp=1), tiny.wide_mlp)
     with pytest.raises(UserError, match=r"missing: params/mlp/~/linear_2/b.*config.init_prefixes"):
         load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state)
-    with pytest.raises(UserError, match="has 'encoder', with which no name of the model starts"):
+    with pytest.raises(UserError, match="has 'encoder', but no name in the model starts"):
         load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state, ("encoder",))
     with pytest.raises(UserError, match="No checkpoint at"):
         find_checkpoint(str(tmp_path / "nowhere"))

@@ -32,9 +32,9 @@ class FlowPreparation(Preparation):
     """
 
     image_size: Annotated[Size, INPUT_SIZE]
-    plain_examples: Natural
-    growth_examples: Natural
-    augmentation: FlowAugmentation | None
+    plain_examples: Natural = 0
+    growth_examples: Natural = 0
+    augmentation: FlowAugmentation | None = None
 
     numbered: ClassVar[bool] = True
 

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import grain
 import numpy as np
 
-from perceiver_io.config.annotations import Natural, Normalization
+from perceiver_io.config.annotations import Normalization, Workers
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
 from perceiver_io.data.pipeline.manifest import read_manifest
@@ -102,7 +102,7 @@ class Dataset:
 
     source: Source
     preparation: Preparation
-    num_workers: Natural
+    num_workers: Workers = 0
     name: str
     manifest: str | None = None
     broken_files: Literal["stop", "skip"] = "stop"

@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.config.annotations import Finite, NonNegative, Normalization, Positive, Rate
+from perceiver_io.config.annotations import Finite, Normalization, Positive, Rate, within
 from perceiver_io.data.pipeline.dataset import Composed, Example, Preparation, Spec
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
@@ -50,9 +50,9 @@ class DigitPreparation(Preparation):
 
     mean: tuple[Finite, ...]
     std: tuple[Positive, ...]
-    max_shift: NonNegative
-    max_rotation: NonNegative
-    max_zoom: Rate
+    max_shift: Annotated[float, within(0, 8)] = 0.0
+    max_rotation: Annotated[float, within(0, 180)] = 0.0
+    max_zoom: Rate = 0.0
 
     def __post_init__(self) -> None:
         self.for_prediction()  # Fails early on wrong settings.

@@ -43,7 +43,11 @@ class ImageFolder(Source):
     """
 
     root: str
-    split_fractions: Annotated[tuple[Probability, Probability, Probability], SUM_OF_ONE]
+    split_fractions: Annotated[tuple[Probability, Probability, Probability], SUM_OF_ONE] = (
+        0.8,
+        0.1,
+        0.1,
+    )
 
     @property
     def splits(self) -> tuple[str, ...]:

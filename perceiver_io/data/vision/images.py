@@ -13,12 +13,13 @@ from perceiver_io.config.annotations import (
     INPUT_SIZE,
     Finite,
     Fraction,
-    Natural,
     NonNegative,
     Normalization,
     Positive,
     Size,
+    within,
 )
+from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec
 from perceiver_io.data.vision import crop, mixing, randaugment
 from perceiver_io.errors import UserError
@@ -105,6 +106,8 @@ class EncodedImage(NamedTuple):
 class PhotographPreparation(Preparation):
     """`EncodedImage`s, cropped and, in training, augmented.
 
+    The defaults are those of the papers' training on ImageNet.
+
     An example has `image` [H, W, 3], from 0 to 255, and `label`. With MixUp or CutMix, which are
     applied on the device, it also has `mixup_weight` and `cutmix_box`, see
     `perceiver_io.data.vision.mixing`.
@@ -126,16 +129,16 @@ class PhotographPreparation(Preparation):
     """
 
     image_size: Annotated[Size, INPUT_SIZE]
-    mean: tuple[Finite, ...]
-    std: tuple[Positive, ...]
-    crop_area: Annotated[tuple[Fraction, Fraction], ASCENDING]
-    crop_aspect: Annotated[tuple[Positive, Positive], ASCENDING]
-    evaluation_crop: Fraction
-    flip: bool
-    randaugment_layers: Natural
-    randaugment_magnitude: NonNegative
-    mixup_alpha: NonNegative
-    cutmix_alpha: NonNegative
+    mean: tuple[Finite, ...] = IMAGENET["mean"]
+    std: tuple[Positive, ...] = IMAGENET["std"]
+    crop_area: Annotated[tuple[Fraction, Fraction], ASCENDING] = (0.08, 1.0)
+    crop_aspect: Annotated[tuple[Positive, Positive], ASCENDING] = (3 / 4, 4 / 3)
+    evaluation_crop: Fraction = IMAGENET["evaluation_crop"]
+    flip: bool = True
+    randaugment_layers: Annotated[int, within(0, 100)] = 4
+    randaugment_magnitude: NonNegative = 5.0
+    mixup_alpha: NonNegative = 0.2
+    cutmix_alpha: NonNegative = 0.2
     resample: Resample = "bilinear"
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Choice, Count, Natural, SameAs, Size
+from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Choice, SameAs, Seed, Size, Width
 from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
@@ -26,7 +26,7 @@ ImageSize = Annotated[Size, INPUT_SIZE]
 # The size also sets the frequencies of Fourier features, unless a resolution is given.
 FourierSize = Annotated[Size, INPUT_SIZE, UNSEEN]
 Resolution = Annotated[Size | None, UNSEEN, SameAs("image_size")]
-ImageChannels = Annotated[Count, INPUT_SIZE]
+ImageChannels = Annotated[Width, INPUT_SIZE]
 
 
 def image_spec(image_size: Size, channels: int) -> jax.ShapeDtypeStruct:
@@ -36,7 +36,7 @@ def image_spec(image_size: Size, channels: int) -> jax.ShapeDtypeStruct:
 
 def fourier_pixels(
     image_size: ImageSize,
-    num_bands: Count,
+    num_bands: Width,
     resolution: Resolution = None,
     image_channels: ImageChannels = 3,
 ) -> Inputs:
@@ -50,7 +50,7 @@ def fourier_pixels(
 
 
 def learned_pixels(
-    image_size: ImageSize, channels: Count, image_channels: ImageChannels = 3
+    image_size: ImageSize, channels: Width, image_channels: ImageChannels = 3
 ) -> Inputs:
     """Pixels through a 1x1 convolution, with learned positions projected to the same width."""
     positions = ProjectedPositions(LearnedPositions(image_size, channels), channels)
@@ -60,8 +60,8 @@ def learned_pixels(
 
 def conv_features(
     image_size: ImageSize,
-    channels: Count,
-    num_bands: Count,
+    channels: Width,
+    num_bands: Width,
     pytorch_padding: Annotated[bool, UNSEEN] = False,
     resolution: Resolution = None,
     image_channels: ImageChannels = 3,
@@ -88,8 +88,8 @@ def conv_features(
 def linear_patches(
     image_size: FourierSize,
     patch_size: Annotated[Size, UNSEEN],
-    channels: Count,
-    num_bands: Count,
+    channels: Width,
+    num_bands: Width,
     image_channels: ImageChannels = 3,
 ) -> Inputs:
     """Linear patch embeddings with Fourier positions.
@@ -115,7 +115,7 @@ IN_ORDER = {
 }
 
 
-def permuted(inputs: Annotated[Inputs, Choice(IN_ORDER)], seed: Natural) -> Inputs:
+def permuted(inputs: Annotated[Inputs, Choice(IN_ORDER)], seed: Seed) -> Inputs:
     """Other inputs, with their tokens in a fixed random order."""
     return Inputs(PermutedTokens(inputs.adapter, seed), inputs.spec)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Protocol, runtime_checkable
 import haiku as hk
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from perceiver_io.config.annotations import UNSEEN, Count, Natural
+from perceiver_io.config.annotations import UNSEEN, Natural, Width
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.encoder import (
     Encoded,
@@ -26,16 +26,16 @@ class InterleavedEncoderSettings:
     cross_attends: for each stage, the index of the cross-attend that it begins with, or None for
         none. Stages with the same index share weights.
     stacks: for each stage, the index of the latent stack that follows.
-    cross_attend: settings of every cross-attend.
     latent_stack: settings of every latent stack.
+    cross_attend: settings of every cross-attend.
     """
 
-    num_latents: Count
-    latent_dim: Count
+    num_latents: Width
+    latent_dim: Width
     cross_attends: Annotated[tuple[Natural | None, ...], UNSEEN]
     stacks: Annotated[tuple[Natural, ...], UNSEEN]
-    cross_attend: CrossAttendSettings
     latent_stack: LatentStackSettings
+    cross_attend: CrossAttendSettings = CrossAttendSettings()
 
 
 class InterleavedEncoder(hk.Module):

@@ -22,7 +22,9 @@ from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
 from perceiver_io.tasks.batches import (
     Advance,
+    check_batch_size,
     check_finite,
+    check_natural,
     check_positive,
     each_in_batches,
     ignore,
@@ -104,6 +106,7 @@ class ImageClassifier(Predictor):
         inputs: Sequence[str],
         top_k: int = 5,
         batch_size: int = 8,
+        pictures: int = 24,
         attention: bool = False,
     ) -> Report:
         """Predicts up to `top_k` classes of each image, and draws them in NAME_classes.png.
@@ -115,11 +118,14 @@ class ImageClassifier(Predictor):
             inputs: image files, and folders of images.
             top_k: number of classes.
             batch_size: images at a time.
+            pictures: most images to draw figures of, the first ones.
             attention: whether to draw attention maps, in attention_NAME.png.
 
         Raises UserError if attention maps are requested of a model without cross-attention.
         """
-        check_positive(top_k=top_k, batch_size=batch_size)
+        check_positive(top_k=top_k)
+        check_batch_size(batch_size)
+        check_natural(pictures=pictures)
         if attention:
             self._check_attends()
         paths = images_of(inputs)
@@ -136,14 +142,16 @@ class ImageClassifier(Predictor):
                 advance=progress.advance,
             )
             for (index, pixels), top in zip(shown, best, strict=True):
-                figure = output / f"{names[index]}_classes.png"
-                answer = dict(input=str(paths[index]), figure=str(figure), classes=self._list(top))
-                save(self._figure(paths[index], answer), figure)
+                answer = dict(input=str(paths[index]), classes=self._list(top))
+                answers.append(answer)
+                if len(answers) > pictures:
+                    continue
+                answer["figure"] = str(output / f"{names[index]}_classes.png")
+                save(self._figure(paths[index], answer), Path(answer["figure"]))
                 if attention:
                     answer["attention"] = str(output / f"attention_{names[index]}.png")
                     save(self._attention_figure(pixels, answer), Path(answer["attention"]))
-                answers.append(answer)
-        return _report(answers, unreadable)
+        return _report(answers, unreadable, pictures)
 
     def _readable(
         self, paths: Sequence[Path], required: set[Path], unreadable: list[str]
@@ -241,7 +249,8 @@ def classify(
 
     Raises UserError if there are fewer classes than `top_k`, and for probabilities that are NaN.
     """
-    check_positive(top_k=top_k, batch_size=batch_size)
+    check_positive(top_k=top_k)
+    check_batch_size(batch_size)
     top = functools.partial(_top, trained.model, top_k, trained.params, trained.state)
     for answer in each_in_batches(top, images, batch_size, advance):
         check_finite(answer.probabilities)
@@ -295,7 +304,7 @@ def _image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _report(answers: list[dict[str, Any]], unreadable: list[str]) -> Report:
+def _report(answers: list[dict[str, Any]], unreadable: list[str], pictures: int) -> Report:
     """Raises UserError if no image could be read."""
     if not answers:
         raise UserError(
@@ -303,6 +312,10 @@ def _report(answers: list[dict[str, Any]], unreadable: list[str]) -> Report:
             "damaged or not images. For details of the error, give one of them by itself."
         )
     paragraphs = list(map(_table, answers))
+    if len(answers) > pictures:
+        paragraphs.append(
+            f"figures of the first {pictures} of {len(answers)} images; --pictures=NUMBER for more"
+        )
     if unreadable:
         count = len(answers) + len(unreadable)
         paragraphs.append(

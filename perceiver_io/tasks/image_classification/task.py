@@ -12,7 +12,7 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
-from perceiver_io.config.annotations import Count, Rate
+from perceiver_io.config.annotations import Rate, Width
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision import DATASETS
 from perceiver_io.errors import UserError
@@ -39,8 +39,8 @@ class ImageClassification(Task):
             label + s / num_classes.
     """
 
-    num_classes: Count
-    label_smoothing: Rate
+    num_classes: Width
+    label_smoothing: Rate = 0.1
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS
 
@@ -50,8 +50,9 @@ class ImageClassification(Task):
         if found != self.num_classes:
             raise UserError(
                 f"The dataset has {found} classes, but config.task.num_classes is "
-                f"{self.num_classes}. Set --config.task.num_classes to the number of classes of "
-                "the dataset; the model's output must have the same width."
+                f"{self.num_classes}. To train on it, set config.task.num_classes and "
+                f"config.model.num_classes to {found}; trained weights can be evaluated on data of "
+                "their own classes only."
             )
 
     def augmented(self, batch: Batch) -> Batch:
@@ -150,7 +151,8 @@ class ImageClassification(Task):
         if outputs.shape[-1] != self.num_classes:
             raise UserError(
                 f"The model has {outputs.shape[-1]} classes, but config.task.num_classes is "
-                f"{self.num_classes}. Set --config.model.num_classes to the same number."
+                f"{self.num_classes}. To train, set config.model.num_classes to the same number; "
+                "trained weights can only be evaluated on data of their own classes."
             )
 
 

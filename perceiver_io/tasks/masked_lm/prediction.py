@@ -15,7 +15,13 @@ from perceiver_io.data.text import bytes as tokenizer
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
-from perceiver_io.tasks.batches import Advance, check_positive, ignore
+from perceiver_io.tasks.batches import (
+    Advance,
+    check_batch_size,
+    check_natural,
+    check_positive,
+    ignore,
+)
 from perceiver_io.tasks.figures import save
 from perceiver_io.tasks.files import existing
 from perceiver_io.tasks.masked_lm.figures import text_attention
@@ -93,6 +99,7 @@ class MaskFiller(Predictor):
         top_k: int = 5,
         batch_size: int = 8,
         steps: int = 1,
+        pictures: int = 24,
         attention: bool = False,
     ) -> Report:
         """Writes the texts with their masked bytes filled in.
@@ -104,10 +111,13 @@ class MaskFiller(Predictor):
             top_k: number of candidates to list for each masked byte.
             batch_size: as for `predict`.
             steps: as for `predict`.
+            pictures: most texts to draw figures of, the first ones.
             attention: whether to draw the attention of each text's masked bytes in the model's
                 first application, in attention_NUMBER.png.
         """
-        check_positive(top_k=top_k, batch_size=batch_size, steps=steps)
+        check_positive(top_k=top_k, steps=steps)
+        check_batch_size(batch_size)
+        check_natural(pictures=pictures)
         texts = [*text, *(line for path in existing(inputs) for line in _lines(path))]
         if not texts:
             raise UserError(
@@ -119,9 +129,8 @@ class MaskFiller(Predictor):
             filled = list(self._fill(ids, top_k, batch_size, steps, progress.advance))
         answers = list(map(_answer, texts, filled))
         if attention:
-            for number, (answer, before, after) in enumerate(
-                zip(answers, ids, filled, strict=True), 1
-            ):
+            shown = list(zip(answers, ids, filled, strict=True))[:pictures]
+            for number, (answer, before, after) in enumerate(shown, 1):
                 answer["attention"] = str(output / f"attention_{number}.png")
                 save(self._attention_figure(before, after), Path(answer["attention"]))
         return Report("\n\n".join(map(_shown, answers)), {"texts": answers})
@@ -134,7 +143,8 @@ class MaskFiller(Predictor):
         steps: int,
         advance: Advance = ignore,
     ) -> Iterator[FilledText]:
-        check_positive(top_k=top_k, batch_size=batch_size, steps=steps)
+        check_positive(top_k=top_k, steps=steps)
+        check_batch_size(batch_size)
         self._check_vocabulary()
         padded, masks = self._prepared(ids)
         start = self._num_before

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Circle
 
 from perceiver_io.tasks.attention import Attention
 from perceiver_io.tasks.figures import (
@@ -20,6 +22,7 @@ from perceiver_io.tasks.figures import (
     titled_figure,
 )
 from perceiver_io.tasks.optical_flow.colors import (
+    LEAST_SCALE,
     SATURATION_PERCENTILE,
     color_wheel_legend,
     flow_colors,
@@ -43,8 +46,8 @@ class ComparedFlow(NamedTuple):
 def compared_flow(pairs: Sequence[ComparedFlow]) -> Figure:
     """A row for each pair: frames, true and predicted flow on the same scale, and the error.
 
-    Hues are directions, saturations are lengths (Baker et al., 2011). Where the flow is not known,
-    true flow and error are grey.
+    Hues are directions, saturations are lengths (Baker et al., 2011), as in the key in a corner of
+    the true flow. Where the flow is not known, true flow and error are grey.
     """
     height, width, _ = pairs[0].first.shape
     side = 2.4
@@ -91,7 +94,12 @@ def flow_pictures(
 
 
 def flow_attention(
-    frames: Sequence[Picture], flow: Picture, attention: Attention, *, title: str
+    frames: Sequence[Picture],
+    flow: Picture,
+    attention: Attention,
+    *,
+    max_length: float,
+    title: str,
 ) -> Figure:
     """Attention of latents to two frames, and of pixels of the flow to these latents.
 
@@ -100,6 +108,7 @@ def flow_attention(
         flow: between them, as colours.
         attention: of queries on the grid of the first frame; the encoder's maps are for both frames
             together, [n, h, w], or for each of them, [n, 2, h, w].
+        max_length: length in pixels at the rim of the colour key.
         title: one line.
     """
     (encoder,) = attention.encoder
@@ -123,6 +132,8 @@ def flow_attention(
         for panel, weights in zip(line[1:], maps, strict=True):
             heat_and_scale(panel, frames[0] if name == "flow" else picture, weights)
         name_row(line[1], "used by" if name == "flow" else "attends to")
+    panels[-1, 0].set_title(f"flow, rim of the key: {max_length:.3g} px", fontsize=8)
+    _draw_key(panels[-1, 0])
     for panel, name in zip(panels[0, 1:], latent_titles(attention), strict=True):
         panel.set_title(name, fontsize=8)
     heat_bar(figure)
@@ -132,7 +143,9 @@ def flow_attention(
 def _saturated_length(pair: ComparedFlow) -> float:
     """The length of true flow at full saturation."""
     length = np.hypot(*np.moveaxis(pair.true[pair.valid], -1, 0))
-    return float(np.percentile(length, SATURATION_PERCENTILE).clip(1)) if length.size else 1.0
+    if not length.size:
+        return LEAST_SCALE
+    return float(np.percentile(length, SATURATION_PERCENTILE).clip(LEAST_SCALE))
 
 
 def _draw_pair(
@@ -146,7 +159,7 @@ def _draw_pair(
     panels = {
         "first frame": pair.first,
         "second frame": pair.second,
-        f"true flow, up to {max_length:.0f} px": true,
+        f"true flow, rim of the key: {max_length:.3g} px": true,
         "predicted flow": flow_colors(pair.predicted, max_length),
         f"error, {mean}": np.ma.masked_array(error, ~pair.valid),
     }
@@ -154,4 +167,14 @@ def _draw_pair(
         image = axes.imshow(panel, cmap="magma", vmin=0, vmax=largest_error)
         axes.set_title(title, fontsize=8)
         axes.set_facecolor("grey")
+    _draw_key(row[2])
     return image
+
+
+def _draw_key(axes: Axes) -> None:
+    """The key to the colours of flow, in a corner."""
+    key = axes.inset_axes((0.02, 0.02, 0.22, 0.22))
+    wheel = key.imshow(color_wheel_legend(_WHEEL_SIZE))
+    disc = Circle((_WHEEL_SIZE / 2, _WHEEL_SIZE / 2), _WHEEL_SIZE / 2 - 1, transform=key.transData)
+    wheel.set_clip_path(disc)
+    key.set_axis_off()

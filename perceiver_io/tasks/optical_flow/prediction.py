@@ -34,7 +34,11 @@ from perceiver_io.tasks.attention import Attention, CrossAttention, in_pieces, m
 from perceiver_io.tasks.batches import DIVERGED
 from perceiver_io.tasks.figures import Picture, save
 from perceiver_io.tasks.files import create_folder, existing, tell_listing, unique_names
-from perceiver_io.tasks.optical_flow.colors import SATURATION_PERCENTILE, flow_colors
+from perceiver_io.tasks.optical_flow.colors import (
+    LEAST_SCALE,
+    SATURATION_PERCENTILE,
+    flow_colors,
+)
 from perceiver_io.tasks.optical_flow.figures import flow_attention, flow_pictures
 from perceiver_io.tasks.optical_flow.tiling import Frame, TiledFlow
 from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
@@ -86,6 +90,11 @@ class _Measured(NamedTuple):
     size: tuple[int, int]
     mean_length: float
     max_length: float
+
+    @property
+    def scale(self) -> float:
+        """The length in pixels that has full saturation in pictures."""
+        return max(self.max_length, LEAST_SCALE)
 
 
 class FlowEstimator(Predictor):
@@ -193,8 +202,9 @@ class FlowEstimator(Predictor):
         flow = read_flow(measured.paths[0]).flow[place]
         return flow_attention(
             np.rint(127.5 * (tile + 1)).astype(np.uint8),
-            flow_colors(flow, measured.max_length or 1.0),
+            flow_colors(flow, measured.scale),
             attention_to_frames(self.trained, tile, count=_LATENTS_SHOWN),
+            max_length=measured.scale,
             title="heat: where a latent attends, and which pixels of the flow attend to it; "
             "weight: the mean over these",
         )
@@ -302,11 +312,10 @@ def _write_colors(frames: _Frames, measured: _Measured, video: Path | None) -> F
     """Writes the colours and the video; returns the figure of a few frames."""
     count = len(measured.paths)
     shown = np.linspace(0, count - 1, min(count, _ROWS_OF_FIGURE)).astype(int)
-    max_length = measured.max_length or 1.0
     rows, labels = [], []
     with _video_writer(video) as writer:
         for index, (first, second) in enumerate(itertools.pairwise(frames.timed())):
-            colors = flow_colors(read_flow(measured.paths[index]).flow, max_length)
+            colors = flow_colors(read_flow(measured.paths[index]).flow, measured.scale)
             Image.fromarray(colors).save(frames.path(index, ".png"))
             if writer is not None:
                 beside = np.concatenate([first.pixels, colors], axis=1)
@@ -314,7 +323,7 @@ def _write_colors(frames: _Frames, measured: _Measured, video: Path | None) -> F
             if index in shown:
                 rows.append((first.pixels, second.pixels, colors))
                 labels.append((f"frame {index + 1}", f"frame {index + 2}"))
-    return flow_pictures(rows, labels=labels, max_length=max_length)
+    return flow_pictures(rows, labels=labels, max_length=measured.scale)
 
 
 def _video_writer(video: Path | None) -> contextlib.AbstractContextManager[VideoWriter | None]:

@@ -67,7 +67,7 @@ class OpticalFlow(Task):
             tiles are small.
     """
 
-    loss_name: Annotated[str, Limit(f"one of {listing(LOSSES)}", LOSSES.__contains__)]
+    loss_name: Annotated[str, Limit(f"one of {listing(LOSSES)}", LOSSES.__contains__)] = "end_point"
     overlap: Natural | None = None
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from perceiver_io.config.annotations import Size
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
+from perceiver_io.tasks.batches import Advance, check_batch_size, each_in_batches, ignore
 
 _USUAL_OVERLAP = 20
 
@@ -67,7 +67,7 @@ class TiledFlow:
 
         Raises UserError for an overlap that is negative or as large as a tile.
         """
-        check_positive(batch_size=batch_size)
+        check_batch_size(batch_size)
         if overlap is None:
             overlap = min(_USUAL_OVERLAP, min(tile_size) // 2)
         if not 0 <= overlap < min(tile_size):

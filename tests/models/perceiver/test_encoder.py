@@ -113,7 +113,7 @@ def test_layers_drop_independently():
 
 def encode(num_blocks, form=AttentionForm()):
     def function(inputs):
-        settings = EncoderSettings(5, 6, num_blocks, CROSS_ATTEND, STACK)
+        settings = EncoderSettings(5, 6, STACK, num_blocks)
         return SingleReadEncoder(settings, form)(Tokens(inputs), True)
 
     return function
@@ -156,7 +156,7 @@ def test_blocks_repeat_the_same_stack():
 
 
 def interleaved(cross_attends, stacks):
-    return InterleavedEncoderSettings(5, 6, cross_attends, stacks, CROSS_ATTEND, STACK)
+    return InterleavedEncoderSettings(5, 6, cross_attends, stacks, STACK)
 
 
 def interleave(cross_attends, stacks):
@@ -247,7 +247,7 @@ MASK = random_mask(2, 9, empty=False)
 
 def test_map_of_the_single_cross_attend():
     params = random_params(encode(2), INPUTS)
-    encoder = lambda: SingleReadEncoder(EncoderSettings(5, 6, 2, CROSS_ATTEND, STACK))  # noqa: E731
+    encoder = lambda: SingleReadEncoder(EncoderSettings(5, 6, STACK, num_blocks=2))  # noqa: E731
     (result,) = shown(encoder, MASK).apply(params, INPUTS)
     latents = params["encoder"]["latents"][None, CHOSEN]
     oracles.assert_close(result, map_of(latents, params, "encoder/cross_attend"))

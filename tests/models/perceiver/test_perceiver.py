@@ -33,7 +33,7 @@ from tests.helpers.oracles import normal, values_and_gradients
 
 POSITIONS = FourierPositions(num_bands=2, resolution=(3, 4))
 CROSS_ATTEND = CrossAttendSettings(num_heads=1, use_query_residual=True)
-ENCODER = EncoderSettings(4, 6, 1, CROSS_ATTEND, LatentStackSettings(num_layers=1, num_heads=2))
+ENCODER = EncoderSettings(4, 6, LatentStackSettings(num_layers=1, num_heads=2))
 
 
 def perceiver_io(

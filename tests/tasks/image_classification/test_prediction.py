@@ -119,6 +119,7 @@ def test_with_a_model_of_the_project():
         (7, 2, "top_k=7 is more than the number of classes, 6"),
         (0, 2, "top_k=0 must be at least 1"),
         (1, 0, "batch_size=0 must be at least 1"),
+        (1, 10**9, "batch_size=1000000000 must be .* at most 4,096, since there is not the memory"),
     ],
 )
 def test_errors(top_k, batch_size, message):
@@ -202,6 +203,20 @@ def test_unreadable_images_of_a_folder_are_skipped(tmp_path):
     assert last_line.startswith("warning: skipped 1 of 4 images") and "b.png" in last_line
     with pytest.raises(UserError, match=r"Cannot decode image .*b\.png"):  # if it is named as well
         model.write(tmp_path, inputs=[str(folder), str(folder / "b.png")])
+
+
+def test_only_some_images_are_drawn(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(picture(20, 20)).save(folder / name)
+    model = ImageClassifier(trained(CLASSIFIER))
+    result = model.write(tmp_path, inputs=[str(folder)], pictures=1)
+    assert ["figure" in answer for answer in result.summary["images"]] == [True, False, False]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["a_classes.png"]
+    assert result.text.endswith("figures of the first 1 of 3 images; --pictures=NUMBER for more")
+    with pytest.raises(UserError, match="pictures=-1 must be at least 0"):
+        model.write(tmp_path, inputs=[str(folder)], pictures=-1)
 
 
 def test_a_folder_without_a_readable_image(tmp_path):

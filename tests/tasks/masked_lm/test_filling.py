@@ -148,7 +148,7 @@ def language_model(longest):
         stack = LatentStackSettings(num_layers=1, num_heads=2)
         model = PerceiverIO(
             inputs=adapter,
-            encoder=SingleReadEncoder(EncoderSettings(4, 8, 1, block, stack)),
+            encoder=SingleReadEncoder(EncoderSettings(4, 8, stack, cross_attend=block)),
             queries=Queries(),
             decoder=Decoder(DecoderSettings(block)),
             outputs=PositionProjection(VOCABULARY),

@@ -54,7 +54,7 @@ def transformed():
     }
     model = PerceiverIO(
         inputs=adapter,
-        encoder=SingleReadEncoder(EncoderSettings(4, 8, 1, block, stack)),
+        encoder=SingleReadEncoder(EncoderSettings(4, 8, stack, cross_attend=block)),
         queries=ModalityQueries(parts, 2),
         decoder=Decoder(DecoderSettings(block)),
         outputs={

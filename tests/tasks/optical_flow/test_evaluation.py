@@ -17,6 +17,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.tasks.optical_flow import evaluation
+from perceiver_io.tasks.optical_flow.colors import flow_colors
 from perceiver_io.tasks.optical_flow.evaluation import WholeImages
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.tasks.optical_flow.tiling import TiledFlow
@@ -151,7 +152,7 @@ def test_training_and_evaluation_measure_whole_images_and_crops():
 
 
 def test_the_best_checkpoint_is_chosen_by_whole_images():
-    config = experiments.load("optical_flow", "small")
+    config = configuration.overridden(experiments.load("optical_flow", "small"))
     assert config.checkpoint.best_metric == "validation_whole/epe"
     # As in a run from before whole images were evaluated in training.
     for best in ("validation_whole/epe_unmatched", "validation/epe"):
@@ -211,6 +212,20 @@ def titles(figure):
 
 def names(figure):
     return [axes.get_ylabel() for axes in figure.axes if axes.get_title() == "first frame"]
+
+
+def test_figures_have_the_key_to_their_colours():
+    figure = measured(pair("a", (4, 4), (3, 0))).figures["examples"]
+    (true,) = [axes for axes in figure.axes if axes.get_title().startswith("true flow")]
+    assert true.get_title() == "true flow, rim of the key: 3 px"
+    ((wheel,),) = [axes.images for axes in true.child_axes]
+    # Half way to the right, the colour of flow half as long as the rim.
+    side = len(wheel.get_array())
+    np.testing.assert_allclose(
+        wheel.get_array()[side // 2, 3 * side // 4],
+        flow_colors(np.array([[[1.5, 0]]]), 3.0)[0, 0],
+        atol=3,
+    )
 
 
 def test_figures_show_the_first_and_the_worst_pairs():

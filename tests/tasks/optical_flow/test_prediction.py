@@ -69,6 +69,13 @@ def test_flow_of_two_images_smaller_than_a_tile(tmp_path):
     assert [Path(path).read_bytes() for path in inputs] == before
 
 
+def test_flow_of_less_than_a_pixel_is_pale(tmp_path):
+    result = constant(0.05, 0).write(tmp_path, inputs=two_images(tmp_path, 20, 30))
+    assert result.summary["max_length"] == pytest.approx(0.05)
+    with Image.open(tmp_path / "one_flow.png") as colors:
+        np.testing.assert_array_equal(np.asarray(colors)[0, 0], [255, 242, 242])
+
+
 @pytest.mark.parametrize("as_folder", [True, False])
 @pytest.mark.slow
 def test_flow_of_a_video(tmp_path, as_folder):
@@ -111,7 +118,7 @@ def test_flow_in_the_format_of_kitti(tmp_path):
     assert valid.all()
     assert 0 < np.abs(rounded - exact).max() <= 1 / 128
     with Image.open(tmp_path / "one_flow.png") as colors:
-        expected = flow_colors(rounded, result.summary["max_length"])
+        expected = flow_colors(rounded, max(result.summary["max_length"], 1.0))
         np.testing.assert_array_equal(np.asarray(colors), expected)
 
 
