@@ -72,7 +72,7 @@ def write(
     with full_disk_explained(folder):
         report = load(path, task, **given).write(folder, **flags)
         summary = json.dumps(report.summary, ensure_ascii=False) + "\n"
-        # Bytes of file names that are not UTF-8 become JSON's own escapes.
+        # Bytes of file names that are not UTF-8 become JSON escapes.
         data = summary.encode(errors="backslashreplace")
         (folder / "predictions.json").write_bytes(data)
     return report
