@@ -145,10 +145,10 @@ def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path):
     "dtype, values, message",
     [
         (np.float32, (0, 255), "floats range from 0 to 255, not from 0 .* at most 1 "),
-        (np.float32, (-0.5, 1), "floats go from -0.5 to 1"),
-        (np.float32, (0, np.nan), "floats go from nan to nan"),
-        (np.int32, (0, 70_000), "integers go from 0 to 70000, and .* at most 65535 "),
-        (np.int32, (-1, 255), "integers go from -1 to 255"),
+        (np.float32, (-0.5, 1), "floats range from -0.5 to 1"),
+        (np.float32, (0, np.nan), "floats range from nan to nan"),
+        (np.int32, (0, 70_000), "integers range from 0 to 70000, .* at most 65535 "),
+        (np.int32, (-1, 255), "integers range from -1 to 255"),
     ],
 )
 def test_values_without_a_known_white_are_named(dtype, values, message):
