@@ -18,7 +18,7 @@ from perceiver_io.runtime import program
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "The file to write.", required=True)
-SPLIT = flags.DEFINE_list("split", [], "Splits; by default those used by the config.")
+SPLIT = flags.DEFINE_list("split", [], "Splits; by default all.")
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 
 

@@ -59,13 +59,13 @@ def check_data(config: ConfigDict, splits: Sequence[str], output: Path) -> Check
 
     Args:
         config: with the data.
-        splits: those to check; if empty, those on which the config trains and evaluates.
+        splits: those to check; if empty, all.
         output: path of the manifest.
 
     Raises UserError if the data is missing, or if the manifest cannot be written.
     """
     dataset = setup.build_task(config).build_dataset(config.data)
-    splits = list(dict.fromkeys(splits or (config.training.split, *config.evaluation.splits)))
+    splits = list(dict.fromkeys(splits or dataset.source.splits))
     examples = {split: dataset.all_examples(split) for split in splits}
     entries, broken = [], {split: {} for split in splits}
     with Progress(sum(map(len, examples.values())), "examples") as progress:

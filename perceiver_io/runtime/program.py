@@ -8,8 +8,10 @@ import functools
 import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -47,14 +49,26 @@ def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
         try:
             main()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            # Skip the exit handlers of libraries, which would wait for processes that are still
-            # running, or write to the full disk; only worker processes are stopped.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            os._exit(2)
+            _end(2, f"error: {error}\n")
+        except KeyboardInterrupt:
+            _end(130, "interrupted\n")
+        except Exception:
+            _end(1, traceback.format_exc())
 
     app.run(guarded, flags_parser=functools.partial(_parse, required))
+
+
+def _end(status: int, message: str) -> NoReturn:
+    """Ends the program after an error, without waiting for anything.
+
+    Libraries' exit handlers would wait for other processes, or write to a disk that is full: only
+    worker processes are ended.
+    """
+    sys.stdout.flush()
+    print(message, end="", file=sys.stderr, flush=True)
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    os._exit(status)
 
 
 def overrides() -> tuple[str, ...]:

@@ -47,14 +47,14 @@ def dataset(config, **settings):
 )
 def test_broken_examples_are_listed_and_then_raise_or_are_skipped(tmp_path, make, name, reason):
     config, manifest = make(tmp_path / "data"), tmp_path / "manifest"
-    checked = check_data(config, (), manifest)
+    checked = check_data(config, ("train",), manifest)
     assert checked.num_broken == 1 and reason in checked.broken["train"][name]
     assert f"  {name}: " in checked.as_text() and "broken_files=skip" in checked.as_text()
     assert checked.sha256 == hashlib.sha256(manifest.read_bytes()).hexdigest()
     entries = list(map(json.loads, manifest.read_text().splitlines()))
     assert len(entries) == checked.num_examples["train"]
     assert [entry["name"] for entry in entries if entry["sha256"] is None] == [name]
-    with pytest.raises(UserError, match=f"1 of {len(entries)} examples .*{name}: found by check"):
+    with pytest.raises(UserError, match=f"1 of {len(entries)} examples .*{name}: unreadable"):
         dataset(config, manifest=str(manifest)).check_labelled("train")
     skipping = dataset(config, manifest=str(manifest), broken_files="skip")
     assert skipping.num_examples("train") == len(entries) - 1
@@ -81,6 +81,15 @@ def test_data_that_differs_from_the_manifest_is_refused(tmp_path):
     changed = dataset(images(tmp_path / "other"), manifest=str(tmp_path / "manifest"))
     with pytest.raises(UserError, match="1 examples are new and 0 are gone.*cat/new.png"):
         changed.num_examples("train")
+
+
+def test_a_manifest_of_other_splits_is_refused(tmp_path):
+    config = images(tmp_path / "data")
+    config.data.split_fractions = (0.5, 0.5, 0.0)
+    assert list(check_data(config, ("train",), tmp_path / "manifest").num_examples) == ["train"]
+    with pytest.raises(UserError, match="no split 'validation'.*--split=train,validation"):
+        dataset(config, manifest=str(tmp_path / "manifest")).num_examples("validation")
+    assert list(check_data(config, (), tmp_path / "all").num_examples) == ["train", "validation"]
 
 
 def test_a_file_that_is_not_a_manifest_is_named(tmp_path):

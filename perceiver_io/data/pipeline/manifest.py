@@ -53,9 +53,15 @@ class Manifest:
             split: one of the splits of the data.
             names: the current names of the split's examples.
 
-        Raises UserError if the names differ from those of the manifest.
+        Raises UserError if the manifest lacks the split, or has other names.
         """
-        checked = self.splits.get(split, {})
+        if split not in self.splits:
+            flag = f"--split={','.join([*self.splits, split])}"
+            raise UserError(
+                f"config.data.manifest={self.path} has no split {split!r}: write it again with "
+                f"`python -m experiments.check_data {flag}`."
+            )
+        checked = self.splits[split]
         if list(checked) != list(names):
             new, gone = [x for x in names if x not in checked], checked.keys() - set(names)
             raise UserError(
@@ -63,7 +69,11 @@ class Manifest:
                 f"describes: {len(new)} examples are new and {len(gone)} are gone, such as "
                 f"{[*new, *sorted(gone)][:1]}. Run `python -m experiments.check_data` again."
             )
-        return {i: "found by check_data" for i, name in enumerate(names) if checked[name] is None}
+        return {
+            index: "unreadable, by the manifest"
+            for index, name in enumerate(names)
+            if checked[name] is None
+        }
 
 
 def write_manifest(path: pathlib.Path, entries: Iterable[Entry]) -> str:
