@@ -68,8 +68,7 @@ def write(
     given = weights.parse_settings(list(settings))
     with disk_errors_explained(folder):
         report = load(path, task, **given).write(folder, **flags)
-        summary = to_json(report.summary, ensure_ascii=False) + "
-"
+        summary = to_json(report.summary, ensure_ascii=False) + "\n"
         # Bytes of file names that are not UTF-8 become JSON escapes.
         data = summary.encode(errors="backslashreplace")
         (folder / "predictions.json").write_bytes(data)
