@@ -3,9 +3,11 @@ r"""Trains a model.
     python -m experiments.train --config=configs/NAME.py[:PRESET] --workdir=DIR \
         [--config.any.key=VALUE]
 
-Repeating the command resumes an interrupted run. On several hosts, start it on each one with
---coordinator_address, --num_processes and --process_id, or with --coordinator_address=auto where
-the cluster provides them.
+Repeating the command resumes an interrupted run. Settings that affect training must not have
+changed, except for those given by --allow_config_change=KEY,...
+
+On several hosts, start it on each one with --coordinator_address, --num_processes and --process_id,
+or with --coordinator_address=auto where the cluster provides them.
 """
 
 from pathlib import Path
@@ -18,6 +20,11 @@ CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", r
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
 PROFILE = flags.DEFINE_list(
     "profile_steps", ["0", "0"], "FIRST,LAST: steps to profile into the run folder's `profile`."
+)
+ALLOWED = flags.DEFINE_list(
+    "allow_config_change",
+    [],
+    "Settings that may differ from those the run was started with: KEY,...",
 )
 flags.register_validator(
     PROFILE, lambda steps: [step.isdecimal() for step in steps] == [True] * 2, "must be FIRST,LAST"
@@ -33,7 +40,7 @@ def main() -> None:
     program.start_jax()
     workdir = Path(WORKDIR.value).expanduser().absolute()
     first, last = map(int, PROFILE.value)
-    training_run.train(config, workdir, (first, last))
+    training_run.train(config, workdir, (first, last), ALLOWED.value)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import prediction, program, setup, weights
 from perceiver_io.tasks.task import Task
-from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.disk import disk_errors_explained, make_workdir
 from perceiver_io.training.logging import save_figure
 from scripts._flow_comparison import CLASSICAL, PERCENTILE, apply, longest, reduced, table
 from scripts._flow_figure import draw
@@ -62,7 +62,7 @@ def main() -> None:
     compared = {name: apply(task, methods, pairs) for name, pairs in sets.items()}
     print(f"checkpoint {checkpoint}\n\n{table(task, compared)}\n\nfigures in {folder}")
     own, *motorcycles = compared.values()
-    with full_disk_explained(folder):
+    with disk_errors_explained(folder):
         save_figure(draw(own[:ROWS_OF_FIGURE]), folder, "pairs")
         save_figure(draw([pair for pairs in motorcycles for pair in pairs]), folder, "motorcycle")
 

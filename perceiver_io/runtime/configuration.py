@@ -34,8 +34,8 @@ def of_run(workdir: Path) -> ConfigDict:
         schema.check(config)
     except SettingError as error:
         raise UserError(
-            f"{workdir / 'config.json'} is no config that this version can read: {error.problem}. "
-            "Copy it from a run like this one, or start the training command of this run again."
+            f"This version cannot read the config {workdir / 'config.json'}: {error.problem}. "
+            "Copy it from a run like this one, or run the training command of this run again."
         ) from error
     return config
 

@@ -18,7 +18,7 @@ from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, weights
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.evaluation import Result
-from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.disk import disk_errors_explained, make_workdir
 from perceiver_io.training.logging import save_figure, to_json
 from perceiver_io.training.warm_start import Source, checkpoint_source, load_weights
 
@@ -106,7 +106,7 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
         for name, evaluator in parts.task.evaluators(config).items()
     }
     if jax.process_index() == 0:
-        with full_disk_explained(folder):
+        with disk_errors_explained(folder):
             _draw(results, folder)
     metrics = {name: result.metrics for name, result in results.items()}
     summary, lines = {"metrics": metrics, "figures": str(folder)}, [f"figures in {folder}"]
@@ -124,7 +124,7 @@ def submit(subject: Subject, folder: Path) -> Report:
     submitters = setup.build_task(subject.config).submitters(subject.config)
     parts = setup.build_parts(subject.config)
     trained = _load(subject, parts)
-    with full_disk_explained(folder):
+    with disk_errors_explained(folder):
         count = sum(
             submitter(parts.model, *trained, parts.strategy, folder)
             for submitter in submitters.values()

@@ -6,7 +6,7 @@ from pathlib import Path
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.pretrained.published import save_huggingface
 from perceiver_io.runtime import weights
-from perceiver_io.training.disk import full_disk_explained
+from perceiver_io.training.disk import disk_errors_explained
 
 _IMAGENET_CLASSES = 1000
 
@@ -24,6 +24,6 @@ def export(path: str, folder: str, settings: Sequence[str] = ()) -> str:
     loaded = weights.load(path, **weights.parse_settings(list(settings)))
     if loaded.class_names is None and loaded.model.get("num_classes") == _IMAGENET_CLASSES:
         loaded = loaded._replace(class_names=imagenet_class_names())
-    with full_disk_explained(Path(folder)):
+    with disk_errors_explained(Path(folder)):
         save_huggingface(folder, loaded)
     return loaded.model["name"]

@@ -18,7 +18,7 @@ from perceiver_io.runtime import weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder
 from perceiver_io.tasks.predictor import Predictor, Report, Trained
-from perceiver_io.training.disk import full_disk_explained
+from perceiver_io.training.disk import disk_errors_explained
 
 
 def load(path: str | Path, task: str | None = None, **settings: Any) -> Predictor:
@@ -69,10 +69,10 @@ def write(
     check_flags(task, flags)
     folder = create_folder(output)
     given = weights.parse_settings(list(settings))
-    with full_disk_explained(folder):
+    with disk_errors_explained(folder):
         report = load(path, task, **given).write(folder, **flags)
         summary = json.dumps(report.summary, ensure_ascii=False) + "\n"
-        # Bytes of file names that are not UTF-8 become JSON's own escapes.
+        # Bytes of file names that are not UTF-8 become JSON escapes.
         data = summary.encode(errors="backslashreplace")
         (folder / "predictions.json").write_bytes(data)
     return report

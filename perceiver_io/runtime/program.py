@@ -8,8 +8,10 @@ import functools
 import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -36,25 +38,37 @@ _CACHE = flags.DEFINE_string(
 def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
     """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2.
 
-    `--help` prints what the program and its flags are. `required` are the flags that must be given.
+    `--help` describes the program and its flags. `required` are the flags that must be given.
     """
 
     def guarded(_) -> None:
         # Orbax logs every step of every save; its errors are raised as well.
         logging.set_verbosity(logging.FATAL)
-        # An answer that the terminal cannot show is better escaped than lost.
+        # Output that the terminal cannot show is better escaped than lost.
         sys.stdout.reconfigure(errors="backslashreplace")
         try:
             main()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            # Skip the exit handlers of libraries, which would wait for processes that are still
-            # running, or write to the full disk; only worker processes are stopped.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            os._exit(2)
+            _end(2, f"error: {error}\n")
+        except KeyboardInterrupt:
+            _end(130, "interrupted\n")
+        except Exception:
+            _end(1, traceback.format_exc())
 
     app.run(guarded, flags_parser=functools.partial(_parse, required))
+
+
+def _end(status: int, message: str) -> NoReturn:
+    """Ends the program after an error, without waiting for anything.
+
+    Libraries' exit handlers would wait for other processes, or write to a disk that is full: only
+    worker processes are ended.
+    """
+    sys.stdout.flush()
+    print(message, end="", file=sys.stderr, flush=True)
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    os._exit(status)
 
 
 def overrides() -> tuple[str, ...]:
@@ -82,7 +96,7 @@ def _parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
         try:
             rest = flags.FLAGS(arguments)
         except flags.IllegalFlagValueError:
-            _check_given(arguments, required)  # which says it better
+            _check_given(arguments, required)  # whose message is clearer
             raise
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} is not a flag; flags look like --name=value.")
@@ -95,7 +109,7 @@ def _parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
 
 
 def _check_given(arguments: Sequence[str], required: Sequence[flags.FlagHolder]) -> None:
-    """Raises UserError naming all required flags that are not there."""
+    """Raises UserError naming all required flags that are missing."""
     given = {argument.partition("=")[0].lstrip("-") for argument in arguments}
     missing = [flag.name for flag in required if flag.name not in given]
     if missing:
@@ -104,7 +118,7 @@ def _check_given(arguments: Sequence[str], required: Sequence[flags.FlagHolder])
 
 
 def _check_filled() -> None:
-    """Raises UserError about a flag that is given without a value."""
+    """Raises UserError for a flag with an empty value."""
     for name in flags.FLAGS:
         flag = flags.FLAGS[name]
         if flag.present and flag.value in ("", [], [""]) and name != _CACHE.name:
@@ -112,13 +126,13 @@ def _check_filled() -> None:
 
 
 def _described(name: str) -> str:
-    """The help of a flag, as it stands within a sentence."""
+    """The help of a flag, to be used within a sentence."""
     text = str(flags.FLAGS[name].help).rstrip(".")
     return text[0].lower() + text[1:]
 
 
 def _help() -> str:
-    """What the program does, its own flags, and those that all programs share."""
+    """Describes the program, its own flags, and those common to all programs."""
     parts = (
         sys.modules["__main__"].__doc__ or "",
         flags.FLAGS.main_module_help(),

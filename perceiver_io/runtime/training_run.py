@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -14,12 +14,13 @@ from perceiver_io.config.construct import construct, listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
-from perceiver_io.runtime import setup, weights
+from perceiver_io.runtime import resumption, setup, weights
 from perceiver_io.runtime.weights import PREPARATION
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
-from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
+from perceiver_io.training.disk import check_space, disk_errors_explained, make_workdir
 from perceiver_io.training.interruption import Interruption
+from perceiver_io.training.lock import locked
 from perceiver_io.training.monitor import Monitor, NotFiniteError
 from perceiver_io.training.profiling import Profiler
 from perceiver_io.training.speed import Speed, training_summary
@@ -27,20 +28,32 @@ from perceiver_io.training.state import TrainState, initial_state
 from perceiver_io.training.warm_start import by_module, differing_settings, load_weights
 
 
-def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0, 0)) -> None:
-    """Trains until the last step or a SIGTERM; resumes the run if it was started before.
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    profile_steps: tuple[int, int] = (0, 0),
+    allowed_changes: Iterable[str] = (),
+) -> None:
+    """Trains until the last step, a SIGTERM or Ctrl-C; resumes the run if it was started before.
 
     Args:
         config: complete, as from `runtime.configuration`.
         workdir: the run folder.
         profile_steps: first and last step to profile into the run folder; (0, 0) for none.
+        allowed_changes: settings that may differ from those the run was started with.
 
-    Raises UserError about an invalid config, a full disk, or a loss that is not finite.
+    Raises UserError about an invalid config or one that is not the run's, another training in the
+    folder, a full disk, or a loss that is not finite.
     """
     _check_profile(profile_steps, config.training.steps)
     make_workdir(workdir)
     profiler = Profiler(workdir / "profile", *profile_steps)
-    with full_disk_explained(workdir), contextlib.closing(Run(config, workdir, profiler)) as run:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(disk_errors_explained(workdir))
+        stack.enter_context(locked(workdir))
+        run = stack.enter_context(
+            contextlib.closing(Run(config, workdir, profiler, allowed_changes))
+        )
         try:
             run.train()
         except NotFiniteError as error:
@@ -48,19 +61,21 @@ def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0
 
 
 def _check_profile(profile_steps: tuple[int, int], steps: int) -> None:
-    """Raises UserError about steps to profile that training does not have."""
+    """Raises UserError for steps to profile that are not steps of the training."""
     first, last = profile_steps
     if profile_steps != (0, 0) and not 1 <= first <= last <= steps:
         raise UserError(
-            f"--profile_steps={first},{last} must be two of the steps from 1 to {steps} that "
-            "config.training.steps asks for, the first one first."
+            f"--profile_steps={first},{last} must be the first and last of some steps from 1 to "
+            f"{steps}, which is config.training.steps."
         )
 
 
 class Run:
     """A training run; `train` runs the remaining steps."""
 
-    def __init__(self, config: ConfigDict, workdir: Path, profiler: Profiler):
+    def __init__(
+        self, config: ConfigDict, workdir: Path, profiler: Profiler, allowed_changes: Iterable[str]
+    ):
         """Builds every part from its config section; restores the state or initialises it."""
         self.config = config
         self.parts = parts = setup.build_parts(config)
@@ -70,13 +85,15 @@ class Run:
         self.optimizer = step.optimizer
         self.checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", workdir)
         self.iterator = setup.training_iterator(config, parts.dataset)
-        self.start = self.checkpoints.latest_step() or 0
+        changes = resumption.changes(workdir, config, allowed_changes, self.checkpoints.steps())
+        self.start = self.checkpoints.resume_step() or 0
         example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
         batch_size = config.training.batch_size
         self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
         preparation = json.dumps(parts.dataset.for_prediction(), indent=2)
         files = {"config.json": config.to_json(indent=2), PREPARATION: preparation}
+        resumption.record(workdir, changes, self.start)
         self.folder = logging.open_run_folder(workdir, files, self.start)
         self.step = parts.strategy.compile_train(step, self.state)
         self.evaluators = parts.task.evaluators(config)
@@ -88,7 +105,8 @@ class Run:
         strategy, config = self.parts.strategy, self.config
         template = strategy.template(jax.eval_shape(initialise))
         needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
-        check_space(workdir, needed, shutil.disk_usage(workdir).free)
+        available = shutil.disk_usage(workdir).free + self.checkpoints.size()
+        check_space(workdir, needed, available)
         if self.start:
             if self.start < config.training.steps:
                 say(f"resuming from the checkpoint of step {self.start}")
@@ -121,7 +139,7 @@ class Run:
         if self.start >= last:
             say(
                 f"this run is finished: it has taken {self.start} steps, and config.training.steps "
-                f"is {last}. More steps go on from there; experiments.evaluate measures it."
+                f"is {last}. Raise that to train further; experiments.evaluate evaluates the run."
             )
         interruption = Interruption()
         with Progress(last, "steps", start=self.start) as progress:
@@ -138,7 +156,7 @@ class Run:
                 if stop or step == last or self.checkpoints.due(step, evaluated):
                     self.save(evaluated)
                 if stop:
-                    say(f"stopped by SIGTERM after step {step}; repeat the command to resume")
+                    say(f"stopped by a signal after step {step}; repeat the command to resume")
                     break
 
     def take_step(self, step: int) -> None:
@@ -177,6 +195,7 @@ class Run:
     def save(self, evaluated: dict[str, float] | None) -> None:
         """Saves a checkpoint, once the state is known to be finite."""
         self.monitor.check()
+        self.folder.flush()
         self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
 
     def explain(self, error: NotFiniteError) -> str:

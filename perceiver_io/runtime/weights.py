@@ -158,8 +158,8 @@ def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
     Raises UserError listing the existing ones.
     """
     checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", run)
-    named = {"best": checkpoints.best_step(), "latest": checkpoints.latest_step()}
-    step = named.get(which, which)
+    named = {"best": checkpoints.best_step, "latest": checkpoints.latest_step}
+    step = named[which]() if which in named else which
     if str(step) not in map(str, checkpoints.steps()):
         raise UserError(
             f"There is no checkpoint {which!r} in {checkpoints.directory}; the steps there are "

@@ -13,6 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from perceiver_io.errors import UserError
+from perceiver_io.training.integrity import problem
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -25,13 +26,25 @@ def find_checkpoint(path: str) -> Path:
     given = Path(path).expanduser().absolute()
     if (given / "state").is_dir():
         return given
-    steps = [int(p.name) for p in (given / "checkpoints").glob("*") if p.name.isdecimal()]
+    steps = find_steps(given / "checkpoints")
     if not steps:
         raise UserError(
             f"No checkpoint at {path}. Give a run folder whose folder `checkpoints` has at least "
             "one step in it, or a single checkpoint: RUN/checkpoints/STEP."
         )
     return given / "checkpoints" / str(max(steps))
+
+
+def find_steps(checkpoints: Path) -> list[int]:
+    """The steps of the checkpoints in a folder, in ascending order."""
+    return sorted(int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal())
+
+
+def verify(directory: Path) -> None:
+    """Raises UserError if a checkpoint is damaged; only the first process reads it."""
+    what = problem(directory, arrays=True) if jax.process_index() == 0 else None
+    if what is not None:
+        raise damaged(directory, what)
 
 
 def read_shapes(directory: Path) -> Shapes:

@@ -24,8 +24,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
 
+from perceiver_io.progress import say
+from perceiver_io.training.disk import flush, write_whole
+from perceiver_io.training.events import Events
 from perceiver_io.training.state import names
 
 _PACKAGES = (
@@ -47,10 +49,8 @@ class RunFolder:
         _drop_records_after(self._records, resumed_step or 0)
         environment = {"environment.json": json.dumps(_environment(), indent=2)}
         for name, text in {**files, **environment}.items():
-            (workdir / name).write_text(text + "\n")
-        self._events = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=(resumed_step or 0) + 1, write_to_disk=True
-        )
+            write_whole(workdir / name, text + "\n")
+        self._events = Events(workdir / "tensorboard", (resumed_step or 0) + 1)
 
     def metrics(
         self,
@@ -69,23 +69,28 @@ class RunFolder:
         with self._records.open("a") as file:
             file.write(to_json(record) + "\n")
         for name, value in metrics.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+            self._events.scalar(f"{split}/{name}", value, step)
 
     def figures(self, step: int, split: str, figures: Mapping[str, Figure]) -> None:
         """Writes figures as PNG files and as events."""
         for name, figure in figures.items():
             save_figure(figure, self._workdir / "figures" / str(step), f"{split}_{name}")
-            self._events.add_figure(f"{split}/{name}", figure, step)
+            self._events.figure(f"{split}/{name}", figure, step)
 
     def curves(self) -> None:
-        """Plots all metrics so far, and flushes the events to disk."""
+        """Plots all metrics so far."""
         save_figure(draw_curves(self._records), self._workdir, "curves")
-        self._events.flush()
 
     def histograms(self, step: int, params: PyTree) -> None:
         """Records the distribution of each parameter."""
         for name, value in names(params).items():
-            self._events.add_histogram(f"params/{name}", np.asarray(value), step)
+            self._events.histogram(f"params/{name}", np.asarray(value), step)
+
+    def flush(self) -> None:
+        """Flushes all records and events so far, before a checkpoint is saved."""
+        self._events.flush()
+        if self._records.exists():
+            flush(self._records)
 
     def close(self) -> None:
         """Closes the event file."""
@@ -101,7 +106,7 @@ class NoRunFolder(RunFolder):
     def _nothing(self, *arguments: Any) -> None:
         """Does nothing."""
 
-    metrics = figures = curves = histograms = close = _nothing  # type: ignore[assignment]
+    metrics = figures = curves = histograms = flush = close = _nothing  # type: ignore[assignment]
 
 
 def open_run_folder(workdir: Path, files: Mapping[str, str], resumed_step: int | None) -> RunFolder:
@@ -131,8 +136,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 def draw_curves(records: Path) -> Figure:
     """One panel per metric, plotted against the step with a line per split."""
     curves: dict[str, Any] = defaultdict(lambda: defaultdict(list))
-    for line in records.read_text().splitlines():
-        record = json.loads(line)
+    for record in read_records(records):
         for name, value in record["metrics"].items():
             # Metrics per class and the like are too many for one figure.
             if "/" not in name and value is not None:
@@ -159,17 +163,26 @@ def draw_curves(records: Path) -> Figure:
     return figure
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; damaged lines are reported and skipped."""
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        match record:
+            case {"step": int(), "split": str(), "metrics": dict()}:
+                records.append(record)
+            case _ if line:
+                say(f"line {number} of {path} is damaged and was skipped")
+    return records
+
+
 def _drop_records_after(path: Path, step: int) -> None:
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        # A process killed while writing leaves an incomplete line.
-        if line.endswith("\n") and json.loads(line)["step"] <= step:
-            kept.append(line)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    if path.exists():
+        kept = [record for record in read_records(path) if record["step"] <= step]
+        write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _environment() -> dict:

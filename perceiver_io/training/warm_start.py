@@ -18,6 +18,7 @@ from perceiver_io.training.archive import (
     find_checkpoint,
     read_arrays,
     read_shapes,
+    verify,
 )
 from perceiver_io.training.state import Params, names
 
@@ -70,6 +71,7 @@ def checkpoint_source(path: str) -> Source:
     UserError if there is none.
     """
     directory = find_checkpoint(path)
+    verify(directory)
     found = _weights(read_shapes(directory))
 
     def read(template):

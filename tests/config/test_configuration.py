@@ -261,7 +261,7 @@ def test_defaults_of_a_replaced_section_can_be_overridden():
 
 @pytest.fixture
 def scratch(tmp_path):
-    """The example of the documentation."""
+    """The example in the documentation."""
     (example,) = re.findall("```python\n(.*?)```", Path("docs/training.md").read_text(), re.DOTALL)
     assert len(example.strip().splitlines()) <= 25
     path = tmp_path / "scratch.py"
@@ -269,7 +269,7 @@ def scratch(tmp_path):
     return lambda *overrides: configuration.load(str(path), [f"--config.{o}" for o in overrides])
 
 
-def test_a_config_says_what_is_particular_and_the_rest_has_defaults(scratch, tmp_path):
+def test_omitted_settings_have_defaults(scratch, tmp_path):
     for name in range(10):
         (tmp_path / str(name)).mkdir()
     config = scratch(f"data.root={tmp_path}")

@@ -268,7 +268,7 @@ def branch(*, kind: Annotated[tuple, Choice(LEAVES, default="other")], made: Mad
 
 
 @pytest.mark.parametrize("section_type", [dict, ConfigDict])
-def test_sections_that_are_left_out_have_their_defaults(section_type):
+def test_omitted_sections_have_their_defaults(section_type):
     whole = {"kind": {"name": "other", "height": 3}, "made": {"kind": "a"}}
     assert defaults(branch, section_type({}), "config") == whole
     stated = section_type({"kind": {"height": 5}, "made": {"width": 2}})

@@ -115,7 +115,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, start, alo
     second.terminate()
     out = finish(first)
     finish(second)
-    (line,) = [line for line in out.splitlines() if line.startswith("stopped by SIGTERM")]
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by a signal")]
     step = int(line.split("after step ")[1].split(";")[0])
     assert step in saved_steps(tmp_path)
     folder = tmp_path / "checkpoints" / str(step) / "data"

@@ -63,7 +63,7 @@ def test_curves_have_a_panel_per_metric_and_a_line_per_split(tmp_path):
     np.testing.assert_allclose(test.get_xydata(), [[1, 1.0], [2, 0.5]])
 
 
-def test_a_single_evaluation_is_a_point_on_a_line_across(tmp_path):
+def test_a_single_evaluation_is_a_point_on_a_horizontal_line(tmp_path):
     folder = RunFolder(tmp_path, {}, None)
     for step in range(100):
         folder.metrics(step, "train", {"loss": 2.0})
@@ -81,6 +81,26 @@ def test_records_read_like_one_uninterrupted_run(tmp_path):
         file.write('{"step": 40, "spl')  # Killed while writing.
     write(RunFolder(tmp_path, {}, 20), [30, 40])
     assert [record["step"] for record in records(tmp_path)] == [10, 20, 30, 40]
+
+
+def test_a_damaged_line_is_left_out_and_said(tmp_path, capsys):
+    write(RunFolder(tmp_path, {}, None), [10, 20, 30])
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"step": 20', b'"step\xff: 20'))
+    folder = RunFolder(tmp_path, {}, 30)
+    folder.curves()
+    write(folder, [40])
+    assert [record["step"] for record in records(tmp_path)] == [10, 30, 40]
+    assert capsys.readouterr().out == f"line 2 of {path} is damaged and was skipped\n"
+
+
+def test_a_flush_hands_over_every_event(tmp_path):
+    folder = RunFolder(tmp_path, {}, None)
+    for step in range(1, 101):
+        folder.metrics(step, "train", {"loss": 1.0 / step})
+    folder.flush()
+    events = next((tmp_path / "tensorboard").iterdir()).read_bytes()
+    assert events.count(b"train/loss") == 100
 
 
 def test_records_of_a_run_without_a_checkpoint_are_dropped(tmp_path):

@@ -14,8 +14,11 @@ it is not used here because it
   dies.
 """
 
+import errno
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import threading
 from collections.abc import Sequence
@@ -30,8 +33,10 @@ Batch = dict[str, np.ndarray]
 # Each element holds many examples, so a deeper buffer would only cost memory.
 _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
-# Grain's message when a worker process received SIGTERM.
-_ENDED_BY_SIGTERM = f"terminated unexpectedly with exit code {-signal.SIGTERM}"
+# Grain's message when a worker process has ended.
+_ENDED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
+# Where worker processes put their batches.
+_SHARED_MEMORY = "/dev/shm"
 
 _ADVICE = (
     "To find all such examples at once, and to skip them, run `python -m experiments.check_data`."
@@ -91,9 +96,10 @@ class BatchIterator(grain.DatasetIterator[Batch]):
     def __next__(self) -> Batch:
         try:
             pieces = self._next_pieces()
-        except RuntimeError as error:
-            if _ENDED_BY_SIGTERM not in str(error):
-                raise
+        except (OSError, RuntimeError) as error:
+            explained = _worker_error(error)
+            if explained is not None:
+                raise explained from error
             # Stopping a job signals the workers too, but training still needs batches until it
             # ends.
             self.close()
@@ -157,9 +163,36 @@ class _ShardPieces(Sequence[Batch]):
         return self._pieces[batch * self._pieces_per_batch + piece]
 
 
+def _worker_error(error: Exception) -> Exception | None:
+    """The error to raise for one of the workers; None if they were told to stop."""
+    ended = _ENDED.search(str(error))
+    signal_number = -int(ended[1]) if ended else None
+    if signal_number == signal.SIGTERM:
+        return None
+    # Writing to a page for which there is no space raises SIGBUS.
+    if signal_number == signal.SIGBUS or getattr(error, "errno", None) == errno.ENOSPC:
+        size = shutil.disk_usage(_SHARED_MEMORY).total / 1e6
+        return UserError(
+            f"{_SHARED_MEMORY}, through which worker processes pass batches, is full: its size is "
+            f"{size:.0f} MB. Give the container more (docker run --shm-size=8g), or do not use "
+            "worker processes: --config.data.num_workers=0."
+        )
+    if signal_number == signal.SIGKILL:
+        return UserError(
+            "A worker process that prepares batches was killed, as Linux does when memory runs "
+            "out. Reduce config.data.num_workers or config.training.batch_size, or do not use "
+            "worker processes: --config.data.num_workers=0."
+        )
+    return error
+
+
 def _end_with_parent(worker: int, num_workers: int) -> None:
-    """Ends this worker process when the training process dies, even by SIGKILL."""
+    """Ends this worker process when the training process dies, even by SIGKILL.
+
+    Ctrl-C reaches the workers too, but training still needs batches until it ends.
+    """
     del worker, num_workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
         multiprocessing.parent_process().join()

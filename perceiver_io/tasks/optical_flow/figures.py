@@ -172,7 +172,7 @@ def _draw_pair(
 
 
 def _draw_key(axes: Axes) -> None:
-    """The key to the colours of flow, in a corner."""
+    """Draws the colour key of flow in a corner."""
     key = axes.inset_axes((0.02, 0.02, 0.22, 0.22))
     wheel = key.imshow(color_wheel_legend(_WHEEL_SIZE))
     radius = _WHEEL_SIZE / 2

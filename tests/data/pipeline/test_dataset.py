@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 import json
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from typing import ClassVar
@@ -134,6 +136,24 @@ def test_workers_ended_by_sigterm_are_restarted():
     batches += itertools.islice(iterator, 19)  # More than were prepared ahead.
     iterator.close()
     assert_same(batches, training_batches(20))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (signal.SIGKILL, "worker process that prepares batches was killed, .*num_workers=0"),
+        (signal.SIGBUS, "/dev/shm, .* is full: its size is .* MB.*num_workers=0"),
+    ],
+)
+def test_a_worker_that_ends_by_itself_is_explained(number, message):
+    stream = Numbers(num_workers=1).load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
+    iterator = iter(stream)
+    next(iterator)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, number)
+    with pytest.raises(UserError, match=message):
+        list(itertools.islice(iterator, 19))
 
 
 @pytest.mark.parametrize(
