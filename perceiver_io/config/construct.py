@@ -81,6 +81,8 @@ def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
         inner = _inner(annotation, value, path)
         if inner is not None:
             check(inner, value, path)
+        elif get_origin(annotation) is Mapping:
+            entries(value, path)
         elif not _fits(value, annotation):
             raise SettingError(
                 f"{path} is {value!r}, but {factory.__name__} needs "
