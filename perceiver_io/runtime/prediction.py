@@ -8,11 +8,10 @@ from typing import Any
 
 import jax
 
-from perceiver_io.config import files
 from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.runtime import weights
+from perceiver_io.runtime import configuration, weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder
 from perceiver_io.tasks.predictor import Predictor, Report, Trained
@@ -108,7 +107,7 @@ def _task_of(path: Path, section: Mapping[str, Any]) -> str:
     """The task of a run, or for published weights the task that takes such a model."""
     run = weights.find_run(path)
     if run is not None:
-        return files.read_run(run).task.name
+        return configuration.of_run(run).task.name
     model = build(section)
     apply = functools.partial(model.apply, is_training=False)
     inputs = model.input_spec["inputs"]
