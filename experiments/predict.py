@@ -29,7 +29,7 @@ JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 FLAGS_OF_TASKS = (
     flags.DEFINE_multi_string("inputs", None, "Files or folders; repeatable."),
     flags.DEFINE_multi_string("text", None, "A text with [MASK] or [MASK:5]; repeatable."),
-    flags.DEFINE_integer("pictures", None, "Most images or texts to draw figures of."),
+    flags.DEFINE_integer("pictures", None, "Most images or texts to draw."),
     flags.DEFINE_bool("attention", None, "Draw attention maps: attention_*.png."),
     flags.DEFINE_integer("top_k", None, "Number of answers to list."),
     flags.DEFINE_integer("batch_size", None, "Images, texts or tiles at a time."),

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from perceiver_io.config import files
-from perceiver_io.config.construct import SettingError, defaults, lookup
+from perceiver_io.config.construct import SettingError, defaults, entries, lookup
 from perceiver_io.errors import UserError
 from perceiver_io.models import architectures
 from perceiver_io.runtime import schema
@@ -34,8 +34,8 @@ def of_run(workdir: Path) -> ConfigDict:
         schema.check(config)
     except SettingError as error:
         raise UserError(
-            f"{workdir / 'config.json'} is no config that this version can read: {error.problem}. "
-            "Copy it from a run like this one, or start the training command of this run again."
+            f"This version cannot read the config {workdir / 'config.json'}: {error.problem}. "
+            "Copy it from a run like this one, or run the training command of this run again."
         ) from error
     return config
 
@@ -44,7 +44,7 @@ def _missing_settings(config: ConfigDict) -> dict[str, Any]:
     # `schema.check` finds missing sections that have no default.
     missing = defaults(schema.Config, config, "config")
     if "model" in config:
-        missing["model"] = architectures.missing_settings(config.model)
+        missing["model"] = architectures.missing_settings(entries(config.model, "config.model"))
     if "task" in config:
         task = lookup(TASKS, config.task, "config.task")
         missing["task"] = defaults(task, config.task, "config.task")

@@ -1,4 +1,4 @@
-"""Reads every example of a dataset once: what cannot be decoded, and a manifest of the rest."""
+"""Reads every example of a dataset once to find broken ones and write a manifest."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -16,18 +16,18 @@ from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
 from perceiver_io.runtime import setup
 
-# Examples that are waiting for a thread.
+# Examples queued for the threads at a time.
 _BLOCK = 4096
 
 
 class Checked(NamedTuple):
-    """What was found.
+    """The results of a check.
 
     Attributes:
         manifest: the file; see `perceiver_io.data.pipeline.manifest`.
         sha256: of the manifest.
-        num_examples: of each split, broken ones included.
-        broken: for each split the reason by name of each example that cannot be read.
+        num_examples: of each split, including broken ones.
+        broken: for each split, the reason why an example cannot be read, by name.
     """
 
     manifest: str
@@ -37,11 +37,11 @@ class Checked(NamedTuple):
 
     @property
     def num_broken(self) -> int:
-        """Broken examples of all splits."""
+        """Number of broken examples in all splits."""
         return sum(map(len, self.broken.values()))
 
     def as_text(self) -> str:
-        """A line for each split and for each broken example, and how to use the manifest."""
+        """A line for each split and each broken example, and how to use the manifest."""
         lines = []
         for split, broken in self.broken.items():
             lines.append(f"{split}: {self.num_examples[split]} examples, {len(broken)} broken")
@@ -55,14 +55,14 @@ class Checked(NamedTuple):
 
 
 def check_data(config: ConfigDict, splits: Sequence[str], output: Path) -> Checked:
-    """Decodes all examples as evaluation does, in parallel, and writes the manifest.
+    """Decodes all examples in parallel, as in evaluation, and writes the manifest.
 
     Args:
-        config: has the data.
-        splits: those to check; all if there are none.
-        output: the manifest.
+        config: with the data.
+        splits: those to check; if empty, all.
+        output: path of the manifest.
 
-    Raises UserError if the data are not there, and if the manifest cannot be written.
+    Raises UserError if the data is missing, or if the manifest cannot be written.
     """
     dataset = setup.build_task(config).build_dataset(config.data)
     splits = list(dict.fromkeys(splits or dataset.source.splits))
@@ -81,7 +81,7 @@ def check_data(config: ConfigDict, splits: Sequence[str], output: Path) -> Check
 
 
 def _read(dataset: Dataset, examples: Sequence[Any]) -> Iterator[tuple[str | None, str | None]]:
-    """For each example its digest, or why it cannot be read."""
+    """For each example, its digest or the reason why it cannot be read."""
     broken = broken_of(examples)
 
     def read(index: int) -> tuple[str | None, str | None]:

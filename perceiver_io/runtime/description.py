@@ -73,7 +73,7 @@ def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
 
 
 def as_table(description: dict[str, Any]) -> str:
-    """A description as human-readable text; settings are as on a command line."""
+    """A description as human-readable text, with settings in command-line form."""
     modules = description["modules"]
     width = max(map(len, modules))
     lines = [*_settings(description["config"], "--config"), ""]

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from perceiver_io.config import files
 from perceiver_io.config.construct import lookup
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
@@ -61,7 +60,7 @@ def of_run(
 
     Raises UserError if there is no such checkpoint.
     """
-    config = files.read_run(workdir)
+    config = configuration.of_run(workdir)
     if other_config is not None:
         other = configuration.load(other_config)
         config.data, config.evaluation.splits = other.data, other.evaluation.splits

@@ -9,12 +9,11 @@ from typing import Any
 
 import jax
 
-from perceiver_io.config import files
 from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.models.normalization import normalized
-from perceiver_io.runtime import weights
+from perceiver_io.runtime import configuration, weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder
 from perceiver_io.tasks.predictor import Predictor, Report, Trained
@@ -72,7 +71,7 @@ def write(
     with disk_errors_explained(folder):
         report = load(path, task, **given).write(folder, **flags)
         summary = json.dumps(report.summary, ensure_ascii=False) + "\n"
-        # Bytes of file names that are not UTF-8 become JSON's own escapes.
+        # Bytes of file names that are not UTF-8 become JSON escapes.
         data = summary.encode(errors="backslashreplace")
         (folder / "predictions.json").write_bytes(data)
     return report
@@ -106,7 +105,7 @@ def _task_of(path: Path, trained: Trained) -> str:
     """The task of a run, or for published weights the task that takes such a model."""
     run = weights.find_run(path)
     if run is not None:
-        return files.read_run(run).task.name
+        return configuration.of_run(run).task.name
     inputs = trained.model.input_spec["inputs"]
     apply = functools.partial(trained.model.apply, is_training=False)
     outputs, _ = jax.eval_shape(

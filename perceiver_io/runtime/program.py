@@ -38,13 +38,13 @@ _CACHE = flags.DEFINE_string(
 def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
     """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2.
 
-    `--help` prints what the program and its flags are. `required` are the flags that must be given.
+    `--help` describes the program and its flags. `required` are the flags that must be given.
     """
 
     def guarded(_) -> None:
         # Orbax logs every step of every save; its errors are raised as well.
         logging.set_verbosity(logging.FATAL)
-        # An answer that the terminal cannot show is better escaped than lost.
+        # Output that the terminal cannot show is better escaped than lost.
         sys.stdout.reconfigure(errors="backslashreplace")
         try:
             main()
@@ -96,7 +96,7 @@ def _parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
         try:
             rest = flags.FLAGS(arguments)
         except flags.IllegalFlagValueError:
-            _check_given(arguments, required)  # which says it better
+            _check_given(arguments, required)  # whose message is clearer
             raise
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} is not a flag; flags look like --name=value.")
@@ -109,7 +109,7 @@ def _parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
 
 
 def _check_given(arguments: Sequence[str], required: Sequence[flags.FlagHolder]) -> None:
-    """Raises UserError naming all required flags that are not there."""
+    """Raises UserError naming all required flags that are missing."""
     given = {argument.partition("=")[0].lstrip("-") for argument in arguments}
     missing = [flag.name for flag in required if flag.name not in given]
     if missing:
@@ -118,7 +118,7 @@ def _check_given(arguments: Sequence[str], required: Sequence[flags.FlagHolder])
 
 
 def _check_filled() -> None:
-    """Raises UserError about a flag that is given without a value."""
+    """Raises UserError for a flag with an empty value."""
     for name in flags.FLAGS:
         flag = flags.FLAGS[name]
         if flag.present and flag.value in ("", [], [""]) and name != _CACHE.name:
@@ -126,13 +126,13 @@ def _check_filled() -> None:
 
 
 def _described(name: str) -> str:
-    """The help of a flag, as it stands within a sentence."""
+    """The help of a flag, to be used within a sentence."""
     text = str(flags.FLAGS[name].help).rstrip(".")
     return text[0].lower() + text[1:]
 
 
 def _help() -> str:
-    """What the program does, its own flags, and those that all programs share."""
+    """Describes the program, its own flags, and those common to all programs."""
     parts = (
         sys.modules["__main__"].__doc__ or "",
         flags.FLAGS.main_module_help(),

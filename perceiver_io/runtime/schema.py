@@ -3,7 +3,8 @@
 The sections `model`, `task`, `data`, `optimizer`, `schedule` and `parallel` each have a `name`;
 their other entries are the keyword arguments of the class or function of that name. `checkpoint`
 holds those of `perceiver_io.training.checkpoint.Checkpoints`. The other sections are defined here.
-A config file may omit what has a default. All durations are in steps, all batch sizes are global.
+A config file may omit settings that have a default. All durations are in steps, all batch sizes are
+global.
 """
 
 import dataclasses

@@ -150,7 +150,7 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
 
 
 def check_memory(section: str, config: ConfigDict, dataset: Dataset) -> None:
-    """Raises UserError unless memory holds this process's part of a batch of `training` or so."""
+    """Raises UserError if this process's part of a section's batch does not fit into memory."""
     batch_size = config[section].batch_size
     arrays = batch_shapes(dataset, 1).values()
     example_bytes = sum(array.size * array.dtype.itemsize for array in arrays)

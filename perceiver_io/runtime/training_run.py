@@ -61,12 +61,12 @@ def train(
 
 
 def _check_profile(profile_steps: tuple[int, int], steps: int) -> None:
-    """Raises UserError about steps to profile that training does not have."""
+    """Raises UserError for steps to profile that are not steps of the training."""
     first, last = profile_steps
     if profile_steps != (0, 0) and not 1 <= first <= last <= steps:
         raise UserError(
-            f"--profile_steps={first},{last} must be two of the steps from 1 to {steps} that "
-            "config.training.steps asks for, the first one first."
+            f"--profile_steps={first},{last} must be the first and last of some steps from 1 to "
+            f"{steps}, which is config.training.steps."
         )
 
 
@@ -139,7 +139,7 @@ class Run:
         if self.start >= last:
             say(
                 f"this run is finished: it has taken {self.start} steps, and config.training.steps "
-                f"is {last}. More steps go on from there; experiments.evaluate measures it."
+                f"is {last}. Raise that to train further; experiments.evaluate evaluates the run."
             )
         interruption = Interruption()
         with Progress(last, "steps", start=self.start) as progress:

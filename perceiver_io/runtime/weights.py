@@ -17,7 +17,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import published
 from perceiver_io.pretrained.published import Weights
-from perceiver_io.runtime import schema, setup
+from perceiver_io.runtime import configuration, schema, setup
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.warm_start import (
@@ -72,7 +72,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
         raise UserError(
             f"{path} is a run, whose config.json has all settings: leave out --setting."
         )
-    config = files.read_run(run)
+    config = configuration.of_run(run)
     schema.check(config)
     checkpoint = find_checkpoint(str(chosen(path, "best")))
     preparation = load_preparation(path)
@@ -127,7 +127,7 @@ def load_preparation(path: str | Path) -> dict[str, Any] | None:
         if "normalization" not in kept:  # Older runs store it only in this form.
             kept["normalization"] = (kept["mean"], kept["std"]) if "mean" in kept else None
         return kept
-    config = files.read_run(run)
+    config = configuration.of_run(run)
     dataset = setup.build_dataset(config, setup.build_task(config))
     try:
         return dataset.for_prediction()
@@ -149,7 +149,7 @@ def chosen(path: str | Path, which: str) -> Path:
     """The path of weights; for a run folder, of its checkpoint `best`, `latest` or a step."""
     path = locate(path)
     is_run = path.absolute() == find_run(path)
-    return choose_checkpoint(path, files.read_run(path), which) if is_run else path
+    return choose_checkpoint(path, configuration.of_run(path), which) if is_run else path
 
 
 def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:

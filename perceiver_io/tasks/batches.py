@@ -63,11 +63,11 @@ def check_positive(**numbers: int) -> None:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raises UserError for a number of examples that cannot be taken at a time."""
+    """Raises UserError for a batch size that is impossible."""
     if not 1 <= batch_size <= _MOST_AT_A_TIME:
         raise UserError(
             f"batch_size={batch_size} must be at least 1 and at most {_MOST_AT_A_TIME:,}, since "
-            "there is not the memory for more."
+            "there is not enough memory for more."
         )
 
 

@@ -49,7 +49,7 @@ def images_of(inputs: Iterable[str | Path]) -> list[Path]:
 
 
 def tell_listing(folder: Path) -> None:
-    """Says on stderr how many images a folder has, and what is left out."""
+    """Prints the number of images in a folder, and what is left out, to stderr."""
     found = list_image_files(folder)
     line = f"{folder}: {len(found.images)} images{left_out_clause(found.left_out)}"
     say(line, sys.stderr)

@@ -17,7 +17,7 @@ from perceiver_io.errors import UserError
 _QUALITY = "18"  # of x264, from 0 (lossless) to 51 (worst): visually almost lossless
 _BT709 = 1  # in H.264: matrix, primaries and transfer curve of HDTV
 _LIMITED_RANGE = 1  # black is 16, white 235
-_TICK = fractions.Fraction(1, 90_000)  # seconds; the clock of MPEG
+_TICK = fractions.Fraction(1, 90_000)  # in seconds, as in MPEG
 
 
 class VideoWriter:
@@ -32,7 +32,7 @@ class VideoWriter:
 
         Args:
             path: the file to write, ending in .mp4.
-            frame_rate: frames per second, where `write` is not told how long each is shown.
+            frame_rate: frames per second; used if `write` is called without durations.
 
         Raises UserError for another file name ending, and for a rate that is not positive.
         """
@@ -91,8 +91,8 @@ class VideoWriter:
             frames: RGB; all frames of a video have the same size.
             audio: one channel at 48 kHz, in [-1, 1]: 48,000 / frame_rate samples per frame. Sound
                 must be given in all calls or in none.
-            durations: how long each frame is shown, in seconds, for a video without sound whose
-                frame rate varies; must be given in all calls or in none.
+            durations: duration of each frame in seconds, for a video without sound and with a
+                variable frame rate; must be given in all calls or in none.
 
         Raises UserError when frames or sound are not of this form, or do not match each other.
         """
@@ -151,8 +151,8 @@ class VideoWriter:
         self._shape = shape
         options = {"crf": _QUALITY}
         if tick == _TICK:
-            # Where frames are encoded out of order, mp4 states a wrong duration unless all are
-            # shown equally long.
+            # With frames encoded out of order, mp4 states a wrong duration unless all frames have
+            # the same duration.
             options["bf"] = "0"
         pictures = self._container.add_stream("libx264", rate=self._rate, options=options)
         pictures.height, pictures.width = (side + side % 2 for side in shape[:2])
@@ -173,7 +173,7 @@ class VideoWriter:
             format="yuv420p", dst_colorspace="itu709", dst_color_range=_LIMITED_RANGE
         )
         tick = self._pictures.codec_context.time_base
-        # Where two frames have one time, as in some damaged videos, mp4 still takes two.
+        # Two frames at the same time, as in some damaged videos, still need different times in mp4.
         begin, self._seconds = self._seconds, self._seconds + max(seconds, tick)
         picture.pts, picture.time_base = round(begin / tick), tick
         picture.duration = round(self._seconds / tick) - picture.pts

@@ -201,7 +201,7 @@ def test_a_colon_in_a_path_is_not_a_preset(tmp_path):
         (
             "x.py",
             "\ndef get_config():\n    pass",
-            r"x.py, line 2: get_config\(\) returns None, which is no ConfigDict.*`return config`",
+            r"x.py, line 2: get_config\(\) returns None, .* not a ConfigDict.*`return config`",
         ),
         ("x.yaml", "steps: 3", "x.yaml is not a config file: give a FILE.py"),
         ("config.json", '{"steps": ', "config.json is damaged"),
@@ -261,7 +261,7 @@ def test_defaults_of_a_replaced_section_can_be_overridden():
 
 @pytest.fixture
 def scratch(tmp_path):
-    """The example of the documentation."""
+    """The example in the documentation."""
     (example,) = re.findall("```python\n(.*?)```", Path("docs/training.md").read_text(), re.DOTALL)
     assert len(example.strip().splitlines()) <= 25
     path = tmp_path / "scratch.py"
@@ -269,7 +269,7 @@ def scratch(tmp_path):
     return lambda *overrides: configuration.load(str(path), [f"--config.{o}" for o in overrides])
 
 
-def test_a_config_says_what_is_particular_and_the_rest_has_defaults(scratch, tmp_path):
+def test_omitted_settings_have_defaults(scratch, tmp_path):
     for name in range(10):
         (tmp_path / str(name)).mkdir()
     config = scratch(f"data.root={tmp_path}")
@@ -324,3 +324,42 @@ def test_the_best_needs_a_mode(scratch, tmp_path):
     config = scratch("checkpoint.best_mode=None")
     with pytest.raises(UserError, match="best_mode is not set: .*max or min"):
         Checkpoints(tmp_path, **config.checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(model=[1, 2]), r"config.model is \(1, 2\), but must be a section"),
+        (lambda c: c.update(training=3), "config.training is 3, but Config needs"),
+        (
+            lambda c: c["model"]["encoder"].pop("latent_dim"),
+            "config.model.encoder lacks latent_dim",
+        ),
+        (
+            lambda c: c["model"]["encoder"].update(num_blocks=10**9),
+            "num_blocks is 1000000000, .* time",
+        ),
+        (lambda c: c.pop("task"), "config lacks task"),
+        (lambda c: c["task"].update(name=[3]), r"config.task.name is \(3,\), which does not exist"),
+        (lambda c: c.update(data="digits"), "config.data is 'digits', but"),
+        (lambda c: c.update(colour=3), "config.colour is not a setting"),
+    ],
+)
+def test_an_unreadable_config_of_a_run_is_named(tmp_path, change, message):
+    config = json.loads(configuration.load("configs/quickstart.py").to_json())
+    change(config)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        UserError, match=f"^This version cannot read the config {path}: .*{message}"
+    ) as error:
+        configuration.of_run(tmp_path)
+    assert "VALUE" not in str(error.value) and "add it to the config file" not in str(error.value)
+
+
+def test_omitted_settings_of_a_run_have_defaults(tmp_path):
+    config = json.loads(configuration.load("configs/quickstart.py").to_json())
+    del config["logging"], config["checkpoint"]["best_metric"], config["parallel"]["fsdp"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read = configuration.of_run(tmp_path)
+    assert (read.logging.every, read.checkpoint.best_metric, read.parallel.fsdp) == (100, None, 1)

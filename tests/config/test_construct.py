@@ -210,7 +210,7 @@ def test_values_within_limits(section):
         (dict(fraction=0), "fraction is 0, which must be above 0 and at most 1:"),
         (dict(angle=181), "angle is 181, which must be from 0 to 180:"),
         (dict(size=(0, 16)), "size is (0, 16), each of which must be at least 1 and at most "
-         "16,384, since there is not the memory for more:"),
+         "16,384, since more would need too much memory:"),
         (dict(size=(16,)), "size is (16,), but limited needs tuple[int, int];"),
         (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0 and"),
         (dict(pair=(0.0, 1.0)), "pair is (0.0, 1.0), each of which must be above 0 and at most 1:"),
@@ -268,7 +268,7 @@ def branch(*, kind: Annotated[tuple, Choice(LEAVES, default="other")], made: Mad
 
 
 @pytest.mark.parametrize("section_type", [dict, ConfigDict])
-def test_sections_that_are_left_out_have_their_defaults(section_type):
+def test_omitted_sections_have_their_defaults(section_type):
     whole = {"kind": {"name": "other", "height": 3}, "made": {"kind": "a"}}
     assert defaults(branch, section_type({}), "config") == whole
     stated = section_type({"kind": {"height": 5}, "made": {"width": 2}})

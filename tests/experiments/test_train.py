@@ -210,7 +210,7 @@ def test_warm_start_and_profile(tmp_path, start, uninterrupted, num_devices, fsd
         next(line for line in out.splitlines() if line.startswith(f"warm start, {what}: "))
         for what in ("loaded", "left")
     )
-    assert loaded.removeprefix("warm start, loaded: ") == "encoder (25 arrays)"
+    assert loaded.removeprefix("warm start, loaded: ") == "encoder (35 arrays)"
     assert "decoder (" in left and "encoder" not in left
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 

@@ -1,4 +1,4 @@
-"""The check of a whole dataset: what is broken, and the manifest, which is used afterwards."""
+"""The check of a whole dataset: broken examples, and the manifest and its use."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from tests.helpers import experiments, flow_layouts
 
 
 def images(root):
-    """A config of four images of two classes, of which one is cut off."""
+    """A config of four images of two classes, one of which is truncated."""
     for index, name in enumerate(("cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png")):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((20, 20, 3), index, np.uint8)).save(root / name)
@@ -28,7 +28,7 @@ def images(root):
 
 
 def flow(root):
-    """A config of three pairs of frames, of which one lacks its flow."""
+    """A config of three pairs of frames, one of which lacks its flow."""
     flow_layouts.chairs(root, labels="")
     (root / "data" / "00002_flow.flo").write_bytes(b"PIEH")
     config = experiments.shrink(experiments.load("optical_flow", "flying_chairs"))
@@ -45,7 +45,7 @@ def dataset(config, **settings):
     "make, name, reason",
     [(images, "dog/3.png", "Cannot decode image"), (flow, "00002", "00002_flow.flo")],
 )
-def test_what_is_broken_is_listed_and_then_stops_or_is_skipped(tmp_path, make, name, reason):
+def test_broken_examples_are_listed_and_then_raise_or_are_skipped(tmp_path, make, name, reason):
     config, manifest = make(tmp_path / "data"), tmp_path / "manifest"
     checked = check_data(config, ("train",), manifest)
     assert checked.num_broken == 1 and reason in checked.broken["train"][name]
@@ -64,7 +64,7 @@ def test_what_is_broken_is_listed_and_then_stops_or_is_skipped(tmp_path, make, n
     assert sum(batch["valid"].sum() for batch in stream) == len(entries) - 1
 
 
-def test_the_manifest_depends_on_the_content_alone(tmp_path):
+def test_the_manifest_depends_on_the_content_only(tmp_path):
     first = check_data(images(tmp_path / "a"), (), tmp_path / "first")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     config = images(tmp_path / "b")
@@ -73,7 +73,7 @@ def test_the_manifest_depends_on_the_content_alone(tmp_path):
     assert check_data(config, (), tmp_path / "third").sha256 != first.sha256
 
 
-def test_other_data_than_the_manifest_has_are_refused(tmp_path):
+def test_data_that_differs_from_the_manifest_is_refused(tmp_path):
     config = images(tmp_path / "data")
     check_data(config, (), tmp_path / "manifest")
     shutil.copytree(tmp_path / "data", tmp_path / "other")
@@ -92,7 +92,7 @@ def test_a_manifest_of_other_splits_is_refused(tmp_path):
     assert list(check_data(config, (), tmp_path / "all").num_examples) == ["train", "validation"]
 
 
-def test_what_is_no_manifest_is_named(tmp_path):
+def test_a_file_that_is_not_a_manifest_is_named(tmp_path):
     config = images(tmp_path / "data")
     for name, content in (("list", "a\n"), ("other", "[]\n"), ("keys", '{"a": 1}\n')):
         (tmp_path / name).write_text(content)

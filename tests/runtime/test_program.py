@@ -1,4 +1,4 @@
-"""Flags as the programs read them: help, what is missing, what is empty."""
+"""Flags of the programs: help, missing and empty flags."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.helpers.programs import ROOT
 
 @pytest.fixture
 def parse(monkeypatch):
-    """Parses a command line of a program with two flags that it needs and one that it does not."""
+    """Parses a command line of a program with two required flags and an optional one."""
     own = flags.FlagValues()
     monkeypatch.setattr(program.flags, "FLAGS", own)
     monkeypatch.setattr(sys, "argv", ["program.py"])
@@ -30,7 +30,7 @@ def test_flags_beside_overrides(parse):
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_comes_before_what_is_missing(parse, capsys, flag):
+def test_help_takes_precedence_over_missing_flags(parse, capsys, flag):
     with pytest.raises(SystemExit) as end:
         parse("--config=a", flag)
     assert end.value.code == 0 and capsys.readouterr().err == ""

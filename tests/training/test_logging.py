@@ -63,7 +63,7 @@ def test_curves_have_a_panel_per_metric_and_a_line_per_split(tmp_path):
     np.testing.assert_allclose(test.get_xydata(), [[1, 1.0], [2, 0.5]])
 
 
-def test_a_single_evaluation_is_a_point_on_a_line_across(tmp_path):
+def test_a_single_evaluation_is_a_point_on_a_horizontal_line(tmp_path):
     folder = RunFolder(tmp_path, {}, None)
     for step in range(100):
         folder.metrics(step, "train", {"loss": 2.0})

@@ -86,7 +86,7 @@ def test_moving_average():
     for _ in range(4):
         state, _ = train(step, state, batch)
         params.append(jax.device_get(state.params))
-    weights = 0.7 ** np.arange(4)[::-1]  # the latest counts most, the first state not at all
+    weights = 0.7 ** np.arange(4)[::-1]  # the latest has the largest weight, the initial state none
     expected = jax.tree.map(lambda *x: np.average(x, 0, weights), *params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state[4], expected)
     assert state.evaluated_params is state.ema_params

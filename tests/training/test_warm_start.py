@@ -59,7 +59,7 @@ def test_warm_start_except_for_a_part(tmp_path):
     assert warm.left == warm.unused == (f"params/{last}/w",)
 
 
-def test_names_are_told_by_module():
+def test_names_are_reported_by_module():
     loaded = [f"params/{name}" for name in ("a/b/w", "a/b/o", "a/c/w", "d/w")]
     left = ["params/a/c/o", "params/e"]
     assert by_module([*loaded, "model_state/f/g"], left) == ["a/b (2 arrays)", "a/c/w", "d", "f"]

@@ -43,7 +43,7 @@ Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
 # Most examples that a worker prepares at a time. Large batches are assembled from such pieces, so
 # that they arrive sooner and the buffers of many workers remain small.
 _MAX_PIECE = 64
-# The settings of all datasets.
+# The settings common to all datasets.
 _SHARED = ("num_workers", "manifest", "broken_files")
 
 
@@ -95,9 +95,9 @@ class Dataset:
             process. Worker processes need absl's flags to be parsed, as in any program started by
             `absl.app.run`.
         name: for error messages.
-        manifest: file that `experiments.check_data` wrote of the data; None without one.
-        broken_files: whether examples that cannot be read, as far as the manifest or a look at the
-            folder tells, stop everything at the start or are skipped.
+        manifest: file with the results of `experiments.check_data`; None: there is none.
+        broken_files: whether examples that are unreadable according to the manifest or the folder
+            listing raise an error at the start or are skipped.
     """
 
     source: Source
@@ -138,11 +138,11 @@ class Dataset:
 
     @property
     def manifest_sha256(self) -> str | None:
-        """Identifies the content of the data, where there is a manifest."""
+        """Identifies the content of the data; None without a manifest."""
         return None if self.manifest is None else read_manifest(self.manifest).sha256
 
     def summary(self, splits: Iterable[str]) -> str:
-        """One line: classes, the size of each split, and what was left out of them."""
+        """One line with the classes, the size of each split, and the files left out."""
         names, left_out = self.class_names, dict(self.source.left_out)
         parts = [] if names is None else [f"{len(names)} classes ({shortened(names)})"]
         for split in dict.fromkeys(splits):
@@ -200,10 +200,10 @@ class Dataset:
         )
 
     def examples(self, split: str) -> Sequence[Any]:
-        """The raw examples of a split, without those that are broken.
+        """The raw examples of a split, without broken ones.
 
-        Raises UserError on a split that is unknown or empty, on broken examples that are not to be
-        skipped, and on others than the manifest has.
+        Raises UserError on a split that is unknown or empty, on broken examples unless they are to
+        be skipped, and if the examples are not those of the manifest.
         """
         examples = self.all_examples(split)
         broken = self._broken(split, examples)
@@ -220,14 +220,14 @@ class Dataset:
         return without(examples, broken.keys())
 
     def _broken(self, split: str, examples: Sequence[Any]) -> dict[int, str]:
-        """The reason by index of each broken example."""
+        """The reason why an example is broken, by index."""
         found = broken_of(examples)
         if self.manifest is not None:
             found |= read_manifest(self.manifest).broken(split, names_of(examples))
         return dict(sorted(found.items()))
 
     def all_examples(self, split: str) -> Sequence[Any]:
-        """As `examples`, with those that are broken."""
+        """As `examples`, including broken ones."""
         splits = self.source.splits
         if split not in splits:
             raise UserError(

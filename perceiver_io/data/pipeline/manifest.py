@@ -1,8 +1,8 @@
-"""What a dataset consisted of when each of its examples was read once.
+"""Manifests, which record the content of a dataset when it was checked.
 
-A manifest is a text file with one JSON object a line, for each example its split, its name and the
-SHA-256 of its content, or null for one that cannot be read. It does not depend on where the data
-are, so that equal data have equal manifests, whose own SHA-256 identifies the data.
+A manifest is a text file with one JSON object per line, which has the split of an example, its name
+and the SHA-256 of its content, or null if it cannot be read. It does not depend on the location of
+the data, so equal data have equal manifests, and the SHA-256 of a manifest identifies the data.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ from perceiver_io.errors import UserError
 
 
 class Entry(NamedTuple):
-    """An example of a manifest.
+    """An example in a manifest.
 
     Attributes:
-        split: where it belongs.
+        split: of the example.
         name: see `names_of` in `perceiver_io.data.pipeline.sources`.
         sha256: of its content; None if it cannot be read.
     """
@@ -34,12 +34,12 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read.
+    """A manifest read from a file.
 
     Attributes:
         path: the file.
         sha256: of the file.
-        splits: for each split the SHA-256 of its examples by name, in their order.
+        splits: for each split, the SHA-256 of its examples by name, in order.
     """
 
     path: str
@@ -47,11 +47,11 @@ class Manifest:
     splits: Mapping[str, Mapping[str, str | None]]
 
     def broken(self, split: str, names: Sequence[str]) -> dict[int, str]:
-        """The indices of the examples that could not be read, with a reason.
+        """The examples that could not be read: the reason, by index.
 
         Args:
-            split: one of those of the data.
-            names: those of the split's examples today.
+            split: one of the splits of the data.
+            names: the current names of the split's examples.
 
         Raises UserError if the manifest lacks the split, or has other names.
         """
@@ -97,14 +97,14 @@ def read_manifest(path: str) -> Manifest:
             splits.setdefault(entry.split, {})[entry.name] = entry.sha256
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"config.data.manifest={path} cannot be read as a manifest ({error}); let `python -m "
-            "experiments.check_data` write it, or set it to None."
+            f"config.data.manifest={path} cannot be read as a manifest ({error}); write it with "
+            "`python -m experiments.check_data`, or set it to None."
         ) from error
     return Manifest(path, hashlib.sha256(data).hexdigest(), splits)
 
 
 def digest(raw: Any) -> str:
-    """The SHA-256 of what a raw example holds, but for its `name`, which may be a path."""
+    """The SHA-256 of the content of a raw example, except its `name`, which may be a path."""
     content = hashlib.sha256()
     _add(content, raw)
     return content.hexdigest()

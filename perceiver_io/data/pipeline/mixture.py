@@ -58,7 +58,7 @@ class Mixture(Source):
 
     @property
     def left_out(self) -> LeftOut:
-        """What all parts left out."""
+        """The files left out by all parts."""
         return merged(*(part.left_out for part in self._parts.values()))
 
     def __call__(self, split: str) -> "MixedExamples":

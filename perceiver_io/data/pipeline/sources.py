@@ -18,7 +18,7 @@ _ENDLESS = 2**50
 _SHOWN = 3
 
 LeftOut = Mapping[str, Sequence[str]]
-"""What a source found beside its examples and left out: the paths by their kind."""
+"""Files that a source found but left out: their paths, by kind."""
 
 
 class Source(abc.ABC):
@@ -28,7 +28,7 @@ class Source(abc.ABC):
         splits: the names of the splits.
         unlabelled_splits: benchmark splits whose ground truth is not published.
         class_names: the name of each class, by label; None where there are no classes.
-        left_out: what lies beside the examples.
+        left_out: files in the data's folder that are not examples.
     """
 
     splits: tuple[str, ...]
@@ -40,8 +40,9 @@ class Source(abc.ABC):
     def __call__(self, split: str) -> Sequence[Any]:
         """The split's raw examples, indexable and cheap to send to another process.
 
-        Those that are files may have two attributes more: `names`, which do not depend on where the
-        data are, and `broken`, the reasons by index of those that can be seen not to be readable.
+        Examples in files may have two more attributes: `names`, independent of the location of the
+        data, and `broken`, which gives the reason, by index, for each example that is evidently
+        unreadable.
         """
 
 
@@ -74,7 +75,7 @@ class KeptExamples(Sequence[Any]):
 
 
 def names_of(examples: Sequence[Any]) -> list[str]:
-    """The names of examples; their indices where they have none."""
+    """The names of examples, or their indices if they have none."""
     if isinstance(examples, MixedExamples):
         parts = enumerate(examples.parts)
         return [f"{number}/{name}" for number, part in parts for name in names_of(part)]
@@ -82,7 +83,7 @@ def names_of(examples: Sequence[Any]) -> list[str]:
 
 
 def broken_of(examples: Sequence[Any]) -> dict[int, str]:
-    """The reasons by index of the examples that can be seen not to be readable."""
+    """The evidently unreadable examples: the reason, by index."""
     if isinstance(examples, MixedExamples):
         found, start = {}, 0
         for part in examples.parts:
@@ -93,9 +94,9 @@ def broken_of(examples: Sequence[Any]) -> dict[int, str]:
 
 
 def without(examples: Sequence[Any], indices: Collection[int]) -> Sequence[Any]:
-    """The examples but for those at some indices; mixed ones stay mixed.
+    """The examples except those at some indices; a mixture stays a mixture.
 
-    Raises UserError if no example is left, of any that are mixed.
+    Raises UserError if no example is left, or none of a part of a mixture.
     """
     if isinstance(examples, MixedExamples):
         parts, start = [], 0
@@ -110,13 +111,13 @@ def without(examples: Sequence[Any], indices: Collection[int]) -> Sequence[Any]:
 
 
 def merged(*parts: LeftOut) -> LeftOut:
-    """Several as one."""
+    """Merges several into one."""
     kinds = dict.fromkeys(kind for part in parts for kind in part)
     return {kind: [path for part in parts for path in part.get(kind, ())] for kind in kinds}
 
 
 def left_out_clause(left_out: LeftOut) -> str:
-    """The number of each kind with some names, to be appended to a line; empty for nothing."""
+    """The number of files of each kind with some names, to append to a line; may be empty."""
     parts = []
     for kind, paths in left_out.items():
         parts.append(f"{kind} {len(paths)} ({shortened(map(os.path.basename, paths))})")
@@ -124,7 +125,7 @@ def left_out_clause(left_out: LeftOut) -> str:
 
 
 def shortened(names: Iterable[str]) -> str:
-    """The first few of many names."""
+    """The first few names, with an ellipsis if there are more."""
     first = list(itertools.islice(names, _SHOWN + 1))
     return ", ".join([*first[:_SHOWN], "..."] if len(first) > _SHOWN else first)
 

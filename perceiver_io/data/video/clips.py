@@ -44,11 +44,11 @@ class Clip(NamedTuple):
 
 
 class TimedFrame(NamedTuple):
-    """A frame of a video, and when it is shown.
+    """A frame of a video, and its time.
 
     Attributes:
         pixels: RGB.
-        seconds: since the first frame.
+        seconds: time since the first frame.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
@@ -151,9 +151,9 @@ def read_frames(path: str | os.PathLike[str]) -> FrameSequence:
 
 
 def timed_frames(path: str | os.PathLike[str]) -> Iterator[TimedFrame]:
-    """The frames of `read_frames` with their times; images of a folder come 25 times a second.
+    """The frames of `read_frames` with their times; images of a folder have 25 per second.
 
-    Raises UserError as `read_frames` does, when frames are read.
+    Raises UserError as `read_frames` does, while frames are read.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -182,7 +182,7 @@ def import_av() -> types.ModuleType:
 
 
 def ffmpeg_path(path: str | os.PathLike[str]) -> str:
-    """A path as FFmpeg opens it: absolute, since it takes the `a` of `a:b.mp4` for a protocol."""
+    """An absolute path for FFmpeg, which would take the `a` of `a:b.mp4` for a protocol."""
     return os.path.abspath(path)
 
 
@@ -207,7 +207,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def _video_stream(container: Any) -> Any:
-    """The first video stream that is not an attached picture, such as a cover; None without one."""
+    """The first video stream that is not an attached picture, such as cover art, or None."""
     attached = import_av().stream.Disposition.attached_pic
     return next((x for x in container.streams.video if not x.disposition & attached), None)
 
@@ -315,18 +315,18 @@ class _Orientation(NamedTuple):
 
 
 def _orientation(frame: Any) -> _Orientation:
-    """What the display matrix of a frame says, as front cameras write it."""
+    """The orientation given by a frame's display matrix, which may be mirrored (front cameras)."""
     matrix = frame.side_data.get(import_av().sidedata.sidedata.Type.DISPLAYMATRIX)
     if matrix is None:
         return _Orientation(False, 0)
     a, b, _, c, d, *_ = map(int, np.frombuffer(matrix, np.int32))
     is_mirrored = a * d - b * c < 0
-    # The rotation of a matrix is told by its first row, which mirroring negates.
+    # The rotation is computed from the matrix's first row, which mirroring negates.
     return _Orientation(is_mirrored, round(frame.rotation / 90) + 2 * is_mirrored)
 
 
 def _pixels(image: Any, orientation: _Orientation) -> UInt8[np.ndarray, "H W 3"]:
-    """An RGB frame as it is meant to be seen."""
+    """An RGB frame in its display orientation."""
     pixels = image.to_ndarray()
     if orientation.is_mirrored:
         pixels = pixels[:, ::-1]

@@ -55,15 +55,15 @@ def central_box(width: int, height: int, *, fraction: float, aspect: float) -> B
 
 @contextlib.contextmanager
 def decoding(name: object) -> Iterator[None]:
-    """Turns whatever Pillow raises within the context into a UserError that names the image."""
+    """Turns anything that Pillow raises within the context into a UserError naming the image."""
     try:
         yield
     except UnidentifiedImageError as error:
         raise UserError(
-            f"Cannot decode image {name}: it is empty, damaged, or of a format that Pillow does "
+            f"Cannot decode image {name}: it is empty, damaged, or in a format that Pillow does "
             "not know. Replace the file, or leave it out."
         ) from error
-    # On damaged files its plugins raise anything: RuntimeError, struct.error, IndexError ...
+    # On damaged files, its plugins may raise anything: RuntimeError, struct.error, IndexError ...
     except Exception as error:
         raise UserError(
             f"Cannot decode image {name}: {error}. Replace the file, or leave it out."
@@ -71,9 +71,9 @@ def decoding(name: object) -> Iterator[None]:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit RGB: transparency over white, wider numbers scaled to 8 bits.
+    """An image of any mode as 8-bit RGB: transparency over white, wider values scaled to 8 bits.
 
-    Raises ValueError where it does not show which number stands for white.
+    Raises ValueError if it is unclear which value is white.
     """
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_eight_bits(image)).convert("RGB")
@@ -84,22 +84,23 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "H W"]:
-    """Grey values of 16 or 32 bits or floats; Pillow would clip them at 255 instead of scaling.
+    """Scales 16-bit, 32-bit or float grey values, which Pillow would clip at 255, to 8 bits.
 
-    Floats go from 0 to 1. Integers of 32 bits hold 8 bits if none is beyond 255, else 16.
+    Floats range from 0 to 1. 32-bit integers hold 8-bit values if none is above 255, else 16-bit
+    ones.
     """
     pixels = np.asarray(image)
     low, high = pixels.min(), pixels.max()
     if image.mode == "F":
         kind, white = "floats", 1
-    # Pillow opens some files of 16 bits, such as PGM, as 32 bits.
+    # Pillow opens some 16-bit files, such as PGM, as 32-bit ones.
     elif image.mode.startswith("I;16") or image.format in ("PPM", "PNG") or high > 255:
         kind, white = "integers", 65_535
     else:
         kind, white = "integers", 255
     if not (low >= 0 and high <= white):  # nor NaN
         raise ValueError(
-            f"its {kind} go from {low:g} to {high:g}, and not from 0 (black) to at most {white} "
+            f"its {kind} range from {low:g} to {high:g}, not from 0 (black) to at most {white} "
             "(white); save it with 8 or 16 bits"
         )
     scaled = np.rint(255 * pixels) if image.mode == "F" else pixels // (white // 255)

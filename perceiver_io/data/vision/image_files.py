@@ -1,4 +1,4 @@
-"""Which files of a folder are images: one rule for training and prediction."""
+"""Which files in a folder are images: one rule for training and prediction."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ from PIL import Image
 from perceiver_io.data.pipeline.sources import LeftOut
 from perceiver_io.errors import UserError
 
-# Pillow recognizes these, but decodes them with the help of other programs only, or not at all.
+# Pillow recognises these, but decodes them only with the help of other programs, or not at all.
 _NOT_DECODED = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 
 
@@ -19,10 +19,11 @@ class ImageFiles(NamedTuple):
     """The content of a folder.
 
     Attributes:
-        images: paths of the files with the suffix of an image format, sorted by name.
-        broken: those of them that cannot be images, with the reason: empty files and links that
-            lead nowhere. Whether the others can be decoded is not known.
-        left_out: paths of everything else: hidden files, folders, files with other suffixes.
+        images: paths of the files with the extension of an image format, sorted by name.
+        broken: those of them that cannot be images, with the reason: empty files and broken links.
+            Whether the others can be decoded is not known.
+        left_out: paths of everything else, by kind: hidden files, folders, files with other
+            extensions.
     """
 
     images: tuple[str, ...]
@@ -32,7 +33,7 @@ class ImageFiles(NamedTuple):
 
 @functools.cache
 def image_suffixes() -> frozenset[str]:
-    """The suffixes, in lower case, of the formats that Pillow decodes."""
+    """The lower-case extensions of the formats that Pillow can decode."""
     return frozenset(
         suffix
         for suffix, name in Image.registered_extensions().items()
@@ -41,7 +42,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def list_image_files(folder: str | os.PathLike[str]) -> ImageFiles:
-    """The images of a folder, and what else is there. Raises UserError if it cannot be read."""
+    """The images and other entries of a folder. Raises UserError if it cannot be read."""
     images, broken, left_out = [], {}, {}
     for entry in scan(folder):
         kind = _kind(entry)
@@ -64,13 +65,13 @@ def scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
         raise UserError(f"Cannot read the folder {folder}: {error.strerror}.") from error
 
 
-def is_class_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, and not one that is hidden or that macOS puts into archives."""
+def is_visible_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, other than a hidden one or one that macOS adds to archives."""
     return entry.is_dir() and not _is_hidden(entry.name)
 
 
 def printable(name: str) -> str:
-    """A file name as text: bytes that are not UTF-8 as escapes."""
+    """A file name as text, with bytes that are not UTF-8 escaped."""
     return name.encode(errors="backslashreplace").decode()
 
 
@@ -79,7 +80,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:
-    """What an entry is, if not an image."""
+    """The kind of an entry that is not an image, else None."""
     if _is_hidden(entry.name):
         return "hidden"
     if entry.is_dir():
@@ -92,7 +93,7 @@ def _defect(entry: os.DirEntry[str]) -> str | None:
     try:
         status = entry.stat()
     except OSError as error:
-        return f"a link that leads nowhere ({error.strerror})"
+        return f"a broken link ({error.strerror})"
     if not stat.S_ISREG(status.st_mode):
         return "not a regular file"
     return None if status.st_size else "empty"

@@ -14,7 +14,7 @@ from perceiver_io.data.pipeline.sources import LeftOut, Source, left_out_clause,
 from perceiver_io.data.vision.image_files import (
     ImageFiles,
     image_suffixes,
-    is_class_folder,
+    is_visible_folder,
     list_image_files,
     printable,
     scan,
@@ -22,7 +22,7 @@ from perceiver_io.data.vision.image_files import (
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 from perceiver_io.errors import UserError
 
-# What the folder of a split may be called.
+# Possible names of the folder of each split.
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 SUM_OF_ONE = Limit("numbers that add up to 1", lambda shares: abs(sum(shares) - 1) <= 1e-6)
@@ -62,7 +62,7 @@ class ImageFolder(Source):
 
     @property
     def left_out(self) -> LeftOut:
-        """Everything that is no image in a class folder."""
+        """Everything that is not an image in a class folder."""
         splits = self._split_folders.values()
         parts = [_beside(self._path, [folder.name for folder in splits])] if splits else []
         for folder in splits or [self._path]:
@@ -92,7 +92,7 @@ class ImageFolder(Source):
 
     @property
     def _folder_names(self) -> tuple[str, ...]:
-        """Of the classes, by label."""
+        """Folder names of the classes, by label."""
         return _class_names(self._split_folders.get("train", self._path))
 
     @property
@@ -101,7 +101,7 @@ class ImageFolder(Source):
 
     @property
     def _split_folders(self) -> dict[str, pathlib.Path]:
-        """The folder of each split; none where the classes lie in the root."""
+        """The folder of each split; empty if the class folders are in the root."""
         if not (self._path / "train").is_dir():
             return {}
         folders = {}
@@ -127,12 +127,12 @@ class _Files(Sequence[EncodedImage]):
 
     @property
     def names(self) -> list[str]:
-        """CLASS/FILE of each."""
+        """CLASS/FILE of each example."""
         return [_name(path) for path, _ in self._files]
 
     @property
     def broken(self) -> dict[int, str]:
-        """The index of each that is known to be broken, with the reason."""
+        """The examples known to be broken: the reason, by index."""
         return {
             index: self._broken[path]
             for index, (path, _) in enumerate(self._files)
@@ -158,7 +158,7 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
     )
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: {layout}.")
-    names = tuple(entry.name for entry in scan(folder) if is_class_folder(entry))
+    names = tuple(entry.name for entry in scan(folder) if is_visible_folder(entry))
     if not names:
         raise UserError(f"The folder {folder} has no sub-folders: {layout}.")
     return names
@@ -180,7 +180,7 @@ def _list_images(folder: pathlib.Path) -> dict[str, ImageFiles]:
 
 
 def _beside(folder: pathlib.Path, folders: Collection[str]) -> LeftOut:
-    """What lies in a folder beside the sub-folders that are used."""
+    """The entries of a folder other than the sub-folders that are used."""
     found = list_image_files(folder)
     others = [x for x in found.left_out.get("folders", ()) if os.path.basename(x) not in folders]
     kinds = {**found.left_out, "folders": others, "images outside of class folders": found.images}
@@ -188,7 +188,7 @@ def _beside(folder: pathlib.Path, folders: Collection[str]) -> LeftOut:
 
 
 def _name(path: str) -> str:
-    """CLASS/FILE, which do not depend on where the folder is."""
+    """CLASS/FILE, which does not depend on the location of the folder."""
     return "/".join(path.split(os.sep)[-2:])
 
 

@@ -104,7 +104,7 @@ class EncodedImage(NamedTuple):
 class PhotographPreparation(Preparation):
     """`EncodedImage`s, cropped and, in training, augmented.
 
-    The defaults are those of the papers' training on ImageNet.
+    The defaults are those of the papers' ImageNet training.
 
     An example has `image` [H, W, 3], from 0 to 255, and `label`. With MixUp or CutMix, which are
     applied on the device, it also has `mixup_weight` and `cutmix_box`, see

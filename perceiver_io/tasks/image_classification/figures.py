@@ -206,7 +206,7 @@ def _accuracy_title(labels: np.ndarray, predictions: np.ndarray) -> str:
 
 
 def _shorten(name: str, width: int = 22) -> str:
-    """Cut off where it is long; a dollar stands for itself, and not for mathematics."""
+    """Truncates a long name and escapes dollar signs, which would start mathematics."""
     name = name.replace("$", r"\$")
     return name if len(name) <= width else name[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
 

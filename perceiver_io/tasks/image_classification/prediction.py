@@ -121,7 +121,7 @@ class ImageClassifier(Predictor):
             inputs: image files, and folders of images.
             top_k: number of classes.
             batch_size: images at a time.
-            pictures: most images to draw figures of, the first ones.
+            pictures: greatest number of images to draw; the first ones are drawn.
             attention: whether to draw attention maps, in attention_NAME.png.
 
         Raises UserError if attention maps are requested of a model without cross-attention.

@@ -107,7 +107,7 @@ class MaskFiller(Predictor):
             top_k: number of candidates to list for each masked byte.
             batch_size: as for `predict`.
             steps: as for `predict`.
-            pictures: most texts to draw figures of, the first ones.
+            pictures: greatest number of texts to draw; the first ones are drawn.
             attention: whether to draw the attention of each text's masked bytes in the model's
                 first application, in attention_NUMBER.png.
         """
@@ -213,7 +213,7 @@ def _lines(text: Text) -> list[str | Int32[np.ndarray, " M"]]:
     if not isinstance(text, Path):
         return [text]
     try:
-        # Only line feeds end a line: `splitlines` would also cut at U+2028 and the like.
+        # Only line feeds end a line: `splitlines` would also split at U+2028 and the like.
         lines = text.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(

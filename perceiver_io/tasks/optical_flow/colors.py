@@ -24,8 +24,8 @@ _CORNERS = (
 # other pixels pale.
 SATURATION_PERCENTILE = 99
 
-# Pixels of flow that have full saturation at the least: what is shorter stays pale, so that noise
-# of frames in which nothing moves looks like nothing.
+# Shortest flow in pixels that may have full saturation, so that noise between frames without motion
+# stays pale.
 LEAST_SCALE = 1.0
 
 _BEYOND = 0.75  # brightness of flow longer than the maximum, at full saturation

@@ -172,9 +172,10 @@ def _draw_pair(
 
 
 def _draw_key(axes: Axes) -> None:
-    """The key to the colours of flow, in a corner."""
+    """Draws the colour key of flow in a corner."""
     key = axes.inset_axes((0.02, 0.02, 0.22, 0.22))
     wheel = key.imshow(color_wheel_legend(_WHEEL_SIZE))
-    disc = Circle((_WHEEL_SIZE / 2, _WHEEL_SIZE / 2), _WHEEL_SIZE / 2 - 1, transform=key.transData)
-    wheel.set_clip_path(disc)
+    radius = _WHEEL_SIZE / 2
+    rim = key.add_patch(Circle((radius, radius), radius - 1, fill=False, color="black"))
+    wheel.set_clip_path(rim)
     key.set_axis_off()

@@ -69,7 +69,7 @@ class _Frames(NamedTuple):
     """Frames that can be read repeatedly, and the paths for the results of each pair.
 
     Attributes:
-        timed: reads them, with their times in a video.
+        timed: reads the frames with their times.
         path: maps the index of a pair, from 0, and a file name ending to a path.
     """
 
@@ -78,7 +78,7 @@ class _Frames(NamedTuple):
     path: Callable[[int, str], Path]
 
     def read(self) -> Iterator[Picture]:
-        """The frames alone."""
+        """The frames without their times."""
         return (frame.pixels for frame in self.timed())
 
 
@@ -92,7 +92,7 @@ class _Measured(NamedTuple):
 
     @property
     def scale(self) -> float:
-        """The length in pixels that has full saturation in pictures."""
+        """The length of flow in pixels at full saturation."""
         return max(self.max_length, LEAST_SCALE)
 
 

@@ -74,13 +74,13 @@ def test_frames_cover_the_size_and_are_cropped_in_the_centre(tmp_path, shape, si
     np.testing.assert_allclose(shown[:, 2:-2, 1].mean(axis=0), columns[2:-2], atol=3)
 
 
-# Upright, upside down, lying on either side; and the same of front cameras, mirrored.
+# Upright, upside down, lying on either side; and the same mirrored, as from front cameras.
 MATRICES = [(1, 0, 0, 1), (-1, 0, 0, -1), (0, 1, -1, 0), (0, -1, 1, 0)]
 MATRICES += [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_videos_are_turned_and_mirrored_as_their_matrix_says(tmp_path, matrix):
+def test_videos_are_rotated_and_mirrored_by_their_display_matrix(tmp_path, matrix):
     a, b, c, d = matrix  # (x, y) of the file is shown at (a x + c y, b x + d y)
     frame, expected = gray([0])[0], {}
     for (x, y), value in {(-1, -1): 0, (1, -1): 80, (-1, 1): 160, (1, 1): 240}.items():
@@ -231,12 +231,12 @@ def test_a_file_that_is_not_a_video_is_named(tmp_path, use):
         use(tmp_path / "a.wav")
 
 
-def test_the_cover_of_a_song_is_no_video():
+def test_cover_art_is_not_a_video():
     with pytest.raises(UserError, match="cover_art.mp3 has no video stream"):
         video.read_frames(FILES / "cover_art.mp3")
 
 
-def test_a_colon_in_a_relative_path_is_no_protocol(tmp_path, monkeypatch):
+def test_a_colon_in_a_relative_path_is_not_a_protocol(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "take:1.mkv", gray([99]))
     assert len(list(video.read_frames("take:1.mkv").frames)) == 1

@@ -127,7 +127,7 @@ WIDE = {
 
 
 @pytest.mark.parametrize("pixels", WIDE.values(), ids=WIDE)
-def test_numbers_of_more_than_8_bits_are_scaled(pixels, tmp_path):
+def test_values_of_more_than_8_bits_are_scaled(pixels, tmp_path):
     (tmp_path / "a.tif").write_bytes(encode(pixels, "TIFF"))
     expected = np.repeat(GRAY[..., None], 3, axis=-1)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
@@ -144,14 +144,14 @@ def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path):
 @pytest.mark.parametrize(
     "dtype, values, message",
     [
-        (np.float32, (0, 255), "floats go from 0 to 255, and not from 0 .* at most 1 "),
-        (np.float32, (-0.5, 1), "floats go from -0.5 to 1"),
-        (np.float32, (0, np.nan), "floats go from nan to nan"),
-        (np.int32, (0, 70_000), "integers go from 0 to 70000, and .* at most 65535 "),
-        (np.int32, (-1, 255), "integers go from -1 to 255"),
+        (np.float32, (0, 255), "floats range from 0 to 255, not from 0 .* at most 1 "),
+        (np.float32, (-0.5, 1), "floats range from -0.5 to 1"),
+        (np.float32, (0, np.nan), "floats range from nan to nan"),
+        (np.int32, (0, 70_000), "integers range from 0 to 70000, .* at most 65535 "),
+        (np.int32, (-1, 255), "integers range from -1 to 255"),
     ],
 )
-def test_numbers_without_a_known_white_are_named(dtype, values, message):
+def test_values_without_a_known_white_are_named(dtype, values, message):
     data = encode(np.array([values], dtype), "TIFF")
     with pytest.raises(UserError, match=f"Cannot decode image x: its {message}"):
         crop.decode_crop(data, name="x", choose_box=whole, size=(8, 8))

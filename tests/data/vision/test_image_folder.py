@@ -123,12 +123,12 @@ def test_class_missing_from_training(split_root):
         folder(split_root).num_examples("validation")
 
 
-# What is in a folder, and what is left out.
+# Contents of folders, and what is left out.
 
 
 @pytest.fixture
 def cluttered_root(flat_root):
-    """Beside ten images of each class, what people's folders hold."""
+    """Ten images of each class, and other files that are common in users' folders."""
     for path in ("cat/._cat1.png", "cat/notes.txt", "dog/movie.mp4", "cover.png", ".DS_Store"):
         (flat_root / path).write_bytes(b"\0")
     for path in ("__MACOSX/cat", "dog/more", ".cache"):
@@ -136,7 +136,7 @@ def cluttered_root(flat_root):
     return flat_root
 
 
-def test_one_line_tells_what_there_is_and_what_is_left_out(cluttered_root):
+def test_summary_line_of_examples_and_left_out_files(cluttered_root):
     assert folder(cluttered_root).summary(("train", "test", "train")) == (
         "ImageFolder: 2 classes (cat, dog), train 12, test 4; left out: hidden 4 (.DS_Store, "
         ".cache, __MACOSX, ...), images outside of class folders 1 (cover.png), other files 2 "
@@ -144,7 +144,7 @@ def test_one_line_tells_what_there_is_and_what_is_left_out(cluttered_root):
     )
 
 
-def test_folders_beside_those_of_the_splits_are_told(split_root):
+def test_extra_folders_beside_the_splits_are_reported(split_root):
     write(split_root / "unlabelled" / "0.png")
     assert folder(split_root).summary(("validation",)) == (
         "ImageFolder: 2 classes (cat, dog), validation 4; left out: folders 1 (unlabelled), "
@@ -163,7 +163,7 @@ def test_other_names_of_the_validation_folder(split_root, name):
         dataset.num_examples("train")
 
 
-def test_training_and_prediction_take_the_same_files(cluttered_root):
+def test_training_and_prediction_use_the_same_files(cluttered_root):
     for name in ("a.jfif", "a.avif", "a.jp2", "a.ppm", "A.JPG", "a.eps", "a.pdf"):
         write(cluttered_root / "cat" / name)
     dataset = folder(cluttered_root, (1.0, 0.0, 0.0))

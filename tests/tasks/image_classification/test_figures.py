@@ -37,7 +37,7 @@ def test_confusion_matrix_cells(answers):
     assert f"{(labels == predictions).sum()} of 300" in axes.get_title()
 
 
-def test_dollars_in_names_are_no_mathematics(answers):
+def test_dollars_in_names_are_not_mathematics(answers):
     figure = figures.confusion_matrix(*answers, (r"$\apple$", *NAMES[1:]))
     drawn_pixels(figure)
     assert figure.axes[0].get_yticklabels()[0].get_text() == r"\$\apple\$"

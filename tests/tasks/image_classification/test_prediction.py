@@ -105,7 +105,11 @@ def test_with_a_model_of_the_project():
         (7, 2, "top_k=7 is more than the number of classes, 6"),
         (0, 2, "top_k=0 must be at least 1"),
         (1, 0, "batch_size=0 must be at least 1"),
-        (1, 10**9, "batch_size=1000000000 must be .* at most 4,096, since there is not the memory"),
+        (
+            1,
+            10**9,
+            "batch_size=1000000000 must be .* at most 4,096, since there is not enough memory",
+        ),
     ],
 )
 def test_errors(top_k, batch_size, message):

@@ -39,7 +39,7 @@ def test_masks_are_filled_in_and_all_else_is_kept(tmp_path):
     assert result.text.startswith("The sky is «")
 
 
-def test_only_line_feeds_end_a_text_and_a_byte_order_mark_is_none(tmp_path):
+def test_only_line_feeds_end_a_text_and_byte_order_marks_are_dropped(tmp_path):
     path = tmp_path / "texts.txt"
     path.write_bytes("\ufeffone \u2028 line\x0c [MASK]\r\n\n[MASK] end".encode())
     assert prediction._lines(path) == ["one \u2028 line\x0c [MASK]", "[MASK] end"]

@@ -97,7 +97,7 @@ def test_flow_of_a_video(tmp_path, as_folder):
     assert np.abs(left - frames[1]).mean() < 12
 
 
-def test_flow_of_a_video_of_variable_rate_is_shown_as_long(tmp_path):
+def test_flow_of_a_variable_rate_video_keeps_its_timing(tmp_path):
     path = make(tmp_path / "a.mkv", gray(range(5), 20, 30), times=[0, 1, 2, 14, 26])
     result = constant(1, 1).write(tmp_path, inputs=[str(path)])
     times = [float(frame.seconds) for frame in timed_frames(result.summary["video"])]
