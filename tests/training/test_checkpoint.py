@@ -173,6 +173,19 @@ def test_another_batch_size_is_refused(tmp_path):
         opened(tmp_path).restore(2, template, batches(16))
 
 
+def test_a_save_that_fails_ends_at_once(tmp_path):
+    checkpoints = opened(tmp_path)
+    checkpoints.save(small_state(1), iterator(), None)
+    checkpoints.wait()
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        checkpoints.save(small_state(2), iterator(), None)
+    checkpoints.close()
+    with pytest.raises(UserError, match="checkpoints cannot be written to: File exists"):
+        opened(tmp_path).resume_step()
+
+
 def lose_half_of_the_arrays(folder):
     # Small files hold the index.
     for path in (path for path in folder.rglob("d/*") if path.stat().st_size > 10_000):
@@ -232,7 +245,7 @@ def test_a_flipped_bit_is_found_wherever_weights_are_read(tmp_path):
     folder = tmp_path / "checkpoints" / "0"
     largest = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
     flipped(largest)
-    with pytest.raises(UserError, match=f"damaged: .*{largest.name} is not what was written"):
+    with pytest.raises(UserError, match=f"damaged: .*{largest.name} has changed since"):
         checkpoint_source(str(tmp_path))
     with pytest.raises(UserError, match="Every checkpoint in .* is damaged .0: state/"):
         opened(tmp_path).resume_step()
