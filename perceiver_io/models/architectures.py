@@ -23,6 +23,7 @@ from perceiver_io.config.annotations import (
     Arguments,
     Choice,
     Count,
+    Natural,
     Size,
 )
 from perceiver_io.config.construct import check as check_section
@@ -43,6 +44,7 @@ from perceiver_io.models.perceiver.inputs import (
     ConvStem,
     FramePairs,
     Inputs,
+    MatchedFrames,
     Patches,
     ReadyTokens,
     SeparateFrames,
@@ -407,19 +409,28 @@ def perceiver_io_flow_conv(
     The features of both frames together, at a quarter of the resolution, are inputs and queries;
     the flow is upsampled as in RAFT. Raises UserError for sizes that do not divide by 4.
     """
-    if any(side % 4 for side in image_size):
-        raise UserError(
-            f"image_size={image_size} does not divide by 4, by which the convolutional stem "
-            "shrinks frames: choose multiples of 4."
-        )
-    coarse_size = (image_size[0] // 4, image_size[1] // 4)
-    positions = FourierPositions(num_bands, coarse_size)
-    return _perceiver_io(
-        _frame_pairs(StackedFrames(ConvStem(channels)), positions, image_size),
-        InputQueries(),
-        UpsampledFlow(coarse_size, 4),
-        (encoder, decoder, attention),
+    return _upsampled_flow(
+        StackedFrames(ConvStem(channels)), image_size, num_bands, (encoder, decoder, attention)
     )
+
+
+def perceiver_io_flow_matched(
+    image_size: FourierSize,
+    channels: Count,
+    radius: Natural,
+    num_blocks: Natural,
+    num_bands: Count,
+    encoder: EncoderSettings,
+    decoder: DecoderSettings,
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """As `perceiver_io_flow_conv`, with inputs that tell how alike places of both frames are.
+
+    This is not the paper's, but what a small model can learn from few pairs: see `MatchedFrames`
+    for `channels`, `radius` and `num_blocks`.
+    """
+    stem = MatchedFrames(channels, radius, num_blocks)
+    return _upsampled_flow(stem, image_size, num_bands, (encoder, decoder, attention))
 
 
 class Part(NamedTuple):
@@ -516,6 +527,25 @@ def _frame_pairs(stem: Callable, positions: FourierPositions, image_size: Size) 
     return Inputs(ArrayTokens(stem, positions), spec)
 
 
+def _upsampled_flow(
+    stem: Callable, image_size: Size, num_bands: int, core: tuple[Any, Any, AttentionForm]
+) -> Blueprint:
+    """Features of a quarter of the resolution are inputs and queries; upsampled as in RAFT."""
+    if any(side % 4 for side in image_size):
+        raise UserError(
+            f"image_size={image_size} does not divide by 4, by which the convolutional stem "
+            "shrinks frames: choose multiples of 4."
+        )
+    coarse_size = (image_size[0] // 4, image_size[1] // 4)
+    positions = FourierPositions(num_bands, coarse_size)
+    return _perceiver_io(
+        _frame_pairs(stem, positions, image_size),
+        InputQueries(),
+        UpsampledFlow(coarse_size, 4),
+        core,
+    )
+
+
 def _perceiver_io(
     inputs: Inputs,
     queries: QueryModule,
@@ -542,6 +572,7 @@ ARCHITECTURES = {
     "perceiver_io_flow": perceiver_io_flow,
     "perceiver_io_flow_separate": perceiver_io_flow_separate,
     "perceiver_io_flow_conv": perceiver_io_flow_conv,
+    "perceiver_io_flow_matched": perceiver_io_flow_matched,
     "perceiver_io_autoencoder": perceiver_io_autoencoder,
     "convnet_classifier": convnet_classifier,
 }

@@ -56,7 +56,10 @@ def to_config(model: Section, arrays: Arrays, class_names: tuple[str, ...] | Non
         ),
     ]
     if wrong:
-        raise UserError(f"transformers' {name} cannot hold this model: {'; '.join(wrong)}.")
+        raise UserError(
+            f"transformers' {name} cannot hold this model: {'; '.join(wrong)}. --layout=portable "
+            "writes a folder for this project."
+        )
     return config
 
 
@@ -67,7 +70,7 @@ def _architecture_of(model: Section) -> str:
         known = [f"{builder} with {inputs}" if inputs else builder for builder, inputs in names]
         raise UserError(
             f"transformers has no model like {key[0]}{f' with {key[1]}' if key[1] else ''}. "
-            f"It has {listing(known)}."
+            f"It has {listing(known)}. --layout=portable writes a folder for this project."
         )
     return names[key]
 
