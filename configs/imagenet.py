@@ -3,17 +3,15 @@
     python -m experiments.train --config=configs/imagenet.py:PRESET --workdir=DIR \
         --config.data.root=TFDS_DATA_DIR
 
-Presets, with the top-1 accuracy reported on the validation split and the parameters:
+Presets, with the reported top-1 accuracy on the validation split and the number of parameters:
 
-Perceiver IO (2107.14795, section 4.5 and its appendix), batch 1024, 110 epochs
-    fourier                      79.0    48.4M   pixels with 2D Fourier features
-    learned                      72.7    62.3M   1x1 convolution and learned positions
-    conv                         82.1    48.6M   convolutional stem with max pool
-    config_b_fourier             84.5   212.0M   16 unshared layers; figure after JFT pre-training
-    config_b_conv                86.4   212.2M   the same with the convolutional stem
-    perceiver_fourier            78.6    42.1M   Perceiver trained in the same way
-    perceiver_learned            67.6    55.9M
-    perceiver_conv               77.4    42.3M
+Perceiver IO (2107.14795, section 4.5 and its appendix), batch 1024, 110 epochs fourier
+    79.0    48.4M   pixels with 2D Fourier features learned                      72.7    62.3M   1x1
+    convolution and learned positions conv                         82.1    48.6M   convolutional
+    stem with max pool config_b_fourier             84.5   212.0M   16 unshared layers; after JFT
+    pre-training config_b_conv                86.4   212.2M   the same with the convolutional stem
+    perceiver_fourier            78.6    42.1M   Perceiver trained in the same way perceiver_learned
+    67.6    55.9M perceiver_conv               77.4    42.3M
 
 Perceiver (2103.03206, section 4.1 and its appendix), batch 1024, 120 epochs
     perceiver_8_cross_attends    78.0    44.9M   the paper's main model
@@ -26,88 +24,49 @@ Perceiver (2103.03206, section 4.1 and its appendix), batch 1024, 120 epochs
     permuted                     78.0    44.9M   pixels in one fixed random order
     permuted_learned             70.9
 
-Hardware: a training step of `fourier` takes 1.5 TFLOPs and about 0.2 GB of memory an example in
-float32 (experiments.describe), so that batch 1024 needs some 200 GB over all devices; see
-`config.training.accumulate` and `config.model.compute_dtype=bfloat16` for less.
+Hardware: a training step of `fourier` takes 1.5 TFLOPs and about 0.2 GB of memory per example in
+float32 (experiments.describe), so batch size 1024 needs about 200 GB over all devices;
+`config.training.accumulate` and `config.model.compute_dtype=bfloat16` reduce this.
 """
 
 from ml_collections import ConfigDict, FieldReference
-from ml_collections.config_dict import placeholder
 
 NUM_TRAIN = 1_281_167
 IMAGE_SIZE = (224, 224)
 
 FOURIER = dict(name="fourier_pixels", image_size=IMAGE_SIZE, num_bands=64)
 LEARNED = dict(name="learned_pixels", image_size=IMAGE_SIZE, channels=256)
-CONV = dict(
-    name="conv_features",
-    image_size=IMAGE_SIZE,
-    channels=64,
-    num_bands=64,
-    pytorch_padding=False,
-)
+CONV = dict(name="conv_features", image_size=IMAGE_SIZE, channels=64, num_bands=64)
 
 
 def get_config(preset: str = "fourier") -> ConfigDict:
-    """The experiment of one row of the tables above."""
+    """The experiment in one row of the tables above."""
     model, recipe = PRESETS[preset]
     batch_size = FieldReference(1024)
     num_classes = FieldReference(1000)
     steps = NUM_TRAIN * recipe["epochs"] // batch_size
 
     config = ConfigDict()
-    config.seed = 0
-    config.init_from = placeholder(str)
-    config.init_prefixes = ()
-    config.model = dict(
-        model,
-        num_classes=num_classes,
-    )
-    config.task = dict(name="image_classification", num_classes=num_classes, label_smoothing=0.1)
+    config.model = dict(model, num_classes=num_classes)
+    config.task = dict(name="image_classification", num_classes=num_classes)
     inputs = config.model.inputs
     pixels = inputs.inputs if inputs.name == "permuted" else inputs
     config.data = dict(
         name="imagenet",
         root="~/tensorflow_datasets",
         image_size=pixels.get_ref("image_size"),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        crop_area=(0.08, 1.0),
-        crop_aspect=(3 / 4, 4 / 3),
-        evaluation_crop=0.875,
-        flip=True,
-        randaugment_layers=4,
-        randaugment_magnitude=5.0,
-        mixup_alpha=0.2,
-        cutmix_alpha=0.2,
         num_workers=16,
     )
-    config.optimizer = dict(
-        name="lamb",
-        weight_decay=0.1,
-        decay_positions=True,
-        clip_norm=10.0,
-        b1=0.9,
-        b2=0.999,
-        eps=1e-6,
-    )
+    config.optimizer = dict(name="lamb", weight_decay=0.1)
     config.schedule = recipe["schedule"](steps, batch_size)
-    config.training = dict(
-        split="train",
-        batch_size=batch_size,
-        steps=steps,
-        accumulate=1,
-        ema_decay=placeholder(float),
-    )
+    config.training = dict(batch_size=batch_size, steps=steps)
     config.evaluation = dict(splits=("validation",), batch_size=1024, every=5000)
-    config.checkpoint = dict(every=1000, keep=2, best_metric="validation/top_1", best_mode="max")
-    config.logging = dict(every=100, histograms=False)
-    config.parallel = dict(name="mesh", fsdp=1)
+    config.checkpoint = dict(best_metric="validation/top_1", best_mode="max")
     return config
 
 
 def _perceiver_io(inputs: dict, *, query_residual: bool = True) -> dict:
-    """Config A: 8 blocks of the same 6 layers."""
+    """Config A: 8 blocks that share the same 6 layers."""
     return dict(
         name="perceiver_io_classifier",
         inputs=inputs,
@@ -115,15 +74,14 @@ def _perceiver_io(inputs: dict, *, query_residual: bool = True) -> dict:
             num_latents=512,
             latent_dim=1024,
             num_blocks=8,
-            cross_attend=dict(num_heads=1, use_query_residual=True),
             latent_stack=dict(num_layers=6, num_heads=8, remat="all"),
         ),
-        decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=query_residual)),
+        decoder=dict(cross_attend=dict(use_query_residual=query_residual)),
     )
 
 
 def _config_b(inputs: dict) -> dict:
-    """Config B: 16 layers with weights of their own, four times as wide inside."""
+    """Config B: 16 layers without weight sharing, with MLPs four times as wide."""
     model = _perceiver_io(inputs)
     model["encoder"]["num_blocks"] = 1
     model["encoder"]["latent_stack"] = dict(num_layers=16, num_heads=8, widening=4, remat="all")
@@ -131,7 +89,7 @@ def _config_b(inputs: dict) -> dict:
 
 
 def _perceiver(inputs: dict, *, cross_attends: tuple, stacks: tuple = (0,) * 8) -> dict:
-    """The original Perceiver: before each of 8 stacks of 6 layers, a cross-attend or none."""
+    """The original Perceiver: 8 stacks of 6 layers, each optionally preceded by a cross-attend."""
     return dict(
         name="perceiver_classifier",
         inputs=inputs,
@@ -140,7 +98,6 @@ def _perceiver(inputs: dict, *, cross_attends: tuple, stacks: tuple = (0,) * 8) 
             latent_dim=1024,
             cross_attends=cross_attends,
             stacks=stacks,
-            cross_attend=dict(num_heads=1, use_query_residual=True),
             latent_stack=dict(num_layers=6, num_heads=8, remat="all"),
         ),
     )
@@ -154,7 +111,6 @@ def _flat_then_cosine(steps: FieldReference, batch_size: FieldReference) -> dict
     return dict(
         name="flat_then_cosine",
         peak=_scaled(2e-3, batch_size),
-        warmup_steps=0,
         flat_steps=steps // 2,
         total_steps=steps,
     )
@@ -166,7 +122,6 @@ def _three_drops(steps: FieldReference, batch_size: FieldReference) -> dict:
     return dict(
         name="steps",
         peak=_scaled(4e-3, batch_size),
-        warmup_steps=0,
         boundaries=boundaries,
         factor=0.1,
     )
@@ -177,7 +132,7 @@ def _scaled(rate: float, batch_size: FieldReference) -> FieldReference:
     return rate * batch_size.to_float() / 1024
 
 
-# Which cross-attend comes before each of the 8 stacks: the first has weights of its own, the
+# The index of the cross-attend before each of the 8 stacks: the first has its own weights, the
 # later ones share theirs.
 ONE = (0,) + (None,) * 7
 TWO = (0, None, None, None, 1, None, None, None)

@@ -30,7 +30,6 @@ pairs. Hardware: docs/benchmarks.md.
 """
 
 from ml_collections import ConfigDict, FieldReference
-from ml_collections.config_dict import placeholder
 
 IMAGE_SIZE = (368, 496)
 NUM_TRAIN = 400_000
@@ -136,12 +135,7 @@ def get_config(preset: str = "patches") -> ConfigDict:
     accumulate = FieldReference(1)
 
     config = ConfigDict()
-    config.seed = 0
-    config.init_from = placeholder(str)
-    config.init_prefixes = ()
-    config.model = dict(
-        model,
-    )
+    config.model = dict(model)
     config.task = dict(name="optical_flow", loss_name=recipe["loss"])
     config.data = dict(
         data,
@@ -150,15 +144,12 @@ def get_config(preset: str = "patches") -> ConfigDict:
         growth_examples=batch_size * (steps // 4),
     )
     config.optimizer = recipe["optimizer"]
-    config.schedule = dict(
-        name="cosine", peak=peak, warmup_steps=recipe["warmup_steps"], total_steps=steps
-    )
+    warmup_steps = (recipe["warmup"] * steps.to_float()).to_int()
+    config.schedule = dict(name="cosine", peak=peak, warmup_steps=warmup_steps, total_steps=steps)
     config.training = dict(
-        split="train",
         batch_size=batch_size,
         steps=steps,
         accumulate=accumulate,
-        ema_decay=placeholder(float),
     )
     config.evaluation = dict(
         splits=recipe["splits"],
@@ -166,9 +157,8 @@ def get_config(preset: str = "patches") -> ConfigDict:
         every=recipe["every"],
     )
     best = f"{recipe['splits'][0]}_whole/epe"
-    config.checkpoint = dict(every=recipe["every"], keep=2, best_metric=best, best_mode="min")
-    config.logging = dict(every=recipe["log_every"], histograms=False)
-    config.parallel = dict(name="mesh", fsdp=1)
+    config.checkpoint = dict(every=recipe["every"], best_metric=best, best_mode="min")
+    config.logging = dict(every=recipe["log_every"])
     return config
 
 
@@ -177,11 +167,9 @@ def _core(num_latents: int, num_layers: int) -> dict:
         encoder=dict(
             num_latents=num_latents,
             latent_dim=512,
-            num_blocks=1,
-            cross_attend=dict(num_heads=1, use_query_residual=True),
             latent_stack=dict(num_layers=num_layers, num_heads=16, remat="all"),
         ),
-        decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=False)),
+        decoder=dict(cross_attend=dict(use_query_residual=False)),
     )
 
 
@@ -214,11 +202,8 @@ SMALL = dict(
     encoder=dict(
         num_latents=32,
         latent_dim=128,
-        num_blocks=1,
-        cross_attend=dict(num_heads=1, use_query_residual=True),
         latent_stack=dict(num_layers=2, num_heads=4),
     ),
-    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True)),
 )
 
 LAPTOP = dict(
@@ -242,17 +227,9 @@ PAPER = dict(
     loss="end_point",
     batch_size=512,
     examples=480 * NUM_TRAIN,
-    optimizer=dict(
-        name="lamb",
-        weight_decay=0.1,
-        decay_positions=True,
-        clip_norm=10.0,
-        b1=0.9,
-        b2=0.999,
-        eps=1e-6,
-    ),
+    optimizer=dict(name="lamb", weight_decay=0.1),
     peak=4e-4,
-    warmup_steps=0,
+    warmup=0.0,
     every=5000,
     log_every=100,
     splits=("validation",),
@@ -261,9 +238,9 @@ SHORT = dict(
     loss="l1",
     batch_size=4,
     examples=320_000,
-    optimizer=dict(name="adamw", weight_decay=0.01, decay_positions=False, clip_norm=1.0),
+    optimizer=dict(name="adamw", weight_decay=0.01),
     peak=1e-3,
-    warmup_steps=200,
+    warmup=1 / 400,
     every=2000,
     log_every=200,
     splits=("validation",),
@@ -295,7 +272,6 @@ EASY = dict(PROCEDURAL, frame_size=(64, 64), scene=EASY_SCENE, augmentation=None
 
 
 def _measured(split: str, **data) -> tuple[dict, dict, dict]:
-    data = dict(data, augmentation=None, num_workers=0)
     return PATCHES, data, dict(PAPER, splits=(split,))
 
 
@@ -311,7 +287,7 @@ PRESETS = {
     "flying_chairs": (PATCHES, CHAIRS, PAPER),
     "flying_things": (PATCHES, THINGS, dict(PAPER, splits=("test",))),
     "small": (SMALL, EASY, SHORT),
-    "laptop": (LAPTOP, DETAILED, dict(SHORT, examples=48_000)),
+    "laptop": (LAPTOP, DETAILED, dict(SHORT, examples=36_000)),
     "sintel_clean": _measured("train", name="sintel", root="~/sintel", rendering="clean"),
     "sintel_final": _measured("train", name="sintel", root="~/sintel", rendering="final"),
     "kitti_2012": _measured("train", name="kitti", root="~/kitti_2012", year=2012),

@@ -1,9 +1,9 @@
-"""Describes a model without training it: modules, parameters, FLOPs, memory of a training step.
+"""Describes an experiment without running it: settings, modules, parameters, FLOPs, memory.
 
     python -m experiments.describe --config=configs/NAME.py[:PRESET] [--config.any.key=VALUE]
 
-The training step is compiled for the devices at hand, at the batch size of the config, but not run;
-`--nomemory` leaves that out. `--json` prints one JSON object.
+The training step is compiled for the available devices, at the config's batch size, but not run;
+`--nomemory` skips this. `--json` prints one JSON object.
 """
 
 import json
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, CONFIG)

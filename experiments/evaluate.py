@@ -1,18 +1,18 @@
-"""Evaluates a checkpoint of a run on whole splits of a dataset.
+r"""Evaluates a checkpoint of a run on complete splits of a dataset.
 
     python -m experiments.evaluate --workdir=DIR [--checkpoint=best|latest|STEP] \
         [--split=test,...] [--config=configs/OTHER.py] [--config.data.key=VALUE] [--json]
 
-The config is that of the run. With --config, the dataset and the splits are another config's.
-Published weights are evaluated by
+The config is that of the run. With --config, the dataset and the splits come from another config.
+Published weights are evaluated with
 
     python -m experiments.evaluate --workdir=DIR --weights=WEIGHTS --config=FILE:PRESET
 
-where all but the model, and how images are prepared for it, is of the config, and the figures go to
-DIR.
+where everything but the model and the preparation of its images comes from the config. Figures are
+written to DIR.
 
-The measures are those of the evaluations during training. Where the truth is not published, the
-files that the servers of benchmarks measure (Sintel's and KITTI's) are written by
+The metrics are those of the evaluations during training. For benchmarks whose ground truth is not
+published (Sintel and KITTI), the files to submit to their servers are written with
 
     python -m experiments.evaluate --workdir=DIR --config=FILE:PRESET --split=test --submission=DIR
 """
@@ -24,16 +24,16 @@ from absl import flags
 from perceiver_io.runtime import program
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Of a run: best, latest, or a step.")
-SPLIT = flags.DEFINE_list("split", None, "Splits; those of config.evaluation by default.")
-CONFIG = flags.DEFINE_string("config", None, "A config whose dataset is used in place.")
-WEIGHTS = flags.DEFINE_string("weights", None, "Published weights, or a run's, with --config.")
-JSON = flags.DEFINE_bool("json", False, "Prints one JSON object.")
-SUBMISSION = flags.DEFINE_string("submission", None, "Folder for the files for a server.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Of a run: best, latest, or a step number.")
+SPLIT = flags.DEFINE_list("split", None, "Splits; by default those of config.evaluation.")
+CONFIG = flags.DEFINE_string("config", None, "A config whose dataset is used instead.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Published or trained weights; needs --config.")
+JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+SUBMISSION = flags.DEFINE_string("submission", None, "Folder for files to submit to a server.")
 
 
 def main() -> None:
-    """Prints the metrics of the splits and writes their figures; or writes a submission."""
+    """Prints metrics and writes figures for each split, or writes a submission."""
     from perceiver_io.runtime import evaluation
 
     program.start_jax()
@@ -53,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, WORKDIR)

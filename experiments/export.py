@@ -14,7 +14,7 @@ from perceiver_io.runtime import program
 WEIGHTS = flags.DEFINE_string("weights", None, "Run folder or published weights.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "New or empty folder to write into.", required=True)
 SETTING = flags.DEFINE_multi_string(
-    "setting", [], "NAME=VALUE that original weights do not show, such as num_heads=8; repeatable."
+    "setting", [], "NAME=VALUE that original weights do not state, such as num_heads=8; repeatable."
 )
 LAYOUT = flags.DEFINE_enum(
     "layout", "transformers", ["transformers", "portable"], "Who is to read the folder."
@@ -25,7 +25,7 @@ DTYPE = flags.DEFINE_enum(
 
 
 def main() -> None:
-    """Writes the folder."""
+    """Writes the exported folder."""
     from perceiver_io.runtime.export import export
 
     program.start_jax()
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, WEIGHTS, OUTPUT)

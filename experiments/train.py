@@ -1,11 +1,13 @@
-"""Trains a model.
+r"""Trains a model.
 
     python -m experiments.train --config=configs/NAME.py[:PRESET] --workdir=DIR \
         [--config.any.key=VALUE]
 
-An interrupted run goes on where it was, if the same command is given again. On several hosts, start
-it on each one with --coordinator_address, --num_processes and --process_id, or with
---coordinator_address=auto where the cluster tells.
+Repeating the command resumes an interrupted run. Settings that affect training must not have
+changed, except for those given by --allow_config_change=KEY,...
+
+On several hosts, start it on each one with --coordinator_address, --num_processes and --process_id,
+or with --coordinator_address=auto where the cluster provides them.
 """
 
 from pathlib import Path
@@ -19,6 +21,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
 PROFILE = flags.DEFINE_list(
     "profile_steps", ["0", "0"], "FIRST,LAST: steps to profile into the run folder's `profile`."
 )
+ALLOWED = flags.DEFINE_list(
+    "allow_config_change",
+    [],
+    "Settings that may differ from those the run was started with: KEY,...",
+)
 flags.register_validator(
     PROFILE, lambda steps: [step.isdecimal() for step in steps] == [True] * 2, "must be FIRST,LAST"
 )
@@ -26,15 +33,15 @@ flags.register_validator(
 
 def main() -> None:
     """Trains until the last step, a SIGTERM or a loss that is not finite."""
-    # Not above: JAX and what else it takes is not needed for --help.
+    # Imported here because --help does not need JAX and the other slow imports.
     from perceiver_io.runtime import configuration, training_run
 
     config = configuration.load(CONFIG.value, program.overrides())
     program.start_jax()
     workdir = Path(WORKDIR.value).expanduser().absolute()
     first, last = map(int, PROFILE.value)
-    training_run.train(config, workdir, (first, last))
+    training_run.train(config, workdir, (first, last), ALLOWED.value)
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, CONFIG, WORKDIR)

@@ -8,23 +8,23 @@ if TYPE_CHECKING:
 
 
 def load(weights: str | Path, **settings: Any) -> "Predictor":
-    """A trained model, to be asked by its method `predict`, as `experiments.predict` does.
+    """Loads a trained model, whose method `predict` computes what `experiments.predict` does.
 
-    What `predict` takes and gives is the task's own:
+    What `predict` takes and returns depends on the task:
 
     - `perceiver_io.tasks.image_classification.prediction.ImageClassifier`: classes of images;
     - `perceiver_io.tasks.optical_flow.prediction.FlowEstimator`: flow between frames;
-    - `perceiver_io.tasks.masked_lm.prediction.MaskFiller`: unknown bytes of texts;
-    - `perceiver_io.tasks.multimodal_autoencoding.prediction.VideoAutoencoder`: a video, again.
+    - `perceiver_io.tasks.masked_lm.prediction.MaskFiller`: masked bytes of texts;
+    - `perceiver_io.tasks.multimodal_autoencoding.prediction.VideoAutoencoder`: reconstructed video.
 
     Args:
         weights: a run folder, RUN/checkpoints/STEP, a published file or folder, or `bundled:NAME`
             for weights that come with this package.
-        settings: what an original file does not show, where it is not as published: `num_heads`,
-            `num_blocks`, `image_size`, ...
+        settings: model settings that an original file does not contain, if they differ from the
+            published models': `num_heads`, `num_blocks`, `image_size`, ...
 
-    Raises UserError if there are no weights, or of no task that predicts.
+    Raises UserError if there are no weights, or if their task has no predictions.
     """
-    from perceiver_io.runtime import prediction  # JAX, and much else, only now
+    from perceiver_io.runtime import prediction  # deferred, since it imports JAX and much else
 
     return prediction.load(weights, **settings)

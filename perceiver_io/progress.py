@@ -1,8 +1,8 @@
-"""How much of something long is done, and messages meanwhile; the first process speaks for all."""
+"""Progress reports and messages; with several processes only the first one prints."""
 
 import sys
 import time
-from typing import Self
+from typing import Self, TextIO
 
 import jax
 from tqdm import tqdm
@@ -11,23 +11,24 @@ _SECONDS_BETWEEN_LINES = 10
 _LONG_NUMBER = 1_000_000
 
 
-def say(message: str) -> None:
-    """Prints a message, above a progress bar if there is one."""
+def say(message: str, file: TextIO | None = None) -> None:
+    """Prints a message to a file or stdout, above a progress bar if there is one."""
     if jax.process_index() == 0:
-        tqdm.write(message)
-        sys.stdout.flush()
+        file = file or sys.stdout
+        tqdm.write(message, file=file)
+        file.flush()
 
 
 class Progress:
-    """How much is done, on stderr: a bar on a terminal, else some lines."""
+    """Progress on stderr: a bar on a terminal, else a line now and then."""
 
     def __init__(self, total: int | None, unit: str, *, start: int = 0):
-        """Begins to count.
+        """Starts the count.
 
         Args:
-            total: how many there are in the end; None where that is not known.
-            unit: what they are, in the plural.
-            start: how many were done before.
+            total: the total number of items; None if unknown.
+            unit: what the items are, in the plural.
+            start: the number of items already done.
         """
         self._total, self._unit = total, unit
         self._start = self._done = start
@@ -40,19 +41,19 @@ class Progress:
             unit=f" {unit}",
             unit_scale=(total or 0) > _LONG_NUMBER,
             dynamic_ncols=True,
-            leave=None,  # only that of the program, not those of its parts
+            leave=None,  # keep the outermost bar on the screen, but no nested ones
             disable=not self._is_terminal or jax.process_index() != 0,
         )
 
     def advance(self, count: int = 1) -> None:
-        """`count` more are done."""
+        """Reports `count` more items as done."""
         self._done += count
         self._bar.update(count)
         if time.perf_counter() - self._told_at > _SECONDS_BETWEEN_LINES:
             self._tell()
 
     def show(self, text: str) -> None:
-        """Puts a text behind the bar, or behind a line."""
+        """Shows a text after the bar, or prints a line that ends with it."""
         self._bar.set_postfix_str(text)
         self._tell(f"  {text}")
 

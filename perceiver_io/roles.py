@@ -1,4 +1,4 @@
-"""The roles of parameters, told where they are made: what optimizers and warm starts ask for."""
+"""The roles of parameters, declared at their creation for optimizers and warm starts."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,10 +13,11 @@ Role = Literal["bias_or_norm", "position"]
 
 @dataclasses.dataclass(frozen=True)
 class TaggedInit:
-    """An initializer that also tells what its parameter is, where that is no plain weight.
+    """An initializer that also declares the role of its parameter; plain weights have none.
 
     role: see `Role`.
-    grid: of a table of positions [M, P], the grid whose M places are its rows in array order.
+    grid: for a table of positions [M, P], the shape of the grid whose M cells, in array order, are
+        its rows.
     """
 
     init: Callable[[Sequence[int], DTypeLike], Array]

@@ -13,7 +13,7 @@ from perceiver_io.training.speed import digits
 from scripts.accelerator_cases import ITEMS, arguments, case, model_flops
 from scripts.side_process import free_memory
 
-# Side of the matrices whose product shows what the device reaches.
+# Side of the matrices whose product measures the device's peak rate.
 MATRIX_SIZES = {"full": 8192, "tiny": 256}
 PRODUCTS = 10
 WARM_UP = 2
@@ -28,11 +28,11 @@ class Measured(NamedTuple):
 
 
 class DoesNotFitError(Exception):
-    """A program needs more memory than the device has."""
+    """A program needs more memory than is available on the device."""
 
 
 def print_table(forms: Sequence[str], scale: str, repeats: int) -> None:
-    """Prints a line for each case and form; shares are of the rate of products in bfloat16."""
+    """Prints a row for each case and form; shares are relative to the bfloat16 product rate."""
     size = MATRIX_SIZES[scale]
     rates = {dtype: product_rate(dtype, size) for dtype in (jnp.bfloat16, jnp.float32)}
     half, single = rates.values()
@@ -52,7 +52,7 @@ def print_table(forms: Sequence[str], scale: str, repeats: int) -> None:
 
 
 def measure(name: str, form: str, scale: str, repeats: int) -> Measured:
-    """Compiles a case and runs it. Raises DoesNotFitError if the memory is too small for it."""
+    """Compiles and runs a case. Raises DoesNotFitError if there is not enough memory."""
     try:
         function, shapes, donate = case(name, form, scale)
         start = time.perf_counter()
@@ -76,9 +76,9 @@ def measure(name: str, form: str, scale: str, repeats: int) -> Measured:
 
 
 def product_rate(dtype: DTypeLike, size: int) -> float:
-    """FLOP/s of products of two square matrices, at its best of several runs."""
+    """FLOP/s of the product of two square matrices, best of several runs."""
     x, w = (jax.random.normal(jax.random.key(i), (size, size), dtype) for i in range(2))
-    w /= size**0.5  # the product of normal numbers is as large as they are
+    w /= size**0.5  # keeps the variance of the product at 1
 
     @jax.jit
     def products(x, w):
@@ -93,7 +93,7 @@ def product_rate(dtype: DTypeLike, size: int) -> float:
 
 
 def _check_memory(compiled: Any) -> None:
-    """Raises DoesNotFitError if a program's arrays are larger than the memory that is free."""
+    """Raises DoesNotFitError if a program's arrays do not fit into the free memory."""
     sizes = compiled.memory_analysis()
     needed = (
         sizes.argument_size_in_bytes

@@ -1,4 +1,4 @@
-"""How closely the two sides of `scripts.benchmark_transformers` must agree."""
+"""Checks that the two sides of `scripts.benchmark_transformers` agree."""
 
 import numpy as np
 
@@ -15,22 +15,23 @@ def check_outputs(theirs: np.ndarray, ours: np.ndarray) -> None:
     print(f"largest difference of the outputs: {difference:.1e}, relative {relative:.1e}")
     if not relative <= MAX_DIFFERENCE:
         raise UserError(
-            f"The outputs of both sides differ by {relative:.1e} of the largest one, more than "
-            f"{MAX_DIFFERENCE}: the times above compare different functions."
+            f"The outputs of the two sides differ by {relative:.1e} relative to the largest, more "
+            f"than {MAX_DIFFERENCE}: the times above compare different functions."
         )
 
 
 def check_gradients(loss: np.ndarray, ours: np.ndarray) -> None:
-    """Prints how far loss and gradient differ. Raises UserError if it is above the limits.
+    """Prints the differences of loss and gradient. Raises UserError if they exceed the limits.
 
     Args:
-        loss: that of `transformers`.
-        ours: the loss here, and the norm of the gradients' difference over that of the gradient.
+        loss: from `transformers`.
+        ours: our loss, and the norm of the difference of the gradients relative to the gradient's
+            norm.
     """
     relative, gradient = abs(ours[0] - loss) / loss, ours[1]
     print(
         f"losses {loss:.6f} and {ours[0]:.6f}, relative difference {relative:.1e}; "
-        f"of the gradients, over their norm: {gradient:.1e}"
+        f"of the gradients, relative to their norm: {gradient:.1e}"
     )
     if not (relative <= MAX_DIFFERENCE and gradient <= MAX_GRADIENT_DIFFERENCE):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Methods of optical flow and their measures, for `scripts.compare_flow`."""
+"""Classical methods of optical flow and their evaluation, for `scripts.compare_flow`."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,14 +16,15 @@ from perceiver_io.tasks.task import Task
 
 METRICS = ("epe", "1px", "3px", "fl_all")
 
-# The length of flow that a set of pairs is said to reach, lest a few pixels decide.
+# The flow length reported for a set of pairs is this percentile, so that a few pixels do not
+# decide.
 PERCENTILE = 99
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Compared(NamedTuple):
-    """A pair with its flow in pixels by the name of each method."""
+    """A pair, and its flow in pixels by method name."""
 
     pair: FlowPair
     flows: dict[str, np.ndarray]
@@ -36,7 +37,7 @@ def no_motion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def farneback(first: np.ndarray, second: np.ndarray, *, window: int) -> np.ndarray:
-    """Farneback's method (2003); the window's side is in pixels."""
+    """Farneback's method (2003); `window` is the side of the window in pixels."""
     return cv2.calcOpticalFlowFarneback(
         grey(first),
         grey(second),
@@ -57,11 +58,11 @@ def dense_inverse_search(first: np.ndarray, second: np.ndarray, *, preset: int) 
 
 
 def grey(frame: np.ndarray) -> np.ndarray:
-    """Luminance, all that these methods see."""
+    """Luminance, the only input of these methods."""
     return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
 
 
-# By the name of a method, its settings: what suits small frames does not suit large ones.
+# Each method with several settings, since small and large frames need different ones.
 CLASSICAL: dict[str, tuple[Method, ...]] = {
     "no motion": (no_motion,),
     "Farneback": tuple(partial(farneback, window=window) for window in (9, 15, 31)),
@@ -73,16 +74,16 @@ CLASSICAL: dict[str, tuple[Method, ...]] = {
 
 
 def longest(pairs: Sequence[FlowPair]) -> float:
-    """The length of flow in pixels at the percentile, over all known pixels."""
+    """The percentile of the flow length in pixels, over all known pixels."""
     flow = np.concatenate([pair.flow.flow[pair.flow.valid] for pair in pairs])
     return float(np.percentile(np.hypot(*flow.T), PERCENTILE))
 
 
 def reduced(pair: FlowPair, factor: int) -> FlowPair:
-    """A pair whose every pixel is the mean of `factor` x `factor` pixels, its flow divided by it.
+    """A pair downscaled by an integer factor, by averaging; its flow is divided by the factor.
 
-    Flow is the mean of the known ones, where at least half of them are. Right and bottom edges that
-    fill no pixel are cut off.
+    Flow is averaged over known pixels, and known where at least half of them are. Incomplete pixels
+    at the right and bottom edges are dropped.
     """
     size = tuple(side // factor for side in pair.size)
     pair = cut(pair, (0, 0), tuple(side * factor for side in size))
@@ -106,7 +107,7 @@ def reduced(pair: FlowPair, factor: int) -> FlowPair:
 def apply(
     task: Task, methods: dict[str, tuple[Method, ...]], pairs: Sequence[FlowPair]
 ) -> list[Compared]:
-    """The flow of each pair by each method, its settings those that do best on all."""
+    """The flow of each pair by each method, with the settings that do best on all pairs."""
     best = {name: _best(task, name, settings, pairs) for name, settings in methods.items()}
     return [
         Compared(pair, {name: tried[i].flows[name] for name, tried in best.items()})
@@ -117,7 +118,7 @@ def apply(
 def _best(
     task: Task, name: str, settings: tuple[Method, ...], pairs: Sequence[FlowPair]
 ) -> list[Compared]:
-    """By the setting with the least end-point error."""
+    """The flow by the setting with the lowest end-point error."""
     tries = [
         [Compared(pair, {name: method(*pair[:2])}) for pair in tqdm(pairs, name, leave=False)]
         for method in settings
@@ -126,7 +127,7 @@ def _best(
 
 
 def table(task: Task, compared: dict[str, list[Compared]]) -> str:
-    """For each set of pairs, a line for each method."""
+    """A table with a row for each method, for each set of pairs."""
     lines = []
     for name, pairs in compared.items():
         lines += ["", name, f"{'':12}" + "".join(f"{metric:>9}" for metric in METRICS)]
@@ -138,7 +139,7 @@ def table(task: Task, compared: dict[str, list[Compared]]) -> str:
 
 
 def measure(task: Task, pairs: Sequence[Compared], method: str) -> dict[str, float]:
-    """The task's measures of a method, over all known pixels of all pairs."""
+    """The task's metrics for a method, over all known pixels of all pairs."""
     totals = defaultdict(lambda: np.zeros(2))
     for pair, flows in pairs:
         truth = {"flow": pair.flow.flow, "flow_valid": pair.flow.valid, "valid": np.array(True)}

@@ -13,10 +13,10 @@ _SIDE = 2.4
 
 
 def draw(compared: Sequence[Compared]) -> Figure:
-    """Two rows for each pair: flow above, the errors below, beside the frames and the true flow.
+    """Two rows for each pair: flow above and errors below, beside the frames and the true flow.
 
-    Colours of flow are those of the disc; what is at its edge and the brightest error are as long
-    as the true flow at the percentile. Where that is not known, true flow and errors are grey.
+    The disc is the colour key of the flow; its edge and the brightest error correspond to the
+    percentile of the true flow's length. Where flow is not known, true flow and errors are grey.
     """
     shape = (2 * len(compared), 2 + len(compared[0].flows))
     heights = [_SIDE * one.pair.size[0] / one.pair.size[1] + 0.25 for one in compared]

@@ -1,4 +1,4 @@
-"""One form of the training step in `scripts.benchmark_flow`.
+"""One form of the training step, as a process for `scripts.benchmark_flow`.
 
 python -m scripts._flow_side CONFIG.json
 """
@@ -19,12 +19,12 @@ from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
 from scripts.side_process import MATRIX_SIZE, serve
 
-# The range of the flow of the random batch, in pixels.
+# The range of flow in the random batch, in pixels.
 LARGEST_FLOW = 50
 
 
 class Program(NamedTuple):
-    """A compiled step, `(state, batch) -> (state, metrics)`, and the state that it starts from."""
+    """A compiled step, `(state, batch) -> (state, metrics)`, and its initial state."""
 
     step: Any
     state: TrainState
@@ -33,13 +33,13 @@ class Program(NamedTuple):
 
 
 def main(path: str) -> None:
-    """Trains on one batch, again and again, on request."""
+    """Trains on the same batch, a step at each request."""
     config = files.read(path)
     parts = setup.build_parts(config)
     batch = parts.strategy.place(random_batch(parts.dataset.batch_spec(config.training.batch_size)))
     compiled, state, compile_seconds, flops = program(config, parts, batch)
     latest = {"state": state}
-    del state  # the step takes its memory over
+    del state  # donated to the step
     matrix = jax.random.normal(jax.random.key(0), (MATRIX_SIZE, MATRIX_SIZE))
     product = jax.jit(jax.numpy.matmul).lower(matrix, matrix).compile()
 
@@ -72,7 +72,7 @@ def program(config: ConfigDict, parts: setup.Parts, batch: dict[str, jax.Array])
 
 
 def random_batch(spec: Spec) -> dict[str, np.ndarray]:
-    """Noise in place of frames and flow, which is known everywhere."""
+    """Random frames and flow, which is known everywhere."""
     rng = np.random.default_rng(0)
 
     def draw(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""This project's side in `scripts.benchmark_transformers`.
+"""This project's side of `scripts.benchmark_transformers`.
 
 python -m scripts._own_side FOLDER
 """
@@ -22,7 +22,7 @@ from scripts.side_process import GRADIENT, MATRIX_SIZE, serve
 
 
 def forward(section: dict[str, Any]) -> Callable:
-    """The outputs of a model section's model, as a function of parameters, state and inputs."""
+    """The model of a config section, as a function of parameters, state and inputs."""
     model = build(section)
 
     def apply(params, state, inputs):
@@ -32,7 +32,7 @@ def forward(section: dict[str, Any]) -> Callable:
 
 
 def loss_and_gradient(section: dict[str, Any]) -> Callable:
-    """Mean cross-entropy and its gradient, as a function of what `forward` takes and targets."""
+    """Mean cross-entropy and its gradient, as a function of `forward`'s arguments and targets."""
     apply = forward(section)
 
     def loss(params, state, inputs, targets):
@@ -43,7 +43,7 @@ def loss_and_gradient(section: dict[str, Any]) -> Callable:
 
 
 def main(folder: Path) -> None:
-    """Runs the folder's model on request; with `targets.npy` in the folder, its gradient."""
+    """Runs the folder's model on request, with its gradient if the folder has `targets.npy`."""
     section, params, state, _ = load(folder)
     targets = folder / "targets.npy"
     files = [folder / "inputs.npy", *([targets] if targets.exists() else [])]
@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
     latest = {}
 
     def run() -> None:
-        latest.clear()  # or the memory would hold the results of two runs
+        latest.clear()  # else two results would be in memory
         latest["results"] = jax.block_until_ready(compiled(*arguments))
 
     def multiply() -> None:
@@ -85,7 +85,7 @@ def main(folder: Path) -> None:
 
 
 def difference(theirs: Any, ours: Any) -> float:
-    """The norm of the difference of two gradients, over that of the first."""
+    """The norm of the difference of two gradients, relative to the norm of the first."""
     return optax.global_norm(jax.tree.map(jnp.subtract, theirs, ours)) / optax.global_norm(theirs)
 
 

@@ -1,4 +1,4 @@
-"""The side of `transformers` in `scripts.benchmark_transformers`, for an environment with torch.
+"""The `transformers` side of `scripts.benchmark_transformers`, for an environment with torch.
 
 python -m scripts._transformers_side make|serve MODEL FOLDER
 """
@@ -19,9 +19,10 @@ from scripts.side_process import GRADIENT, MATRIX_SIZE, serve
 class Case:
     """A published model.
 
-    model: its class in transformers.
-    config: what differs from the defaults there.
-    unit: of its output, in ours. Flow is in units of 20 pixels there.
+    Attributes:
+        model: its class in transformers.
+        config: settings that differ from its defaults.
+        unit: of its output, in ours. Flow is in units of 20 pixels there.
     """
 
     model: str
@@ -59,7 +60,7 @@ CASES = {
 
 
 def make(case: Case, folder: Path) -> None:
-    """Saves a model with random weights, all biases and scales of norms included."""
+    """Saves a model with random weights, including biases and norm scales."""
     model = getattr(transformers, case.model)(transformers.PerceiverConfig(**case.config))
     torch.manual_seed(0)
     with torch.no_grad():
@@ -73,10 +74,10 @@ def make(case: Case, folder: Path) -> None:
 
 
 def serve_case(case: Case, folder: Path) -> None:
-    """Runs the saved model on request; with `targets.npy` in the folder, its gradient."""
+    """Runs the saved model on request, with its gradient if the folder has `targets.npy`."""
     model = getattr(transformers, case.model).from_pretrained(folder).eval()
     for weights in model.parameters():
-        weights.sum()  # a mapped file is not in memory before it is read
+        weights.sum()  # reads the memory-mapped file into memory
     inputs = {
         "language": tokens,
         "flow": frame_patches,
@@ -93,7 +94,7 @@ def serve_case(case: Case, folder: Path) -> None:
         latest["results"] = model(inputs).logits.numpy()
 
     def gradient() -> None:
-        model.zero_grad()  # or the memory would hold those of two runs
+        model.zero_grad()  # else the gradients of two runs would be in memory
         logits = model(inputs).logits.flatten(0, -2)
         loss = torch.nn.functional.cross_entropy(logits, labels)
         loss.backward()
@@ -113,7 +114,7 @@ def serve_case(case: Case, folder: Path) -> None:
 
 
 def save_gradient(model: torch.nn.Module, folder: Path) -> None:
-    """Saves the gradient as if it were weights, to be read like them; the weights are lost."""
+    """Saves the gradient in the form of weights, which it overwrites."""
     with torch.no_grad():
         for weights in model.parameters():
             weights.copy_(weights.grad)
@@ -121,7 +122,7 @@ def save_gradient(model: torch.nn.Module, folder: Path) -> None:
 
 
 def tokens(ids: np.ndarray) -> torch.Tensor:
-    """Ids as torch takes them."""
+    """Ids as a torch tensor."""
     return torch.from_numpy(ids.astype(np.int64))
 
 
@@ -131,7 +132,7 @@ def channels_first(images: np.ndarray) -> torch.Tensor:
 
 
 def frame_patches(frames: np.ndarray) -> torch.Tensor:
-    """[B, 2, H, W, 3] -> [B, 2, 27, H, W]: the 3x3 pixels around each pixel, zeros outside."""
+    """[B, 2, H, W, 3] -> [B, 2, 27, H, W]: 3x3 neighbourhoods, padded with zeros."""
     _, _, height, width, _ = frames.shape
     padded = np.pad(frames, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
     shifted = [
@@ -144,7 +145,7 @@ def frame_patches(frames: np.ndarray) -> torch.Tensor:
 
 
 def versions() -> str:
-    """Of the libraries that run here."""
+    """Versions of the libraries in use."""
     return f"transformers {transformers.__version__}, torch {torch.__version__}"
 
 

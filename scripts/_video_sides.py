@@ -65,7 +65,7 @@ def main(side: str, folder: Path, chunk_size: int) -> None:
 def serve_here(
     model: Architecture, params: Any, state: Any, clip: Clip, folder: Path, chunk_size: int
 ) -> None:
-    """The whole video from latents that are computed once."""
+    """Decodes the whole video from latents that are computed once."""
 
     def run() -> None:
         trained = Trained(model, params, state, SECTION)
@@ -87,7 +87,7 @@ def serve_here(
 
 
 def serve_notebook(model: Architecture, params: Any, state: Any, clip: Clip, folder: Path) -> None:
-    """A piece of the video on each request, from latents of its own, one piece after the other."""
+    """Decodes the next chunk of the video on each request, encoding the video each time."""
     inputs = {name: x[None] for name, x in clip.items()}
 
     def apply(params, state, inputs, query):
@@ -105,7 +105,7 @@ def serve_notebook(model: Architecture, params: Any, state: Any, clip: Clip, fol
 
 
 def query_of(piece: int) -> dict[str, Any]:
-    """The coordinates of one of the pieces, and the label."""
+    """The query for one of the chunks, and the label."""
 
     def part(shape):
         size = math.prod(shape) // PIECES
@@ -116,7 +116,7 @@ def query_of(piece: int) -> dict[str, Any]:
 
 
 def random_clip() -> Clip:
-    """Noise in place of 16 frames with their sound."""
+    """16 frames and their sound, all noise."""
     rng = np.random.default_rng(0)
     return {
         "image": rng.uniform(0, 1, (*VIDEO_SHAPE, 3)).astype(np.float32),

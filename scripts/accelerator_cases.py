@@ -1,11 +1,11 @@
-"""The work that `scripts.benchmark --cases=accelerator` times, ready to be compiled.
+"""The workloads of `scripts.benchmark --cases=accelerator`, ready to compile.
 
     function, shapes, donate = case("language_128", form="default")
     jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
 
-Nothing is run for that, so that it can be compiled for devices that are not there. All compute in
-bfloat16, with parameters, softmax, norms and loss in float32; the tiny ones in float32, since CPUs
-lack some products of bfloat16.
+Nothing is run for this, so that cases can be compiled for devices that are not present. Computation
+is in bfloat16, with parameters, softmax, norms and loss in float32; the tiny cases use float32,
+since CPUs lack some bfloat16 products.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.dataset import Spec
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build, in_textbook_form
-from perceiver_io.runtime import setup
+from perceiver_io.runtime import configuration, setup
 from perceiver_io.tasks.task import Batch
 from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep
 from scripts.forms import plain_model
 
-# What a form makes of a model section.
+# How each form changes a model section.
 FORMS: dict[str, Callable] = {
     "default": lambda section: section,
     "plain": in_textbook_form,
@@ -42,7 +42,7 @@ SCALES = ("full", "tiny")
 
 
 class Case(NamedTuple):
-    """A function, the shapes of its arguments, and which of them it consumes."""
+    """A function, the shapes of its arguments, and which of them are donated."""
 
     function: Callable
     shapes: tuple[Any, Any]
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What a case is: an experiment, its batch size, and whether it trains or only applies."""
+    """A case's experiment, batch size, and whether it is a training step or a forward pass."""
 
     experiment: str
     batch_size: int
@@ -71,9 +71,9 @@ def case(name: str, form: str = "default", scale: str = "full") -> Case:
 
     Args:
         name: one of `ITEMS`.
-        form: "default", as configured; "plain", with attention as it is written; or "stored", with
-            moreover all queries at once and nothing recomputed.
-        scale: "full", or "tiny" for small sizes and a batch of 2 that a test can run.
+        form: "default", as configured; "plain", with textbook attention; or "stored", in addition
+            with all queries at once and without rematerialisation.
+        scale: "full", or "tiny" for small sizes and a batch of 2, for tests.
 
     Raises UserError if there is no such name, form or scale.
     """
@@ -97,12 +97,12 @@ def case(name: str, form: str = "default", scale: str = "full") -> Case:
 
 
 def arguments(name: str, scale: str) -> tuple[TrainState, dict[str, Array]]:
-    """The first state and a random batch, made on the device."""
+    """The initial state and a random batch, created on the device."""
     _, parts, _, initialise = _experiment(ITEMS[name].experiment, scale)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def moved(state):
-        # Layers that start at zero would be cheaper to multiply with, on chips that save power.
+        # Multiplying by layers initialised to zero would be faster on chips that save power.
         return state._replace(params=jax.tree.map(lambda x: x + 0.01, state.params))
 
     @jax.jit
@@ -114,7 +114,7 @@ def arguments(name: str, scale: str) -> tuple[TrainState, dict[str, Array]]:
 
 
 def model_flops(name: str, scale: str) -> int:
-    """FLOPs of a case as papers count them: training takes three times the forward pass."""
+    """Model FLOPs of a case; by convention, training takes three times the forward pass."""
     config, parts, _, initialise = _experiment(ITEMS[name].experiment, scale)
     state = jax.eval_shape(initialise)
     if ITEMS[name].trains:
@@ -125,7 +125,7 @@ def model_flops(name: str, scale: str) -> int:
 
 
 class _Experiment(NamedTuple):
-    """A config, the objects of its sections, the training step and what makes its first state."""
+    """A config, the objects of its sections, the training step and its state initialiser."""
 
     config: ConfigDict
     parts: setup.Parts
@@ -140,6 +140,7 @@ def _experiment(name: str, scale: str) -> _Experiment:
         config.model.compute_dtype = "bfloat16"
     else:
         config.model.update_from_flattened_dict(_TINY | _TINY_INPUTS[name])
+    config = configuration.overridden(config)
     if name == "language":
         language = MaskedBytes(config.model.vocab_size, config.model.max_length)
         parts = setup.Parts(language, language, build(config.model), None)
@@ -150,9 +151,9 @@ def _experiment(name: str, scale: str) -> _Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class MaskedBytes:
-    """What `TrainStep` asks of a task and a dataset, for masked language modelling.
+    """The task and dataset interface that `TrainStep` needs, for masked language modelling.
 
-    Batches hold `inputs` and `targets` [B, M] (token ids), and `weights` [B, M] of the positions in
+    Batches hold `inputs` and `targets` [B, M] (token ids), and the `weights` [B, M] of positions in
     the loss.
     """
 
@@ -184,12 +185,12 @@ class MaskedBytes:
         return {"loss": batch["weights"]}
 
     def losses(self, outputs: Float[Array, "B M V"], batch: Batch) -> dict[str, Array]:
-        """The positions' cross-entropies."""
+        """The cross-entropy at each position."""
         return {"loss": optax.softmax_cross_entropy_with_integer_labels(outputs, batch["targets"])}
 
 
 def _language() -> ConfigDict:
-    """The published masked language model of 201M parameters, trained with LAMB."""
+    """The published masked language model with 201M parameters, trained with LAMB."""
     block = dict(num_heads=8, qk_dim=256, v_dim=1280)
     model = dict(
         name="perceiver_io_masked_lm",
@@ -234,7 +235,7 @@ def _batch_size(name: str, scale: str) -> int:
 
 
 def _random(shape: jax.ShapeDtypeStruct) -> Array:
-    """Floats from 0 to 1, integers of a byte, booleans that are True."""
+    """Floats from 0 to 1, integers from 0 to 255, or booleans that are all True."""
     rng = jax.random.key(0)
     if shape.dtype == bool:
         return jnp.ones(shape.shape, bool)

@@ -1,29 +1,29 @@
-"""Times the exact rewritings that make the models fast against their plain forms.
+"""Times the exact rewritings that make the models fast, against their plain forms.
 
     python -m scripts.benchmark [--cases=encoder,decoder,stack,config,accelerator] [--repeats=5]
         [--config=configs/imagenet.py:fourier] [--config.any.key=VALUE]
         [--forms=default,plain] [--accelerator_scale=full]
 
-Each case runs both sides in turn in this one process and prints time, temporary memory of the
-compiled program, and the ratios. Cases:
+Each case alternates between both sides in this process and prints their time, the temporary memory
+of the compiled programs, and ratios. Cases:
 
-encoder: ImageNet's cross-attention, 512 latents over 50,176 pixels, 3 features and 258 channels of
-    position each, forward and gradient: plain, in chunks, with folded projections, both.
-decoder: the flow decoder, 182,528 queries of 64 features and 258 channels of position over 2048
+encoder: ImageNet's cross-attention, 512 latents over 50,176 pixels with 3 features and 258 position
+    channels each, forward and gradient: plain, in chunks, with folded projections, both.
+decoder: the flow decoder, 182,528 queries with 64 features and 258 position channels over 2048
     latents of width 512: the same.
 stack: gradient of 24 self-attention layers over 512 latents of width 512: scanned and
-    rematerialised against a Python loop, compile time included.
+    rematerialised against a Python loop, including compile time.
 config: forward and training gradient of a whole config at its batch size.
 accelerator: for a GPU or TPU, not among the default cases. Training steps at published sizes, in
-    bfloat16 with parameters in float32, optimizer (LAMB) included, random batches on the device:
-    the masked language model of 2048 bytes, batches of 32 and 128; ImageNet with Fourier positions,
-    a batch of 32; optical flow of 368 x 496 pixels, a batch of 2, and its forward pass for one
-    pair. TFLOP/s count the model's FLOPs as papers do, without what is computed again: the forward
-    pass in the textbook form, times three for a training step. The share is of the rate of large
-    matrix products in bfloat16 on the same device. The forms: `default`, as configured; `plain`,
-    with attention as it is written; and, not shown unless asked for, `stored`, with moreover all
-    queries at once and nothing recomputed. What does not fit in memory is not run. JAX takes 75% of
-    a GPU's memory; XLA_PYTHON_CLIENT_MEM_FRACTION=.95 gives it more.
+    bfloat16 with parameters in float32, including the optimizer (LAMB), with random batches on the
+    device: the masked language model of 2048 bytes, batches of 32 and 128; ImageNet with Fourier
+    positions, a batch of 32; optical flow of 368 x 496 pixels, a batch of 2, and its forward pass
+    for one pair. TFLOP/s are model FLOPs, without rematerialisation: the forward pass in the
+    textbook form, times three for training steps. The share is relative to the rate of large matrix
+    products in bfloat16 on the same device. The forms: `default`, as configured; `plain`, with
+    textbook attention; and, only if requested, `stored`, in addition with all queries at once and
+    without rematerialisation. Cases that do not fit in memory are skipped. JAX takes 75% of a GPU's
+    memory; XLA_PYTHON_CLIENT_MEM_FRACTION=.95 gives it more.
 """
 
 import statistics
@@ -62,14 +62,14 @@ from perceiver_io.models.transformer import SelfAttend
 from perceiver_io.runtime import configuration, program, setup
 from scripts import _accelerator, accelerator_cases
 
-CASE_NAMES = flags.DEFINE_list("cases", ["encoder", "decoder", "stack", "config"], "What to run.")
-REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median counts.")
+CASE_NAMES = flags.DEFINE_list("cases", ["encoder", "decoder", "stack", "config"], "Cases to run.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median is shown.")
 FORMS_SHOWN = flags.DEFINE_list("forms", ["default", "plain"], "For `accelerator`.")
 SCALE = flags.DEFINE_enum(
     "accelerator_scale",
     "full",
     accelerator_cases.SCALES,
-    "For `accelerator`: `tiny` tries it out on a CPU, with small sizes in float32.",
+    "For `accelerator`: `tiny` is for trying it on a CPU, with small sizes in float32.",
 )
 CONFIG = flags.DEFINE_string("config", "configs/imagenet.py:fourier", "For the case `config`.")
 
@@ -99,7 +99,7 @@ class Measured(NamedTuple):
 def main() -> None:
     """Runs the chosen cases."""
     program.start_jax()
-    jax.config.update("jax_compilation_cache_dir", None)  # compile times are measured
+    jax.config.update("jax_compilation_cache_dir", None)  # since compile times are measured
     for name in CASE_NAMES.value:
         if name not in CASES:
             raise UserError(f"There is no case {name!r}; choose from {', '.join(CASES)}.")
@@ -167,13 +167,13 @@ def stack_case() -> None:
 
 
 def config_case() -> None:
-    """A whole model: forward and gradient of the loss on a batch of noise."""
+    """A complete model: forward pass and gradient of the loss on a batch of noise."""
     config = configuration.load(CONFIG.value, program.overrides())
     task = setup.build_task(config)
     dataset = setup.build_dataset(config, task)
     spec = dataset.batch_spec(config.training.batch_size)
     rng = np.random.default_rng(0)
-    # Pixels are whole numbers up to 255; weights and flags are drawn from [0, 1).
+    # Pixels are integers up to 255; weights and flags are drawn from [0, 1).
     batch = {
         name: rng.random(shape).astype(dtype)
         if dtype != np.uint8
@@ -221,12 +221,12 @@ CASES: dict[str, Callable[[], None]] = {
 
 
 def _on_grid(features: jax.Array, shape: tuple[int, ...]) -> Tokens:
-    """Features with the published models' Fourier positions of a grid."""
+    """Features with the published models' Fourier positions on a grid."""
     return Tokens(features, grid_of(FourierPositions(64, shape), shape))
 
 
 def _program(function: Callable, arguments: Sequence[Any]) -> Program:
-    """A Haiku function, with random parameters."""
+    """A Haiku function with random parameters."""
     transformed = hk.transform(function)
 
     def apply(params, *arguments):
@@ -236,7 +236,7 @@ def _program(function: Callable, arguments: Sequence[Any]) -> Program:
 
 
 def _gradients(programs: dict[str, Program]) -> dict[str, Program]:
-    """The gradient of each result's mean square with respect to the parameters."""
+    """The gradient of the mean square of each result with respect to the parameters."""
 
     def gradient(apply):
         return jax.grad(lambda *args: jnp.square(apply(*args)).mean())
@@ -245,7 +245,7 @@ def _gradients(programs: dict[str, Program]) -> dict[str, Program]:
 
 
 def _compare(title: str, programs: dict[str, Program], arguments: Sequence[Any]) -> None:
-    """Prints a line for each program, with ratios of the first to it."""
+    """Prints a row for each program, with the ratios of the first program to it."""
     compiled, compile_times = {}, {}
     for name, timed in programs.items():
         start = time.perf_counter()

@@ -1,20 +1,20 @@
-"""Times the parts of training optical flow: how fast pairs are made, and the step at full size.
+"""Times the parts of training optical flow: the input pipeline, and the step at full size.
 
     python -m scripts.benchmark_flow [--cases=input,step] [--batches=8] [--workers=1,2] [--steps=2]
         [--threads=2] [--config=configs/optical_flow.py:procedural] [--config.any.key=VALUE]
 
 Cases, in float32:
 
-input: pairs of frames a second: whole ones, which are rendered (or read, with another config),
-    augmentation alone where there is one, and training batches. "Per core" is by processor time
-    where one process does the work, so that a busy machine matters little; with worker processes
-    only elapsed time is known, for which the machine must be idle.
-step: the training step of one pair, optimizer included, as the config has it (attention in chunks
-    of keys and of queries, folded projections, layers rematerialised) against the plain form, which
-    does none of this. Each form is compiled in a process of its own; one whose temporary memory is
-    more than the machine has free is not run. Memory at the peak is that of the whole process above
-    its state at rest, with the program compiled and parameters and optimizer state in place. A
-    share is of the rate of a product of two large matrices, at its best of several.
+input: pairs of frames per second: whole pairs, which are rendered (or read, with another config),
+    augmentation alone if there is any, and training batches. With a single process, "per core" is
+    measured by processor time, so that a busy machine matters little; with worker processes it is
+    measured by elapsed time, for which the machine must be idle.
+step: the training step for one pair, including the optimizer, as configured (attention in chunks of
+    keys and queries, folded projections, rematerialised layers) against the plain form, which does
+    none of this. Each form is compiled in its own process, and skipped if it needs more temporary
+    memory than is free. Peak memory is that of the whole process above its state at rest, with the
+    program compiled and parameters and optimizer state in memory. Shares are relative to the rate
+    of a product of two large matrices, best of several.
 """
 
 import dataclasses
@@ -41,10 +41,10 @@ from perceiver_io.runtime import configuration, program, setup
 from scripts.forms import plain_form
 from scripts.side_process import MATRIX_SIZE, Side, busy_processors, free_memory, processors
 
-CASE_NAMES = flags.DEFINE_list("cases", ["input", "step"], "What to run.")
+CASE_NAMES = flags.DEFINE_list("cases", ["input", "step"], "Cases to run.")
 BATCHES = flags.DEFINE_integer("batches", 8, "Input: batches to time.", lower_bound=1)
-WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Input: numbers of worker processes to time.")
-STEPS = flags.DEFINE_integer("steps", 2, "Timed steps; the median counts.", lower_bound=1)
+WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Input: numbers of worker processes.")
+STEPS = flags.DEFINE_integer("steps", 2, "Timed steps; the median is shown.", lower_bound=1)
 THREADS = flags.DEFINE_integer("threads", 2, "Step: processors.")
 CONFIG = flags.DEFINE_string(
     "config", "configs/optical_flow.py:procedural", "Its model is that of `patches`."
@@ -65,13 +65,13 @@ def main() -> None:
 
 
 def input_case(config: ConfigDict) -> None:
-    """Prints a line for each part of the input."""
+    """Prints a row for each part of the input pipeline."""
     dataset = setup.build_dataset(config, setup.build_task(config))
-    # From the first example on, as it is for most of the training.
+    # From the first example on, as in most of the training.
     augmented = dataclasses.replace(dataset.preparation, plain_examples=0, growth_examples=0)
     dataset = dataclasses.replace(dataset, preparation=augmented)
     source, count = dataset.source("train"), BATCHES.value * PAIRS_IN_BATCH
-    source[0]  # what is read once, such as photographs for textures
+    source[0]  # reads what is read only once, such as photographs for textures
     pairs, *whole = timed(lambda: [source[index] for index in range(count)])
     sizes = ["x".join(map(str, size)) for size in (pairs[0].size, dataset.preparation.image_size)]
     print(
@@ -88,7 +88,7 @@ def input_case(config: ConfigDict) -> None:
 
 
 def timed(work: Callable) -> tuple:
-    """The result, with the elapsed seconds and those of this process's threads on processors."""
+    """The result, the elapsed seconds, and the processor seconds of this process."""
     clocks = (time.perf_counter, time.process_time)
     starts = [clock() for clock in clocks]
     result = work()
@@ -96,7 +96,7 @@ def timed(work: Callable) -> tuple:
 
 
 def augment(dataset: Dataset, pairs: list[FlowPair]) -> None:
-    """Augments pairs without what a training example leaves out."""
+    """Augments pairs, without the fields that a training example leaves out."""
     preparation = dataset.preparation
     rng = np.random.default_rng(0)
     for pair in pairs:
@@ -105,12 +105,13 @@ def augment(dataset: Dataset, pairs: list[FlowPair]) -> None:
 
 
 def pipeline(dataset: Dataset, num_workers: int) -> tuple[float, float]:
-    """Elapsed and processor seconds as in `timed`, of training batches."""
+    """Elapsed and processor seconds, as in `timed`, for training batches."""
     dataset = dataclasses.replace(dataset, num_workers=num_workers)
     batches = iter(
         dataset.load("train", batch_size=PAIRS_IN_BATCH, training=True, seed=0, shard=(0, 1))
     )
-    # More than the buffers of the workers hold, so that the timed batches are made while timed.
+    # First exhaust the buffers of the workers, so that timed batches are prepared during the
+    # measurement.
     for _ in range(1 + 3 * num_workers):
         next(batches)
     _, *seconds = timed(lambda: [next(batches) for _ in range(BATCHES.value)])
@@ -119,13 +120,13 @@ def pipeline(dataset: Dataset, num_workers: int) -> tuple[float, float]:
 
 
 def print_rates(name: str, elapsed: float, core: float) -> None:
-    """A line of the table, of seconds for all pairs."""
+    """Prints a row of the table, given the seconds for all pairs."""
     count = BATCHES.value * PAIRS_IN_BATCH
     print(f"{name:32}{count / elapsed:9.2f}{count / core:10.2f}", flush=True)
 
 
 def step_case(config: ConfigDict) -> None:
-    """Prints a line for each form of the training step."""
+    """Prints a row for each form of the training step."""
     cores = processors(THREADS.value)
     config.training.batch_size = 1
     size = "x".join(map(str, config.model.image_size))
@@ -149,7 +150,7 @@ def step_case(config: ConfigDict) -> None:
 
 
 def print_step(name: str, side: Side, first: int) -> None:
-    """A line of the table; `first` is the temporary memory of the first line."""
+    """Prints a row of the table; `first` is the temporary memory of the first row."""
     facts = side.facts
     line = (
         f"{name:15}{facts['compile_seconds']:7.1f} s{facts['temporary'] / 2**20:10.0f} MiB"

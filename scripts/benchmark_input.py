@@ -2,10 +2,10 @@
 
     python -m scripts.benchmark_input
 
-The images are JPEGs of the typical size in ImageNet (500 x 375 pixels, about 95 KB), cut at random
-from scikit-learn's two sample photographs and enlarged. "Per core" is by processor time where one
-process does the work, so that a busy machine matters little, and by elapsed time with worker
-processes, for which the machine must be idle.
+The images are JPEGs of the typical size in ImageNet (500 x 375 pixels, about 95 KB), random crops
+of scikit-learn's two sample photographs, enlarged. With a single process, "per core" is measured by
+processor time, so that a busy machine matters little; with worker processes it is measured by
+elapsed time, for which the machine must be idle.
 """
 
 import functools
@@ -30,8 +30,8 @@ from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision import crop
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 
-_BATCHES = flags.DEFINE_integer("batches", 8, "Batches to time, after one to warm up.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch.")
+_BATCHES = flags.DEFINE_integer("batches", 8, "Batches to time, after a warm-up batch.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
 _WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Numbers of worker processes to time.")
 
 _WIDTH, _HEIGHT = 500, 375
@@ -40,7 +40,7 @@ _NUM_IMAGES = 256
 
 @functools.cache
 def photographs() -> tuple[EncodedImage, ...]:
-    """JPEGs of 500 x 375 pixels: random cuts, 60 to 100% wide, of the two sample photographs."""
+    """JPEGs of 500 x 375 pixels: random crops of 60 to 100% width from the sample photographs."""
     rng = np.random.default_rng(0)
     originals = [Image.fromarray(image) for image in load_sample_images().images]
     encoded = []
@@ -67,7 +67,7 @@ class Photographs(Source):
 
 
 def dataset(num_workers: int) -> Dataset:
-    """With the augmentation of Perceiver IO's ImageNet experiments."""
+    """A dataset with the augmentation of Perceiver IO's ImageNet experiments."""
     return Composed(Photographs, PhotographPreparation)(
         num_workers=num_workers,
         mean=(0.485, 0.456, 0.406),
@@ -85,12 +85,12 @@ def dataset(num_workers: int) -> Dataset:
 
 
 def decode_full(raw: EncodedImage) -> None:
-    """The whole image, at its full resolution."""
+    """Decodes the whole image at full resolution."""
     Image.open(io.BytesIO(raw.data)).convert("RGB")
 
 
 def decode_cropped(raw: EncodedImage, rng: np.random.Generator) -> None:
-    """A random crop only, through the pipeline's scaled decoding."""
+    """Decodes a random crop only, with the pipeline's scaled decoding."""
     box = functools.partial(crop.random_box, area=(0.08, 1), aspect=(3 / 4, 4 / 3), rng=rng)
     crop.decode_crop(raw.data, name=raw.name, choose_box=box, size=(224, 224))
 
@@ -106,13 +106,14 @@ def per_image(function: Callable[[EncodedImage], object]) -> float:
 
 
 def per_batch(num_workers: int, clock: Callable[[], float]) -> float:
-    """Images per second of the whole pipeline, by a clock."""
+    """Images per second of the whole pipeline, as measured by a clock."""
     batches = iter(
         dataset(num_workers).load(
             "train", batch_size=_BATCH_SIZE.value, training=True, seed=0, shard=(0, 1)
         )
     )
-    # More than the buffers of the workers hold, so that the timed batches are made while timed.
+    # First exhaust the buffers of the workers, so that timed batches are prepared during the
+    # measurement.
     for _ in range(1 + 3 * num_workers):
         next(batches)
     start = clock()

@@ -1,29 +1,30 @@
-"""Times the published models here against Hugging Face's transformers on torch, on this CPU.
+"""Times the published models against Hugging Face's transformers on torch, on this CPU.
 
     python -m scripts.benchmark_transformers --torch_python=PYTHON [--repeats=5] [--threads=2]
         [--cases=language,flow,imagenet,language_gradient,imagenet_gradient]
 
-PYTHON is that of another environment: `python -m venv torch && torch/bin/pip install torch==2.13.0
-transformers safetensors`. Cases, in float32, one example, published sizes, random weights:
+PYTHON is the interpreter of another environment: `python -m venv torch && torch/bin/pip install
+torch==2.13.0 transformers safetensors`. Cases, in float32, for one example, with published sizes
+and random weights:
 
 language: masked language model, 2048 bytes.
 flow: optical flow between two frames of 368 x 496 pixels.
 imagenet: classification of an image of 224 x 224 pixels, Fourier positions.
-language_gradient, imagenet_gradient: the mean cross-entropy of all positions, or of the image, and
-    its gradient with respect to all parameters, without dropout.
+language_gradient, imagenet_gradient: the mean cross-entropy over all positions, or of the image,
+    and its gradient with respect to all parameters, without dropout.
 
-Each side runs in a process of its own, on the same processors, with the same weights, which
-transformers writes and `perceiver_io.pretrained` reads. They take turns; the median counts. The
-time of compilation here and that of transformers' own preparation of inputs (cutting frames into
-patches) are left out. Memory is the peak of the whole process above its state at rest, with
-weights loaded and, here, the program compiled; the gradient itself, as large as the weights, is
-taken off the peak of both sides. A share is of the best rate that either library reaches in a
-product of two large matrices, and of the FLOPs that the side carries out: what is computed again to
-save memory included. Ends with an error if outputs differ by more than 1e-4 of the largest one,
-losses by more than 1e-4, or gradients by more than 1e-3 of their norm.
+Each side runs in its own process, on the same processors, with the same weights, which transformers
+writes and `perceiver_io.pretrained` reads. Runs alternate; medians are shown. Times exclude
+compilation here and the preparation of inputs (extracting patches of frames) in transformers.
+Memory is the peak of the whole process above its state at rest, with weights loaded and, here, the
+program compiled; the gradient itself, as large as the weights, is subtracted from the peak of both
+sides. Shares are relative to the best rate that either library reaches in a product of two large
+matrices, and count the FLOPs that each side executes, including rematerialisation. Ends with an
+error if outputs differ by more than 1e-4 of the largest one, losses by more than 1e-4, or gradients
+by more than 1e-3 of their norm.
 
-Run it on an idle machine: torch's threads wait for each other in every operation, so that another
-program on one of the processors slows that side down far more than this one.
+Run it on an idle machine: torch's threads synchronise in every operation, so that another program
+on one of the processors slows that side down far more than ours.
 """
 
 import statistics
@@ -51,15 +52,15 @@ TORCH_PYTHON = flags.DEFINE_string(
     "torch_python", None, "Python of an environment with torch and transformers.", required=True
 )
 GRADIENTS = {"language_gradient": "language", "imagenet_gradient": "imagenet"}
-CASES = flags.DEFINE_list("cases", ["language", "flow", "imagenet", *GRADIENTS], "What to run.")
-REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median counts.")
+CASES = flags.DEFINE_list("cases", ["language", "flow", "imagenet", *GRADIENTS], "Cases to run.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median is shown.")
 THREADS = flags.DEFINE_integer("threads", 2, "Processors, the same for both sides.")
 
 PRODUCTS = 10
 
 
 class Measured(NamedTuple):
-    """Median seconds, and bytes: at rest, and above that, the gradient left out, at the peak."""
+    """Median seconds, bytes at rest, and peak bytes above that without the gradient."""
 
     seconds: float
     idle: int
@@ -85,10 +86,10 @@ def main() -> None:
 
 
 def compare(name: str, folder: Path, cores: list[int]) -> None:
-    """One case; the folder has the model's name."""
+    """Runs one case; the folder is named after the model."""
     model = folder.name
     torch_side = [TORCH_PYTHON.value, "-m", "scripts._transformers_side"]
-    # Weights of published sizes take up to a gigabyte; the folder goes when the case ends.
+    # Weights of published sizes take up to a gigabyte, so each case deletes its folder.
     subprocess.run([*torch_side, "make", model, folder], check=True)
     rng = np.random.default_rng(0)
     np.save(folder / "inputs.npy", INPUTS[model](rng))
@@ -114,7 +115,7 @@ def compare(name: str, folder: Path, cores: list[int]) -> None:
 
 
 def take_turns(name: str, sides: dict[str, Side]) -> dict[str, Measured]:
-    """Runs the sides one after the other, again and again; a first round warms up."""
+    """Alternates between the sides, after a warm-up round."""
     times, peaks = {side: [] for side in sides}, {}
     for turn in tqdm(range(REPEATS.value + 1), name, leave=False):
         for side, process in sides.items():
@@ -134,7 +135,7 @@ def take_turns(name: str, sides: dict[str, Side]) -> dict[str, Measured]:
 
 
 def best_rate(side: Side) -> float:
-    """FLOP/s of a large matrix product, at its best of several."""
+    """FLOP/s of a large matrix product, best of several."""
     seconds = min(side.ask("multiply")["seconds"] for _ in range(PRODUCTS))
     return 2 * MATRIX_SIZE**3 / seconds
 
@@ -146,7 +147,7 @@ def print_table(
     measured: dict[str, Measured],
     rates: dict[str, float],
 ) -> None:
-    """A line for each side, with its ratio to `transformers`."""
+    """Prints a row for each side, with its ratio to `transformers`."""
     flops = sides["here"].facts["flops"]
     versions = ", ".join(side.facts["versions"] for side in sides.values())
     print(

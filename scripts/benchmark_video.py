@@ -1,20 +1,20 @@
-"""Times the decoding of a whole video against the way of the published notebook, on this CPU.
+"""Times decoding a whole video, compared with the published notebook's way, on this CPU.
 
     python -m scripts.benchmark_video [--notebook_chunks=8] [--repeats=3] [--chunk_size=4096]
         [--threads=2]
 
-The published autoencoder at full size with random weights: 16 frames of 224 x 224 pixels, 1920
-patches of sound and the label are 803,297 outputs, read from 784 latents. Both sides, in float32:
+The published autoencoder has 803,297 outputs (16 frames of 224 x 224 pixels, 1920 patches of sound
+and the label), decoded from 784 latents. It runs at full size with random weights, in float32. The
+sides:
 
-notebook: for each of 128 pieces of the outputs (6272 pixels, 15 patches of sound, the label) one
-    `model.apply`, which encodes the video again, with attention in its plain form. Only
-    `--notebook_chunks` of them are run, and the time of one, their median, is taken 128 times;
-    give 128 for all of them.
+notebook: one `model.apply` for each of 128 chunks of the outputs (6272 pixels, 15 patches of sound,
+    the label), which encodes the video each time, with plain attention. Only `--notebook_chunks`
+    of them are run, and their median time is multiplied by 128; give 128 to run all of them.
 here: `perceiver_io.tasks.multimodal_autoencoding.reconstruction.reconstruct`, which encodes once.
 
-Each side runs in a process of its own, on the same processors; they take turns. Times are without
-compilation. Memory is the peak of the process above its state at rest with weights loaded; the
-notebook's does not hold the whole result, the other one's does.
+Each side runs in its own process, on the same processors; runs alternate. Times exclude
+compilation. Memory is the peak of the process above its state at rest with weights loaded; it
+includes the whole result for `here`, but not for `notebook`.
 """
 
 import statistics
@@ -33,9 +33,9 @@ from perceiver_io.errors import UserError
 from perceiver_io.runtime import program
 from scripts.side_process import Side, busy_processors, processors
 
-NOTEBOOK_CHUNKS = flags.DEFINE_integer("notebook_chunks", 8, "Pieces to time of the 128.")
-REPEATS = flags.DEFINE_integer("repeats", 3, "Timed reconstructions here; the median counts.")
-CHUNK_SIZE = flags.DEFINE_integer("chunk_size", 4096, "Points that are decoded at a time here.")
+NOTEBOOK_CHUNKS = flags.DEFINE_integer("notebook_chunks", 8, "Chunks to time, of 128.")
+REPEATS = flags.DEFINE_integer("repeats", 3, "Timed reconstructions here; the median is shown.")
+CHUNK_SIZE = flags.DEFINE_integer("chunk_size", 4096, "Points decoded at a time here.")
 THREADS = flags.DEFINE_integer("threads", 2, "Processors, the same for both sides.")
 
 
@@ -44,12 +44,12 @@ MAX_DIFFERENCE = 1e-4
 
 
 def main() -> None:
-    """Times both sides in turn and prints a line for each."""
+    """Times both sides alternately and prints a row for each."""
     cores = processors(THREADS.value)
     if not 1 <= REPEATS.value <= NOTEBOOK_CHUNKS.value <= PIECES:
         raise UserError(
             f"notebook_chunks={NOTEBOOK_CHUNKS.value} must be from repeats={REPEATS.value} to "
-            f"{PIECES}, which are all."
+            f"{PIECES}, the number of all chunks."
         )
     others = busy_processors()
     with (
@@ -67,12 +67,12 @@ def main() -> None:
         whole = statistics.median(x["seconds"] for x in wholes)
         print_side("here, whole", here, whole, wholes[-1], estimated)
         run = sum(x["seconds"] for x in pieces)
-        print(f"\n{len(pieces)} of the notebook's pieces were run and took {run:.1f} s.")
+        print(f"\n{len(pieces)} of the notebook's chunks were run and took {run:.1f} s.")
         check_outputs(Path(folder))
 
 
 def take_turns(notebook: Side, here: Side) -> tuple[list[dict], list[dict]]:
-    """The answers of both sides: pieces, and whole videos spread evenly between them."""
+    """The answers of both sides: chunks, and whole videos evenly interleaved with them."""
     pieces, wholes = [], []
     for turn in tqdm(range(NOTEBOOK_CHUNKS.value), "pieces", leave=False):
         pieces.append(notebook.ask("run"))
@@ -82,12 +82,12 @@ def take_turns(notebook: Side, here: Side) -> tuple[list[dict], list[dict]]:
 
 
 def command(side: str, folder: str) -> list[str]:
-    """What starts a side."""
+    """The command that starts a side."""
     return [sys.executable, "-m", "scripts._video_sides", side, folder, str(CHUNK_SIZE.value)]
 
 
 def print_side(name: str, side: Side, seconds: float, answer: dict, first: float) -> None:
-    """Time and ratio, memory, FLOPs."""
+    """Prints time and ratio, memory, and FLOPs."""
     flops, idle = side.facts["flops"], side.facts["idle"]
     print(
         f"{name:26}{seconds:9.1f} s{first / seconds:7.2f}x"
@@ -97,17 +97,17 @@ def print_side(name: str, side: Side, seconds: float, answer: dict, first: float
 
 
 def check_outputs(folder: Path) -> None:
-    """Prints the largest difference on the pixels of both. Raises UserError if it is too large."""
+    """Prints the largest difference between both sides. Raises UserError if it is too large."""
     whole = np.split(np.load(folder / "here.npy"), PIECES)
     pairs = [
         (whole[i], np.load(path)) for i in range(PIECES) if (path := folder / f"{i}.npy").exists()
     ]
     largest = max(np.abs(theirs).max() for _, theirs in pairs)
     difference = max(np.abs(ours - theirs).max() for ours, theirs in pairs) / largest
-    print(f"Largest difference on {len(pairs)} pieces, relative: {difference:.1e}")
+    print(f"Largest relative difference on {len(pairs)} chunks: {difference:.1e}")
     if not difference <= MAX_DIFFERENCE:
         raise UserError(
-            f"Both sides differ by {difference:.1e}, more than {MAX_DIFFERENCE}: the times above "
+            f"The sides differ by {difference:.1e}, more than {MAX_DIFFERENCE}: the times above "
             "compare different functions."
         )
 

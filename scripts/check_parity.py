@@ -1,15 +1,15 @@
-"""Checks that this project computes what the published implementations compute.
+"""Checks that this project computes the same as the published implementations.
 
     python -m scripts.check_parity [--deepmind=DIR] [--huggingface=DIR] [--trees=FILE.json]
 
-`--deepmind`: for every NAME.params.pkl of the folder, with its sizes in NAME.config.json and arrays
-`in_*` and `out_*` in NAME.io.npz. `--huggingface`: for every sub-folder with config.json,
-model.safetensors and io.npz. Each model is built at the size that the case names, loaded and run in
-float32; of every output the largest absolute difference is printed, and the same relative to the
-largest magnitude of the output. `--trees`: module and parameter names with their shapes of models
-at full size, which this project's builders have to give exactly.
+`--deepmind` checks every NAME.params.pkl in the folder, with its sizes in NAME.config.json and
+arrays `in_*` and `out_*` in NAME.io.npz. `--huggingface` checks every sub-folder with config.json,
+model.safetensors and io.npz. Each model is built in the size of its case, loaded and run in
+float32; for every output, the largest absolute difference is printed, also relative to the output's
+largest magnitude. `--trees` checks names and shapes of the parameters of full-size models, which
+this project's builders must reproduce exactly.
 
-Exits with status 1 if a relative difference is above 1e-4 or a tree is another one.
+Exits with status 1 if a relative difference is above 1e-4 or a tree differs.
 """
 
 import json
@@ -43,7 +43,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Difference(NamedTuple):
-    """Of one output: the largest difference, alone and over the largest expected magnitude."""
+    """The largest difference of one output, absolute and relative to the largest magnitude."""
 
     output: str
     absolute: float
@@ -51,7 +51,7 @@ class Difference(NamedTuple):
 
 
 def main() -> None:
-    """Runs what the flags name."""
+    """Runs the checks given by the flags."""
     if not (DEEPMIND.value or HUGGINGFACE.value or TREES.value):
         raise UserError("Nothing to check: give --deepmind, --huggingface or --trees.")
     jax.config.update("jax_default_matmul_precision", "highest")
@@ -93,7 +93,7 @@ def check_deepmind(pickle: Path) -> Iterator[Difference]:
     weights = load(pickle, **settings(sizes))
     if "in_ids" in io:
         mask = io["in_mask"].astype(bool)
-        # Queries at padded places attend to nothing in the original.
+        # Queries at padding attend to nothing in the original.
         outputs = run(weights, io["in_ids"], input_mask=mask, query_mask=mask)
     elif "in_audio" in io:
         outputs = run_autoencoder(weights, io["in_images"], io["in_audio"], io)
@@ -103,7 +103,7 @@ def check_deepmind(pickle: Path) -> Iterator[Difference]:
 
 
 def settings(sizes: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint does not show, by the names of `load`, from the sizes of a case."""
+    """The settings for `load` that a checkpoint does not state, from the sizes of a case."""
     names = {
         "heads": "num_heads",
         "blocks": "num_blocks",
@@ -125,7 +125,7 @@ def check_huggingface(folder: Path) -> Iterator[Difference]:
     if builder in ("perceiver_io_masked_lm", "perceiver_io_text_classifier"):
         outputs = run(weights, io["in_inputs"], input_mask=io["in_attention_mask"].astype(bool))
     elif builder == "perceiver_io_flow":
-        # Its inputs are neighbourhoods already, and its flow is in units of 20 pixels.
+        # Its inputs are already neighbourhoods, and its flow is in units of 20 pixels.
         patches = jnp.moveaxis(io["in_inputs"], 2, -1)
         outputs = run(_of_neighbourhoods(weights), patches) / 20
     elif builder == "perceiver_io_autoencoder":
@@ -147,7 +147,7 @@ def run(weights: Weights, inputs: Any, **keywords: Any) -> Any:
 
 
 def run_autoencoder(weights: Weights, images: Any, audio: Any, io: Arrays) -> dict[str, Any]:
-    """Outputs at the points that a case names."""
+    """Outputs at the points of a case."""
     audio_section = weights.model["audio"]
     patches = audio_section["num_samples"] // audio_section["samples_per_patch"]
     shape = tuple(weights.model["image"]["shape"])
@@ -160,7 +160,7 @@ def run_autoencoder(weights: Weights, images: Any, audio: Any, io: Arrays) -> di
 
 
 def differences(outputs: Any, io: Arrays) -> Iterator[Difference]:
-    """Differences of outputs, an array or arrays by name, to the `out_*` of a case."""
+    """Differences of outputs, an array or arrays by name, from the `out_*` of a case."""
     expected = {name.removeprefix("out_"): io[name] for name in io if name.startswith("out_")}
     if not isinstance(outputs, Mapping):
         outputs = {name: outputs for name in expected}
@@ -172,10 +172,10 @@ def differences(outputs: Any, io: Arrays) -> Iterator[Difference]:
 
 
 def same_tree(name: str, tree: dict[str, Any]) -> bool:
-    """Whether our model of a published tree's sizes has its modules, names and shapes.
+    """Whether our model with a published tree's sizes has the same modules, names and shapes.
 
-    `from_tree` fails unless our builder makes just the arrays that it is given; back in the
-    published names, they must be the published ones.
+    `from_tree` fails unless our builder creates exactly the given arrays; converted back to the
+    published names, they must match the published tree.
     """
     published = {part: zeros(tree[part]) for part in ("params", "state")}
     whole = published if deepmind.KINDS[name].with_state else published["params"]
@@ -196,7 +196,7 @@ def zeros(shapes: Mapping[str, Mapping[str, list[int]]]) -> dict[str, dict[str, 
 
 
 def _of_neighbourhoods(weights: Weights) -> Weights:
-    """A flow model whose inputs are the neighbourhoods of pixels, instead of pixels."""
+    """A flow model whose inputs are neighbourhoods of pixels instead of pixels."""
     size = weights.model["neighbourhood"]
     layer = weights.params["frame_pairs/conv"]
     linear = frame_pair(size).to_theirs(np.asarray(layer["w"]))
@@ -206,13 +206,13 @@ def _of_neighbourhoods(weights: Weights) -> Weights:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise UserError(f"{path} is missing: a case has a model, its sizes and an io.npz.")
+        raise UserError(f"{path} is missing: a case needs a model, its sizes and an io.npz.")
     return path
 
 
 def _found(cases: list[Path], folder: Path, pattern: str) -> list[Path]:
     if not cases:
-        raise UserError(f"{folder} has no cases: nothing in it is called {pattern}.")
+        raise UserError(f"{folder} has no cases: nothing in it matches {pattern}.")
     return cases
 
 

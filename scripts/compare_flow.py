@@ -1,16 +1,16 @@
-"""Optical flow of a run's model beside that of classical methods, on pairs it was not trained on.
+"""Compares a run's optical flow model with classical methods, on pairs it was not trained on.
 
     python -m scripts.compare_flow --workdir=RUN [--checkpoint=best] [--split=test] [--pairs=64]
 
-Methods: no motion at all, Farneback's polynomial expansion and dense inverse search (DIS, Kroeger
-et al., 1603.03590) as in OpenCV, both with those of a few settings that do best on a set of pairs,
-and the run's model, tile by tile. The measures are those of the task `optical_flow`, over all
-pixels whose flow is known. Pairs, whole:
+Methods: no motion at all; Farneback's polynomial expansion and dense inverse search (DIS, Kroeger
+et al., 1603.03590) from OpenCV, both with the best of a few settings for each set of pairs; and the
+run's model, tile by tile. The metrics are those of the task `optical_flow`, over all pixels whose
+flow is known. Whole pairs:
 
-- the first ones of a split of the run's own dataset, not augmented;
-- the motorcycle, a photographed pair of 500x741 pixels with measured flow up to 60 pixels;
-- the motorcycle reduced by the smallest whole factor with which its flow is no longer than that of
-  the pairs above, both at the 99th percentile; left out where that is 1.
+- the first ones of a split of the run's own dataset, without augmentation;
+- the motorcycle, a real photo pair of 500x741 pixels with measured flow up to 60 pixels;
+- the motorcycle downscaled by the smallest integer factor for which its flow is no longer than that
+  of the pairs above, both at the 99th percentile; omitted if that factor is 1.
 
 Prints a table, and writes `pairs.png` and `motorcycle.png` into RUN/comparison/STEP.
 """
@@ -33,15 +33,15 @@ from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import prediction, program, setup, weights
 from perceiver_io.tasks.task import Task
-from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.disk import disk_errors_explained, make_workdir
 from perceiver_io.training.logging import save_figure
 from scripts._flow_comparison import CLASSICAL, PERCENTILE, apply, longest, reduced, table
 from scripts._flow_figure import draw
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
-SPLIT = flags.DEFINE_string("split", "test", "Of the run's dataset; none that it was trained on.")
-PAIRS = flags.DEFINE_integer("pairs", 64, "Pairs of the split; less if it has less.", lower_bound=1)
+SPLIT = flags.DEFINE_string("split", "test", "Of the run's dataset; not the one it was trained on.")
+PAIRS = flags.DEFINE_integer("pairs", 64, "Most pairs to use of the split.", lower_bound=1)
 
 ROWS_OF_FIGURE = 4
 
@@ -62,20 +62,20 @@ def main() -> None:
     compared = {name: apply(task, methods, pairs) for name, pairs in sets.items()}
     print(f"checkpoint {checkpoint}\n\n{table(task, compared)}\n\nfigures in {folder}")
     own, *motorcycles = compared.values()
-    with full_disk_explained(folder):
+    with disk_errors_explained(folder):
         save_figure(draw(own[:ROWS_OF_FIGURE]), folder, "pairs")
         save_figure(draw([pair for pairs in motorcycles for pair in pairs]), folder, "motorcycle")
 
 
 def pair_sets(config: ConfigDict, task: Task) -> dict[str, list[FlowPair]]:
-    """Pairs by what they are, those of the run's dataset first."""
+    """Sets of pairs by description, beginning with those of the run's dataset."""
     dataset = setup.build_dataset(config, task)
     count = min(PAIRS.value, dataset.num_examples(SPLIT.value))
     source = dataset.source(SPLIT.value)
     pairs = [source[index] for index in tqdm(range(count), "reading", leave=False)]
     if not any(pair.flow.valid.any() for pair in pairs):
         raise UserError(
-            f"The true flow of --split={SPLIT.value} is not known, so that nothing can be compared "
+            f"The true flow of --split={SPLIT.value} is not known, so nothing can be compared "
             "with it: choose another split."
         )
     whole = motorcycle()
@@ -89,7 +89,7 @@ def pair_sets(config: ConfigDict, task: Task) -> dict[str, list[FlowPair]]:
 
 
 def motorcycle() -> FlowPair:
-    """The photographed pair."""
+    """The motorcycle pair."""
     return Motorcycle()("test")[0]
 
 
@@ -102,4 +102,4 @@ def describe(name: str, pairs: Sequence[FlowPair]) -> str:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, WORKDIR)

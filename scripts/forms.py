@@ -1,4 +1,4 @@
-"""The plain form of a model, which the benchmarks compare with."""
+"""The plain form of a model, the baseline of the benchmarks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +9,9 @@ from perceiver_io.models.architectures import in_textbook_form
 
 
 def plain_model(section: Mapping[str, Any]) -> ConfigDict:
-    """The model section of the same function without anything that saves time or memory.
+    """The model section for the same function without anything that saves time or memory.
 
-    That is: attention as it is written, all queries at once, nothing recomputed.
+    That is: textbook attention, all queries at once, no rematerialisation.
     """
     plain = ConfigDict(in_textbook_form(section))
     plain.encoder.latent_stack.remat = "none"

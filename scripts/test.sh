@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Environment, lint, format, types, then the tests.
+# Sets up the environment, then runs lint, format, types and the tests.
 #   scripts/test.sh                    everything
 #   scripts/test.sh --fast             without the tests marked slow
 #   scripts/test.sh [--fast] ARGS      ARGS go to pytest: -k attention, tests/experiments/test_setup.py, -x,
-#                                      -n 0 (one process, as a debugger needs)
+#                                      -n 0 (one process, for a debugger)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup_env.sh

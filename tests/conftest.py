@@ -1,7 +1,7 @@
 """Every test process has four CPU devices, set up before JAX is imported.
 
-Compiled programs are kept for the next run and for the other processes: much of the tests' time
-would go into compiling the same ones again.
+Compiled programs are cached for later runs and other processes: compiling them again would take
+much of the tests' time.
 """
 
 import os
@@ -12,7 +12,8 @@ from packaging.version import Version
 
 NUM_DEVICES = 4
 
-# What compiles fastest. From 0.11 on XLA has its slower way to compile fused loops only.
+# The settings that compile fastest. Since 0.11, XLA has only its slower way of compiling fused
+# loops.
 _FAST_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_parallel_codegen_split_count=1"
@@ -24,7 +25,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     f"--xla_force_host_platform_device_count={NUM_DEVICES} {_FAST_COMPILATION}"
 )
-# Threads of the CPU client: with as many as devices, or fewer, their collectives can deadlock.
+# Threads of the CPU client: collectives can deadlock unless there are more threads than devices.
 os.environ["NPROC"] = str(4 * NUM_DEVICES)
 
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
@@ -32,8 +33,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-# Imported after the environment is set. Wherever a test runs a model or a task, shapes and types in
-# its annotations are checked; a ConfigDict is a mapping in all but name.
+# Imported after the environment is set. Annotated shapes and types of models and tasks are checked
+# at run time in all tests; a ConfigDict counts as a mapping.
 import collections.abc  # noqa: E402
 
 import jaxtyping  # noqa: E402

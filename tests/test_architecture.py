@@ -1,4 +1,4 @@
-"""The project's own rules, read from its source: which way imports go, docstrings, links."""
+"""The project's own rules, checked on its source: direction of imports, docstrings, links."""
 
 import ast
 import importlib
@@ -16,7 +16,7 @@ from perceiver_io.tasks.task import Task
 ROOT = pathlib.Path(__file__).parent.parent
 
 PROJECT = {"perceiver_io", "configs", "experiments", "scripts", "tests"}
-# What each part may import beside itself and the leaves, which all may import.
+# What each part may import besides itself and the leaves, which all may import.
 LEAVES = {
     "perceiver_io.config",
     "perceiver_io.errors",
@@ -24,7 +24,7 @@ LEAVES = {
     "perceiver_io.roles",
     "perceiver_io.progress",
 }
-# Those of them that import JAX, which data does without.
+# Leaves that import JAX, which data must not do.
 JAX_LEAVES = {"perceiver_io.losses", "perceiver_io.progress", "perceiver_io.roles"}
 LAYERS = {
     # `perceiver_io.load`, which imports them only when it is called.
@@ -75,7 +75,7 @@ def layer_of(dotted):
 
 
 def offences(rule, *folders):
-    """One line for each offence; the rule gives (line number, text) pairs for a file."""
+    """One line for each violation; the rule yields (line number, text) pairs for a file."""
     return [
         f"{path.relative_to(ROOT)}:{line} {text}"
         for path in source_files(*folders)
@@ -84,7 +84,7 @@ def offences(rule, *folders):
 
 
 def imports_of(path):
-    """(line number, dotted name) of all that a file imports, at any depth of its code."""
+    """(line number, dotted name) of every import of a file, at any depth of its code."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -128,7 +128,7 @@ FAST = "perceiver_io.models.fast"
 
 
 def test_fast_forms_have_one_entry():
-    """Few modules import them, and only the package itself: the textbook stands without them."""
+    """Few modules import them, and only the package: the textbook does not depend on them."""
 
     def others(path):
         if (ROOT / "perceiver_io" / "models" / "fast") in path.parents:
@@ -144,15 +144,15 @@ def test_fast_forms_have_one_entry():
 
 
 def homes_of_classes_below(*bases):
-    """{name: package} of all classes of the project that are or inherit one of the bases."""
+    """{name: package} of the bases and of all classes of the project that inherit from them."""
     modules = [importlib.import_module(module_name(p)) for p in source_files("perceiver_io")]
     members = [member for module in modules for member in vars(module).values()]
     classes = [member for member in members if inspect.isclass(member)]
     return {x.__name__: x.__module__.rpartition(".")[0] for x in classes if issubclass(x, bases)}
 
 
-def test_nobody_asks_which_task_or_dataset_there_is():
-    """But data among themselves, and a task about itself and its data."""
+def test_no_code_asks_for_the_type_of_a_task_or_dataset():
+    """Except data about data, and a task about itself and its data."""
     homes = homes_of_classes_below(Task, Dataset, Preparation, Source)
     assert {"ImageClassification", "Dataset", "FlowPreparation", "Mixture"} <= set(homes)
 
@@ -173,8 +173,8 @@ def test_nobody_asks_which_task_or_dataset_there_is():
     assert not offences(questions, "perceiver_io", "experiments", "scripts")
 
 
-def test_models_have_no_state_of_their_own():
-    """What a model computes follows from its arguments, and from nothing set before."""
+def test_models_have_no_global_state():
+    """The results of a model depend only on its arguments, not on anything set before."""
 
     def state(path):
         tree = tree_of(path)
@@ -195,7 +195,7 @@ def test_models_have_no_state_of_their_own():
 
 
 def undocumented(module):
-    """Public names of a module without a docstring; a method may inherit that of its base class."""
+    """Public names without a docstring; a method may inherit the docstring of its base class."""
     if not inspect.getdoc(module):
         yield module.__name__
     for name, member in vars(module).items():
@@ -204,7 +204,7 @@ def undocumented(module):
         if inspect.isfunction(member) and not member.__doc__:
             yield f"{module.__name__}.{name}"
         elif inspect.isclass(member):
-            # A dataclass without a docstring is given one that only repeats its fields.
+            # The automatic docstring of a dataclass only repeats its fields.
             if not member.__doc__ or member.__doc__.startswith(f"{name}("):
                 yield f"{module.__name__}.{name}"
             for method, value in vars(member).items():
@@ -243,7 +243,7 @@ def test_manual_names_every_config_and_only_what_exists():
 
 
 @pytest.mark.parametrize("page", ["README.md", *(p.name for p in ROOT.glob("docs/*.md"))])
-def test_links_of_the_manual_lead_somewhere(page):
+def test_links_of_the_manual_are_valid(page):
     path = next(x for x in (ROOT / page, ROOT / "docs" / page) if x.is_file())
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
     local = [target for target in targets if not target.startswith("https://")]

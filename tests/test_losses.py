@@ -1,4 +1,4 @@
-"""The loss of every task, and that no way of cutting a batch changes it or its gradient."""
+"""The loss and gradient of every task do not depend on how a batch is split."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,7 +26,7 @@ BATCH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A task with a model, a batch whose examples weigh differently, and its terms in NumPy."""
+    """A task with a model, a batch of examples with different weights, and its terms in NumPy."""
 
     task: object
     model: tiny.Model
@@ -47,7 +47,7 @@ def flow_of_frames(inputs, is_training):
 
 
 def image_classification():
-    """Soft labels, and 7 examples of 16, of which the devices have 4, 2, 0 and 1."""
+    """Soft labels, and 7 valid examples of 16, of which the devices have 4, 2, 0 and 1."""
     rng = np.random.default_rng(0)
     valid = np.isin(np.arange(BATCH), [0, 1, 2, 3, 5, 6, 12])
     batch = {
@@ -66,12 +66,12 @@ def image_classification():
 
 
 def optical_flow():
-    """All of a field known, or a few pixels, or none; unknown flow is not a number."""
+    """Flow known everywhere, at a few pixels, or nowhere; unknown flow is NaN."""
     rng = np.random.default_rng(1)
     sizes = [144, 40, 8, 2, 0, 0, 1, 144, 1, 1, 1, 1, 90, 3, 2, 1]
     known = np.stack([rng.permutation(144).reshape(12, 12) < size for size in sizes])
     flow = rng.normal(size=(BATCH, 12, 12, 2), scale=30).astype(np.float32)
-    # The fewer pixels are known, the faster they are.
+    # The fewer pixels are known, the faster they move.
     flow *= 1 + 5 / (1 + np.float32(sizes)[:, None, None, None])
     flow[~known] = np.nan
     valid = np.arange(BATCH) != 7
@@ -91,7 +91,7 @@ def optical_flow():
 
 
 def two_terms():
-    """Padding, a term of few elements, and counts below 1."""
+    """Padding, a term with few elements, and counts below 1."""
     batch = tiny.take(tiny.examples("train"), np.arange(11), BATCH)
     valid = batch["valid"]
     large = (batch["x"][:, : tiny.CLASSES] > 1) & valid[:, None]
@@ -127,7 +127,7 @@ def variables(case):
 
 
 def expected(case):
-    """Metrics and gradient of the batch as a whole, from the definition."""
+    """Metrics and gradient of the whole batch, by definition."""
 
     def loss(params):
         inputs = case.task.model_inputs(case.batch)
@@ -141,7 +141,7 @@ def expected(case):
 
 def first_step(case, strategy, accumulate):
     """Metrics and gradient of a training step."""
-    # The momentum after one step is the gradient.
+    # After one step, the momentum is the gradient.
     optimizer = optax.sgd(1.0, momentum=0.9)
 
     def initialise():
@@ -162,7 +162,7 @@ def test_every_task_is_among_the_cases():
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
 @pytest.mark.parametrize("name", CASES)
-def test_however_a_batch_is_cut(monkeypatch, name, accumulate, strategy):
+def test_loss_does_not_depend_on_how_a_batch_is_split(monkeypatch, name, accumulate, strategy):
     case = CASES[name]()
     means, gradient = expected(case)
     metrics, found = first_step(case, STRATEGIES[strategy](monkeypatch), accumulate)
@@ -179,7 +179,7 @@ def test_however_a_batch_is_cut(monkeypatch, name, accumulate, strategy):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_batch_that_covers_nothing_costs_nothing(name):
+def test_a_batch_that_covers_nothing_has_no_loss(name):
     case = CASES[name]()
     case.batch["valid"][:] = False
     metrics, gradient = first_step(case, Pmap(), 2)
@@ -187,7 +187,7 @@ def test_a_batch_that_covers_nothing_costs_nothing(name):
     assert not any(np.any(x) for x in jax.tree.leaves(gradient))
 
 
-def test_masked_sum_of_what_is_not_covered():
+def test_masked_sum_ignores_uncovered_elements():
     values = jnp.array([1.0, jnp.nan, 3.0, -jnp.inf])
     mask = np.array([True, False, True, False])
     assert losses.sum_and_count(values, mask) == (4, 2)
@@ -213,7 +213,7 @@ def test_a_mask_that_would_be_broadcast():
 
 @dataclasses.dataclass(frozen=True)
 class Inconsistent(tiny.TwoTerms):
-    """Of each of the three, the term `loss_size` is there or not."""
+    """A task in which each of the three may have the term `loss_size` or not."""
 
     missing: str
 

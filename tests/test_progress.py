@@ -1,4 +1,4 @@
-"""Progress: lines where there is no terminal, a bar where there is one."""
+"""Progress: lines if there is no terminal, a bar if there is one."""
 
 import contextlib
 import itertools
@@ -12,13 +12,13 @@ from perceiver_io.progress import Progress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a test sets: seconds in the only entry."""
+    """A clock controlled by the test: its only entry is the time in seconds."""
     seconds = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: seconds[0])
     return seconds
 
 
-def test_the_end_is_told_unless_there_was_an_error(capsys):
+def test_the_end_is_reported_unless_there_was_an_error(capsys):
     with Progress(10, "tiles") as tiles:
         tiles.advance(4)
         tiles.advance(6)
@@ -29,9 +29,9 @@ def test_the_end_is_told_unless_there_was_an_error(capsys):
     assert not capsys.readouterr().err
 
 
-def test_lines_come_now_and_then(capsys, monkeypatch):
+def test_lines_come_at_intervals(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
-    ticks = itertools.count(100)  # a second passes whenever it is asked
+    ticks = itertools.count(100)  # one second passes with each call
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(ticks))
     with Progress(10, "tiles") as tiles:
         tiles.advance(4)

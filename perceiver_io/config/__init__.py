@@ -1,1 +1,1 @@
-"""Config sections and what is made of them."""
+"""Config files, and the objects that are constructed from their sections."""

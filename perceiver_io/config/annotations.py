@@ -1,7 +1,7 @@
-"""What the annotation of a setting can say beside its type: limits, marks and inner sections.
+"""What the annotation of a setting can state besides its type: limits, marks, nested sections.
 
-`Annotated[int, ...]` is an `int` to everyone but `construct`, which reads the rest. It is the only
-checker of settings.
+`Annotated[int, ...]` is a plain `int` except to `construct`, which reads the rest and is the only
+place where settings are checked.
 """
 
 import math
@@ -10,57 +10,77 @@ from typing import Annotated, Any, NamedTuple
 
 
 class Limit(NamedTuple):
-    """What a value must be, in words and as a test."""
+    """A condition on a value, in words and as a predicate."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 class Arguments(NamedTuple):
-    """An inner section: the keyword arguments of a factory. A dataclass needs no such note."""
+    """A nested section: the keyword arguments of a factory. Dataclasses need no such annotation."""
 
     factory: Callable[..., Any]
 
 
 class Choice(NamedTuple):
-    """An inner section whose `name` chooses a factory; the rest are its keyword arguments."""
+    """A nested section whose `name` chooses a factory; the rest are its keyword arguments.
+
+    `default` is the name if the section has none, or is omitted.
+    """
 
     factories: Mapping[str, Callable[..., Any]]
+    default: str | None = None
 
 
 class SameAs(NamedTuple):
-    """A setting that, where it is None, is the same as another one of its section."""
+    """A setting that defaults to another setting of its section if it is None."""
 
     setting: str
 
 
-UNSEEN = "changes what a model computes, and no array of it"
-INPUT_SIZE = "sets the shape of what a model takes, or of what the data gives"
+UNSEEN = "changes what a model computes, but not the shape of any parameter"
+INPUT_SIZE = "sets the shape of a model's inputs, or of the data"
 
 
 def within(least: float, greatest: float) -> Limit:
-    """From `least` to `greatest`, both included."""
+    """From `least` to `greatest`, inclusive."""
     return Limit(f"from {least:g} to {greatest:g}", lambda x: least <= x <= greatest)
 
 
-# Whole numbers are real ones to `construct`, but not to every checker of types.
+def up_to(greatest: int, resource: str) -> Limit:
+    """From 1 to `greatest`, beyond which a machine would lack a resource, `memory` or `time`."""
+    words = f"at least 1 and at most {greatest:,}, since there is not the {resource} for more"
+    return Limit(words, lambda x: 1 <= x <= greatest)
+
+
+# `construct` accepts an int where a float is wanted, but not every type checker does.
 Real = int | float
 
-Count = Annotated[int, Limit("at least 1", lambda x: x >= 1)]
-Natural = Annotated[int, Limit("at least 0", lambda x: x >= 0)]
+# Numbers of steps, which are 32-bit integers, and of examples, which are 64-bit ones.
+Count = Annotated[int, Limit("at least 1 and below 2**31", lambda x: 1 <= x < 2**31)]
+Natural = Annotated[int, Limit("at least 0 and below 2**63", lambda x: 0 <= x < 2**63)]
+# Sizes of arrays.
+Width = Annotated[int, up_to(2**20, "memory")]
+Length = Annotated[int, up_to(2**24, "memory")]
+# Numbers of layers and the like, which are computed one after the other.
+Repeats = Annotated[int, up_to(10_000, "time")]
+Workers = Annotated[int, within(0, 1024)]
 Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]
 Positive = Annotated[Real, Limit("above 0 and finite", lambda x: 0 < x < math.inf)]
 NonNegative = Annotated[Real, Limit("at least 0 and finite", lambda x: 0 <= x < math.inf)]
-# Of dropout, of moving averages, of smoothing: what would be left of 1 is nothing.
+# For dropout, moving averages and label smoothing, where 1 would leave nothing.
 Rate = Annotated[Real, Limit("at least 0 and below 1", lambda x: 0 <= x < 1)]
 Probability = Annotated[Real, within(0, 1)]
-# A share of something that must not vanish.
+# A nonzero share of something.
 Fraction = Annotated[Real, Limit("above 0 and at most 1", lambda x: 0 < x <= 1)]
 
-ASCENDING = Limit("two numbers, the lesser one first", lambda pair: pair[0] <= pair[1])
+ASCENDING = Limit("two numbers in ascending order", lambda pair: pair[0] <= pair[1])
 
-Size = tuple[Count, Count]
+EACH_ONCE = Limit("names that each occur once", lambda names: len(set(names)) == len(names))
+
+Side = Annotated[int, up_to(2**14, "memory")]
+Size = tuple[Side, Side]
 """Height and width."""
 
 Normalization = tuple[Sequence[float], Sequence[float]]
-"""Mean and standard deviation of each channel, where channel values go from 0 to 1."""
+"""Mean and standard deviation of each channel, for values scaled to 0 to 1."""

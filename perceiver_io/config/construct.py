@@ -1,4 +1,4 @@
-"""From a config section to an object: the section is exactly the keyword arguments."""
+"""Constructs objects from config sections, which are exactly their constructors' arguments."""
 
 import dataclasses
 import difflib
@@ -23,17 +23,29 @@ _SECTION = (Mapping, ConfigDict)
 _UNION = (Union, UnionType)
 
 
-def construct(factory: Factory[T], section: Mapping[str, Any], where: str, *arguments: Any) -> T:
-    """Calls `factory` with the entries of a config section, all but `name`, as keywords.
+class SettingError(UserError):
+    """A wrong setting in a config.
 
-    An entry that is annotated as a dataclass is a section of its own, and constructed likewise; so
-    is one that is annotated with `Arguments` or `Choice`.
+    Attributes:
+        problem: the message without the remedy, which is different in files written by a program.
+    """
+
+    def __init__(self, problem: str, remedy: str):
+        super().__init__(problem + remedy)
+        self.problem = problem
+
+
+def construct(factory: Factory[T], section: Mapping[str, Any], where: str, *arguments: Any) -> T:
+    """Calls `factory` with the entries of a config section, except `name`, as keyword arguments.
+
+    An entry annotated as a dataclass, or with `Arguments` or `Choice`, is a nested section and
+    constructed in the same way.
 
     Args:
-        factory: a class or function whose signature spells out its keywords.
+        factory: a class or function whose signature lists its keyword arguments.
         section: the config section.
-        where: the section's name in the config, for the error.
-        arguments: what the factory takes by position only, which no section has.
+        where: the section's path in the config, for error messages.
+        arguments: positional-only arguments of the factory, which are not part of any section.
 
     Raises UserError as `check` does.
     """
@@ -42,17 +54,17 @@ def construct(factory: Factory[T], section: Mapping[str, Any], where: str, *argu
 
 
 def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
-    """Whether `factory` can be called with a section, without calling it.
+    """Checks that `factory` can be called with a section, without calling it.
 
-    Raises UserError naming the section and the keywords that are missing or unexpected, or the
-    value that is not of its annotated type or leaves its annotated limits.
+    Raises UserError naming the section and the missing or unexpected keys, or the value that is not
+    of its annotated type or violates its annotated limits.
     """
     given, parameters = _given(section), _parameters(factory)
     for key in given:
         if key not in parameters:
-            raise UserError(
-                f"{where}.{key} is not a setting of {factory.__name__}{nearest(key, parameters)}. "
-                f"Its settings are {listing(parameters)}.{_replacement(section, where)}"
+            raise SettingError(
+                f"{where}.{key} is not a setting of {factory.__name__}{nearest(key, parameters)}",
+                f". Its settings are {listing(parameters)}.{_replacement(section, where)}",
             )
     missing = [
         name
@@ -60,49 +72,56 @@ def check(factory: Factory, section: Mapping[str, Any], where: str) -> None:
         if parameter.default is inspect.Parameter.empty and name not in given
     ]
     if missing:
-        raise UserError(
-            f"{where} lacks {listing(missing)}, which {factory.__name__} needs: add it to the "
-            f"config file.{_replacement(section, where)}"
+        raise SettingError(
+            f"{where} lacks {listing(missing)}, which {factory.__name__} needs",
+            f": add it to the config file.{_replacement(section, where)}",
         )
     for key in filter(given.__contains__, parameters):
         path, value, annotation = f"{where}.{key}", given[key], parameters[key].annotation
         inner = _inner(annotation, value, path)
         if inner is not None:
             check(inner, value, path)
+        elif get_origin(annotation) is Mapping:
+            entries(value, path)
         elif not _fits(value, annotation):
-            raise UserError(
+            raise SettingError(
                 f"{path} is {value!r}, but {factory.__name__} needs "
-                f"{inspect.formatannotation(_plain(annotation))}; give it a value of that type."
+                f"{inspect.formatannotation(_plain(annotation))}",
+                "; give it a value of that type.",
             )
         else:
             excess = _excess(value, annotation)
             if excess is not None:
-                raise UserError(
-                    f"{path} is {value!r}, {excess}: give another value by --{path}=VALUE."
+                raise SettingError(
+                    f"{path} is {value!r}, {excess}", f": set another value with --{path}=VALUE."
                 )
 
 
 def defaults(factory: Factory, section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The settings that a section leaves out, with their defaults; inner sections likewise."""
-    missing = {}
+    """The settings that a section omits, with their defaults; also those of nested sections.
+
+    A nested section that is omitted as a whole has the defaults of its constructor.
+    """
+    missing: dict[str, Any] = {}
     for name, parameter in _parameters(factory).items():
+        if name not in section and dataclasses.is_dataclass(parameter.default):
+            missing[name] = dataclasses.asdict(parameter.default)
+            continue
         annotation, path = parameter.annotation, f"{where}.{name}"
-        if name in section:
-            inner = _inner(annotation, section[name], path)
-            if inner is not None:
-                missing[name] = defaults(inner, section[name], path)
-        elif dataclasses.is_dataclass(annotation):
-            missing[name] = defaults(annotation, {}, path)
-        elif parameter.default is not inspect.Parameter.empty:
-            missing[name] = parameter.default
+        value = section[name] if name in section else _left_out(parameter)
+        inner = _inner(annotation, value, path)
+        if inner is not None:
+            missing[name] = _missing_name(annotation, value) | defaults(inner, value, path)
+        elif name not in section and value is not inspect.Parameter.empty:
+            missing[name] = value
     return missing
 
 
 def marked(factory: Factory, section: Mapping[str, Any], mark: Any, where: str) -> dict[str, Any]:
-    """By path the settings with a mark in their annotation, inner sections' as well.
+    """The settings whose annotation has a mark, by path, including those of nested sections.
 
-    Those that are left out have their defaults, and `SameAs` stands for the other setting. The
-    section is one that `check` has passed.
+    Omitted settings have their defaults, and `SameAs` is resolved. The section must have passed
+    `check`.
     """
     found = {}
     for name, parameter in _parameters(factory).items():
@@ -117,18 +136,18 @@ def marked(factory: Factory, section: Mapping[str, Any], mark: Any, where: str) 
 
 
 def lookup(table: Mapping[str, T | str], section: Mapping[str, Any], where: str) -> T:
-    """The entry of `table` that a section's `name` chooses. Raises UserError listing the names.
+    """The entry of `table` chosen by a section's `name`. Raises UserError for an unknown name.
 
-    An entry that is a dotted name, `package.module.NAME`, is imported: nothing that is not chosen
-    takes time to load.
+    An entry that is a dotted name, `package.module.NAME`, is imported only when it is chosen.
     """
-    if "name" not in section:
-        raise UserError(f"{where}.name is missing: set it to one of {listing(table)}.")
-    name = section["name"]
-    if name not in table:
-        raise UserError(
-            f"{where}.name is {name!r}, which does not exist{nearest(name, table)}. "
-            f"Choose one of {listing(table)}."
+    given = entries(section, where)
+    if "name" not in given:
+        raise SettingError(f"{where}.name is missing", f": set it to one of {listing(table)}.")
+    name = given["name"]
+    if not isinstance(name, str) or name not in table:
+        raise SettingError(
+            f"{where}.name is {name!r}, which does not exist{nearest(name, table)}",
+            f". Choose one of {listing(table)}.",
         )
     entry = table[name]
     if not isinstance(entry, str):
@@ -138,25 +157,27 @@ def lookup(table: Mapping[str, T | str], section: Mapping[str, Any], where: str)
 
 
 def entries(section: Any, where: str) -> dict[str, Any]:
-    """The entries of a section. Raises UserError for a value that is no section."""
+    """The entries of a section. Raises UserError if the value is not a section."""
     if not isinstance(section, _SECTION):
-        raise UserError(f"{where} is {section!r}, but must be a section: write it as dict(...).")
+        raise SettingError(
+            f"{where} is {section!r}, but must be a section", ": write it as dict(...)."
+        )
     return dict(section.items())
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """A question to put into an error: ` (did you mean 'peak'?)`, or nothing."""
+    """A suggestion for an error message: ` (did you mean 'peak'?)`, or an empty string."""
     matches = difflib.get_close_matches(str(word), list(candidates), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def listing(names: Iterable[str]) -> str:
-    """Names for an error message, in their order."""
+    """Names for an error message, in the given order."""
     return ", ".join(map(str, names)) or "none"
 
 
 def _made(factory: Factory, section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The keywords of a section that is checked, its inner sections made into objects."""
+    """The keyword arguments of a checked section, with nested sections constructed."""
     given, parameters = _given(section), _parameters(factory)
     for key, value in given.items():
         path = f"{where}.{key}"
@@ -171,7 +192,7 @@ def _given(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
-    """The keywords of a factory."""
+    """The keyword arguments of a factory."""
     return {
         name: parameter
         for name, parameter in inspect.signature(factory).parameters.items()
@@ -180,7 +201,7 @@ def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
 
 
 def _inner(annotation: Any, value: Any, where: str) -> Factory | None:
-    """What an inner section is made into; None for a value that is no section, or a free one."""
+    """The factory of a nested section; None for other values, and for unannotated mappings."""
     if not isinstance(value, _SECTION):
         return None
     for alternative in get_args(annotation) if get_origin(annotation) in _UNION else (annotation,):
@@ -188,19 +209,36 @@ def _inner(annotation: Any, value: Any, where: str) -> Factory | None:
             if isinstance(note, Arguments):
                 return note.factory
             if isinstance(note, Choice):
-                return lookup(note.factories, value, where)
+                return lookup(note.factories, {**_missing_name(alternative, value), **value}, where)
         if isinstance(alternative, type) and dataclasses.is_dataclass(alternative):
             return alternative
     return None
 
 
+def _missing_name(annotation: Any, section: Mapping[str, Any]) -> dict[str, str]:
+    """The default name, for a section with a choice that has no name."""
+    defaults = [x.default for x in _notes(annotation) if isinstance(x, Choice) and x.default]
+    return {"name": defaults[0]} if defaults and "name" not in section else {}
+
+
+def _left_out(parameter: inspect.Parameter) -> Any:
+    """What stands for an omitted setting: its default, or an empty section."""
+    if parameter.default is not inspect.Parameter.empty:
+        return parameter.default
+    is_section = dataclasses.is_dataclass(parameter.annotation) or any(
+        isinstance(note, Arguments) or (isinstance(note, Choice) and note.default)
+        for note in _notes(parameter.annotation)
+    )
+    return {} if is_section else parameter.default
+
+
 def _notes(annotation: Any) -> tuple[Any, ...]:
-    """What is written beside the type."""
+    """The metadata of an `Annotated` type."""
     return annotation.__metadata__ if get_origin(annotation) is Annotated else ()
 
 
 def _plain(annotation: Any) -> Any:
-    """The annotation without notes, however deep."""
+    """The annotation without any metadata, at any depth."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _plain(arguments[0])
@@ -212,7 +250,7 @@ def _plain(annotation: Any) -> Any:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is of an annotated type, as far as configs have them; others always fit."""
+    """Whether a value is of an annotated type; types that configs cannot express always fit."""
     annotation = _plain(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in _UNION:
@@ -233,7 +271,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _excess(value: Any, annotation: Any) -> str | None:
-    """What a value of the annotated type must be and is not, as a clause; None for a good one."""
+    """The limit that a value of the annotated type violates, as a clause; None if it is valid."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         excess = _excess(value, arguments[0])
@@ -254,13 +292,13 @@ def _excess(value: Any, annotation: Any) -> str | None:
 
 
 def _elements(annotation: Any, value: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The annotations of the elements of a tuple, as many as there are for `tuple[X, ...]`."""
+    """The annotations of a tuple's elements, one per element also for `tuple[X, ...]`."""
     arguments = get_args(annotation)
     return arguments[:1] * len(value) if arguments[-1:] == (Ellipsis,) else arguments
 
 
 def _replacement(section: Mapping[str, Any], where: str) -> str:
-    """How to choose another `name`, whose settings are others, from the command line."""
+    """How to choose another `name`, with other settings, from the command line."""
     if "name" not in section:
         return ""
     path = where.removeprefix("config.")

@@ -1,10 +1,11 @@
-"""Configs: read from files and run folders, changed by overrides `--config.any.key=VALUE`."""
+"""Reads configs from files and run folders, and applies overrides `--config.any.key=VALUE`."""
 
 import ast
 import contextlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ OVERRIDE = "--config."
 
 
 def read(path: str) -> ConfigDict:
-    """The config file `FILE.py[:PRESET]`, or a run's `config.json`.
+    """The config in `FILE.py[:PRESET]`, or in the `config.json` of a run.
 
     Raises UserError if there is no such file or preset, or if it is not a config file.
     """
@@ -32,19 +33,26 @@ def read(path: str) -> ConfigDict:
     if file.endswith(".json"):
         return _read_json(Path(file))
     module = _imported(file)
-    if not preset:
-        return module.get_config()
     presets = getattr(module, "PRESETS", {})
-    if preset not in presets:
+    if preset and preset not in presets:
         raise UserError(
             f"{file} has no preset {preset!r}{nearest(preset, presets)}. "
             f"Its presets are {listing(presets)}."
         )
-    return module.get_config(preset)
+    with _errors_explained(file):
+        config = module.get_config(preset) if preset else module.get_config()
+    if not isinstance(config, dict | ConfigDict):
+        raise UserError(
+            f"{file}, line {module.get_config.__code__.co_firstlineno}: get_config() returns "
+            f"{config!r}, which is no ConfigDict. End it with `return config`."
+        )
+    if type(config) is not ConfigDict:  # a dict, or one that is frozen
+        config = ConfigDict(config)
+    return config.unlock()
 
 
 def read_run(workdir: Path) -> ConfigDict:
-    """The config of a run, from its folder. Raises UserError if there is no run."""
+    """The config of a run, read from its folder. Raises UserError if there is no run."""
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(
@@ -55,7 +63,8 @@ def read_run(workdir: Path) -> ConfigDict:
     if "training" not in config:
         raise UserError(
             f"--workdir={workdir} is not a run folder: its config.json describes something else. "
-            "Published weights are what `experiments.evaluate` and `predict` take by --weights."
+            "To use published weights, give them to `experiments.evaluate` or `predict` by "
+            "--weights."
         )
     return config
 
@@ -65,30 +74,34 @@ def overridden(
     overrides: Iterable[str],
     missing: Callable[[ConfigDict], dict[str, Any]] = lambda config: {},
 ) -> ConfigDict:
-    """The config with each `--config.any.key=VALUE`, in their order; references resolved.
+    """The config with overrides `--config.any.key=VALUE` applied in order, references resolved.
 
-    A section is replaced as a whole by a dict: `--config.parallel={'name':'pmap'}`.
+    A dict replaces a section as a whole: `--config.parallel={'name':'pmap'}`.
 
     Args:
-        config: as it was read.
-        overrides: with the value of each.
-        missing: settings that a config leaves out, with their defaults, by section; these are
-            filled in, and can be overridden.
+        config: the config as read.
+        overrides: arguments of the form above.
+        missing: returns the settings that a config omits, with their defaults, by section; these
+            are filled in, and can be overridden.
 
-    Raises UserError about a key that does not exist or a value of the wrong type.
+    Raises UserError for a key that does not exist or a value of the wrong type.
     """
-    _complete(config, missing(config))
+    filled = _complete(config, missing(config))
     for override in overrides:
         key, equals, value = override.removeprefix(OVERRIDE).partition("=")
         if not equals:
             raise UserError(f"{override} has no value; write {override}=VALUE.")
         _set(config, key, value)
-        _complete(config, missing(config))  # where a section was replaced
+        # With another name, or in a section that was replaced, the defaults are different.
+        for path in filled:
+            if not f"{path}.".startswith(f"{key}."):
+                _remove(config, path)
+        filled = _complete(config, missing(config))
     return _resolved(config)
 
 
 def _without_preset(path: str) -> tuple[str, str]:
-    """(FILE, PRESET) of FILE:PRESET; the preset is empty where there is none."""
+    """(FILE, PRESET) from FILE:PRESET; the preset is empty if there is none."""
     file, colon, preset = path.rpartition(":")
     return (file, preset) if colon else (path, "")
 
@@ -101,13 +114,9 @@ def _imported(file: str) -> ModuleType:
             f"{file} is not a config file: give a FILE.py, or the config.json of a run."
         )
     module = importlib.util.module_from_spec(spec)
-    try:
+    with _errors_explained(file):
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(
-            f"{error.filename} cannot be read: line {error.lineno}: {error.msg}. Fix that line."
-        ) from error
-    if not hasattr(module, "get_config"):
+    if not callable(getattr(module, "get_config", None)):
         raise UserError(
             f"{file} is not a config file: it has no function get_config() that returns a "
             "ConfigDict. configs/quickstart.py is an example of one."
@@ -115,50 +124,92 @@ def _imported(file: str) -> ModuleType:
     return module
 
 
+@contextlib.contextmanager
+def _errors_explained(file: str) -> Iterator[None]:
+    """Turns whatever a config file raises into a UserError that names the line."""
+    try:
+        yield
+    except SyntaxError as error:
+        raise UserError(
+            f"{error.filename} cannot be read: line {error.lineno}: {error.msg}. Fix that line."
+        ) from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f"line {frame.lineno}" for frame in frames if frame.filename == file]
+        message = " ".join(str(error).split())
+        raise UserError(
+            f"{file} cannot be read: {', '.join([*lines[-1:], type(error).__name__])}: {message}. "
+            "Fix that line."
+        ) from error
+
+
 def _read_json(path: Path) -> ConfigDict:
     try:
-        config = _from_plain(json.loads(path.read_text()))
-    except ValueError as error:
+        config = _from_plain(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         config = error
     if isinstance(config, ConfigDict):
         _renew(config)
     else:
         raise UserError(
-            f"{path} is damaged: it is not the JSON of a config ({config}). Start the training "
-            "command of this run again, which writes it anew, or copy it from a run like this one."
+            f"{path} is damaged: it is not the JSON of a config ({config}). Run the training "
+            "command of this run again, which rewrites it, or copy it from a similar run."
         )
     return config
 
 
-def _complete(section: ConfigDict, missing: dict[str, Any]) -> None:
+def _complete(section: ConfigDict, missing: dict[str, Any]) -> list[str]:
+    """Adds what is missing; returns the paths of what was added, such as `a.b.c`."""
+    filled = []
     for key, value in missing.items():
-        if isinstance(value, dict) and key in section:
-            _complete(section[key], value)
+        if isinstance(value, dict):
+            if key not in section:
+                section[key] = {}
+            filled += [f"{key}.{path}" for path in _complete(section[key], value)]
         else:
             section[key] = _from_plain(value)
+            filled.append(key)
+    return filled
+
+
+def _remove(section: ConfigDict, path: str) -> None:
+    """Removes what `_complete` added, and sections that are then empty."""
+    name, _, rest = path.partition(".")
+    if rest:
+        _remove(section[name], rest)
+    if not rest or not section[name]:
+        del section[name]
 
 
 def _renew(config: ConfigDict) -> None:
-    """Settings that runs from before do not have, or have in another form."""
-    model = config.get("model", {})
-    stack = model.get("encoder", {}).get("latent_stack", {})
+    """Converts settings that older runs lack, or have in another form."""
+    model, data = _part(config, "model"), _part(config, "data")
+    stack = _part(model, "encoder", "latent_stack")
     remat = stack.get("remat")
     if isinstance(remat, bool):
         del stack["remat"]
         stack["remat"] = "all" if remat else "none"
-    if "implementation" not in model.get("attention", {"implementation": None}):
+    if "attention" in model and "implementation" not in _part(model, "attention"):
         del model["attention"]
-    data, pixels = config.get("data", {}), model.get("inputs", model)
-    pixels = pixels.get("inputs", pixels)
-    if "mean" in data and "image_channels" not in pixels:
+    pixels = _part(model, "inputs", "inputs") or _part(model, "inputs") or model
+    if isinstance(data.get("mean"), tuple) and "image_channels" not in pixels:
         pixels["image_channels"] = len(data["mean"])
     is_convnet = model.get("name") == "convnet_classifier"
     if is_convnet and "image_size" not in model and "image_size" in data:
         model["image_size"] = data["image_size"]
 
 
+def _part(section: ConfigDict, *names: str) -> ConfigDict:
+    """A nested section; an empty one if there is none."""
+    for name in names:
+        section = section.get(name)
+        if not isinstance(section, ConfigDict):
+            return ConfigDict()
+    return section
+
+
 def _set(config: ConfigDict, key: str, text: str) -> None:
-    """Sets `a.b.c` of the config to a literal, keeping the type of the value that it replaces."""
+    """Sets `a.b.c` in the config to a literal of the same type as the value that it replaces."""
     *sections, last = key.split(".")
     section, path = config, "config"
     for name in sections:
@@ -175,7 +226,7 @@ def _set(config: ConfigDict, key: str, text: str) -> None:
         section[last] = _parsed(text, wanted)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{OVERRIDE}{key}={text} is of the wrong type: {path}.{last} must be a value of type "
+            f"{OVERRIDE}{key}={text} is of the wrong type: {path}.{last} must be of type "
             f"{wanted.__name__}, like {old!r}."
         ) from error
 
@@ -190,12 +241,12 @@ def _entry(section: ConfigDict, name: str, path: str) -> Any:
 
 
 def _section(key: str, text: str, old: ConfigDict) -> ConfigDict:
-    """The section that takes the place of an old one."""
+    """The section that replaces an old one."""
     value = _literal(text)
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise UserError(
             f"{OVERRIDE}{key} is a section; set one of its keys: {listing(old)}. Or replace it as "
-            f"a whole by a dict, as in {OVERRIDE}parallel=\"{{'name': 'pmap'}}\"."
+            f"a whole with a dict, as in {OVERRIDE}parallel=\"{{'name': 'pmap'}}\"."
         )
     return _from_plain(value)
 
@@ -214,14 +265,14 @@ def _parsed(text: str, wanted: type) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """The value of a Python literal; other text is itself."""
-    with contextlib.suppress(SyntaxError, ValueError):
+    """The value of a Python literal; any other text unchanged."""
+    with contextlib.suppress(SyntaxError, ValueError, MemoryError, RecursionError):
         return ast.literal_eval(text)
     return text
 
 
 def _from_plain(value: Any) -> Any:
-    """Sections of dicts, tuples of lists; what is None may be set to anything later."""
+    """Turns dicts into sections and lists into tuples; None may later be set to anything."""
     if isinstance(value, dict):
         return ConfigDict({key: _from_plain(entry) for key, entry in value.items()})
     if isinstance(value, list):
@@ -230,7 +281,7 @@ def _from_plain(value: Any) -> Any:
 
 
 def _resolved(value: Any) -> Any:
-    """A copy with plain values for all references, those inside tuples included."""
+    """A copy with plain values in place of all references, including those inside tuples."""
     if isinstance(value, ConfigDict):
         return ConfigDict({key: _resolved(value[key]) for key in value})
     if isinstance(value, tuple):

@@ -1,1 +1,1 @@
-"""Datasets: numpy in, numpy out."""
+"""Datasets: NumPy in, NumPy out."""

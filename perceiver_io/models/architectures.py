@@ -1,7 +1,8 @@
-"""Architectures: from a config section to pure functions. Here alone config meets modules.
+"""Architectures: builds a model, as pure functions, from a config section.
 
 A builder is a short function whose arguments are the keys of `config.model`; the table at the end
-names them all. `build` turns the one that `config.model.name` picks into an `Architecture`.
+lists them all. `build` turns the builder chosen by `config.model.name` into an `Architecture`. This
+is the only file where config sections meet Haiku modules.
 """
 
 import dataclasses
@@ -22,9 +23,11 @@ from perceiver_io.config.annotations import (
     UNSEEN,
     Arguments,
     Choice,
-    Count,
-    Natural,
+    Length,
+    Side,
     Size,
+    Width,
+    within,
 )
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
@@ -88,17 +91,18 @@ Section = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Architecture:
-    """A model as pure functions that share parameters, and what is known of it without them.
+    """Pure functions that share parameters, and a description of the inputs and weights.
 
     init(rng, **inputs) -> params, state. The others take (params, state, rng, ...) first and
-    return (result, new state); their keywords are those of the model's methods of the same names.
-    `encoder_maps` and `decoder_map` are None for a model without such attention.
+    return (result, new state); their keyword arguments are those of the model's methods of the same
+    names. `encoder_maps` and `decoder_map` are None for a model without such attention.
 
     Attributes:
-        input_spec: the inputs of one example, [1, ...], as the keywords of `init` and `apply`.
-        sizes: by path the settings that `input_spec` follows from.
-        unseen: by path the settings that change what is computed, but no array.
-        tagged: () -> by name, MODULE/NAME, the tags of those parameters that are no plain weights.
+        input_spec: shapes and dtypes of one example's inputs, [1, ...], by the keyword arguments of
+            `init` and `apply`.
+        sizes: by path, the settings that determine `input_spec`.
+        unseen: by path, the settings that change the result, but not the shape of any parameter.
+        tagged: () -> by name, MODULE/NAME, the tags of parameters other than plain weights.
     """
 
     init: Callable
@@ -113,30 +117,30 @@ class Architecture:
     tagged: Callable[[], Mapping[str, TaggedInit]] = dict
 
     def shapes(self) -> tuple[PyTree, PyTree]:
-        """Of the parameters and the state."""
+        """Shapes and dtypes of the parameters and of the state."""
         return jax.eval_shape(self.init, jax.random.key(0), **self.input_spec)
 
     def position_tables(self) -> dict[str, tuple[int, ...]]:
-        """The grids of learned positions, by the names of their parameters."""
+        """The grids of learned positions, by parameter name."""
         return {name: tag.grid for name, tag in self.tagged().items() if tag.grid is not None}
 
     def roles(self) -> dict[str, Role]:
-        """The roles of parameters, by name; those of plain weights are left out."""
+        """The roles of parameters other than plain weights, by name."""
         return {name: tag.role for name, tag in self.tagged().items()}
 
 
 class Blueprint(NamedTuple):
-    """What a builder gives: a model, and what one example is that it takes."""
+    """What a builder returns: a model, and the shapes and dtypes of one example."""
 
     model: PerceiverIO | Perceiver | ConvNet
     spec: PyTree[jax.ShapeDtypeStruct]
 
 
 def build(config: Section) -> Architecture:
-    """The model of `config.model`: `name` picks the builder, the rest are its arguments.
+    """The model of `config.model`: `name` chooses the builder, the rest are its arguments.
 
-    `compute_dtype`, float32 unless it is given, is for every builder: see `Precision`. Raises
-    UserError for wrong settings.
+    Every model also has the setting `compute_dtype`, float32 by default: see `Precision`. Raises
+    UserError for invalid settings.
     """
     builder, settings, dtype = _parsed(config)
     precision = Precision(dtype)
@@ -154,7 +158,7 @@ def build(config: Section) -> Architecture:
         functions = {name: precision.around(method) for name, method in methods.items()}
         return functions["__call__"], functions
 
-    # Haiku's modules can only be made inside.
+    # Haiku modules can only be created inside a transform.
     spec = hk.transform(lambda: blueprint().spec).apply({}, None)
     init, functions = hk.multi_transform_with_state(transformed)
     return Architecture(
@@ -172,26 +176,26 @@ def build(config: Section) -> Architecture:
 
 
 def check(config: Section) -> None:
-    """Raises UserError for settings of `config.model` that no model can have."""
+    """Raises UserError for invalid settings in `config.model`."""
     builder, settings, _ = _parsed(config)
     check_section(builder, settings, _WHERE)
 
 
 def missing_settings(config: Section) -> dict[str, Any]:
-    """The defaults of what `config.model` leaves out. Raises UserError for a wrong name."""
+    """The defaults of the settings that `config.model` omits. Raises UserError for a wrong name."""
     missing = defaults(lookup(ARCHITECTURES, config, _WHERE), config, _WHERE)
     return missing if "compute_dtype" in config else missing | {"compute_dtype": "float32"}
 
 
 def in_textbook_form(config: Section) -> Section:
-    """The section of the same model with every product as papers write it, and count its FLOPs."""
+    """The section with textbook attention, whose FLOPs are the ones that papers report."""
     if "attention" not in inspect.signature(lookup(ARCHITECTURES, config, _WHERE)).parameters:
         return config
     return dict(config, attention=dict(implementation="textbook"))
 
 
 def _parsed(config: Section) -> tuple[Callable[..., Blueprint], dict[str, Any], DTypeLike]:
-    """The builder, its arguments, and the dtype to compute in."""
+    """The builder, its arguments, and the compute dtype."""
     builder = lookup(ARCHITECTURES, config, _WHERE)
     settings = dict(config)
     name = settings.pop("compute_dtype", "float32")
@@ -201,12 +205,12 @@ def _parsed(config: Section) -> tuple[Callable[..., Blueprint], dict[str, Any], 
 def _tagged(
     blueprint: Callable[[], Blueprint], spec: PyTree[jax.ShapeDtypeStruct]
 ) -> dict[str, TaggedInit]:
-    """The tags of parameters by name, noted while the model is traced."""
+    """The tags of parameters by name, recorded while the model is traced."""
     found = {}
 
     def note(next_creator, shape, dtype, init, context):
         if isinstance(init, TaggedInit):
-            # A stack makes the parameters of a layer apart, and puts its own name before theirs.
+            # `layer_stack` lifts the parameters of its layer and prefixes their names.
             found[(context.lifted_prefix_name or "") + context.full_name] = init
         return next_creator(shape, dtype, init)
 
@@ -225,19 +229,19 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The precision of everything between inputs and outputs of a model, whatever it is made of.
+    """The compute dtype of everything between the inputs and outputs of a model.
 
-    Parameters are kept in float32 and read in this precision; softmax, the statistics of norms and
-    the results are float32.
+    Parameters are stored in float32 and cast to this dtype on use; softmax, the statistics of norms
+    and the results are in float32.
     """
 
     dtype: DTypeLike
 
     def around(self, method: Callable) -> Callable:
-        """The method with its inputs, parameters and results in their precisions."""
+        """The method with casts of its inputs, parameters and results."""
 
         def call(*arguments: PyTree, **keywords: PyTree) -> PyTree[Array]:
-            # Where a query asks for points, features are made of their exact coordinates.
+            # A query may hold coordinates, which need full precision.
             exact = {"query": _cast(keywords.pop("query"), None)} if "query" in keywords else {}
             arguments, keywords = _cast((arguments, keywords), self.dtype)
             with hk.custom_creator(_create_in_float32), hk.custom_getter(self._read):
@@ -251,13 +255,13 @@ class Precision:
 
 
 def _create_in_float32(next_creator, shape, dtype, init, context):
-    # Layers ask for parameters in the precision of their inputs.
+    # Layers request parameters in the dtype of their inputs.
     del dtype, context
     return next_creator(shape, jnp.float32, init)
 
 
 def _cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
-    """The tree with all floating-point arrays in `dtype`, or as they are."""
+    """The tree with all floating-point arrays cast to `dtype`, unless that is None."""
 
     def cast(x):
         if not hasattr(x, "dtype"):
@@ -271,13 +275,13 @@ Images = Annotated[Inputs, Choice(IMAGE_INPUTS)]
 
 
 def perceiver_io_classifier(
-    num_classes: Count,
+    num_classes: Width,
     inputs: Images,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO that classifies images with one learned query as wide as the latents."""
+    """Perceiver IO for image classification, with one learned query as wide as the latents."""
     return _perceiver_io(
         inputs,
         LearnedQueries(1, encoder.latent_dim),
@@ -287,12 +291,12 @@ def perceiver_io_classifier(
 
 
 def perceiver_classifier(
-    num_classes: Count,
+    num_classes: Width,
     inputs: Images,
     encoder: InterleavedEncoderSettings,
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """The original Perceiver: interleaved cross-attends, then averaged latents."""
+    """The original Perceiver: interleaved cross-attends, then average pooling of the latents."""
     model = Perceiver(
         inputs=inputs.adapter,
         encoder=InterleavedEncoder(encoder, attention),
@@ -302,26 +306,26 @@ def perceiver_classifier(
 
 
 def convnet_classifier(
-    num_classes: Count,
-    widths: tuple[Count, ...],
+    num_classes: Width,
+    widths: tuple[Width, ...],
     image_size: ImageSize,
     image_channels: ImageChannels = 3,
 ) -> Blueprint:
-    """A plain convolutional network; `widths` are the channels of each convolution."""
+    """A plain convolutional network; `widths` are the output channels of its convolutions."""
     return Blueprint(ConvNet(num_classes, widths), image_spec(image_size, image_channels))
 
 
 def perceiver_io_masked_lm(
-    vocab_size: Count,
-    max_length: Annotated[Count, INPUT_SIZE],
-    embedding_dim: Count,
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for masked language modelling (Perceiver IO, section 4.1): logits per token.
 
-    Input embeddings and output logits share one table.
+    Input embeddings and output layer share one table.
     """
     embeddings = Embeddings(vocab_size, embedding_dim)
     positions = LearnedPositions((max_length,), embedding_dim, name="query_positions")
@@ -334,15 +338,15 @@ def perceiver_io_masked_lm(
 
 
 def perceiver_io_text_classifier(
-    num_classes: Count,
-    vocab_size: Count,
-    max_length: Annotated[Count, INPUT_SIZE],
-    embedding_dim: Count,
+    num_classes: Width,
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO that classifies texts with one learned query as wide as the latents."""
+    """Perceiver IO for text classification, with one learned query as wide as the latents."""
     return _perceiver_io(
         _text(Embeddings(vocab_size, embedding_dim), max_length, embedding_dim),
         LearnedQueries(1, encoder.latent_dim),
@@ -353,16 +357,16 @@ def perceiver_io_text_classifier(
 
 def perceiver_io_flow(
     image_size: FourierSize,
-    neighbourhood: Count,
-    channels: Count,
-    num_bands: Count,
+    neighbourhood: Side,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames concatenated.
 
-    Every pixel is one input, and the same features are its query.
+    Every pixel is one input, and its features are also its query.
     """
     positions = FourierPositions(num_bands, image_size)
     return _perceiver_io(
@@ -375,17 +379,17 @@ def perceiver_io_flow(
 
 def perceiver_io_flow_separate(
     image_size: FourierSize,
-    neighbourhood: Count,
-    channels: Count,
-    num_bands: Count,
+    neighbourhood: Side,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """Perceiver IO for optical flow (Perceiver IO, section 4.2), frames separate.
 
-    Every pixel of both frames is one input, with a position in time and space; those of the first
-    frame are the queries.
+    Every pixel of each frame is one input, with a position in time and space; the inputs of the
+    first frame are also the queries.
     """
     positions = FourierPositions(num_bands, (2, *image_size))
     return _perceiver_io(
@@ -398,16 +402,16 @@ def perceiver_io_flow_separate(
 
 def perceiver_io_flow_conv(
     image_size: FourierSize,
-    channels: Count,
-    num_bands: Count,
+    channels: Width,
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO for optical flow over a convolutional stem (Perceiver IO, section 4.2).
+    """Perceiver IO for optical flow with a convolutional stem (Perceiver IO, section 4.2).
 
-    The features of both frames together, at a quarter of the resolution, are inputs and queries;
-    the flow is upsampled as in RAFT. Raises UserError for sizes that do not divide by 4.
+    The stem's features of both frames together, at a quarter of the resolution, are inputs and
+    queries; the flow is upsampled as in RAFT. Raises UserError for sizes not divisible by 4.
     """
     return _upsampled_flow(
         StackedFrames(ConvStem(channels)), image_size, num_bands, (encoder, decoder, attention)
@@ -416,25 +420,25 @@ def perceiver_io_flow_conv(
 
 def perceiver_io_flow_matched(
     image_size: FourierSize,
-    channels: Count,
-    radius: Natural,
-    num_blocks: Natural,
-    num_bands: Count,
+    channels: Width,
+    radius: Annotated[int, within(0, 64)],
+    num_blocks: Annotated[int, within(0, 1000)],
+    num_bands: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """As `perceiver_io_flow_conv`, with inputs that tell how alike places of both frames are.
+    """Perceiver IO for optical flow, given how well places of the two frames match.
 
-    This is not the paper's, but what a small model can learn from few pairs: see `MatchedFrames`
-    for `channels`, `radius` and `num_blocks`.
+    This is not in the paper: it is `perceiver_io_flow_conv` with the inputs of `MatchedFrames`,
+    from which a small model learns flow from few pairs.
     """
     stem = MatchedFrames(channels, radius, num_blocks)
     return _upsampled_flow(stem, image_size, num_bands, (encoder, decoder, attention))
 
 
 class Part(NamedTuple):
-    """What one modality of an autoencoder consists of, and what one example of it is."""
+    """The parts of an autoencoder for one modality, and the shape and dtype of one example."""
 
     tokens: Modality
     queries: QueryModule
@@ -443,10 +447,10 @@ class Part(NamedTuple):
 
 
 def video_part(
-    shape: Annotated[tuple[Count, Count, Count], INPUT_SIZE],
+    shape: Annotated[tuple[Side, Side, Side], INPUT_SIZE],
     patch_size: Size,
-    resolution: Annotated[tuple[Count, Count, Count], UNSEEN],
-    num_bands: Count,
+    resolution: Annotated[tuple[Side, Side, Side], UNSEEN],
+    num_bands: Width,
 ) -> Part:
     """Frames [B, *shape, 3] in patches, decoded pixel by pixel."""
     positions = FourierPositions(num_bands, resolution)
@@ -462,9 +466,9 @@ def video_part(
 
 
 def audio_part(
-    num_samples: Annotated[Count, INPUT_SIZE, UNSEEN], samples_per_patch: Count, num_bands: Count
+    num_samples: Annotated[Length, INPUT_SIZE, UNSEEN], samples_per_patch: Width, num_bands: Width
 ) -> Part:
-    """Sound [B, num_samples, 1] in patches, decoded patch by patch."""
+    """Audio [B, num_samples, 1] in patches, decoded patch by patch."""
     num_patches = num_samples // samples_per_patch
     positions = FourierPositions(num_bands, (num_samples,))
     return Part(
@@ -479,7 +483,7 @@ def audio_part(
     )
 
 
-def label_part(num_classes: Annotated[Count, INPUT_SIZE], query_dim: Count) -> Part:
+def label_part(num_classes: Annotated[Width, INPUT_SIZE], query_dim: Width) -> Part:
     """A class as probabilities [B, 1, num_classes], decoded as logits [B, num_classes]."""
     return Part(
         Modality(ReadyTokens(), 1, num_classes),
@@ -493,15 +497,15 @@ def perceiver_io_autoencoder(
     image: Annotated[Part, Arguments(video_part)],
     audio: Annotated[Part, Arguments(audio_part)],
     label: Annotated[Part, Arguments(label_part)],
-    output_dim: Count,
+    output_dim: Width,
     encoder: EncoderSettings,
-    decoder: DecoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO that compresses video, sound and a class label (Perceiver IO, section 4.3).
+    """Perceiver IO as an autoencoder of video, audio and class label (Perceiver IO, section 4.3).
 
-    Any of the three may be missing from the input; all can be asked for. `output_dim` is the width
-    that decoded vectors of all modalities are projected to before a layer of their own.
+    Any of the three may be missing from the input; all can be decoded. `output_dim` is the width to
+    which decoded vectors are projected before each modality's own output layer.
     """
     parts = {"audio": audio, "image": image, "label": label}
     shared = PositionProjection(output_dim)
@@ -515,26 +519,29 @@ def perceiver_io_autoencoder(
 
 
 def _text(embeddings: Embeddings, max_length: int, embedding_dim: int) -> Inputs:
-    """Token ids, with learned positions."""
+    """Inputs of token ids with learned positions."""
     positions = LearnedPositions((max_length,), embedding_dim)
     spec = jax.ShapeDtypeStruct((1, max_length), jnp.int32)
     return Inputs(TextTokens(embeddings, positions), spec)
 
 
 def _frame_pairs(stem: Callable, positions: FourierPositions, image_size: Size) -> Inputs:
-    """Two frames of colours."""
+    """Inputs of two RGB frames."""
     spec = jax.ShapeDtypeStruct((1, 2, *image_size, 3), jnp.float32)
     return Inputs(ArrayTokens(stem, positions), spec)
 
 
 def _upsampled_flow(
-    stem: Callable, image_size: Size, num_bands: int, core: tuple[Any, Any, AttentionForm]
+    stem: Callable,
+    image_size: Size,
+    num_bands: int,
+    core: tuple[EncoderSettings, DecoderSettings, AttentionForm],
 ) -> Blueprint:
-    """Features of a quarter of the resolution are inputs and queries; upsampled as in RAFT."""
+    """Uses a stem's features, at a quarter of the resolution, as inputs and queries."""
     if any(side % 4 for side in image_size):
         raise UserError(
-            f"image_size={image_size} does not divide by 4, by which the convolutional stem "
-            "shrinks frames: choose multiples of 4."
+            f"image_size={image_size} is not divisible by 4, the factor by which the convolutional "
+            "stem reduces frames: choose multiples of 4."
         )
     coarse_size = (image_size[0] // 4, image_size[1] // 4)
     positions = FourierPositions(num_bands, coarse_size)
@@ -552,7 +559,7 @@ def _perceiver_io(
     outputs: OutputAdapter | dict[str, OutputAdapter],
     core: tuple[EncoderSettings, DecoderSettings, AttentionForm],
 ) -> Blueprint:
-    """The parts that differ, around encoder and decoder, which all models have."""
+    """A Perceiver IO model from the parts that differ between models; `core` is common to all."""
     encoder, decoder, form = core
     model = PerceiverIO(
         inputs=inputs.adapter,

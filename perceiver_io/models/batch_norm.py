@@ -1,4 +1,4 @@
-"""Batch norm, as the convolutional parts of models use it."""
+"""Batch norm with the settings that all convolutional layers use."""
 
 import haiku as hk
 
@@ -6,7 +6,7 @@ from perceiver_io.models.weights import BIAS_INIT, SCALE_INIT
 
 
 def batch_norm(name: str) -> hk.BatchNorm:
-    """Batch norm with scale and offset, whose statistics move by a tenth each step."""
+    """Batch norm with scale and offset; its running statistics decay at 0.9."""
     return hk.BatchNorm(
         create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, scale_init=SCALE_INIT,
         offset_init=BIAS_INIT, name=name,

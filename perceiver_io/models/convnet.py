@@ -1,4 +1,4 @@
-"""A plain convolutional network, as a baseline to hold Perceivers against on small image sets."""
+"""A plain convolutional network, a baseline for Perceivers on small image datasets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from perceiver_io.models.weights import BIAS_INIT
 
 @dataclass(frozen=True)
 class ConvNet:
-    """3x3 convolutions, each with batch norm, ReLU and a max pool of stride 2; then the mean.
+    """3x3 convolutions, each with batch norm, ReLU and 2x2 max pooling; then average pooling.
 
-    num_classes: width of the logits.
-    widths: channels of each convolution.
+    num_classes: number of logits.
+    widths: output channels of each convolution.
     """
 
     num_classes: int
@@ -38,6 +38,6 @@ class ConvNet:
         return x.mean(axis=(1, 2))
 
     def decode(self, encoded: Float[Array, "B F"], *, is_training: bool) -> Array:
-        """Logits of the features."""
+        """Logits [B, num_classes] from the features."""
         del is_training
         return hk.Linear(self.num_classes, b_init=BIAS_INIT, name="logits")(encoded)

@@ -1,4 +1,4 @@
-"""Layers without attention, as functions of their weights: each is one thing."""
+"""Layers other than attention, as pure functions of their weights."""
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,12 @@ def linear(weights: Linear, x: Float[Array, "... I"]) -> Float[Array, "... J"]:
 
 
 def layer_norm(weights: LayerNorm, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    """The standardised last axis, scaled and offset (1607.06450)."""
+    """Standardises the last axis, then applies scale and offset (1607.06450)."""
     return standardised(x) * weights.scale + weights.offset
 
 
 def standardised(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    """The last axis at mean 0 and variance 1; in float32 inside."""
+    """Shifts and scales the last axis to mean 0 and variance 1; computes in float32."""
     x32 = x.astype(jnp.float32)
     centred = x32 - x32.mean(axis=-1, keepdims=True)
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
@@ -26,7 +26,7 @@ def standardised(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
 
 
 def gelu(x: Array, exact: bool) -> Array:
-    """GELU (1606.08415), with the error function or, as the papers' models, by tanh."""
+    """GELU (1606.08415), exact (erf) or with the tanh approximation that the papers use."""
     return jax.nn.gelu(x, approximate=not exact)
 
 
@@ -36,7 +36,7 @@ def mlp(weights: MLP, x: Float[Array, "... C"], *, exact_gelu: bool) -> Float[Ar
 
 
 def dropout(x: Array, rate: float, rng: PRNGKeyArray | None) -> Array:
-    """Entries set to zero at `rate`, the others scaled to keep the mean; all kept without `rng`."""
+    """Zeroes entries at `rate` and rescales the others; does nothing if `rng` is None."""
     if rng is None or rate == 0:
         return x
     return jnp.where(jax.random.bernoulli(rng, 1 - rate, x.shape), x / (1 - rate), 0)
@@ -45,7 +45,7 @@ def dropout(x: Array, rate: float, rng: PRNGKeyArray | None) -> Array:
 def stochastic_depth(
     branch: Float[Array, "B ..."], rate: float, rng: PRNGKeyArray | None
 ) -> Float[Array, "B ..."]:
-    """A residual branch left out for whole examples at `rate`, else scaled (1603.09382)."""
+    """Drops a residual branch for whole examples at `rate`, else rescales it (1603.09382)."""
     if rng is None or rate == 0:
         return branch
     kept = jax.random.bernoulli(rng, 1 - rate, (len(branch), *[1] * (branch.ndim - 1)))

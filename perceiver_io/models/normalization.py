@@ -1,4 +1,4 @@
-"""The first step of a model of pixels, on the device: each channel less its mean, over its std."""
+"""Input normalisation on the device: subtract each channel's mean, divide by its std."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from perceiver_io.models.architectures import Architecture
 
 
 def normalized(model: Architecture, normalization: Normalization | None) -> Architecture:
-    """The model for inputs [..., C] of values from 0 to 255, whole numbers or not.
+    """The model with normalisation in front: takes inputs [..., C] in 0 to 255, of any dtype.
 
     Args:
         model: takes normalised `inputs`.
-        normalization: mean and standard deviation of each channel, where channel values go from 0
-            to 1. None: the model itself, for inputs as it takes them.
+        normalization: mean and standard deviation of each channel, for values scaled to 0 to 1.
+            None returns the model unchanged.
     """
     if normalization is None:
         return model

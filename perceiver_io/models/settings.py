@@ -1,21 +1,23 @@
-"""The settings of a model's parts: each class is a section of `config.model`."""
+"""The settings of a model's parts; each class is a section of `config.model`."""
 
 import dataclasses
 from typing import Annotated, Literal
 
-from perceiver_io.config.annotations import UNSEEN, Count, Positive, Rate
+from perceiver_io.config.annotations import UNSEEN, Count, Limit, Rate, Real, Repeats, Width
+
+Widening = Annotated[Real, Limit("above 0 and at most 1,000", lambda x: 0 < x <= 1000)]
 
 
 @dataclasses.dataclass(frozen=True)
 class AttentionForm:
-    """How attention is computed; never what is computed.
+    """How attention is computed; this never changes the result.
 
-    implementation: what is fastest for the shapes and the platform (see `fast/`), or the textbook.
-    key_chunk_size: most keys at once, with an online softmax over the chunks. None for 1024 on
-        CPUs, and for as many as fit, or a kernel, on accelerators.
-    fold_projections: whether linear layers around one-head attention, and at the end of a decoder,
-        are multiplied into each other where that takes fewer FLOPs.
-    kernel: fused kernel on NVIDIA GPUs, for the shapes that it takes: `cudnn` (half precision),
+    implementation: `auto`, the fastest for the shapes and platform (see `fast/`), or `textbook`.
+    key_chunk_size: maximum number of keys per chunk of an online softmax. None means 1024 on CPUs,
+        and no chunks, or a fused kernel, on accelerators.
+    fold_projections: whether to fuse the linear layers around single-head attention, and those at
+        the end of a decoder, where that takes fewer FLOPs.
+    kernel: fused kernel on NVIDIA GPUs, for the shapes that it supports: `cudnn` (half precision),
         `pallas` (float32 too, but on one device only), or `none`.
     """
 
@@ -29,16 +31,16 @@ class AttentionForm:
 class BlockSettings:
     """Attention, and the MLP that follows it.
 
-    qk_dim, v_dim: total widths of queries and keys, and of values; None for that of the inputs.
-    widening: width of the MLP's hidden layer over that of the queries; rounded to whole channels.
-    exact_gelu: GELU by the error function instead of tanh, with which the papers' models trained.
-    dropout, attention_dropout: rates in training, on residual branches and attention weights.
+    qk_dim, v_dim: total width of queries and keys, and of values; None for the width of the inputs.
+    widening: width of the MLP's hidden layer as a multiple of the queries' width, rounded.
+    exact_gelu: whether GELU is exact (erf); the papers' models use the tanh approximation.
+    dropout, attention_dropout: rates in training, for residual branches and attention weights.
     """
 
-    num_heads: Annotated[Count, UNSEEN]
-    qk_dim: Count | None = None
-    v_dim: Count | None = None
-    widening: Positive = 1.0
+    num_heads: Annotated[Width, UNSEEN]
+    qk_dim: Width | None = None
+    v_dim: Width | None = None
+    widening: Widening = 1.0
     exact_gelu: Annotated[bool, UNSEEN] = False
     dropout: Rate = 0.0
     attention_dropout: Rate = 0.0
@@ -46,18 +48,19 @@ class BlockSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrossAttendSettings(BlockSettings):
-    """A cross-attend; `use_query_residual`: whether queries are added to what they attended to."""
+    """A cross-attend; `use_query_residual`: whether queries are added to attention's result."""
 
-    use_query_residual: Annotated[bool, UNSEEN]
+    num_heads: Annotated[Width, UNSEEN] = 1
+    use_query_residual: Annotated[bool, UNSEEN] = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SelfAttendSettings(BlockSettings):
     """A transformer layer.
 
-    norm: of residual branches, before them (`pre`, as in both papers) or after they are added
+    norm: layer norm before each residual branch (`pre`, as in both papers) or after the addition
         (`post`, as in BERT, 1810.04805).
-    stochastic_depth: rate at which a branch is left out for an example in training.
+    stochastic_depth: rate at which a branch is dropped for an example in training.
     """
 
     norm: Annotated[Literal["pre", "post"], UNSEEN] = "pre"
@@ -68,13 +71,13 @@ class SelfAttendSettings(BlockSettings):
 class LatentStackSettings(SelfAttendSettings):
     """Self-attention layers over the latents.
 
-    num_layers: layers, each with weights of its own.
-    remat: what the gradient computes again instead of storing it: nothing; all of a layer but its
-        input, its attention and its `products` with weights; `all` but its input and attention.
-        What a fused kernel gave is computed again in both.
+    num_layers: number of layers, which do not share weights.
+    remat: what the backward pass recomputes: `none`; with `products`, everything but a layer's
+        input, attention results and products with weights; with `all`, those products too.
+        The result of a fused kernel is recomputed under both.
     """
 
-    num_layers: Count
+    num_layers: Repeats
     remat: Literal["none", "products", "all"] = "none"
 
 
@@ -83,26 +86,26 @@ class EncoderSettings:
     """The encoder of Perceiver IO.
 
     num_latents, latent_dim: N and D.
-    num_blocks: times that the whole latent stack is applied, with the same weights.
-    cross_attend: the block that reads.
-    latent_stack: the layers that process.
+    latent_stack: the self-attention layers over the latents.
+    num_blocks: how often the whole latent stack is applied, with the same weights.
+    cross_attend: the cross-attend from latents to inputs.
     """
 
-    num_latents: Count
-    latent_dim: Count
-    num_blocks: Annotated[Count, UNSEEN]
-    cross_attend: CrossAttendSettings
+    num_latents: Width
+    latent_dim: Width
     latent_stack: LatentStackSettings
+    num_blocks: Annotated[Repeats, UNSEEN] = 1
+    cross_attend: CrossAttendSettings = CrossAttendSettings()
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderSettings:
     """The decoder.
 
-    cross_attend: its block.
-    query_chunk_size: most queries decoded at once, so that memory does not grow with their number;
-        None for 4096 on CPUs and 65,536 on accelerators.
+    cross_attend: the cross-attend from queries to latents.
+    query_chunk_size: maximum number of queries decoded at once, which bounds memory; None means
+        4096 on CPUs and 65,536 on accelerators.
     """
 
-    cross_attend: CrossAttendSettings
+    cross_attend: CrossAttendSettings = CrossAttendSettings()
     query_chunk_size: Count | None = None

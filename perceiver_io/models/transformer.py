@@ -27,10 +27,10 @@ def multi_head_attention(
     rng: PRNGKeyArray | None = None,
     form: AttentionForm = AttentionForm(),
 ) -> Float[Array, "B O E"]:
-    """Attention in several subspaces at once (1706.03762, section 3.2.2).
+    """Multi-head attention (1706.03762, section 3.2.2).
 
-    `inputs` are what keys and values are made from, and `form` is how it is computed; what else is
-    not explained is as in `attention`. A query that sees nothing results in the output's bias.
+    Keys and values are projected from `inputs`. `form` chooses how attention is computed; the other
+    arguments are as in `attention`. A query that sees no input gets the bias of the output layer.
     """
     options = dict(
         bias=bias, key_mask=key_mask, query_mask=query_mask, dropout_rate=dropout_rate, rng=rng
@@ -57,10 +57,10 @@ def self_attend(
     rng: PRNGKeyArray | None = None,
     form: AttentionForm = AttentionForm(),
 ) -> Float[Array, "B N C"]:
-    """A transformer layer: self-attention, then an MLP, each added to its input.
+    """A transformer layer: self-attention, then an MLP, each with a residual connection.
 
-    `rng` draws dropout and the branches that are left out; None for neither. Bias, masks and form
-    are those of `multi_head_attention`.
+    `rng` is the key for dropout and stochastic depth; None turns both off. Bias, masks and form are
+    as in `multi_head_attention`.
     """
     of_weights, of_attended, of_mlp = (None,) * 3 if rng is None else jax.random.split(rng, 3)
 

@@ -1,4 +1,4 @@
-"""Weights are data: what each part of a model consists of, and how it is read out of Haiku."""
+"""The weights of each layer as NamedTuples, and functions that get them from Haiku."""
 
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class MLP(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """The four linear layers of multi-head attention, the heads side by side in their columns."""
+    """The four linear layers of multi-head attention, with all heads' columns concatenated."""
 
     query: Linear
     key: Linear
@@ -49,7 +49,7 @@ class Attention(NamedTuple):
 
 
 class CrossAttend(NamedTuple):
-    """Attention with a norm on either side, then a normalised MLP."""
+    """Cross-attention with norms of queries and inputs, then an MLP with its norm."""
 
     norm_queries: LayerNorm
     norm_inputs: LayerNorm
@@ -70,7 +70,7 @@ class SelfAttend(NamedTuple):
 def get_linear(
     name: str, input_dim: int, output_dim: int, init: hk.initializers.Initializer = WEIGHT_INIT
 ) -> Linear:
-    """The parameters `name/w` and `name/b` of the module that calls."""
+    """The parameters `name/w` and `name/b` of the calling module."""
     with hk.name_scope(name):
         return Linear(
             hk.get_parameter("w", [input_dim, output_dim], init=init),
@@ -88,7 +88,7 @@ def get_layer_norm(name: str, width: int) -> LayerNorm:
 
 
 def get_mlp(width: int, widening: Real) -> tuple[LayerNorm, MLP]:
-    """An MLP under the name `mlp`, and the norm that goes with it."""
+    """An MLP named `mlp`, preceded by its norm."""
     hidden_dim = max(round(widening * width), 1)
     with hk.name_scope("mlp"):
         hidden = get_linear("hidden", width, hidden_dim)
@@ -97,9 +97,9 @@ def get_mlp(width: int, widening: Real) -> tuple[LayerNorm, MLP]:
 
 
 def get_attention(settings: BlockSettings, query_dim: int, input_dim: int) -> Attention:
-    """Multi-head attention under the name `attention`, as wide as its queries.
+    """Multi-head attention named `attention`, whose output is as wide as its queries.
 
-    Raises UserError for widths that do not divide into heads.
+    Raises UserError for widths that are not multiples of the number of heads.
     """
     qk_dim, v_dim = settings.qk_dim or input_dim, settings.v_dim or input_dim
     for argument, width in (("qk_dim", qk_dim), ("v_dim", v_dim)):

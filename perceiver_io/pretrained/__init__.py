@@ -1,1 +1,1 @@
-"""Published weights in and out: their files, and their names in our models."""
+"""Reads and writes published weights: file formats, and how their names map to our models."""

@@ -1,6 +1,6 @@
-"""Links of the blocks that every Perceiver has: cross-attend, latent stack, MLP.
+"""Links for the blocks that all Perceivers have in common: cross-attend, latent stack, MLP.
 
-The two published families name the same layers differently; a `Dialect` holds the names of one.
+The two published families name the same layers differently; a `Dialect` has the names of one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ STACK = "params/encoder/latent_stack/__layer_stack_no_per_layer/self_attend"
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a family names layers and arrays.
+    """The names of layers and arrays in one family.
 
-    separator: between the parts of a name.
-    linear: our array of a linear layer -> its name and layout.
-    norm: our array of a layer norm -> its name and layout.
-    cross_attend: our layer of a cross-attend -> its name.
-    self_attend: our layer of a self-attend -> its name.
+    separator: separates the parts of a name.
+    linear: for each array of a linear layer, its name and layout.
+    norm: for each array of a layer norm, its name and layout.
+    cross_attend: for each layer of a cross-attend, its name.
+    self_attend: for each layer of a self-attend, its name.
     """
 
     separator: str
@@ -29,22 +29,22 @@ class Dialect:
     self_attend: Mapping[str, str]
 
     def join(self, *parts: str) -> str:
-        """A name from its parts, empty ones left out."""
+        """A name from its parts, skipping empty ones."""
         return self.separator.join(part for part in parts if part)
 
     def linear_links(self, ours: str, theirs: str) -> list[Link]:
-        """A linear layer."""
+        """Links for a linear layer."""
         return [
             Link(f"{ours}/{leaf}", self.join(theirs, name), layout)
             for leaf, (name, layout) in self.linear.items()
         ]
 
     def cross_attend_links(self, ours: str, theirs: str) -> list[Link]:
-        """A cross-attend block."""
+        """Links for a cross-attend block."""
         return self._block(self.cross_attend, ours, [theirs], stacked=False)
 
     def stack_links(self, layers: Sequence[str]) -> list[Link]:
-        """The latent stack, from self-attend blocks of these names."""
+        """Links for the latent stack, whose layers have these names in the file."""
         return self._block(self.self_attend, STACK, layers, stacked=True)
 
     def _block(self, table, ours, prefixes, *, stacked) -> list[Link]:

@@ -1,9 +1,9 @@
 """The original research checkpoints: pickles of Haiku parameter trees.
 
-The published files are `language_perceiver_io_bytes.pickle` and, all with the ending `.pystate`,
+The published files are `language_perceiver_io_bytes.pickle` and, all with the suffix `.pystate`,
 `imagenet_learned_position_encoding`, `imagenet_fourier_position_encoding`,
-`imagenet_conv_preprocessing`, `optical_flow_checkpoint` and `video_autoencoding_checkpoint`. Which
-one a tree is shows in its module names.
+`imagenet_conv_preprocessing`, `optical_flow_checkpoint` and `video_autoencoding_checkpoint`. They
+are told apart by their module names.
 """
 
 import re
@@ -44,7 +44,7 @@ DIALECT = Dialect(
     | {"norm_queries": "layer_norm", "norm_inputs": "layer_norm_1", "mlp/norm": "layer_norm_2"},
     self_attend=_ATTENTION | {"norm": "layer_norm", "mlp/norm": "layer_norm_1"},
 )
-# A 1x1 convolution [1, 1, C, F] is a linear layer of ours.
+# A 1x1 convolution [1, 1, C, F] corresponds to a linear layer of ours.
 _POINTWISE = Layout(lambda x: x[0, 0], lambda x: x[None, None])
 
 
@@ -52,12 +52,13 @@ _LAYER = re.compile(r"encoder/~/self_attention(_\d+)?/")
 
 
 class Kind(NamedTuple):
-    """One published model.
+    """One kind of published model.
 
     module: a module that no other kind has.
-    links: number of layers of the latent stack -> links.
-    section: arrays under our names, and settings as keywords -> config section.
-    with_state: whether the file has the model's state beside its parameters, be it empty.
+    links: function from the number of layers of the latent stack to links.
+    section: function from arrays under our names, and settings as keyword arguments, to a config
+        section.
+    with_state: whether the file has the model's state, possibly empty, besides its parameters.
     """
 
     module: str
@@ -67,9 +68,10 @@ class Kind(NamedTuple):
 
 
 def split_tree(tree: Any, where: str) -> Arrays:
-    """A pickle's tree as flat names, `params/MODULE/NAME` and `model_state/MODULE/NAME`.
+    """A pickle's arrays by flat names, `params/MODULE/NAME` and `model_state/MODULE/NAME`.
 
-    Raises UserError unless it is {module: {name: array}}, or two of them as `params` and `state`.
+    Raises UserError unless the tree is {module: {name: array}}, or `params` and `state` of that
+    form.
     """
     if isinstance(tree, Mapping) and set(tree) == {"params", "state"}:
         params, state = tree["params"], tree["state"]
@@ -82,8 +84,8 @@ def split_tree(tree: Any, where: str) -> Arrays:
         )
         if not ok:
             raise UserError(
-                f"{where} is not a tree of Haiku parameters, {{module: {{name: array}}}}, alone or "
-                "as `params` beside `state`. Give one of the published checkpoints."
+                f"{where} is not a tree of Haiku parameters, {{module: {{name: array}}}}, either "
+                "alone or as `params` with `state`. Give one of the published checkpoints."
             )
     return flat(params, "params") | flat(state, "model_state")
 
@@ -95,19 +97,19 @@ def merge_tree(arrays: Arrays, kind: Kind) -> dict[str, Any]:
 
 
 def recognise(names: set[str], where: str) -> str:
-    """Which of `KINDS` has modules of these names. Raises UserError if none does."""
+    """The one of `KINDS` to which these names belong. Raises UserError if there is none."""
     modules = {name.rpartition("/")[0].removeprefix("params/") for name in names}
     for name, kind in KINDS.items():
         if kind.module in modules:
             return name
     raise UserError(
-        f"{where} holds none of the published models ({listing(KINDS)}): its modules are "
+        f"{where} is none of the published models ({listing(KINDS)}): its modules are "
         f"{listing(sorted(modules)[:4])}, ..."
     )
 
 
 def count_layers(names: Iterable[str]) -> int:
-    """Layers of the latent stack of a file with these names."""
+    """The number of layers of the latent stack in a file with these names."""
     return len({match[0] for name in names if (match := _LAYER.search(name))})
 
 
@@ -116,7 +118,7 @@ def _embeddings(ours: str, theirs: str, layout: Layout = SAME) -> Link:
 
 
 def _core(num_layers: int, encoder: str, decoder: str) -> list[Link]:
-    """Links of latents, encoder and decoder, whose modules have these prefixes."""
+    """Links for latents, encoder and decoder, whose modules have these prefixes."""
     prefix = f"params/{encoder}/~/self_attention"
     layers = [prefix] + [f"{prefix}_{i}" for i in range(1, num_layers)]
     latents = f"params/{encoder}/~/trainable_position_encoding/pos_embs"
@@ -282,4 +284,4 @@ KINDS = {
         with_state=True,
     ),
 }
-"""The published models by name; the last one has no module that others lack, so it comes last."""
+"""The published models by name. The last one has no module of its own, so it must come last."""

@@ -1,6 +1,6 @@
-"""Hugging Face Perceiver checkpoints: their `config.json` as a config section.
+"""Hugging Face Perceiver checkpoints: converts their `config.json` to a config section.
 
-`config.json` names the model in `architectures`.
+`config.json` names the model under `architectures`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,12 +15,12 @@ from perceiver_io.pretrained.sections import Section, Settings
 
 Config = Mapping[str, Any]
 
-# The models for raw pixels and for the convolutional stem are fixed to this size.
+# The models with raw pixels and with the convolutional stem have this fixed size.
 _IMAGE_SIZE = (224, 224)
 
 
 def architecture(config: Config, where: str) -> str:
-    """Which of `SECTIONS` a `config.json` names. Raises UserError if it is none of them."""
+    """The one of `SECTIONS` that a `config.json` names. Raises UserError if there is none."""
     names = config.get("architectures")
     for name in names if isinstance(names, list) else ():
         if name in SECTIONS:
@@ -32,35 +32,35 @@ def architecture(config: Config, where: str) -> str:
 
 
 def complete(config: Config) -> Config:
-    """A `config.json` with what transformers fills in where a file leaves it out."""
+    """A `config.json` with the defaults of transformers for the settings that it omits."""
     return {**DEFAULTS, **config}
 
 
 def class_names(config: Config) -> tuple[str, ...] | None:
-    """The names of the classes in a `config.json`, where it has any.
+    """The class names in a `config.json`; None if it has none.
 
-    Raises UserError where they are not one for each class from 0 on.
+    Raises UserError unless there is one name for each class from 0 on.
     """
     names = config.get("id2label") or {}
     if not isinstance(names, Mapping) or set(names) != {str(i) for i in range(len(names))}:
         raise UserError(
-            "config.json has an id2label that is no dict of the names of classes 0, 1, 2, ...: "
+            "config.json has an id2label that is not a dict of names for the classes 0, 1, 2, ...: "
             "fix it, or remove it to number the classes."
         )
     listed = tuple(names[str(i)] for i in range(len(names)))
-    # What transformers fills in where no names are known.
+    # transformers writes placeholders if it knows no names.
     return None if listed == placeholder_names(len(listed)) else listed
 
 
 def placeholder_names(num_classes: int) -> tuple[str, ...]:
-    """What transformers calls classes without names."""
+    """The names that transformers gives to classes without names."""
     return tuple(f"LABEL_{i}" for i in range(num_classes))
 
 
 def _settings(config: Config, **fixed: Any) -> Settings:
     for key in ("num_self_attention_heads", "num_cross_attention_heads", "num_blocks"):
         if not isinstance(config[key], int) or config[key] < 1:
-            raise UserError(f"config.json has {key}={config[key]!r}, which is no positive number.")
+            raise UserError(f"config.json has {key}={config[key]!r}, but needs an integer above 0.")
     return Settings(
         num_heads=config["num_self_attention_heads"],
         num_cross_heads=config["num_cross_attention_heads"],
@@ -75,7 +75,7 @@ def _settings(config: Config, **fixed: Any) -> Settings:
 def _is_exact(activation: str) -> bool:
     if activation not in GELUS:
         raise UserError(
-            f"config.json has hidden_act {activation!r}; this project has {listing(GELUS)}."
+            f"config.json has hidden_act {activation!r}; this project supports {listing(GELUS)}."
         )
     return GELUS[activation]
 
@@ -127,10 +127,10 @@ DEFAULTS: Config = dict(
     audio_samples_per_frame=1920,
     output_shape=(1, 16, 224, 224),
 )
-"""Settings that a `config.json` may leave out, as transformers documents their defaults."""
+"""Settings that a `config.json` may omit, with their defaults as documented by transformers."""
 
 GELUS = {"gelu": True, "gelu_pytorch_tanh": False, "gelu_new": False}
-"""Activations by their name in a `config.json`: whether GELU is exact."""
+"""Whether GELU is exact, by the name of the activation in a `config.json`."""
 
 SECTIONS: dict[str, Callable[[Arrays, Config], Section]] = {
     "PerceiverForMaskedLM": _masked_lm_section,
@@ -141,4 +141,4 @@ SECTIONS: dict[str, Callable[[Arrays, Config], Section]] = {
     "PerceiverForOpticalFlow": _flow_section,
     "PerceiverForMultimodalAutoencoding": _autoencoder_section,
 }
-"""By the name of an architecture: arrays under our names, and `config.json` -> config section."""
+"""For each architecture, a function from arrays under our names and `config.json` to a section."""

@@ -1,6 +1,6 @@
-"""From a model of ours to the `config.json` with which transformers runs it.
+"""Converts the config section of a model to the `config.json` of transformers.
 
-Some sizes are fixed in the code of transformers; a model of other sizes cannot be written.
+Some sizes are fixed in the code of transformers; models with other sizes cannot be exported.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +14,12 @@ from perceiver_io.pretrained.sections import Section
 
 
 class Export(NamedTuple):
-    """What an architecture of transformers takes.
+    """How to export to an architecture of transformers.
 
-    model: the builder and, for image classifiers, the inputs that it stands for.
-    config: config section -> what of `config.json` only this architecture has.
-    fixed: sizes that transformers has no setting for, by their place in the section.
+    model: the corresponding builder and, for image classifiers, its inputs.
+    config: function from a config section to the part of `config.json` specific to the
+        architecture.
+    fixed: sizes for which transformers has no setting, by their path in the section.
     """
 
     model: tuple[str, str | None]
@@ -30,11 +31,11 @@ def to_config(model: Section, arrays: Arrays, class_names: tuple[str, ...] | Non
     """The `config.json` of a model of ours.
 
     Args:
-        model: its config section.
-        arrays: its arrays by flat names.
-        class_names: of a classifier; None numbers the classes.
+        model: the model's config section.
+        arrays: the model's arrays by flat name.
+        class_names: the class names of a classifier; None numbers the classes.
 
-    Raises UserError where transformers has no such model, naming the settings that differ.
+    Raises UserError if transformers has no such model, naming the settings that differ.
     """
     name = _architecture_of(model)
     config = _core_config(name, model) | dict(EXPORTS[name].config(model))
@@ -50,15 +51,15 @@ def to_config(model: Section, arrays: Arrays, class_names: tuple[str, ...] | Non
         *_differences(stated, model, "model"),
         *_unfit_widths(stated, config, input_dim),
         *(
-            f"model.{key} is {found}, where it has {wanted}"
+            f"model.{key} is {found}, but must be {wanted}"
             for key, wanted in EXPORTS[name].fixed.items()
             if (found := _entry(stated, key)) != wanted
         ),
     ]
     if wrong:
         raise UserError(
-            f"transformers' {name} cannot hold this model: {'; '.join(wrong)}. --layout=portable "
-            "writes a folder for this project."
+            f"transformers' {name} cannot represent this model: {'; '.join(wrong)}. "
+            "--layout=portable writes a folder for this project."
         )
     return config
 
@@ -69,8 +70,9 @@ def _architecture_of(model: Section) -> str:
     if key not in names:
         known = [f"{builder} with {inputs}" if inputs else builder for builder, inputs in names]
         raise UserError(
-            f"transformers has no model like {key[0]}{f' with {key[1]}' if key[1] else ''}. "
-            f"It has {listing(known)}. --layout=portable writes a folder for this project."
+            f"transformers has no counterpart of {key[0]}{f' with {key[1]}' if key[1] else ''}. "
+            f"It has those of {listing(known)}. --layout=portable "
+            "writes a folder for this project."
         )
     return names[key]
 
@@ -98,7 +100,7 @@ def _core_config(name: str, model: Section) -> dict[str, Any]:
 
 
 def _attention_channels(stated: Section, input_dim: int) -> Config:
-    """Widths of attention, None where they are those that transformers takes by itself."""
+    """Widths of attention; None where they equal the defaults of transformers."""
     encoder = stated["encoder"]
     stack, cross = encoder["latent_stack"], encoder["cross_attend"]
     own_qk = (cross["qk_dim"], stack["qk_dim"]) == (input_dim, encoder["latent_dim"])
@@ -110,9 +112,9 @@ def _attention_channels(stated: Section, input_dim: int) -> Config:
 
 
 def _unfit_widths(stated: Section, config: Config, input_dim: int) -> Iterator[str]:
-    """Widths of attention that no setting of transformers gives."""
+    """Describes the widths of attention that transformers cannot be configured to."""
     latent_dim = stated["encoder"]["latent_dim"]
-    # A masked language model reads the latents at the width of its embeddings.
+    # The decoder of a masked language model has values as wide as the embeddings.
     v_dim = stated.get("embedding_dim") if stated["name"] == "perceiver_io_masked_lm" else None
     qk_channels, v_channels = config["qk_channels"], config["v_channels"]
     qk_dims = {
@@ -125,23 +127,23 @@ def _unfit_widths(stated: Section, config: Config, input_dim: int) -> Iterator[s
         for key, wanted in (("qk_dim", qk_dim), ("v_dim", own_v)):
             found = _entry(stated, f"{block}.{key}")
             if found != wanted:
-                yield f"model.{block}.{key} is {found}, where it has {wanted}"
+                yield f"model.{block}.{key} is {found}, but must be {wanted}"
 
 
 def _differences(stated: Section, model: Section, where: str) -> Iterator[str]:
-    """Settings of a model that a section read from its arrays and its config.json has otherwise."""
+    """Describes where a model differs from the section that its arrays and config.json give."""
     for key, only in (("norm", "pre"), ("image_channels", 3)):
         if model.get(key, only) != only:
-            yield f"{where}.{key} is {model[key]}, where it has {only}"
+            yield f"{where}.{key} is {model[key]}, but must be {only}"
     for key, value in stated.items():
         found = model.get(key)
         if isinstance(value, Mapping) and found is not None:
             yield from _differences(value, found, f"{where}.{key}")
         elif key in ("use_query_residual", "exact_gelu", "pytorch_padding"):
             if bool(found) != value:
-                yield f"{where}.{key} is {bool(found)}, where it has {value}"
+                yield f"{where}.{key} is {bool(found)}, but must be {value}"
         elif found is not None and key not in _COMPUTATION and found != value:
-            yield f"{where}.{key} is {found}, where it has {value}"
+            yield f"{where}.{key} is {found}, but must be {value}"
 
 
 def _entry(section: Section, key: str) -> Any:
@@ -226,4 +228,4 @@ EXPORTS = {
         },
     ),
 }
-"""By the name of an architecture."""
+"""How to export to each architecture of transformers, by its name."""

@@ -1,4 +1,4 @@
-"""Which array of a Hugging Face Perceiver checkpoint is which of ours."""
+"""Links between the arrays of Hugging Face Perceiver checkpoints and ours."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -38,18 +38,18 @@ DIALECT = Dialect(
 _LAYER = re.compile(r"perceiver\.encoder\.self_attends\.\d+\.")
 _INPUTS, _DECODER = "perceiver.input_preprocessor", "perceiver.decoder.decoder"
 _BATCH_NORM = Layout(lambda x: x.reshape(1, 1, 1, -1), lambda x: x.reshape(-1))
-# Haiku corrects its moving averages for their first steps, PyTorch does not: enough steps that no
-# correction is left.
+# Haiku corrects the bias of its moving averages in early steps, PyTorch does not: after this many
+# steps there is nothing left to correct.
 _SETTLED = 10_000
 _COUNTER = Layout(
     lambda x: np.maximum(x, _SETTLED).astype(np.int32), lambda x: np.asarray(x, np.int64)
 )
-# A 1x1 convolution [F, C, 1, 1] is a linear layer of ours.
+# A 1x1 convolution [F, C, 1, 1] corresponds to a linear layer of ours.
 _POINTWISE = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
 
 
 def with_step_count(published: Arrays) -> Arrays:
-    """The arrays with the batch-norm step count that files of old PyTorch versions lack."""
+    """Adds the batch-norm step count, which files of old PyTorch versions lack."""
     prefix = f"{_INPUTS}.convnet.batchnorm"
     count = {f"{prefix}.num_batches_tracked": np.zeros([], np.int64)}
     return count | published if f"{prefix}.running_mean" in published else published
@@ -64,7 +64,7 @@ def _embeddings(ours: str, theirs: str, layout: Layout = SAME) -> Link:
 
 
 def count_layers(names: Iterable[str]) -> int:
-    """Layers of the latent stack of a file with these names."""
+    """The number of layers of the latent stack in a file with these names."""
     return len({match[0] for name in names if (match := _LAYER.match(name))})
 
 
@@ -130,7 +130,7 @@ def _conv_features(num_layers: int) -> list[Link]:
         Link(f"{params}/offset", f"{norm}.bias", _BATCH_NORM),
     ]
     for ours, theirs in (("mean_ema", "running_mean"), ("var_ema", "running_var")):
-        # Both of Haiku's are read from one array. Of links to one array the last is written.
+        # Two of Haiku's arrays are read from one. In writing, the last link to an array wins.
         links += [
             Link(f"{state}/{ours}/hidden", f"{norm}.{theirs}", _BATCH_NORM),
             Link(f"{state}/{ours}/average", f"{norm}.{theirs}", _BATCH_NORM),
@@ -180,4 +180,4 @@ LINKS: dict[str, Callable[[int], list[Link]]] = {
     "PerceiverForOpticalFlow": _flow,
     "PerceiverForMultimodalAutoencoding": _autoencoder,
 }
-"""By the name of an architecture: from the number of layers of the latent stack to links."""
+"""For each architecture, a function from the number of layers of the latent stack to links."""

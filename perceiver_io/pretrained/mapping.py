@@ -1,9 +1,9 @@
 """Links between the arrays of this project's models and those of published files.
 
-A list of links says where every array of a model is found in a published file, and in which layout.
-It is read in both directions, so that what is written is the inverse of what is read.
+A list of links gives the name and layout of each of a model's arrays in a published file. It is
+used in both directions, so that writing is the inverse of reading.
 
-Arrays have flat names here: `params/MODULE/NAME` and `model_state/MODULE/NAME` for ours.
+Arrays have flat names here; ours are `params/MODULE/NAME` and `model_state/MODULE/NAME`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,12 +17,12 @@ from perceiver_io.errors import UserError
 Arrays = dict[str, np.ndarray]
 Tree = dict[str, dict[str, Any]]
 
-# More names than this in one error hide what is wrong instead of showing it.
+# The maximum number of names in an error message; more would obscure the problem.
 _MAX_LISTED = 12
 
 
 class Layout(NamedTuple):
-    """How one array of ours is laid out in a published file, in both directions."""
+    """Converts an array from its layout in a published file to ours and back."""
 
     to_ours: Callable[[np.ndarray], np.ndarray]
     to_theirs: Callable[[np.ndarray], np.ndarray]
@@ -30,21 +30,21 @@ class Layout(NamedTuple):
 
 SAME = Layout(lambda x: x, lambda x: x)
 TRANSPOSED = Layout(np.transpose, np.transpose)
-# PyTorch keeps convolution weights as [output, input, height, width].
+# PyTorch stores convolution weights as [output, input, height, width].
 CONVOLUTION = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
 
 
 def row(axes: int = 1) -> Layout:
-    """A vector [C] of ours that has `axes` leading axes of length 1 in the file."""
+    """A vector [C] of ours with `axes` leading axes of length 1 in the file."""
     leading = (1,) * axes
     return Layout(lambda x: x.reshape(-1), lambda x: x.reshape(*leading, -1))
 
 
 def frame_pair(neighbourhood: int) -> Layout:
-    """A linear layer [2 k k C, F] over the neighbourhoods of two frames, as a convolution of ours.
+    """A linear layer [2 k k C, F] over the neighbourhoods of two frames; ours is a convolution.
 
-    The rows of theirs go through frames, rows, columns, colours. A convolution over stacked frames
-    has them in the order rows, columns, frames, colours: [k, k, 2 C, F].
+    The rows of theirs are ordered by frame, row, column, channel. Our convolution over concatenated
+    frames, [k, k, 2 C, F], has the order row, column, frame, channel.
     """
     k = neighbourhood
 
@@ -61,7 +61,7 @@ def frame_pair(neighbourhood: int) -> Layout:
 
 
 def followed_by(first: Layout, second: Layout) -> Layout:
-    """`first` on the file's array, then `second`."""
+    """Applies `first` to the file's array, then `second`."""
     return Layout(
         lambda x: second.to_ours(first.to_ours(x)),
         lambda x: first.to_theirs(second.to_theirs(x)),
@@ -69,11 +69,11 @@ def followed_by(first: Layout, second: Layout) -> Layout:
 
 
 class Link(NamedTuple):
-    """One array of ours and the array of theirs that holds it.
+    """One of our arrays and its counterpart in a published file.
 
-    ours: its flat name.
-    theirs: the name in the file; one for each layer where ours is a stack [L, ...].
-    layout: of each of theirs.
+    ours: our flat name.
+    theirs: the name in the file; one name per layer if ours is a stack [L, ...].
+    layout: the layout of each array in the file.
     """
 
     ours: str
@@ -89,14 +89,14 @@ class Link(NamedTuple):
 def renamed(links: Sequence[Link], published: Mapping[str, np.ndarray], where: str) -> Arrays:
     """The arrays of a published file under our names and in our layout.
 
-    Raises UserError listing what is missing, what is unexpected and what does not stack.
+    Raises UserError listing the arrays that are missing, unexpected or of a wrong shape.
     """
     known = {name for link in links for name in link.sources}
     problems = _problems("missing", known - set(published))
     problems += _problems("unexpected", set(published) - known)
     if problems:
         raise UserError(
-            f"{where} does not hold the model that it looks like: {'; '.join(problems)}."
+            f"{where} does not match the model that it resembles: {'; '.join(problems)}."
         )
     arrays, misshapen = {}, []
     for link in links:
@@ -111,7 +111,7 @@ def renamed(links: Sequence[Link], published: Mapping[str, np.ndarray], where: s
 
 
 def restored(links: Sequence[Link], arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """The inverse of `renamed`: our arrays under the published names and in their layout."""
+    """The inverse of `renamed`: our arrays under the published names and in the file's layout."""
     published = {}
     for link in links:
         value = np.asarray(arrays[link.ours])
@@ -124,37 +124,37 @@ def restored(links: Sequence[Link], arrays: Mapping[str, np.ndarray]) -> Arrays:
 def check_shapes(
     links: Sequence[Link], arrays: Arrays, wanted: Mapping[str, Any], where: str
 ) -> None:
-    """Raises UserError unless renamed arrays are just those of a model, with its shapes.
+    """Raises UserError unless the renamed arrays match a model's in names and shapes.
 
     Args:
-        links: as the arrays were renamed by, for their names in the file.
+        links: the links used for renaming, which give the names in the file.
         arrays: the renamed arrays.
-        wanted: the model's arrays or shapes by the same names.
-        where: the file, for the error.
+        wanted: the model's arrays or shapes, by the same names.
+        where: the file, for error messages.
     """
     sources = {link.ours: link.sources[0] for link in links}
     wrong = [
-        f"{sources[name]} has {arrays[name].shape} where {wanted[name].shape} belongs"
+        f"{sources[name]} has {arrays[name].shape} instead of {wanted[name].shape}"
         for name in arrays
         if name in wanted and arrays[name].shape != wanted[name].shape
     ]
-    problems = _problems("of another shape", wrong)
+    problems = _problems("of different shape", wrong)
     problems += _problems("not in the model", {sources[n] for n in arrays if n not in wanted})
     problems += _problems("missing", set(wanted) - set(arrays))
     if problems:
         raise UserError(
-            f"{where} does not fit the model of the sizes that it shows (in this project's axes): "
-            f"{'; '.join(problems)}. The file is damaged, or its settings are others than given."
+            f"{where} does not fit a model of its sizes (shapes are in this project's layout): "
+            f"{'; '.join(problems)}. The file is damaged, or the given settings are not its own."
         )
 
 
 def flat(tree: Tree, collection: str) -> Arrays:
-    """A Haiku tree of modules as flat names `COLLECTION/MODULE/NAME`."""
+    """The arrays of a Haiku tree by flat names `COLLECTION/MODULE/NAME`."""
     return {f"{collection}/{module}/{n}": x for module, xs in tree.items() for n, x in xs.items()}
 
 
 def nested(arrays: Mapping[str, Any], collection: str) -> Tree:
-    """The inverse of `flat`, for the names of one collection."""
+    """The inverse of `flat`, for one collection."""
     tree: Tree = {}
     for name, value in arrays.items():
         if name.startswith(f"{collection}/"):

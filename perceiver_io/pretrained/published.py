@@ -1,4 +1,4 @@
-"""Published weights as a model section and its arrays, whichever family a file is of."""
+"""Loads published weights of either family as a model section and its arrays."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
-from perceiver_io.config.construct import listing
+from perceiver_io.config.construct import SettingError, listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained import (
@@ -37,10 +37,10 @@ from perceiver_io.pretrained.sections import check_settings
 class Weights(NamedTuple):
     """A model with its trained arrays.
 
-    model: the config section that `perceiver_io.models.architectures.build` makes the model of.
-    params: its parameters.
-    model_state: its state, batch-norm statistics.
-    class_names: the names of its classes, where the file has them.
+    model: the config section for `perceiver_io.models.architectures.build`.
+    params: the parameters.
+    model_state: the state, that is, batch-norm statistics.
+    class_names: the names of the classes, if the file has them.
     """
 
     model: dict[str, Any]
@@ -50,14 +50,14 @@ class Weights(NamedTuple):
 
 
 def load(path: str | Path, **settings: Any) -> Weights:
-    """Published weights: a folder of Hugging Face, or a pickle of the original family.
+    """Loads published weights: a Hugging Face folder, or a pickle of the original family.
 
-    Sizes come from the file. `settings` are those that an original checkpoint does not show, where
-    they are not as published: `num_heads`, `num_blocks`, `image_size`, ..., see the functions
-    `_..._section` in `deepmind.py`.
+    Sizes are read from the file. `settings` are model settings that an original checkpoint does not
+    contain, if they differ from the published models': `num_heads`, `num_blocks`, `image_size`,
+    ..., see the functions `_..._section` in `deepmind.py`.
 
-    Raises UserError for a file of neither kind, and one that lists by name what is missing,
-    unexpected or of another shape.
+    Raises UserError for a file of neither kind, and for arrays that are missing, unexpected or of a
+    wrong shape, listed by name.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -65,8 +65,8 @@ def load(path: str | Path, **settings: Any) -> Weights:
     if path.is_dir():
         if settings:
             raise UserError(
-                f"{path} is a folder, whose config.json has all settings: {listing(settings)} must "
-                "not be given."
+                f"{path} is a folder, whose config.json has all settings: do not give "
+                f"{listing(settings)}."
             )
         return load_folder(path)
     if path.suffix in (".safetensors", ".bin", ".json"):
@@ -86,12 +86,15 @@ def load_preparation(path: Path) -> dict[str, Any] | None:
 
 
 def load_deepmind(path: Path, **settings: Any) -> Weights:
-    """A pickle of a Haiku parameter tree, as the papers' authors publish them."""
+    """Loads a pickle of a Haiku parameter tree, as published by the papers' authors."""
     return from_tree(read_pickle(path), str(path), **settings)
 
 
 def from_tree(tree: Any, where: str, **settings: Any) -> Weights:
-    """A tree {module: {name: array}} of an original checkpoint; `where` it is from, for errors."""
+    """Weights from the tree {module: {name: array}} of an original checkpoint.
+
+    `where` names its origin in error messages.
+    """
     published = deepmind.split_tree(tree, where)
     kind = deepmind.KINDS[deepmind.recognise(set(published), where)]
     links = kind.links(deepmind.count_layers(published))
@@ -103,7 +106,7 @@ def from_tree(tree: Any, where: str, **settings: Any) -> Weights:
 
 
 def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
-    """The inverse of `from_tree`: a model of one of `deepmind.KINDS` as an original checkpoint."""
+    """The inverse of `from_tree`; `kind` is one of `deepmind.KINDS`."""
     arrays = flat(weights.params, "params") | flat(weights.model_state, "model_state")
     published = deepmind.KINDS[kind]
     links = published.links(weights.model["encoder"]["latent_stack"]["num_layers"])
@@ -111,7 +114,7 @@ def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
 
 
 def load_folder(path: Path) -> Weights:
-    """A folder with `config.json` and weights: of Hugging Face, or a portable one of ours."""
+    """Loads a folder with `config.json` and weights: of Hugging Face, or a portable one of ours."""
     stated, published = read_folder(path)
     if portable.is_portable(stated):
         return _load_portable(stated, published, str(path))
@@ -128,7 +131,7 @@ def load_folder(path: Path) -> Weights:
     if names is not None and count is not None and len(names) != count:
         raise UserError(
             f"{path}/config.json names {len(names)} classes in id2label, but the model has "
-            f"{count}: fix it, or remove it to number the classes."
+            f"{count}: fix id2label, or remove it to number the classes."
         )
     return weights._replace(class_names=names if count else None)
 
@@ -140,13 +143,13 @@ def _load_portable(config: dict[str, Any], arrays: Arrays, where: str) -> Weight
 
 
 def save_huggingface(path: str | Path, weights: Weights) -> None:
-    """Writes a model so that `transformers` and `load` read it; what `load` gives is the same.
+    """Writes a model in the format of `transformers`, from which `load` restores the same weights.
 
     Args:
         path: a folder that does not exist yet or is empty.
         weights: a model of one of the architectures in `huggingface.SECTIONS`.
 
-    Raises UserError where transformers has no such model, naming the settings that differ.
+    Raises UserError if transformers has no such model, naming the settings that differ.
     """
     arrays = flat(weights.params, "params") | flat(weights.model_state, "model_state")
     arrays = {name: np.asarray(value) for name, value in arrays.items()}
@@ -182,22 +185,27 @@ def save_portable(
 
 
 def shapes(model: Architecture) -> Arrays:
-    """Shapes of a model's parameters and state by flat names."""
+    """Shapes of a model's parameters and state, by flat name."""
     params, state = model.shapes()
     return flat(params, "params") | flat(state, "model_state")
 
 
 @contextlib.contextmanager
 def _sizes_explained(where: str) -> Iterator[None]:
-    """Arrays of damaged files have shapes that no sizes can be read off."""
+    """A context for code that reads sizes off arrays, which fails for damaged files."""
     try:
         yield
+    except SettingError as error:
+        raise UserError(
+            f"The model in {where} cannot be built: {error.problem}. Download it again, or check "
+            "the settings that were given."
+        ) from error
     except UserError:
         raise
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UserError(
-            f"The sizes of the model in {where} cannot be told ({error}): an array or a setting of "
-            "it has another form than in the published files. Download it again, or check the "
+            f"The sizes of the model in {where} cannot be determined ({error}): an array or a "
+            "setting differs in form from the published files. Download it again, or check the "
             "settings that were given."
         ) from error
 
@@ -208,6 +216,6 @@ def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: 
     check_shapes(links, arrays, wanted, where)
     for name, array in arrays.items():
         if not name.endswith("/counter") and not np.issubdtype(array.dtype, np.floating):
-            raise UserError(f"{where} has {name} of type {array.dtype}, where floats belong.")
+            raise UserError(f"{where} has {name} of type {array.dtype} in place of floats.")
     on_device = {name: jnp.asarray(value) for name, value in arrays.items()}
     return Weights(section, nested(on_device, "params"), nested(on_device, "model_state"))

@@ -1,7 +1,7 @@
-"""The config section of a published model: sizes read off its arrays, the rest as published.
+"""Config sections of published models: sizes are read off the arrays, the rest is as published.
 
-Each function gives a section as `config.model` holds it, for `models.architectures.build`.
-`arrays` are a file's arrays under our flat names (`mapping.renamed`).
+Each function returns a section like `config.model`, for `models.architectures.build`. `arrays` are
+a file's arrays under our flat names (`mapping.renamed`).
 """
 
 import inspect
@@ -19,15 +19,15 @@ Section = dict[str, Any]
 
 
 class Settings(NamedTuple):
-    """What no array shows.
+    """Settings that cannot be read off the arrays.
 
-    num_heads: of the latent stack.
-    num_cross_heads: of the encoder's cross-attend.
-    num_decoder_heads: of the decoder's cross-attend.
-    num_blocks: times that the latent stack is applied.
-    use_query_residual: of the decoder's cross-attend.
+    num_heads: number of heads in the latent stack.
+    num_cross_heads: number of heads in the encoder's cross-attend.
+    num_decoder_heads: number of heads in the decoder's cross-attend.
+    num_blocks: how often the latent stack is applied.
+    use_query_residual: `use_query_residual` of the decoder's cross-attend.
     use_latent_residual: `use_query_residual` of the encoder's cross-attend.
-    attention_dropout: rate in training, of every attention.
+    attention_dropout: rate in training, for every attention.
     exact_gelu: as in `models.settings.BlockSettings`.
     """
 
@@ -46,8 +46,8 @@ def image_classifier(
 ) -> Section:
     """Image classification with raw pixels, a 1x1 convolution or a convolutional stem.
 
-    Learned positions show the size of square images, for which `image_size` may be None; `stem` are
-    further settings of a convolutional stem.
+    `image_size` may be None for learned positions, whose number gives the size of square images.
+    `stem` are further settings of a convolutional stem.
     """
     width = _shape(arrays, "encoder/cross_attend/norm_inputs/scale")[0]
     if "params/conv_stem/conv/w" in arrays:
@@ -74,7 +74,7 @@ def masked_lm(arrays: Arrays, settings: Settings) -> Section:
 
 
 def text_classifier(arrays: Arrays, settings: Settings) -> Section:
-    """Classification of texts."""
+    """Text classification."""
     return dict(
         name="perceiver_io_text_classifier",
         num_classes=_shape(arrays, "decoder/logits/b")[0],
@@ -105,14 +105,14 @@ def autoencoder(
     resolution: tuple[int, int, int],
     num_samples: int,
 ) -> Section:
-    """Autoencoding of video, sound and label.
+    """Autoencoding of video, audio and label.
 
     Args:
         arrays: the model's arrays.
-        settings: what they do not show.
+        settings: settings that cannot be read off the arrays.
         video_shape: frames, height and width.
-        resolution: of the Fourier positions along these axes.
-        num_samples: sound samples that go with the frames.
+        resolution: resolution of the Fourier positions along these axes.
+        num_samples: number of audio samples that accompany the frames.
     """
     query_width = _shape(arrays, "decoder/cross_attend/norm_queries/scale")[0]
     input_width = _shape(arrays, "encoder/cross_attend/norm_inputs/scale")[0]
@@ -145,13 +145,13 @@ def autoencoder(
 
 
 def check_settings(section: Callable[..., Section], settings: Mapping[str, Any]) -> None:
-    """Raises UserError for a setting that `section` does not take, or of a value that cannot be."""
+    """Raises UserError for settings that `section` does not take, or that have invalid values."""
     known = list(inspect.signature(section).parameters)[1:]
     for name, value in settings.items():
         if name not in known:
             raise UserError(
-                f"{name} is not a setting of this model{nearest(name, known)}. Its checkpoint "
-                f"leaves open {listing(known)}; all other sizes are in the file."
+                f"{name} is not a setting of this model{nearest(name, known)}. Its settings are "
+                f"{listing(known)}; all other sizes are in the file."
             )
         wanted = 2 if name in ("image_size", "resolution") else 1
         numbers = value if isinstance(value, tuple) else (value,)
@@ -206,11 +206,11 @@ def _text(arrays: Arrays) -> Section:
 
 
 def _bands(width: int, axes: int) -> int:
-    """Fourier bands of positions of this width: raw coordinates, sines and cosines an axis."""
+    """The number of Fourier bands in positions of this width (coordinates, sines and cosines)."""
     bands, rest = divmod(width - axes, 2 * axes)
     if rest or bands < 1:
         raise UserError(
-            f"A model has {width} channels left for the Fourier positions of {axes} axes, which is "
+            f"The model has {width} channels for the Fourier positions of {axes} axes, which is "
             f"not {axes} * (2 * bands + 1): its arrays are not those of a published model."
         )
     return bands

@@ -1,1 +1,1 @@
-"""Puts the parts together: what the programs run."""
+"""Assembles the parts of the library into what the programs run."""

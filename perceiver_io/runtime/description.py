@@ -1,6 +1,7 @@
-"""What a config's model consists of, and what it costs: parameters, FLOPs, memory."""
+"""Describes a config's model: modules, parameters, FLOPs and memory."""
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,24 +15,25 @@ from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep
 
-_FLOPS_LABELS = {
-    "flops_forward": "forward, as papers count them",
+FLOPS_LABELS = {
+    "flops_forward": "forward, textbook form",
     "flops_forward_as_run": "forward, with folded projections",
-    "flops_training_step_as_run": "training step, recomputation included",
+    "flops_training_step_as_run": "training step, including rematerialisation",
 }
 
 
 def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
-    """Parameters, those of each module, and FLOPs of one example; nothing is run.
+    """The config, parameters, in total and by module, and FLOPs per example; nothing is run.
 
     Args:
         config: complete, as from `runtime.configuration`.
-        memory: whether to compile the training step too, for the devices at hand and at the batch
-            size of the config, and to describe its memory on each device in bytes.
+        memory: whether to also compile the training step, for the available devices and at the
+            config's batch size, and report its memory on each device in bytes.
     """
     parts = setup.build_parts(config)
     params, _ = parts.model.shapes()
     description = {
+        "config": config.to_dict(),
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "modules": _modules(params),
         **flops(config, parts),
@@ -40,9 +42,9 @@ def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
 
 
 def flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
-    """FLOPs of one example: forward as papers count and as computed here, and a training step."""
+    """FLOPs per example: forward in the textbook form and as computed here, and a training step."""
     step, state = _training(config, parts)
-    # Of two examples, since those of some tasks are mixed by twos.
+    # Counted for two examples, since some tasks mix examples in pairs.
     batch_size = 2 * config.training.accumulate
     batch = setup.batch_shapes(parts.dataset, batch_size)
     return {
@@ -57,7 +59,7 @@ def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     batch_size = config.training.batch_size
     parallel.local_batch_size(batch_size, config.training.accumulate)
     step, state = _training(config, parts)
-    # A replica of `pmap` takes as much memory as a device of a mesh with whole parameters.
+    # A `pmap` replica takes as much memory as a device in a mesh with replicated parameters.
     mesh = parts.strategy if isinstance(parts.strategy, parallel.Mesh) else parallel.Mesh(fsdp=1)
     state = mesh.template(state)
     batch = mesh.batch_template(setup.batch_shapes(parts.dataset, batch_size))
@@ -71,16 +73,17 @@ def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
 
 
 def as_table(description: dict[str, Any]) -> str:
-    """A description in lines for people."""
+    """A description as human-readable text, with settings in command-line form."""
     modules = description["modules"]
     width = max(map(len, modules))
-    lines = [f"{name:{width}}  {size:>13,}" for name, size in modules.items()]
+    lines = [*_settings(description["config"], "--config"), ""]
+    lines += [f"{name:{width}}  {size:>13,}" for name, size in modules.items()]
     lines.append(f"{'parameters':{width}}  {description['parameters']:>13,}\n")
-    for name, label in _FLOPS_LABELS.items():
-        lines.append(f"{description[name] / 1e9:12.4g} GFLOPs an example, {label}")
+    for name, label in FLOPS_LABELS.items():
+        lines.append(f"{description[name] / 1e9:12.4g} GFLOPs per example, {label}")
     if "memory_arguments" in description:
         lines.append(
-            f"{description['memory_arguments'] / 2**20:12,.0f} MiB state and batch, and\n"
+            f"{description['memory_arguments'] / 2**20:12,.0f} MiB for state and batch, and\n"
             f"{description['memory_temporary'] / 2**20:12,.0f} MiB temporary, on each of "
             f"{description['devices']} devices, for a training step of batch size "
             f"{description['batch_size']}"
@@ -88,8 +91,16 @@ def as_table(description: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _settings(section: Mapping[str, Any], where: str) -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{where}.{name}")
+        else:
+            yield f"{where}.{name}={value}"
+
+
 def _modules(params: PyTree) -> dict[str, int]:
-    """Parameters by module, by the first two parts of their names."""
+    """Number of parameters of each module, named by the first two parts of its path."""
     totals = defaultdict(int)
     for name, module in params.items():
         totals["/".join(name.split("/")[:2])] += sum(x.size for x in jax.tree.leaves(module))

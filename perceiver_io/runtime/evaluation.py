@@ -1,6 +1,7 @@
-"""Runs a task's evaluators on trained weights, or writes what benchmarks' servers measure."""
+"""Runs a task's evaluators on trained weights, or writes benchmark submissions."""
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,28 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from perceiver_io.config import files
 from perceiver_io.config.construct import lookup
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, weights
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.evaluation import Result
-from perceiver_io.training.disk import full_disk_explained, make_workdir
+from perceiver_io.training.disk import disk_errors_explained, make_workdir
 from perceiver_io.training.logging import save_figure, to_json
 from perceiver_io.training.warm_start import Source, checkpoint_source, load_weights
 
-_OTHER_MODEL = "Leave the sizes in config.model as they were trained."
+_OTHER_MODEL = "Keep the sizes in config.model with which the weights were trained."
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is evaluated.
+    """The weights and the config to evaluate.
 
     Attributes:
-        config: of the model, and of the data and the task to measure it by.
-        source: its weights.
-        path: where these are.
-        origin: the same in short: the step of the run, or the published weights.
+        config: of the model, the data and the task.
+        source: the model's weights.
+        path: of the weights.
+        origin: short form of the path: the step of the run, or the published weights.
     """
 
     config: ConfigDict
@@ -43,24 +43,24 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What came out: an object for JSON, and text for people."""
+    """The results, as an object for JSON and as human-readable text."""
 
     summary: dict[str, Any]
     text: str
 
     def show(self, *, as_json: bool) -> None:
-        """Prints it; of several processes, the first one does."""
+        """Prints the results, on the first process only."""
         say(to_json(self.summary) if as_json else self.text)
 
 
 def of_run(
     workdir: Path, checkpoint: str, other_config: str | None, overrides: Iterable[str]
 ) -> Subject:
-    """A checkpoint of a run: `best`, `latest` or a step; with its data, or another config's.
+    """A checkpoint of a run (`best`, `latest` or a step), with the run's data or that of `config`.
 
-    Raises UserError if there is none.
+    Raises UserError if there is no such checkpoint.
     """
-    config = files.read_run(workdir)
+    config = configuration.of_run(workdir)
     if other_config is not None:
         other = configuration.load(other_config)
         config.data, config.evaluation.splits = other.data, other.evaluation.splits
@@ -71,15 +71,15 @@ def of_run(
 
 
 def of_weights(path: str, checkpoint: str, config: str | None, overrides: Iterable[str]) -> Subject:
-    """Published weights, or a run's, with everything but the model from a config.
+    """Published weights, or those of a run, with everything but the model from a config.
 
-    Of a run folder the checkpoint is `best`, `latest` or a step.
+    For a run folder, `checkpoint` is `best`, `latest` or a step.
 
-    Raises UserError if there are none, or no config.
+    Raises UserError without weights or config.
     """
     if config is None:
         raise UserError(
-            f"--weights={path} says nothing of data: give those by --config=FILE:PRESET."
+            f"--weights={path} needs a dataset to be evaluated on: add --config=FILE:PRESET."
         )
     source, model = weights.open_source(weights.chosen(path, checkpoint))
     read = configuration.load(config)
@@ -93,45 +93,47 @@ def of_weights(path: str, checkpoint: str, config: str | None, overrides: Iterab
 
 
 def evaluate(subject: Subject, workdir: Path) -> Report:
-    """Metrics of all evaluators; their figures go to `workdir/evaluation/DATA_STEP`."""
+    """Runs all evaluators and writes their figures to `workdir/evaluation/DATA_STEP`."""
     config = subject.config
     folder = workdir / "evaluation" / f"{_data_name(config)}_{subject.path.name}"
     make_workdir(folder)
     parts = setup.build_parts(config)
+    say(parts.dataset.summary(config.evaluation.splits), sys.stderr)
     trained = _load(subject, parts)
     results = {
         name: evaluator(parts.model, *trained, parts.strategy)
         for name, evaluator in parts.task.evaluators(config).items()
     }
     if jax.process_index() == 0:
-        with full_disk_explained(folder):
+        with disk_errors_explained(folder):
             _draw(results, folder)
     metrics = {name: result.metrics for name, result in results.items()}
-    return _report(
-        subject,
-        {"metrics": metrics, "figures": str(folder)},
-        f"{as_table(metrics)}\n\nfigures in {folder}",
-    )
+    summary, lines = {"metrics": metrics, "figures": str(folder)}, [f"figures in {folder}"]
+    if parts.dataset.manifest_sha256 is not None:
+        summary["manifest_sha256"] = parts.dataset.manifest_sha256
+        lines.append(f"data {config.data.manifest}, sha256 {parts.dataset.manifest_sha256}")
+    return _report(subject, summary, "\n".join([as_table(metrics), "", *lines]))
 
 
 def submit(subject: Subject, folder: Path) -> Report:
-    """Writes the files for the server of a benchmark.
+    """Writes the files to submit to a benchmark's server.
 
-    Raises UserError if the task, the dataset or the split has none.
+    Raises UserError if the task, the dataset or the split has no such server.
     """
     submitters = setup.build_task(subject.config).submitters(subject.config)
     parts = setup.build_parts(subject.config)
     trained = _load(subject, parts)
-    count = sum(
-        submitter(parts.model, *trained, parts.strategy, folder)
-        for submitter in submitters.values()
-    )
+    with disk_errors_explained(folder):
+        count = sum(
+            submitter(parts.model, *trained, parts.strategy, folder)
+            for submitter in submitters.values()
+        )
     summary = {"submission": str(folder), "files": count}
     return _report(subject, summary, f"predictions of {count} examples in {folder}")
 
 
 def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """A line for each metric, a column for each evaluator."""
+    """A row for each metric, a column for each evaluator."""
     names = list(dict.fromkeys(name for values in metrics.values() for name in values))
     width = max(map(len, names))
     columns = {name: max(12, len(name) + 2) for name in metrics}
@@ -146,27 +148,28 @@ def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
-    """Lets inputs be prepared as the weights need them, whatever the data's config says."""
+    """Overrides the data's config so that inputs are prepared as the weights need them."""
     chosen = {
         key: preparation[key]
         for key, value in config.data.items()
-        # Data of other channels do not fit the model, which tells.
+        # Data with other channels do not fit the model, which raises an error.
         if key in preparation and np.shape(preparation[key]) == np.shape(value)
     }
-    # Made anew, so that 0.875 can take the place of 1.
+    # A new section, so that a float such as 0.875 can replace the integer 1.
     config.data = ConfigDict({**config.data, **chosen})
 
 
 def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:
-    """Parameters and model state, as the strategy takes them."""
+    """Parameters and model state, placed by the strategy."""
     setup.check_agreement(subject.config, parts, of_any_size=True)
+    setup.check_memory("evaluation", subject.config, parts.dataset)
     params, model_state = parts.strategy.template(parts.model.shapes())
     loaded = load_weights(subject.source, params, model_state, hint=_OTHER_MODEL)
     return parts.strategy.adopt((loaded.params, loaded.model_state))
 
 
 def _data_name(config: ConfigDict) -> str:
-    """With what tells the parts of Sintel and of KITTI, and tilings, from each other."""
+    """The dataset's name, with what distinguishes parts of Sintel and KITTI, and tilings."""
     parts = [str(config.data[key]) for key in ("name", "rendering", "year") if key in config.data]
     overlap = config.task.get("overlap")
     return "_".join(parts if overlap is None else [*parts, f"overlap{overlap}"])

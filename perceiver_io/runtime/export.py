@@ -1,6 +1,7 @@
-"""Trained weights as folders for other programs, and for other people."""
+"""Exports trained weights as folders: for transformers, or for this project."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.published import save_huggingface, save_portable
 from perceiver_io.runtime import weights
+from perceiver_io.training.disk import disk_errors_explained
 
 _IMAGENET_CLASSES = 1000
 DTYPES = {"float32": np.float32, "float16": np.float16}
@@ -21,17 +23,17 @@ def export(
     layout: Literal["transformers", "portable"] = "transformers",
     dtype: str = "float32",
 ) -> str:
-    """Writes the folder; returns the name of the model.
+    """Writes the folder; returns the model's name.
 
     Args:
         path: a run folder, one of its checkpoints, or published weights.
-        folder: a new or empty one.
-        settings: NAME=VALUE that an original file does not show.
+        folder: a new or empty folder.
+        settings: NAME=VALUE that cannot be inferred from an original file.
         layout: what transformers reads, or what holds any model of this project, with how its
             inputs are prepared.
         dtype: of the numbers in a portable folder, one of `DTYPES`.
 
-    Raises UserError naming the settings of a model that transformers lacks.
+    Raises UserError naming the settings that transformers does not support.
     """
     if layout == "transformers" and dtype != "float32":
         raise UserError("Folders for transformers are float32; other types are for portable ones.")
@@ -41,5 +43,6 @@ def export(
         return loaded.model["name"]
     if loaded.class_names is None and loaded.model.get("num_classes") == _IMAGENET_CLASSES:
         loaded = loaded._replace(class_names=imagenet_class_names())
-    save_huggingface(folder, loaded)
+    with disk_errors_explained(Path(folder)):
+        save_huggingface(folder, loaded)
     return loaded.model["name"]

@@ -1,4 +1,4 @@
-"""From trained weights to what answers for them: in Python, and in `experiments.predict`."""
+"""Predictors for trained weights, for `perceiver_io.load` and `experiments.predict`."""
 
 import functools
 import inspect
@@ -9,32 +9,32 @@ from typing import Any
 
 import jax
 
-from perceiver_io.config import files
 from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.models.normalization import normalized
-from perceiver_io.runtime import weights
+from perceiver_io.runtime import configuration, weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder
 from perceiver_io.tasks.predictor import Predictor, Report, Trained
+from perceiver_io.training.disk import disk_errors_explained
 
 
 def load(path: str | Path, task: str | None = None, **settings: Any) -> Predictor:
-    """What answers for the weights at a path; see `perceiver_io.load`.
+    """The predictor for the weights at a path; see `perceiver_io.load`.
 
     Args:
         path: as `perceiver_io.runtime.weights.load` takes it.
-        task: the task that it must be of, by its name or alias; None for whichever it is.
-        settings: what an original checkpoint does not show.
+        task: name or alias of the task that the weights must have; None accepts any.
+        settings: those that cannot be inferred from an original checkpoint.
 
-    Raises UserError for weights of another task, and of none.
+    Raises UserError for weights of another task or of none.
     """
     path = weights.locate(path)
     loaded = weights.load(path, **settings)
     preparation = weights.load_preparation(path)
     trained = Trained(
-        # Predictors see to what published weights need.
+        # Predictors handle the preparation for published weights.
         normalized(build(loaded.model), preparation and preparation["normalization"]),
         loaded.params,
         loaded.model_state,
@@ -45,8 +45,8 @@ def load(path: str | Path, task: str | None = None, **settings: Any) -> Predicto
     found = _task_of(path, trained)
     if task is not None and ALIASES.get(task, task) != found:
         raise UserError(
-            f"The weights in {path} are of the model {loaded.model['name']}, which --task={found} "
-            f"takes, and --task={task} does not: take --task={found}."
+            f"The weights in {path} are of the model {loaded.model['name']}, which is for --task="
+            f"{found}, not for --task={task}: use --task={found}."
         )
     return predictor(found)(trained)
 
@@ -54,28 +54,31 @@ def load(path: str | Path, task: str | None = None, **settings: Any) -> Predicto
 def write(
     task: str, path: str, output: str, flags: dict[str, Any], settings: Sequence[str] = ()
 ) -> Report:
-    """Writes answers, pictures of them and `predictions.json` into a folder.
+    """Writes predictions, figures and `predictions.json` into a folder.
 
     Args:
         task: its name or alias.
         path: the weights.
         output: the folder.
         flags: arguments of the predictor's `write`, by name.
-        settings: NAME=VALUE that an original file does not show.
+        settings: NAME=VALUE that cannot be inferred from an original file.
 
-    Raises UserError for what does not fit, before anything is loaded where that is possible.
+    Raises UserError for wrong arguments, before anything is loaded where possible.
     """
     check_flags(task, flags)
     folder = create_folder(output)
     given = weights.parse_settings(list(settings))
-    report = load(path, task, **given).write(folder, **flags)
-    summary = json.dumps(report.summary, ensure_ascii=False)
-    (folder / "predictions.json").write_text(summary + "\n", encoding="utf-8")
+    with disk_errors_explained(folder):
+        report = load(path, task, **given).write(folder, **flags)
+        summary = json.dumps(report.summary, ensure_ascii=False) + "\n"
+        # Bytes of file names that are not UTF-8 become JSON escapes.
+        data = summary.encode(errors="backslashreplace")
+        (folder / "predictions.json").write_bytes(data)
     return report
 
 
 def predictor(task: str) -> type[Predictor]:
-    """What predicts for a task, by its name or alias. Raises UserError listing them."""
+    """The predictor class of a task, by its name or alias. Raises UserError listing them."""
     name = ALIASES.get(task, task)
     if name not in PREDICTORS:
         names = [*PREDICTORS, *ALIASES]
@@ -87,7 +90,7 @@ def predictor(task: str) -> type[Predictor]:
 
 
 def check_flags(task: str, given: dict[str, Any]) -> None:
-    """Raises UserError about a flag that the task does not have, or needs."""
+    """Raises UserError about a flag that the task does not have, or lacks."""
     _, _, *parameters = inspect.signature(predictor(task).write).parameters.values()
     takes = listing(f"--{parameter.name}" for parameter in parameters)
     for name in given:
@@ -99,10 +102,10 @@ def check_flags(task: str, given: dict[str, Any]) -> None:
 
 
 def _task_of(path: Path, trained: Trained) -> str:
-    """A run says its task; of published weights, the task is the one that takes such a model."""
+    """The task of a run, or for published weights the task that takes such a model."""
     run = weights.find_run(path)
     if run is not None:
-        return files.read_run(run).task.name
+        return configuration.of_run(run).task.name
     inputs = trained.model.input_spec["inputs"]
     apply = functools.partial(trained.model.apply, is_training=False)
     outputs, _ = jax.eval_shape(

@@ -1,20 +1,24 @@
-"""What the programs share: flags, overrides of the config, errors in one paragraph.
+"""Common parts of the programs: flags, config overrides, error messages in one paragraph.
 
-Whatever takes long to import (JAX above all) is imported when it is used: `--help` and a misspelt
-flag are answered at once.
+Slow imports (above all JAX) are deferred until they are used, so that the response to `--help` or a
+misspelt flag is immediate.
 """
 
+import functools
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 
 from perceiver_io.config.files import OVERRIDE
 from perceiver_io.errors import UserError
 
+_HELP = frozenset(("-h", "-help", "--help"))
 _DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
 
 _COORDINATOR = flags.DEFINE_string(
@@ -22,32 +26,49 @@ _COORDINATOR = flags.DEFINE_string(
     None,
     "Several processes: HOST:PORT of process 0, or `auto` to ask the cluster.",
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
 _CACHE = flags.DEFINE_string(
     "compilation_cache",
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_DEFAULT_CACHE)),
-    "Folder where compiled programs are kept for the next start; empty for none.",
+    "Folder of the compilation cache; empty for none.",
 )
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2."""
+def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
+    """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2.
+
+    `--help` describes the program and its flags. `required` are the flags that must be given.
+    """
 
     def guarded(_) -> None:
-        # Orbax tells every step of every save.
-        logging.set_verbosity(logging.ERROR)
+        # Orbax logs every step of every save; its errors are raised as well.
+        logging.set_verbosity(logging.FATAL)
+        # Output that the terminal cannot show is better escaped than lost.
+        sys.stdout.reconfigure(errors="backslashreplace")
         try:
             main()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            # Exit handlers of libraries would wait for processes that go on, or write to the disk
-            # that is full; they are left out, but for worker processes.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            os._exit(2)
+            _end(2, f"error: {error}\n")
+        except KeyboardInterrupt:
+            _end(130, "interrupted\n")
+        except Exception:
+            _end(1, traceback.format_exc())
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=functools.partial(_parse, required))
+
+
+def _end(status: int, message: str) -> NoReturn:
+    """Ends the program after an error, without waiting for anything.
+
+    Libraries' exit handlers would wait for other processes, or write to a disk that is full: only
+    worker processes are ended.
+    """
+    sys.stdout.flush()
+    print(message, end="", file=sys.stderr, flush=True)
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    os._exit(status)
 
 
 def overrides() -> tuple[str, ...]:
@@ -56,7 +77,7 @@ def overrides() -> tuple[str, ...]:
 
 
 def start_jax() -> None:
-    """Connects the processes and sets the compilation cache; before anything else uses JAX."""
+    """Connects the processes and sets up the compilation cache; call it before using JAX."""
     import jax
 
     from perceiver_io.training import distributed
@@ -65,13 +86,56 @@ def start_jax() -> None:
     jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """Absl's flags, with the config's overrides set aside."""
+def _parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
+    """Parses absl's flags, setting the config's overrides aside."""
+    arguments = [argument for argument in argv if not argument.startswith(OVERRIDE)]
+    if _HELP.intersection(arguments):
+        print(_help())
+        sys.exit(0)
     try:
-        rest = flags.FLAGS([argument for argument in argv if not argument.startswith(OVERRIDE)])
+        try:
+            rest = flags.FLAGS(arguments)
+        except flags.IllegalFlagValueError:
+            _check_given(arguments, required)  # whose message is clearer
+            raise
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} is not a flag; flags look like --name=value.")
+        _check_given(arguments, required)
+        _check_filled()
     except (flags.Error, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     return rest
+
+
+def _check_given(arguments: Sequence[str], required: Sequence[flags.FlagHolder]) -> None:
+    """Raises UserError naming all required flags that are missing."""
+    given = {argument.partition("=")[0].lstrip("-") for argument in arguments}
+    missing = [flag.name for flag in required if flag.name not in given]
+    if missing:
+        flags_to_give = " and ".join(f"--{name} ({_described(name)})" for name in missing)
+        raise UserError(f"Give {flags_to_give}. --help lists all flags.")
+
+
+def _check_filled() -> None:
+    """Raises UserError for a flag with an empty value."""
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if flag.present and flag.value in ("", [], [""]) and name != _CACHE.name:
+            raise UserError(f"--{name} is empty: give it a value ({_described(name)}).")
+
+
+def _described(name: str) -> str:
+    """The help of a flag, to be used within a sentence."""
+    text = str(flags.FLAGS[name].help).rstrip(".")
+    return text[0].lower() + text[1:]
+
+
+def _help() -> str:
+    """Describes the program, its own flags, and those common to all programs."""
+    parts = (
+        sys.modules["__main__"].__doc__ or "",
+        flags.FLAGS.main_module_help(),
+        flags.FLAGS.module_help(__name__),
+    )
+    return "\n\n".join(part.strip("\n") for part in parts)

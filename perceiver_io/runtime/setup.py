@@ -1,5 +1,6 @@
-"""From a config to the objects that its sections stand for, and the first checks of them."""
+"""Builds the objects that a config's sections describe, and checks that they fit together."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from perceiver_io.training.step import TrainStep
 
 
 class Parts(NamedTuple):
-    """What the sections of a config stand for."""
+    """The objects that a config's sections describe."""
 
     task: Task
     dataset: Dataset
@@ -41,7 +42,7 @@ def build_task(config: ConfigDict) -> Task:
 
 
 def build_dataset(config: ConfigDict, task: Task) -> Dataset:
-    """The dataset of `config.data`, one of the task's."""
+    """The dataset of `config.data`, which must be one of the task's."""
     return task.build_dataset(config.data)
 
 
@@ -51,7 +52,7 @@ def build_model(section: Mapping[str, Any], dataset: Dataset) -> Architecture:
 
 
 def build_parts(config: ConfigDict) -> Parts:
-    """The objects of a config's sections. Raises UserError naming the section that is wrong."""
+    """Builds the objects of all sections. Raises UserError naming a section that is wrong."""
     schema.check(config)
     task = build_task(config)
     factory = lookup(STRATEGIES, config.parallel, "config.parallel")
@@ -62,13 +63,13 @@ def build_parts(config: ConfigDict) -> Parts:
 
 
 def initialise(model: Architecture, seed: int) -> tuple[PyTree, PyTree]:
-    """New parameters and model state, to be called under `jit` or `eval_shape`."""
+    """Initial parameters and model state; call it under `jit` or `eval_shape`."""
     inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), dict(model.input_spec))
     return model.init(jax.random.key(seed), **inputs)
 
 
 def training_step(config: ConfigDict, parts: Parts) -> tuple[TrainStep, Callable[[], TrainState]]:
-    """The training step, and what makes its first state, to be called as `initialise`."""
+    """The training step, and a function that returns its initial state, to call as `initialise`."""
     schedule = build_schedule(config.schedule)
     optimizer = build_optimizer(config.optimizer, schedule, parts.model.roles())
     step = TrainStep(
@@ -89,9 +90,9 @@ def training_step(config: ConfigDict, parts: Parts) -> tuple[TrainStep, Callable
 
 
 def forward_flops(section: Mapping[str, Any], parts: Parts, state: TrainState) -> int:
-    """FLOPs of the forward pass of one example in the form of a model section.
+    """FLOPs of the forward pass per example, in the form that a model section describes.
 
-    With `in_textbook_form(config.model)` they are those that papers count. Only traces; `state` is
+    With `in_textbook_form(config.model)` they are counted as papers do. Nothing is run; `state` is
     the training state or its shapes, which are the same in every form.
     """
     model = build_model(section, parts.dataset)
@@ -104,30 +105,34 @@ def forward_flops(section: Mapping[str, Any], parts: Parts, state: TrainState) -
 
 
 def training_flops(config: ConfigDict, parts: Parts, state: TrainState) -> int:
-    """Model FLOPs of training on one example, as papers count them.
+    """Model FLOPs of training per example.
 
-    They are three times the forward pass in the textbook form, however it is computed: what is
-    computed again to save memory does not count. Arguments as for `forward_flops`.
+    By convention, three times the forward pass in the textbook form, whatever is actually computed:
+    rematerialisation does not count. Arguments as for `forward_flops`.
     """
     return 3 * forward_flops(in_textbook_form(config.model), parts, state)
 
 
 def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch, to trace or compile without one."""
+    """The shapes of a batch, to trace or compile without data."""
     spec = dataset.batch_spec(batch_size)
     return {name: jax.ShapeDtypeStruct(*array) for name, array in spec.items()}
 
 
 def check_training(config: ConfigDict, parts: Parts) -> None:
-    """Finds at the start what would stop the run or spoil it later.
+    """Finds errors at the start that would otherwise stop or spoil the run later.
 
-    Raises UserError about a model and data that do not agree, a batch that cannot be spread over
-    the devices or augmented there, a split that is unknown, empty or without published truth, and
-    a best metric that no evaluation will give.
+    Raises UserError if model and data do not agree, if the warm-up is as long as training, if a
+    batch does not fit into memory or cannot be sharded over the devices or augmented there, if a
+    split is unknown, empty or without published ground truth, and if no evaluation yields the best
+    metric.
     """
     training = config.training
     check_agreement(config, parts)
+    _check_warm_up(config)
     local_batch_size(training.batch_size, training.accumulate)
+    check_memory("training", config, parts.dataset)
+    check_memory("evaluation", config, parts.dataset)
     part = batch_shapes(parts.dataset, training.batch_size // parts.strategy.num_replicas)
     jax.eval_shape(parts.task.augmented, part)
     parts.dataset.check_labelled(training.split)
@@ -140,16 +145,39 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
     if best is not None and best not in found:
         raise UserError(
             f"config.checkpoint.best_metric is {best!r}{nearest(best, found)}, but the evaluations "
-            f"of config.evaluation.splits give {listing(found)}. Set it to one of these or to None."
+            f"of config.evaluation.splits yield {listing(found)}. Set it to one of these or None."
+        )
+
+
+def check_memory(section: str, config: ConfigDict, dataset: Dataset) -> None:
+    """Raises UserError if this process's part of a section's batch does not fit into memory."""
+    batch_size = config[section].batch_size
+    arrays = batch_shapes(dataset, 1).values()
+    example_bytes = sum(array.size * array.dtype.itemsize for array in arrays)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if batch_size // jax.process_count() * example_bytes > memory:
+        raise UserError(
+            f"config.{section}.batch_size is {batch_size}, of which each process holds "
+            f"{batch_size // jax.process_count() * example_bytes / 1e9:.3g} GB, but this machine "
+            f"has {memory / 1e9:.3g} GB of memory: make it smaller."
+        )
+
+
+def _check_warm_up(config: ConfigDict) -> None:
+    warmup_steps, steps = config.schedule.warmup_steps, config.training.steps
+    if warmup_steps >= steps:
+        raise UserError(
+            f"config.schedule.warmup_steps is {warmup_steps}, but training has {steps} steps, in "
+            "which the learning rate would not reach its peak: make the warm-up shorter, or 0."
         )
 
 
 def check_agreement(config: ConfigDict, parts: Parts, *, of_any_size: bool = False) -> None:
-    """Raises UserError unless the data gives what the model takes, and names what to look at.
+    """Raises UserError, naming the settings involved, unless the data fits the model's inputs.
 
-    Shapes must be the same; where the model takes floats, images may still be bytes if they are
-    normalised. The data need not have all entries of an input that is a dict. With `of_any_size`,
-    as in evaluation, only the channels of images and the like must be the same.
+    Shapes must be equal; where the model takes floats, images may be bytes if they are normalised.
+    The data need not have every entry of an input that is a dict. With `of_any_size`, as in
+    evaluation, only the number of axes and the channels must be equal.
     """
     form = _channels if of_any_size else _form
     given = jax.eval_shape(parts.task.model_inputs, batch_shapes(parts.dataset, 1))
@@ -157,7 +185,7 @@ def check_agreement(config: ConfigDict, parts: Parts, *, of_any_size: bool = Fal
     found = names({name: given[name] for name in parts.model.input_spec if name in given})
     for name, array in found.items():
         if name not in taken or form(array) != form(taken[name]):
-            wanted = _described(taken[name]) if name in taken else "nothing of this name"
+            wanted = _described(taken[name]) if name in taken else "no input of this name"
             raise UserError(
                 f"The data gives {name} as {_described(array)}, but the model takes {wanted}. Let "
                 f"these settings agree: {', '.join(_size_settings(config, parts))}."
@@ -171,13 +199,13 @@ def check_agreement(config: ConfigDict, parts: Parts, *, of_any_size: bool = Fal
 
 
 def _form(array: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], str]:
-    """The shape of an example, and its kind of numbers."""
+    """The shape of an example, and whether its numbers are floats."""
     is_real = jnp.issubdtype(array.dtype, jnp.floating) or array.dtype == jnp.uint8
     return array.shape[1:], "real" if is_real else array.dtype.kind
 
 
 def _channels(array: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], str]:
-    """The number of axes and the channels, where there are some, and the kind of numbers."""
+    """As `_form`, but only the number of axes and of channels (if any) instead of the shape."""
     shape, kind = _form(array)
     return ((len(shape), *shape[-1:]) if kind == "real" else (len(shape),)), kind
 
@@ -187,7 +215,7 @@ def _described(array: jax.ShapeDtypeStruct) -> str:
 
 
 def _size_settings(config: ConfigDict, parts: Parts) -> list[str]:
-    """What the shapes of examples follow from in the model, and in the data if it has a choice."""
+    """The settings of the model, and of the data if any, that determine the shapes of examples."""
     dataset = lookup(parts.task.datasets, config.data, "config.data")
     sizes = marked(dataset, config.data, INPUT_SIZE, "config.data")
     sizes = sizes or {"config.data.name": config.data.name}
@@ -195,7 +223,7 @@ def _size_settings(config: ConfigDict, parts: Parts) -> list[str]:
 
 
 def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIterator:
-    """This process's endless training batches."""
+    """Endless training batches of this process."""
     training = config.training
     batches = dataset.load(
         training.split,
@@ -208,13 +236,13 @@ def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIter
 
 
 def checked(batch: dict[str, np.ndarray], dataset: Dataset) -> dict[str, np.ndarray]:
-    """The first batch of a run. Raises UserError if it is not as its dataset promises."""
+    """The first batch of a run. Raises UserError if it does not match the dataset's batch_spec."""
     size = len(batch["valid"])
     promised = {name: (tuple(s), np.dtype(d)) for name, (s, d) in dataset.batch_spec(size).items()}
     found = {name: (array.shape, array.dtype) for name, array in batch.items()}
     if found != promised:
         raise UserError(
-            f"The first batch of {dataset.name} is {found}, but its batch_spec promises "
+            f"The first batch of {dataset.name} is {found}, but its batch_spec is "
             f"{promised}; make the two agree."
         )
     return batch

@@ -1,71 +1,99 @@
-"""A training run: its parts, its state, and what is done at each step."""
+"""A training run: its parts, its state, and its steps."""
 
 import contextlib
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from perceiver_io.config.construct import construct
+from perceiver_io.config.construct import construct, listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
-from perceiver_io.runtime import setup, weights
+from perceiver_io.runtime import resumption, setup, weights
 from perceiver_io.runtime.weights import PREPARATION
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
-from perceiver_io.training.disk import check_space, full_disk_explained, make_workdir
+from perceiver_io.training.disk import check_space, disk_errors_explained, make_workdir
 from perceiver_io.training.interruption import Interruption
+from perceiver_io.training.lock import locked
 from perceiver_io.training.monitor import Monitor, NotFiniteError
 from perceiver_io.training.profiling import Profiler
 from perceiver_io.training.speed import Speed, training_summary
 from perceiver_io.training.state import TrainState, initial_state
-from perceiver_io.training.warm_start import differing_settings, load_weights
+from perceiver_io.training.warm_start import by_module, differing_settings, load_weights
 
 
-def train(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] = (0, 0)) -> None:
-    """Trains until the last step or a SIGTERM; goes on where the run was, if it has begun.
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    profile_steps: tuple[int, int] = (0, 0),
+    allowed_changes: Iterable[str] = (),
+) -> None:
+    """Trains until the last step, a SIGTERM or Ctrl-C; resumes the run if it was started before.
 
     Args:
         config: complete, as from `runtime.configuration`.
         workdir: the run folder.
         profile_steps: first and last step to profile into the run folder; (0, 0) for none.
+        allowed_changes: settings that may differ from those the run was started with.
 
-    Raises UserError about a config that is wrong, a disk that is full, and a loss that is not
-    finite.
+    Raises UserError about an invalid config or one that is not the run's, another training in the
+    folder, a full disk, or a loss that is not finite.
     """
+    _check_profile(profile_steps, config.training.steps)
     make_workdir(workdir)
     profiler = Profiler(workdir / "profile", *profile_steps)
-    with full_disk_explained(workdir), contextlib.closing(Run(config, workdir, profiler)) as run:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(disk_errors_explained(workdir))
+        stack.enter_context(locked(workdir))
+        run = stack.enter_context(
+            contextlib.closing(Run(config, workdir, profiler, allowed_changes))
+        )
         try:
             run.train()
         except NotFiniteError as error:
             raise UserError(run.explain(error)) from error
 
 
-class Run:
-    """A training run; `train` takes all steps that are left."""
+def _check_profile(profile_steps: tuple[int, int], steps: int) -> None:
+    """Raises UserError for steps to profile that are not steps of the training."""
+    first, last = profile_steps
+    if profile_steps != (0, 0) and not 1 <= first <= last <= steps:
+        raise UserError(
+            f"--profile_steps={first},{last} must be the first and last of some steps from 1 to "
+            f"{steps}, which is config.training.steps."
+        )
 
-    def __init__(self, config: ConfigDict, workdir: Path, profiler: Profiler):
-        """Builds every part from its config section; restores the state or starts a new one."""
+
+class Run:
+    """A training run; `train` runs the remaining steps."""
+
+    def __init__(
+        self, config: ConfigDict, workdir: Path, profiler: Profiler, allowed_changes: Iterable[str]
+    ):
+        """Builds every part from its config section; restores the state or initialises it."""
         self.config = config
         self.parts = parts = setup.build_parts(config)
         setup.check_training(config, parts)
+        say(parts.dataset.summary((config.training.split, *config.evaluation.splits)))
         step, initialise = setup.training_step(config, parts)
         self.optimizer = step.optimizer
         self.checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", workdir)
         self.iterator = setup.training_iterator(config, parts.dataset)
-        self.start = self.checkpoints.latest_step() or 0
+        changes = resumption.changes(workdir, config, allowed_changes, self.checkpoints.steps())
+        self.start = self.checkpoints.resume_step() or 0
         example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
         batch_size = config.training.batch_size
         self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
         preparation = json.dumps(parts.dataset.for_prediction(), indent=2)
         files = {"config.json": config.to_json(indent=2), PREPARATION: preparation}
+        resumption.record(workdir, changes, self.start)
         self.folder = logging.open_run_folder(workdir, files, self.start)
         self.step = parts.strategy.compile_train(step, self.state)
         self.evaluators = parts.task.evaluators(config)
@@ -73,13 +101,15 @@ class Run:
         self.profiler = profiler
 
     def initial_state(self, workdir: Path, initialise: Callable[[], TrainState]) -> TrainState:
-        """The latest checkpoint's state, or a new one, or a new one with another run's weights."""
+        """The state of the latest checkpoint, or else a new state, warm-started if configured."""
         strategy, config = self.parts.strategy, self.config
         template = strategy.template(jax.eval_shape(initialise))
         needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
-        check_space(workdir, needed, shutil.disk_usage(workdir).free)
+        available = shutil.disk_usage(workdir).free + self.checkpoints.size()
+        check_space(workdir, needed, available)
         if self.start:
-            say(f"going on from the checkpoint of step {self.start}")
+            if self.start < config.training.steps:
+                say(f"resuming from the checkpoint of step {self.start}")
             return strategy.adopt(self.checkpoints.restore(self.start, template, self.iterator))
         state = parallel.make(initialise, template)
         if config.init_from is not None:
@@ -87,23 +117,30 @@ class Run:
         return strategy.adopt(state)
 
     def warm_started(self, state: TrainState) -> TrainState:
-        """The state with the weights of `config.init_from`; says which were loaded and left."""
+        """The state with weights from `config.init_from`; reports which were loaded or skipped."""
         config = self.config
         source, section = weights.open_source(config.init_from)
         there, here = build(section), self.parts.model
         grids = there.position_tables(), here.position_tables()
         warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)
-        for what in ("loaded", "resized", "left", "unused"):
-            say(f"warm start, {what}: {', '.join(getattr(warm, what)) or 'none'}")
+        whole = set(warm.loaded) - set(warm.resized)
+        others = dict(loaded=warm.left, resized=whole, left=warm.loaded, unused=warm.loaded)
+        for what, names in others.items():
+            say(f"warm start, {what}: {listing(by_module(getattr(warm, what), names))}")
         for difference in differing_settings(there.unseen, here.unseen):
-            say(f"warm start, another setting: {difference}")
+            say(f"warm start, different setting: {difference}")
         ema = config.training.ema_decay is not None
         initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)
         return parallel.make(initialise, state, warm.params, warm.model_state)
 
     def train(self) -> None:
-        """All steps that are left."""
+        """Runs the remaining steps."""
         last = self.config.training.steps
+        if self.start >= last:
+            say(
+                f"this run is finished: it has taken {self.start} steps, and config.training.steps "
+                f"is {last}. Raise that to train further; experiments.evaluate evaluates the run."
+            )
         interruption = Interruption()
         with Progress(last, "steps", start=self.start) as progress:
             for step in range(self.start + 1, last + 1):
@@ -119,13 +156,11 @@ class Run:
                 if stop or step == last or self.checkpoints.due(step, evaluated):
                     self.save(evaluated)
                 if stop:
-                    say(
-                        f"stopped by SIGTERM after step {step}; the same command goes on from there"
-                    )
+                    say(f"stopped by a signal after step {step}; repeat the command to resume")
                     break
 
     def take_step(self, step: int) -> None:
-        """One step of training."""
+        """Runs one training step."""
         self.profiler.before(step)
         batch = setup.checked(next(self.iterator), self.parts.dataset)
         self.state, metrics = self.step(self.state, self.parts.strategy.place(batch))
@@ -134,7 +169,7 @@ class Run:
         self.speed.advance()
 
     def log(self, step: int) -> str:
-        """Records what the steps since the last time gave, on average; returns it in short."""
+        """Records metrics averaged over the steps since the last record; returns a summary."""
         metrics, speed = self.monitor.average(), self.speed.report()
         self.folder.metrics(step, "train", metrics | speed)
         return training_summary(metrics, speed)
@@ -148,7 +183,7 @@ class Run:
             result = evaluator(
                 parts.model, state.evaluated_params, state.model_state, parts.strategy
             )
-            self.folder.metrics(step, name, result.metrics)
+            self.folder.metrics(step, name, result.metrics, parts.dataset.manifest_sha256)
             self.folder.figures(step, name, result.figures)
             say(f"step {step} {name}: {logging.summary(result.metrics)}")
             metrics |= {f"{name}/{metric}": value for metric, value in result.metrics.items()}
@@ -158,25 +193,26 @@ class Run:
         return metrics
 
     def save(self, evaluated: dict[str, float] | None) -> None:
-        """Saves a checkpoint, of a state that is known to be finite."""
+        """Saves a checkpoint, once the state is known to be finite."""
         self.monitor.check()
+        self.folder.flush()
         self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
 
     def explain(self, error: NotFiniteError) -> str:
-        """Why a run stopped whose loss was not finite, and how to reproduce it."""
+        """Why a run with a non-finite loss stopped, and how to reproduce it."""
         self.checkpoints.wait()
         training, latest = self.config.training, self.checkpoints.latest_step()
-        good = f"{self.checkpoints.directory}/{latest}" if latest else "none was saved yet"
+        good = f"{self.checkpoints.directory}/{latest}" if latest else "none yet"
         return (
-            f"Step {error.step} gave {error.metrics}, which is not finite, and training stopped. "
+            f"Training stopped: step {error.step} gave {error.metrics}, which is not finite. "
             f"Its batch is number {error.step - 1} (from 0) of split {training.split!r} with "
             f"config.seed={self.config.seed} and batch size {training.batch_size}. The last good "
-            f"checkpoint: {good}. The same command goes on from there, and meets the same batch; "
-            "lower config.schedule.peak or config.optimizer.clip_norm to train past it."
+            f"checkpoint: {good}. The same command resumes from there with the same batches; "
+            "lower config.schedule.peak or config.optimizer.clip_norm to get past this one."
         )
 
     def close(self) -> None:
-        """Waits for what is still being written."""
+        """Waits for pending writes."""
         self.profiler.close()
         self.iterator.close()
         self.checkpoints.close()

@@ -1,4 +1,4 @@
-"""Weights to predict with: those of a run of this project, or published ones."""
+"""Loads weights of a run of this project, or published weights."""
 
 import ast
 import contextlib
@@ -18,7 +18,7 @@ from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import published
 from perceiver_io.pretrained.portable import tuples
 from perceiver_io.pretrained.published import Weights
-from perceiver_io.runtime import schema, setup
+from perceiver_io.runtime import configuration, schema, setup
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.warm_start import (
@@ -30,14 +30,14 @@ from perceiver_io.training.warm_start import (
 
 PREPARATION = "preparation.json"
 _BUNDLED = "bundled:"
-# Weights that come with this package, each in a folder of its name.
+# Weights bundled with this package, each in a folder of its name.
 BUNDLED = Path(data.__file__).parent / "bundled" / "weights"
 
 
 def locate(weights: str | Path) -> Path:
-    """The path of weights; `bundled:NAME` are those that come with this package.
+    """The path of weights; `bundled:NAME` are those bundled with this package.
 
-    Raises UserError for a NAME that is not among them.
+    Raises UserError for an unknown NAME.
     """
     if not str(weights).startswith(_BUNDLED):
         return Path(weights).expanduser()
@@ -46,7 +46,7 @@ def locate(weights: str | Path) -> Path:
     if name not in names:
         raise UserError(
             f"There are no bundled weights {name!r}{nearest(name, names)}; there are "
-            f"{listing(names)}. Other weights are given by their path."
+            f"{listing(names)}. Give the path of other weights."
         )
     return BUNDLED / name
 
@@ -54,15 +54,16 @@ def locate(weights: str | Path) -> Path:
 def load(path: str | Path, **settings: Any) -> Weights:
     """The weights at a path, with their model.
 
-    Of a run folder the best checkpoint is taken, as `experiments.evaluate` does; of a checkpoint
-    the moving average of the parameters, where it has one. The names of the classes are those of
-    the run's dataset.
+    For a run folder, the best checkpoint is used, as in `experiments.evaluate`; from a checkpoint,
+    the moving average of the parameters, if it has one. Class names are those of the run's dataset.
 
     Args:
         path: a run folder, RUN/checkpoints/STEP, a published file or folder, or bundled:NAME.
-        settings: what an original file does not show, see `perceiver_io.pretrained.published`.
+        settings: those that cannot be inferred from an original file, see
+            `perceiver_io.pretrained.published`.
 
-    Raises UserError if there are no weights, or not of the model that their config describes.
+    Raises UserError if there are no weights, or they do not fit the model that their config
+    describes.
     """
     path = locate(path)
     run = find_run(path)
@@ -72,7 +73,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
         raise UserError(
             f"{path} is a run, whose config.json has all settings: leave out --setting."
         )
-    config = files.read_run(run)
+    config = configuration.of_run(run)
     schema.check(config)
     checkpoint = find_checkpoint(str(chosen(path, "best")))
     preparation = load_preparation(path)
@@ -92,11 +93,11 @@ def open_source(path: str | Path) -> tuple[Source, Mapping[str, Any]]:
     """The arrays at a path for a warm start, and the section `config.model` of their model.
 
     Args:
-        path: a run folder, whose latest checkpoint is taken, RUN/checkpoints/STEP, bundled:NAME, or
-            what `perceiver_io.pretrained.published.load` reads. Of original checkpoints only those
-            of the published sizes.
+        path: a run folder, whose latest checkpoint is used, RUN/checkpoints/STEP, bundled:NAME, or
+            what `perceiver_io.pretrained.published.load` reads; original checkpoints only in the
+            published sizes.
 
-    Raises UserError if there is nothing of the kind.
+    Raises UserError if there are no such weights.
     """
     path = locate(path)
     run = find_run(path)
@@ -107,10 +108,10 @@ def open_source(path: str | Path) -> tuple[Source, Mapping[str, Any]]:
 
 
 def load_preparation(path: str | Path) -> dict[str, Any] | None:
-    """How a model's inputs were prepared and its classes called; None for published weights.
+    """How a model's inputs were prepared, with its class names; None for published weights.
 
-    The data need not be there. Runs of before wrote no preparation.json; of these it is that of
-    their config, and the classes have no names where only the data tells them.
+    This does not read the data. Older runs have no preparation.json; for them it is derived from
+    the config, without class names where only the data has them.
     """
     run = find_run(path)
     if run is None:
@@ -121,13 +122,13 @@ def load_preparation(path: str | Path) -> dict[str, Any] | None:
             kept = tuples(json.loads(file.read_text()))
         except ValueError as error:
             raise UserError(
-                f"{file} is damaged ({error}): start the training command of this run again, which "
-                "writes it anew."
+                f"{file} is damaged ({error}): run the training command of this run again to "
+                "rewrite it."
             ) from error
-        if "normalization" not in kept:  # Runs from before tell it in this way only.
+        if "normalization" not in kept:  # Older runs store it only in this form.
             kept["normalization"] = (kept["mean"], kept["std"]) if "mean" in kept else None
         return kept
-    config = files.read_run(run)
+    config = configuration.of_run(run)
     dataset = setup.build_dataset(config, setup.build_task(config))
     try:
         return dataset.for_prediction()
@@ -139,27 +140,27 @@ def load_preparation(path: str | Path) -> dict[str, Any] | None:
 
 
 def find_run(path: str | Path) -> Path | None:
-    """The run folder that a path is, or whose checkpoint it is; None if it is neither."""
+    """The run folder at a path, or the one of the checkpoint at that path; None if neither."""
     path = locate(path).absolute()
     folder = path.parent.parent if path.parent.name == "checkpoints" else path
     return folder if (folder / "checkpoints").is_dir() else None
 
 
 def chosen(path: str | Path, which: str) -> Path:
-    """The path of weights; of a run folder that of its checkpoint: `best`, `latest` or a step."""
+    """The path of weights; for a run folder, of its checkpoint `best`, `latest` or a step."""
     path = locate(path)
     is_run = path.absolute() == find_run(path)
-    return choose_checkpoint(path, files.read_run(path), which) if is_run else path
+    return choose_checkpoint(path, configuration.of_run(path), which) if is_run else path
 
 
 def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
     """The folder of a run's checkpoint: `best`, `latest` or a step.
 
-    Raises UserError listing those there are.
+    Raises UserError listing the existing ones.
     """
     checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", run)
-    named = {"best": checkpoints.best_step(), "latest": checkpoints.latest_step()}
-    step = named.get(which, which)
+    named = {"best": checkpoints.best_step, "latest": checkpoints.latest_step}
+    step = named[which]() if which in named else which
     if str(step) not in map(str, checkpoints.steps()):
         raise UserError(
             f"There is no checkpoint {which!r} in {checkpoints.directory}; the steps there are "
@@ -169,7 +170,7 @@ def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE` as keywords, values read as Python literals where they are."""
+    """`NAME=VALUE` as keyword arguments, with values parsed as Python literals where possible."""
     parsed = {}
     for setting in settings:
         name, equals, text = setting.partition("=")

@@ -1,6 +1,6 @@
-"""Tasks, a folder each: losses, metrics, evaluators, figures, datasets, and what predicts."""
+"""Tasks, one folder each: losses, metrics, evaluators, predictors, figures and datasets."""
 
-# Of each folder the class that trains, in task.py, and the one that predicts, in prediction.py.
+# Each folder has a `Task` in task.py, a `Predictor` in prediction.py, or both.
 _CLASSES = {
     "image_classification": ("ImageClassification", "ImageClassifier"),
     "masked_lm": (None, "MaskFiller"),
@@ -8,10 +8,10 @@ _CLASSES = {
     "optical_flow": ("OpticalFlow", "FlowEstimator"),
 }
 
-# What config.task.name chooses from, by dotted names.
+# The choices of config.task.name, as dotted names.
 TASKS = {name: f"{__name__}.{name}.task.{task}" for name, (task, _) in _CLASSES.items() if task}
 
-# What `perceiver_io.load` and `experiments.predict` choose from, likewise.
+# The predictors for `perceiver_io.load` and `experiments.predict`, likewise.
 PREDICTORS = {
     name: f"{__name__}.{name}.prediction.{predictor}" for name, (_, predictor) in _CLASSES.items()
 }

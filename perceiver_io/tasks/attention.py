@@ -1,8 +1,8 @@
-"""What a Perceiver's cross-attention looks at, for pictures of it.
+"""Cross-attention maps of a Perceiver, for figures.
 
-Latents read the inputs in the encoder, and queries read the latents in the decoder; the product of
-both maps is what the answer to a query is read from at first hand (self-attention in between mixes
-latents, which no product shows). Of several heads it is the mean.
+Latents attend to the inputs in the encoder, and queries attend to the latents in the decoder; the
+product of the two maps shows from which inputs an output is directly read (it ignores the
+self-attention in between, which mixes latents). Maps are averaged over heads.
 """
 
 import functools
@@ -17,18 +17,20 @@ from perceiver_io.models.architectures import Architecture
 from perceiver_io.models.perceiver.perceiver import Encoded
 from perceiver_io.tasks.predictor import Trained
 
-_CHUNK_SIZE = 16_384  # queries of which the whole map is kept at a time
+_CHUNK_SIZE = 16_384  # queries whose complete maps are in memory at a time
 
 
 class Attention(NamedTuple):
-    """Attention from a few latents and to them, and through all.
+    """Attention to and from selected latents, and through all latents.
 
-    latents: the numbers of the few.
-    decoder: how much each query attends to each of them.
-    encoder: for each cross-attend of the encoder, how much each of them attends to each place of
-        the inputs' grid, [n, *grid]; a dict by modality.
-    through: for each cross-attend of the encoder, how much each query attends to each place through
-        all latents, [O, *grid]; a dict by modality. Empty where queries are too many.
+    Attributes:
+        latents: indices of the selected latents.
+        decoder: attention of each query to each of them.
+        encoder: for each cross-attend of the encoder, attention of each of them to each position of
+            the input grid, [n, *grid]; a dict by modality.
+        through: for each cross-attend of the encoder, attention of each query to each position
+            through all latents, [O, *grid]; a dict by modality. Empty if there are too many
+            queries.
     """
 
     latents: Int[np.ndarray, " n"]
@@ -38,7 +40,7 @@ class Attention(NamedTuple):
 
 
 class CrossAttention:
-    """The maps of one example."""
+    """The attention maps of one example."""
 
     def __init__(
         self,
@@ -49,10 +51,10 @@ class CrossAttention:
         """Encodes the example.
 
         Args:
-            trained: its model has `encoder_maps`; where it has no `decoder_map`, it averages its
-                latents.
-            inputs: what the model takes, a batch of one.
-            input_mask: False for tokens that are not there.
+            trained: its model has `encoder_maps`; if it has no `decoder_map`, its latents are
+                averaged.
+            inputs: the model's inputs, a batch of one.
+            input_mask: False for padding.
         """
         self._model, self._arrays = trained.model, (trained.params, trained.state)
         self._inputs, self._input_mask = inputs, input_mask
@@ -64,30 +66,30 @@ class CrossAttention:
         return self._encoded.latents.shape[1]
 
     def num_queries(self) -> int:
-        """O, where all are asked."""
+        """O, the number of all queries."""
         rows = functools.partial(_decoder_rows, self._model)
         return jax.eval_shape(rows, *self._arrays, self._encoded, None).shape[0]
 
     def decoder(self, query: PyTree[Array] | None = None) -> Float[Array, "O N"]:
-        """How much queries attend to each latent.
+        """Attention of queries to each latent.
 
         Args:
-            query: which ones, as the model's `decode` takes it, of one modality; None for all.
+            query: which queries, as the model's `decode` takes them, of one modality; None for all.
         """
         if self._model.decoder_map is None:
             return jnp.full((1, self.num_latents), 1 / self.num_latents)
         return _decoder_rows(self._model, *self._arrays, self._encoded, query)
 
     def encoder(self, latents: Int[np.ndarray, " n"]) -> list[PyTree[np.ndarray]]:
-        """How much latents attend to each place, [n, *grid], for each cross-attend."""
+        """Attention of latents to each position, [n, *grid], for each cross-attend."""
         return self._encoder(latents, np.eye(len(latents), dtype=np.float32))
 
     def both(self, decoder: Float[np.ndarray, "O N"], latents: Int[np.ndarray, " n"]) -> Attention:
         """The attention of `latents`, and of queries through all latents.
 
         Args:
-            decoder: how much each query attends to each latent.
-            latents: the numbers of those to show.
+            decoder: attention of each query to each latent.
+            latents: indices of those to show.
         """
         shown = np.eye(self.num_latents, dtype=np.float32)[latents]
         weights = np.concatenate([shown, decoder])
@@ -100,7 +102,7 @@ class CrossAttention:
     def _encoder(
         self, latents: Int[np.ndarray, " n"], weights: Float[np.ndarray, "r n"]
     ) -> list[PyTree[np.ndarray]]:
-        """Sums over `latents` by rows of `weights`, [r, *grid]."""
+        """Encoder maps of `latents`, summed with each row of `weights`, [r, *grid]."""
         maps = _encoder_maps(
             self._model, *self._arrays, self._inputs, self._input_mask, latents, weights
         )
@@ -108,11 +110,11 @@ class CrossAttention:
 
 
 def most_used(decoder: Float[np.ndarray, "O N"], count: int) -> Int[np.ndarray, " n"]:
-    """The latents that serve the queries best together, the one of the largest mean first.
+    """The latents that together serve the queries best, sorted by mean attention.
 
-    Many latents are near copies of each other. So each is chosen for what it adds to the largest
-    weights that the queries have among the chosen ones; where none adds anything, as for a single
-    query, for its mean; of equal ones, the first.
+    Since many latents are near copies of each other, they are chosen greedily, each by how much it
+    increases the largest weight of each query among the chosen latents. If none increases it, as
+    with a single query, the largest mean decides; ties go to the first.
     """
     mean, largest = decoder.mean(0), np.zeros((len(decoder), 1), decoder.dtype)
     left, chosen = list(range(decoder.shape[1])), []
@@ -125,7 +127,7 @@ def most_used(decoder: Float[np.ndarray, "O N"], count: int) -> Int[np.ndarray, 
 
 
 def in_pieces(count: int) -> list[Int[np.ndarray, " n"]]:
-    """The numbers below `count` in pieces of about one size."""
+    """The numbers below `count`, split into chunks of about equal size."""
     return np.array_split(np.arange(count), -(-count // _CHUNK_SIZE))
 
 

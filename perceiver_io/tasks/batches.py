@@ -1,4 +1,4 @@
-"""Any number of rows in batches of one size, so that one program is compiled for all of them."""
+"""Processes any number of rows in batches of one size, so that only one program is compiled."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -10,21 +10,23 @@ from jaxtyping import PyTree
 
 from perceiver_io.errors import UserError
 
+_MOST_AT_A_TIME = 4096
+
 Advance = Callable[[int], Any]
-"""Told, after each step, how much more is done; `update` of a progress bar is one."""
+"""Called after each step with the amount of work done; for example a progress bar's `update`."""
 
 
 def ignore(done: int) -> None:
-    """The `Advance` that shows nothing."""
+    """An `Advance` that does nothing."""
 
 
 def in_batches(
     function: Callable[[np.ndarray], PyTree], rows: np.ndarray, size: int, advance: Advance
 ) -> PyTree[np.ndarray]:
-    """`function` of rows [N, ...], `size` at a time: its results [size, ...] joined to [N, ...].
+    """Applies `function` to rows [N, ...], `size` at a time, and concatenates its results.
 
-    The last batch is filled up with copies of the last row, whose results are dropped. There must
-    be a row.
+    The last batch is padded with copies of the last row, whose results are dropped. There must be
+    at least one row.
     """
     results = []
     for start in range(0, len(rows), size):
@@ -43,7 +45,7 @@ def each_in_batches(
     size: int,
     advance: Advance,
 ) -> Iterator[PyTree[np.ndarray]]:
-    """The result of each row as `in_batches` gives it, for rows that come one by one."""
+    """Yields the result of each row as `in_batches` does, for an iterator of rows."""
     rows = iter(rows)
     while batch := list(itertools.islice(rows, size)):
         filled = batch + batch[-1:] * (size - len(batch))
@@ -58,3 +60,19 @@ def check_positive(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 1:
             raise UserError(f"{name}={value} must be at least 1.")
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises UserError for a batch size that is impossible."""
+    if not 1 <= batch_size <= _MOST_AT_A_TIME:
+        raise UserError(
+            f"batch_size={batch_size} must be at least 1 and at most {_MOST_AT_A_TIME:,}, since "
+            "there is not enough memory for more."
+        )
+
+
+def check_natural(**numbers: int) -> None:
+    """Raises UserError naming a number that is below 0."""
+    for name, value in numbers.items():
+        if value < 0:
+            raise UserError(f"{name}={value} must be at least 0.")

@@ -1,4 +1,4 @@
-"""Evaluators: what measures a trained model, in training and in `experiments.evaluate` alike."""
+"""Evaluators, which measure a trained model, in training and in `experiments.evaluate`."""
 
 import dataclasses
 import functools
@@ -31,16 +31,16 @@ class Result(NamedTuple):
 
 @runtime_checkable
 class Strategy(Protocol):
-    """How arrays are spread over devices; `perceiver_io.training.parallel` has two."""
+    """How arrays are sharded over devices; `perceiver_io.training.parallel` has two."""
 
     def compile_evaluation(self, step: Callable) -> Callable:
-        """An `EvaluationStep` for batches that are spread over all devices."""
+        """Compiles an `EvaluationStep` for batches that are sharded over all devices."""
 
     def place(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
-        """This process's rows of a batch, put on its devices."""
+        """Puts this process's rows of a batch on its devices."""
 
     def fetch(self, tree: PyTree) -> PyTree:
-        """Whole arrays on every host; all processes call it."""
+        """Gathers complete arrays on every host; all processes must call it."""
 
     def fetch_rows(self, tree: PyTree) -> PyTree:
         """This process's rows of arrays [B, ...]."""
@@ -48,45 +48,45 @@ class Strategy(Protocol):
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Measures models of one architecture on its own data, in its own way to predict."""
+    """Evaluates models of one architecture, with its own data and its own way of predicting."""
 
     def metric_names(self, model: Architecture) -> Sequence[str]:
-        """All that a call may measure, known before anything is computed.
+        """Names of all metrics that a call may return, without computing anything.
 
-        Raises UserError where a call would: if the data are not there, or do not fit the model.
+        Raises UserError where a call would: if the data is missing or does not fit the model.
         """
 
     def __call__(
         self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
     ) -> Result:
-        """Metrics and figures of a model; all processes call it, and get the same metrics.
+        """Metrics and figures of a model; all processes must call it and get the same metrics.
 
         Args:
             model: its functions.
-            params: its parameters, as the strategy has them.
+            params: its parameters, as placed by the strategy.
             state: its state, likewise.
-            strategy: how arrays are spread over devices.
+            strategy: how arrays are sharded over devices.
 
-        Raises UserError on data that are not there, and if they have no truth.
+        Raises UserError if the data is missing or has no ground truth.
         """
 
 
 @runtime_checkable
 class Submitter(Protocol):
-    """Writes predictions as the server of a benchmark takes them."""
+    """Writes predictions in the format of a benchmark's server."""
 
     def __call__(
         self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy, folder: Path
     ) -> int:
-        """Writes the files below a folder, and returns how many; otherwise as an `Evaluator`.
+        """Writes the files below a folder and returns their number; other arguments as `Evaluator`.
 
-        Raises UserError if the data are of no such benchmark, or have their truth at hand.
+        Raises UserError if the data is of no such benchmark, or if its ground truth is public.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationStep:
-    """The model applied to one batch, without randomness, and what the task makes of it."""
+    """Applies the model to one batch, without randomness, and computes metrics and predictions."""
 
     model: Architecture
     task: "Task"
@@ -94,10 +94,10 @@ class EvaluationStep:
     def __call__(
         self, params: PyTree, state: PyTree, batch: Mapping[str, Array]
     ) -> tuple[dict[str, tuple[Array, Array]], dict[str, Array], PyTree[Array]]:
-        """Evaluates one batch, in which padding has `valid` False.
+        """Evaluates one batch, in which `valid` is False for padding.
 
         Returns:
-            (sum, count) of each measure over the whole batch; the task's predictions, arrays
+            (sum, count) of each metric over the whole batch; the task's predictions, arrays
             [B, ...] by name, with `valid`; and the model's outputs [B, ...].
         """
         outputs, _ = self.model.apply(
@@ -109,12 +109,12 @@ class EvaluationStep:
 
 @dataclasses.dataclass(frozen=True)
 class BatchEvaluator:
-    """Measures a split in batches, exactly for any batch size and any number of devices.
+    """Evaluates a split in batches; exact for any batch size and number of devices.
 
     Attributes:
-        task: judges the model's outputs.
-        dataset: has the split.
-        split: its name.
+        task: computes the metrics.
+        dataset: with the split.
+        split: name of the split.
         batch_size: global; rounded up to a multiple of the number of devices.
     """
 
@@ -124,7 +124,7 @@ class BatchEvaluator:
     batch_size: int
 
     def metric_names(self, model: Architecture) -> list[str]:
-        """The loss, its terms, and the task's metrics and reports."""
+        """The loss, its terms, and the metrics of the task and of its report."""
         self.dataset.check_labelled(self.split)
 
         def evaluate() -> dict[str, tuple[Array, Array]]:
@@ -138,10 +138,9 @@ class BatchEvaluator:
     def __call__(
         self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
     ) -> Result:
-        """As of every evaluator; compiles on the first call.
+        """Evaluates the split, see `Evaluator`; compiles on the first call.
 
-        The figure `examples`, where the task draws one, shows examples of the first batch of this
-        process.
+        The figure `examples`, if the task draws one, shows examples of this process's first batch.
         """
         evaluate = _compiled(EvaluationStep(model, self.task), strategy)
         totals = defaultdict(lambda: np.zeros(2))
@@ -149,7 +148,7 @@ class BatchEvaluator:
         examples = None
         for batch in self._batches():
             sums, rows, outputs = evaluate(params, state, strategy.place(batch))
-            # Of several processes, some may have a first batch of padding only.
+            # With several processes, the first batch of some may be all padding.
             if examples is None and batch["valid"].any():
                 examples = batch, strategy.fetch_rows(outputs)
             for name, sum_and_count in strategy.fetch(sums).items():

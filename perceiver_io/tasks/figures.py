@@ -1,8 +1,8 @@
-"""What the figures of several tasks share: pictures, heat over them, PNG files.
+"""Common parts of the tasks' figures: pictures, heat maps over them, PNG files.
 
-They are drawn without pyplot, so that none is ever left open. Every map of attention has a scale of
-its own, from nothing to the largest weight in it, which is written beside it, since some maps are
-sharp and others spread over all that there is.
+Figures are drawn without pyplot, so that none is left open. Since some attention maps are sharp and
+others are spread out, each has its own scale, from 0 to its largest weight, which is written beside
+it.
 """
 
 from pathlib import Path
@@ -14,15 +14,16 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
+from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
 INK, ACCENT = "#333333", "#1565c0"
 HEAT = "inferno"
-SIDE = 1.5  # inches of the longer side of a picture under heat
+SIDE = 1.5  # inches, longer side of a picture under a heat map
 _OPACITY = 0.65
-_LARGEST = 1000  # pixels of a picture's longer side in a figure
+_LARGEST = 1000  # pixels, longer side of a picture in a figure
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -31,7 +32,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def show(axes: Axes, image: Picture) -> None:
-    """An image in the axes' own pixels, shrunk where it is larger than can be seen."""
+    """Shows an image with axes in its pixels, reduced if it is larger than can be seen."""
     height, width, _ = image.shape
     small = Image.fromarray(image)
     small.thumbnail((_LARGEST, _LARGEST))
@@ -40,9 +41,9 @@ def show(axes: Axes, image: Picture) -> None:
 
 
 def titled_figure(width: float, height: float, title: str) -> Figure:
-    """A figure of this size in inches."""
+    """A figure of this size in inches, with a title."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(printable(title), fontsize=10, parse_math=False)
     return figure
 
 
@@ -54,7 +55,7 @@ def sides(picture: Picture) -> tuple[float, float]:
 
 
 def latent_titles(attention: Attention) -> list[str]:
-    """The number of each latent, and how much of the answer is read from it."""
+    """The index of each latent, and its share in the output."""
     return [
         f"latent {number}\nweight {weight:.1%}"
         for number, weight in zip(attention.latents, attention.decoder.mean(0), strict=True)
@@ -62,14 +63,14 @@ def latent_titles(attention: Attention) -> list[str]:
 
 
 def heat_and_scale(axes: Axes, picture: Picture, weights: Float[np.ndarray, "h w"]) -> None:
-    """Weights over the picture on their own scale, whose end is written below."""
+    """Draws weights over the picture, on a scale of their own with its upper end written below."""
     heat(axes, picture, weights, weights.max())
     note = dict(transform=axes.transAxes, ha="center", va="top", fontsize=7, color=INK)
     axes.text(0.5, -0.02, f"largest {weights.max():.2%}", **note)
 
 
 def heat(axes: Axes, picture: Picture, weights: Float[np.ndarray, "h w"], largest: float) -> None:
-    """Weights over the gray picture."""
+    """Draws weights as a heat map over the picture in grey."""
     height, width, _ = picture.shape
     show(axes, picture.mean(-1, keepdims=True).repeat(3, -1).astype(np.uint8))
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
@@ -85,7 +86,7 @@ def name_row(axes: Axes, name: str) -> None:
 
 
 def heat_bar(figure: Figure) -> None:
-    """Adds the key to the heat."""
+    """Adds the colour bar of the heat maps."""
     shrink = min(1, SIDE / figure.get_figheight())
     bar = figure.colorbar(
         ScalarMappable(cmap=HEAT),

@@ -1,15 +1,19 @@
-"""Files that predictions read, and the folders and names of those that they write."""
+"""Input files of predictions, and names and folders of their output files."""
 
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from perceiver_io.data.pipeline.sources import left_out_clause
+from perceiver_io.data.vision.image_files import list_image_files
 from perceiver_io.data.vision.image_sequence import list_images
 from perceiver_io.errors import UserError
+from perceiver_io.progress import say
 
 
 def create_folder(path: str | Path) -> Path:
-    """The folder, made if it is not there. Raises UserError if nothing can be written into it."""
+    """Creates the folder if needed. Raises UserError if it is not writable."""
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -17,7 +21,7 @@ def create_folder(path: str | Path) -> Path:
             pass
     except OSError as error:
         raise UserError(
-            f"--output={path} is no folder that can be written to ({error.strerror}): give another."
+            f"--output={path} is not a writable folder ({error.strerror}): give another."
         ) from error
     return folder
 
@@ -32,18 +36,27 @@ def existing(inputs: Iterable[str | Path]) -> list[Path]:
 
 
 def images_of(inputs: Iterable[str | Path]) -> list[Path]:
-    """The images among the inputs, those of folders included. Raises UserError if one is missing.
+    """The images among the inputs, including those in folders.
 
-    Of folders those without images are errors as well.
+    Raises UserError for an input that is missing, and for a folder without images.
     """
     images = []
     for path in existing(inputs):
+        if path.is_dir():
+            tell_listing(path)
         images += list_images(path) if path.is_dir() else [path]
     return images
 
 
+def tell_listing(folder: Path) -> None:
+    """Prints the number of images in a folder, and what is left out, to stderr."""
+    found = list_image_files(folder)
+    line = f"{folder}: {len(found.images)} images{left_out_clause(found.left_out)}"
+    say(line, sys.stderr)
+
+
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for the results of each path: its own without the ending, or a numbered one."""
+    """A name for the results of each path: its own without extension, numbered if not unique."""
     names: list[str] = []
     for path in paths:
         stem = path.resolve().name if path.is_dir() else path.stem

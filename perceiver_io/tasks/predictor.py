@@ -1,4 +1,4 @@
-"""What all predictions share: a trained model, and what answers for it in Python and into files."""
+"""The interface of predictors: a trained model that is used in Python or writes files."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ class Trained(NamedTuple):
     """A model with its weights.
 
     Attributes:
-        model: its functions, for inputs as they are prepared.
+        model: its functions, for prepared inputs.
         params: its parameters.
-        state: its state, such as the statistics of batch norm.
+        state: its state, such as batch norm statistics.
         section: the config section that `model` was built from.
-        class_names: the names of its classes, where they are known.
-        preparation: how inputs are prepared, as `Dataset.for_prediction` tells of the run; None for
+        class_names: the names of its classes, if known.
+        preparation: how inputs are prepared, from `Dataset.for_prediction` of its run; None for
             published weights.
     """
 
@@ -35,20 +35,20 @@ class Trained(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was written, as text for people and as an object for `predictions.json`."""
+    """What was written, as human-readable text and as an object for `predictions.json`."""
 
     text: str
     summary: dict[str, Any]
 
 
 class Predictor(abc.ABC):
-    """What a task makes of a trained model: `predict` answers in Python, `write` into files.
+    """Predictions of a trained model: `predict` returns arrays, `write` writes files.
 
-    Both compute the same numbers, by the same functions. Which arguments they take is the task's
-    own; the keywords of `write` are the flags of `experiments.predict`.
+    Both compute the same numbers with the same functions. Each task defines its own arguments; the
+    keyword arguments of `write` are the flags of `experiments.predict`.
 
     Attributes:
-        trained: the model.
+        trained: the model and its weights.
     """
 
     def __init__(self, trained: Trained):
@@ -56,28 +56,28 @@ class Predictor(abc.ABC):
 
     @classmethod
     def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
-        """Whether a published model is one of the task's, by the shapes and types of one example.
+        """Whether a published model is for this task, by the shapes and types of one example.
 
-        By default none is. A run says itself of which task it is.
+        By default none is. For runs, the task is known from their config.
 
         Args:
-            inputs: `jax.ShapeDtypeStruct`s [1, ...] of what the model takes.
-            outputs: those of what it gives.
+            inputs: `jax.ShapeDtypeStruct`s [1, ...] of the model's inputs.
+            outputs: likewise of its outputs.
         """
         del inputs, outputs
         return False
 
     @abc.abstractmethod
     def predict(self, *arguments: Any, **settings: Any) -> Any:
-        """The answers as arrays."""
+        """The predictions, as arrays."""
 
     @abc.abstractmethod
     def write(self, output: Path, **settings: Any) -> Report:
-        """Answers for files, written into the folder `output` together with pictures of them."""
+        """Writes predictions for files, with figures of them, into the folder `output`."""
 
 
 def is_array(spec: PyTree, axes: int, kind: DTypeLike = jnp.floating) -> bool:
-    """Whether a spec is of one array with so many axes, and with numbers of this kind."""
+    """Whether a spec describes a single array with this number of axes and kind of dtype."""
     return (
         isinstance(spec, jax.ShapeDtypeStruct)
         and len(spec.shape) == axes

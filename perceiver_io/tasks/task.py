@@ -1,4 +1,4 @@
-"""The interface of a task: what is asked of a model's outputs, and how the answer is judged."""
+"""The interface of a task: a model's inputs, losses, metrics, evaluators and figures."""
 
 import abc
 from collections.abc import Mapping
@@ -21,39 +21,39 @@ Section = Mapping[str, Any]
 
 
 class Task(abc.ABC):
-    """A loss, its metrics, its pictures and the datasets that it can be trained or measured on.
+    """Losses, metrics and figures, and the datasets for training and evaluation.
 
-    Subclasses are frozen dataclasses whose fields are the keys of `config.task`, without `name`.
-    A batch is a dict of arrays with a leading example axis. Its entry `valid` [B] (bool) is False
-    for the examples that only fill up the last batch of an evaluation; they count nowhere.
-    `loss_masks`, `losses`, `metrics` and `predictions` are traced by JAX; `report` and `figure` run
-    on the host.
+    Subclasses are frozen dataclasses whose fields are the keys of `config.task`, without `name`. A
+    batch is a dict of arrays with a leading example axis. Its entry `valid` [B] (bool) is False for
+    padding in the last batches of an evaluation, which is ignored. `loss_masks`, `losses`,
+    `metrics` and `predictions` are traced by JAX; `report` and `figure` run on the host.
 
-    The loss is L = sum over its terms of weight * S / C, where S adds up the losses of the elements
-    that a term covers, and C counts them over the whole batch of a step, or over a whole split; see
-    `perceiver_io.losses`.
+    The loss is L = sum over its terms of weight * S / C, where S is the sum of the losses of the
+    elements that a term covers, and C is their number, over the whole batch of a step or over a
+    whole split; see `perceiver_io.losses`.
     """
 
     datasets: ClassVar[Mapping[str, str]]
-    """The dotted names of what `Composed` made, which `config.data.name` chooses from."""
+    """Dotted names of the datasets, made by `Composed`, that `config.data.name` can choose."""
 
     published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """How inputs are prepared for published weights, as `Dataset.for_prediction` tells of a run."""
+    """How inputs are prepared for published weights, in the form of `Dataset.for_prediction`."""
 
     loss_weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
     """The weight of each term of the loss.
 
-    One term is called `loss`. Of several, each is called `loss_NAME`: its mean S / C, without the
-    weight, is recorded under this name, beside the `loss` that is their weighted sum.
+    A single term is called `loss`. Several terms are called `loss_NAME` each: the mean S / C
+    without the weight is recorded under this name, in addition to the weighted sum `loss`.
     """
 
-    def check_dataset(self, dataset: Dataset) -> None:  # noqa: B027  # Most take any.
-        """Raises UserError about a dataset that does not fit this task's settings."""
+    def check_dataset(self, dataset: Dataset) -> None:  # noqa: B027  # Most tasks take any dataset.
+        """Raises UserError if a dataset does not fit this task's settings."""
 
     def augmented(self, batch: Batch) -> Batch:
-        """A training batch changed on the device, before it is cut into microbatches.
+        """Augments a training batch on the device, before it is split into microbatches.
 
-        Of each device under `pmap`, else the global one: what is random comes with the batch.
+        The batch is that of one device under `pmap`, else the global one, so random numbers must
+        come with the batch.
         """
         return batch
 
@@ -63,73 +63,74 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss_masks(self, batch: Batch) -> dict[str, Array]:
-        """For each term of the loss the elements that it covers, arrays [B, ...].
+        """For each term of the loss, a mask [B, ...] of the elements that it covers.
 
-        Booleans, or weights of 0 and more; False or 0 for all of an example that is not `valid`.
+        Masks are booleans or non-negative weights; False or 0 for all elements of an example that
+        is not `valid`.
         """
 
     @abc.abstractmethod
     def losses(self, outputs: Any, batch: Batch) -> dict[str, Array]:
-        """For each term of the loss what each element costs, in the shape of its mask.
+        """For each term of the loss, the loss of each element, in the shape of its mask.
 
-        An element that is not covered may cost anything, but its gradient must be finite.
+        The loss of an element that is not covered is arbitrary, but its gradient must be finite.
         """
 
     @abc.abstractmethod
     def metrics(self, outputs: Any, batch: Batch) -> dict[str, tuple[Array, Array]]:
-        """One (sum, count) a metric, other than the loss and its terms.
+        """(sum, count) of each metric other than the loss and its terms.
 
-        The evaluation adds them up over batches, devices and processes and divides once, which is
-        exact for any batch size.
+        Evaluation adds them over batches, devices and processes and divides once, which is exact
+        for any batch size.
         """
 
     def predictions(self, outputs: Any, batch: Batch) -> dict[str, Array]:
-        """Small arrays [B, ...] to be collected over a whole split for `report`; or none."""
+        """Small arrays [B, ...] to collect over a whole split for `report`, if any."""
         del outputs, batch
         return {}
 
     def report(
         self, predictions: Mapping[str, np.ndarray], dataset: Dataset
     ) -> tuple[dict[str, float], dict[str, "Figure"]]:
-        """What needs a whole split at once: further metrics and figures, each by its name.
+        """Metrics and figures that need a whole split at once, by name.
 
         By default nothing.
 
         Args:
-            predictions: what `predictions` gave for all N valid examples, arrays [N, ...].
-            dataset: where they come from, for the names of classes.
+            predictions: the results of `predictions` for all N valid examples, arrays [N, ...].
+            dataset: their source, for class names.
         """
         del predictions, dataset
         return {}, {}
 
     def reported(self, dataset: Dataset) -> tuple[str, ...]:
-        """Names of all metrics that `report` can give, known before anything is evaluated."""
+        """Names of all metrics that `report` can return, known before evaluation."""
         del dataset
         return ()
 
     def figure(self, outputs: Any, batch: Batch, dataset: Dataset) -> "Figure | None":
-        """A picture of some examples of a batch, with what the model makes of them; or None.
+        """A figure of some examples of a batch with the model's predictions, or None.
 
         Args:
-            outputs: the model's outputs for the batch, as numpy arrays.
-            batch: the batch, as numpy arrays.
-            dataset: where it comes from, for the names of classes.
+            outputs: the model's outputs for the batch, as NumPy arrays.
+            batch: the batch, as NumPy arrays.
+            dataset: its source, for class names.
         """
         del outputs, batch, dataset
         return None
 
     def build_dataset(self, section: Section) -> Dataset:
-        """The dataset of a section `config.data`. Raises UserError naming what is wrong in it."""
+        """Builds the dataset of a section `config.data`. Raises UserError naming what is wrong."""
         factory = lookup(self.datasets, section, "config.data")
         return construct(factory, section, "config.data")
 
     def evaluators(self, config: Section) -> dict[str, Evaluator]:
-        """What measures a model, by name; by default each split of the config, in batches.
+        """Evaluators of a model, by name; by default one for each split of the config, in batches.
 
-        Training and `experiments.evaluate` run all of them; metrics are known as EVALUATOR/METRIC.
+        Training and `experiments.evaluate` run all of them; metrics are named EVALUATOR/METRIC.
 
         Args:
-            config: the whole config; `evaluation.splits` are those to measure.
+            config: the whole config; its `evaluation.splits` are evaluated.
         """
         dataset, evaluation = self.build_dataset(config["data"]), config["evaluation"]
         return {
@@ -138,11 +139,11 @@ class Task(abc.ABC):
         }
 
     def submitters(self, config: Section) -> dict[str, Submitter]:
-        """What writes the files that a benchmark's server measures, by split.
+        """Writers of the files to submit to a benchmark's server, by split.
 
-        Raises UserError where there is no such server; by default there is none.
+        Raises UserError if there is no such server, as by default.
         """
         raise UserError(
-            f"--submission is for benchmarks whose server measures predictions, but there is none "
+            f"--submission is for benchmarks whose server evaluates predictions, but there is none "
             f"for the task {config['task']['name']}: leave it out."
         )

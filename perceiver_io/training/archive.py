@@ -1,8 +1,8 @@
-"""The arrays of a checkpoint, read by their names.
+"""Reads the arrays of a checkpoint by name.
 
-A checkpoint is a folder whose sub-folder `state` keeps arrays flat, by name: `params/MODULE/NAME`,
-`ema_params/...`, `model_state/...`, `opt_state/...`, `step`. Hence it can be compared with any
-model by name and shape, read in part, and placed on any number of devices.
+A checkpoint is a folder whose subfolder `state` holds a flat mapping of arrays by name:
+`params/MODULE/NAME`, `ema_params/...`, `model_state/...`, `opt_state/...`, `step`. It can thus be
+compared with any model by name and shape, read in part, and sharded over any number of devices.
 """
 
 from collections.abc import Mapping
@@ -13,29 +13,42 @@ import jax
 import orbax.checkpoint as ocp
 
 from perceiver_io.errors import UserError
+from perceiver_io.training.integrity import problem
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def find_checkpoint(path: str) -> Path:
-    """The checkpoint folder meant by a run folder or a checkpoint folder.
+    """The checkpoint folder for the path of a run folder or of a checkpoint folder.
 
     Raises UserError if there is none.
     """
     given = Path(path).expanduser().absolute()
     if (given / "state").is_dir():
         return given
-    steps = [int(p.name) for p in (given / "checkpoints").glob("*") if p.name.isdecimal()]
+    steps = find_steps(given / "checkpoints")
     if not steps:
         raise UserError(
-            f"No checkpoint at {path}. Name a run folder that has a folder `checkpoints` with "
-            "at least one step in it, or one checkpoint: RUN/checkpoints/STEP."
+            f"No checkpoint at {path}. Give a run folder whose folder `checkpoints` has at least "
+            "one step in it, or a single checkpoint: RUN/checkpoints/STEP."
         )
     return given / "checkpoints" / str(max(steps))
 
 
+def find_steps(checkpoints: Path) -> list[int]:
+    """The steps of the checkpoints in a folder, in ascending order."""
+    return sorted(int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal())
+
+
+def verify(directory: Path) -> None:
+    """Raises UserError if a checkpoint is damaged; only the first process reads it."""
+    what = problem(directory, arrays=True) if jax.process_index() == 0 else None
+    if what is not None:
+        raise damaged(directory, what)
+
+
 def read_shapes(directory: Path) -> Shapes:
-    """The shapes of all arrays of a checkpoint, by name. Raises UserError if it is damaged."""
+    """The shapes of all arrays in a checkpoint, by name. Raises UserError if it is damaged."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         metadata = checkpointer.metadata(directory / "state").item_metadata
     if metadata is None:
@@ -61,7 +74,7 @@ def read_arrays(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dic
         try:
             arrays = checkpointer.restore(directory / "state", arguments)
         except Exception as error:
-            # Orbax raises no class of its own about bytes that are wrong or missing.
+            # Orbax raises a plain Exception for corrupt or missing bytes.
             if type(error) is not Exception:
                 raise
             raise damaged(directory, str(error).splitlines()[0]) from error
@@ -69,16 +82,16 @@ def read_arrays(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dic
 
 
 def damaged(directory: Path, what: str) -> UserError:
-    """The error about a checkpoint of which something is wrong or missing."""
+    """The error for a checkpoint with wrong or missing parts."""
     return UserError(
-        f"The checkpoint {directory} is damaged: {what}. Remove that folder, and the same command "
-        "takes the checkpoint before it; or choose another one."
+        f"The checkpoint {directory} is damaged: {what}. Remove that folder, so that the same "
+        "command uses the checkpoint before it; or choose another one."
     )
 
 
 def check_same(where: str, found: Shapes, wanted: Mapping[str, Any], hint: str) -> None:
-    """Raises UserError listing by name where the arrays found and wanted differ."""
-    # The parameters first: the rest follows from them.
+    """Raises UserError listing by name the arrays found and wanted that differ."""
+    # Parameters come first, since the other arrays follow from them.
     found, wanted = (dict(sorted(x.items(), key=_parameters_first)) for x in (found, wanted))
     other = [
         f"{name} {found[name]} instead of {leaf.shape}"
@@ -88,12 +101,12 @@ def check_same(where: str, found: Shapes, wanted: Mapping[str, Any], hint: str) 
     problems = {
         "missing": [name for name in wanted if name not in found],
         "unexpected": [name for name in found if name not in wanted],
-        "of other shape": other,
+        "of different shape": other,
     }
     report = [f"{what}: {_shortened(where)}" for what, where in problems.items() if where]
     if report:
         raise UserError(
-            f"The {where} is of another model or optimizer; {'; '.join(report)}. " + hint
+            f"The {where} is for a different model or optimizer; {'; '.join(report)}. " + hint
         )
 
 

@@ -1,7 +1,8 @@
-"""The disk of the run folder: whether it can be written to, and what to say when it is full."""
+"""Checks that the run folder is writable and has enough space; explains errors of a full disk."""
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import jax
 from perceiver_io.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# How tensorstore, which writes the checkpoints, puts it.
+# Raised by file systems that have nothing to flush.
+_NOTHING_TO_FLUSH = (errno.EINVAL, errno.ENOTSUP)
+# From the error messages of tensorstore, which writes the checkpoints.
 _FULL_MESSAGES = ("No space left", "ENOSPC", "Disk quota", "RESOURCE_EXHAUSTED")
 
 
 def make_workdir(workdir: Path) -> None:
-    """Makes the folder. Raises UserError if it cannot be written to."""
+    """Creates the folder. Raises UserError if it is not writable."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".writable_{jax.process_index()}"
@@ -28,26 +31,66 @@ def make_workdir(workdir: Path) -> None:
         ) from error
 
 
-def check_space(workdir: Path, needed_bytes: int, free_bytes: int) -> None:
-    """Raises UserError unless the checkpoints that a run keeps fit on the disk."""
-    if needed_bytes > free_bytes:
+def check_space(workdir: Path, needed_bytes: int, available_bytes: int) -> None:
+    """Raises UserError unless the checkpoints that a run keeps fit on the disk.
+
+    Args:
+        workdir: the run folder.
+        needed_bytes: size of all checkpoints that exist at the same time.
+        available_bytes: free space, including what the run's checkpoints already occupy.
+    """
+    if needed_bytes > available_bytes:
         raise UserError(
-            f"The disk of {workdir} has {free_bytes / 1e9:.3g} GB free, but the checkpoints of "
-            f"this run need {needed_bytes / 1e9:.3g} GB. Free some space, set "
-            "config.checkpoint.keep to fewer, or choose another --workdir."
+            f"The disk of {workdir} has {available_bytes / 1e9:.3g} GB for the checkpoints of this "
+            f"run (free, or already used by them), but they need {needed_bytes / 1e9:.3g} GB. Free "
+            "some space, reduce config.checkpoint.keep, or choose another --workdir."
         )
 
 
+def size_of(folder: Path) -> int:
+    """The total size of all files in a folder, in bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 @contextlib.contextmanager
-def full_disk_explained(workdir: Path) -> Iterator[None]:
-    """Within it, what libraries raise on a full disk becomes a UserError."""
+def disk_errors_explained(folder: Path) -> Iterator[None]:
+    """A context in which errors that libraries raise about a folder's disk become a UserError."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except (UserError, jax.errors.JaxRuntimeError):  # out of device memory, with a similar message
+        raise
+    except Exception as error:
         full = getattr(error, "errno", None) in _FULL
-        if not full and not any(message in str(error) for message in _FULL_MESSAGES):
+        if full or any(message in str(error) for message in _FULL_MESSAGES):
+            raise UserError(
+                f"The disk of {folder} is full. Files that were already complete, such as "
+                "checkpoints, are intact: free some space and run the same command again."
+            ) from error
+        path = str(getattr(error, "filename", ""))
+        if isinstance(error, OSError) and Path(path).is_relative_to(folder):
+            raise UserError(
+                f"{path} cannot be used: {error.strerror}. Move it away or fix its permissions, "
+                "and run the same command again."
+            ) from error
+        raise
+
+
+def flush(path: Path) -> None:
+    """Flushes a file or folder to disk, so that it survives a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOTHING_TO_FLUSH:
             raise
-        raise UserError(
-            f"The disk of {workdir} is full. The checkpoints that were complete before are intact: "
-            "free some space and start the same command again."
-        ) from error
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file atomically: after a failure, it has either its old or its new content."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    flush(temporary)
+    temporary.replace(path)
+    flush(path.parent)

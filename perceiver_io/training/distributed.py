@@ -4,7 +4,7 @@ import jax
 
 from perceiver_io.errors import UserError
 
-# Seconds after which the others notice that a process has died. JAX waits 100 by default.
+# Seconds until the other processes notice that one has died. JAX waits 100 by default.
 _HEARTBEAT = 10
 
 
@@ -14,11 +14,11 @@ def initialize(
     """Connects this process to the others; call it before anything else that uses JAX.
 
     Args:
-        coordinator_address: host:port of process 0; "auto" finds all three values in the
-            environment of the cluster (TPU pod, SLURM, Open MPI, Kubernetes); None is a run of one
+        coordinator_address: host:port of process 0; "auto" reads all three values from the
+            environment of the cluster (TPU pod, SLURM, Open MPI, Kubernetes); None for a single
             process.
-        num_processes: how many processes there are.
-        process_id: which one this is, from 0.
+        num_processes: the number of processes.
+        process_id: the index of this process, from 0.
 
     Raises UserError if only some of the values are given, or the cluster is not recognised.
     """

@@ -1,6 +1,7 @@
-"""Floating-point operations of a function, counted from what it traces to.
+"""Floating-point operations of a function, counted in its jaxpr.
 
-XLA's own count takes the body of a scan once, however often it runs; this one multiplies.
+XLA's own cost analysis counts the body of a scan once, however often it runs; this one multiplies
+by the length.
 """
 
 import math
@@ -14,12 +15,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 def count_flops(function: Callable, *args: Any) -> int:
     """FLOPs of the matrix products and convolutions in `function(*args)`.
 
-    A multiplication and an addition count as two, as in the Perceiver papers; all else, which is
-    of lower order, as none. Of a branch the most expensive side counts; of code that is written for
-    each platform, that of the platform at hand. Nothing is computed: `args` may be
+    A multiply-add counts as two, as in the Perceiver papers; all other operations, which are of
+    lower order, are ignored. For conditionals, the most expensive branch counts; for
+    platform-dependent code, the branch of the current platform. Nothing is computed: `args` may be
     `jax.ShapeDtypeStruct`s.
 
-    Raises NotImplementedError for a loop whose length is not known beforehand.
+    Raises NotImplementedError for a while loop around such operations, whose length is unknown.
     """
     return _flops(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -52,7 +53,7 @@ def _branch_flops(equation: JaxprEqn) -> int:
     if platforms is None:
         return max(branches)
     own = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-    # None stands for all that are not named.
+    # None stands for all platforms that are not named.
     chosen = (i for i, names in enumerate(platforms) if names is None or own in names)
     return branches[next(chosen)]
 

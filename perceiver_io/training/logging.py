@@ -1,12 +1,12 @@
-"""The run folder: what a run leaves behind.
+"""The run folder, which holds the results of a run.
 
 config.json        the resolved config
-preparation.json   how inputs are prepared, names of classes: what the weights need to be used
+preparation.json   preparation of inputs and class names, which users of the weights need
 environment.json   command line, machine, devices and package versions
-metrics.jsonl      one object a line: step, split, metrics
-curves.png         every metric over the steps
-figures/STEP/      pictures of each evaluation, EVALUATOR_NAME.png
-tensorboard/       the same, as events
+metrics.jsonl      one object per line: step, split, metrics
+curves.png         every metric plotted against the step
+figures/STEP/      figures of each evaluation, EVALUATOR_NAME.png
+tensorboard/       metrics and figures as TensorBoard events
 checkpoints/STEP/  see checkpoint.py
 """
 
@@ -24,8 +24,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
 
+from perceiver_io.progress import say
+from perceiver_io.training.disk import flush, write_whole
+from perceiver_io.training.events import Events
 from perceiver_io.training.state import names
 
 _PACKAGES = (
@@ -34,47 +36,61 @@ _PACKAGES = (
 
 
 class RunFolder:
-    """Writes the metrics and figures of a run. Of several processes, the first one writes."""
+    """Writes the metrics and figures of a run. With several processes, only the first writes."""
 
     def __init__(self, workdir: Path, files: Mapping[str, str], resumed_step: int | None):
-        """Opens the folder; records of steps after `resumed_step` are dropped.
+        """Opens the folder and drops records of steps after `resumed_step`.
 
-        Hence the records read as if the run had never been interrupted. `files` are texts by name,
-        the config and what else describes the run.
+        The records thus look as if the run had never been interrupted. `files` are texts by file
+        name: the config, and whatever else describes the run.
         """
         self._workdir = workdir
         self._records = workdir / "metrics.jsonl"
         _drop_records_after(self._records, resumed_step or 0)
         environment = {"environment.json": json.dumps(_environment(), indent=2)}
         for name, text in {**files, **environment}.items():
-            (workdir / name).write_text(text + "\n")
-        self._events = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=(resumed_step or 0) + 1, write_to_disk=True
-        )
+            write_whole(workdir / name, text + "\n")
+        self._events = Events(workdir / "tensorboard", (resumed_step or 0) + 1)
 
-    def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Records metrics; `split` is `train` or the split that was evaluated."""
+    def metrics(
+        self,
+        step: int,
+        split: str,
+        metrics: Mapping[str, float],
+        manifest_sha256: str | None = None,
+    ) -> None:
+        """Records metrics, with the hash of the manifest of their data if there is one.
+
+        `split` is `train` or the name of an evaluator.
+        """
         record = {"step": step, "split": split, "metrics": dict(metrics)}
+        if manifest_sha256 is not None:
+            record["manifest_sha256"] = manifest_sha256
         with self._records.open("a") as file:
             file.write(to_json(record) + "\n")
         for name, value in metrics.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+            self._events.scalar(f"{split}/{name}", value, step)
 
     def figures(self, step: int, split: str, figures: Mapping[str, Figure]) -> None:
-        """Writes figures as PNG and as events."""
+        """Writes figures as PNG files and as events."""
         for name, figure in figures.items():
             save_figure(figure, self._workdir / "figures" / str(step), f"{split}_{name}")
-            self._events.add_figure(f"{split}/{name}", figure, step)
+            self._events.figure(f"{split}/{name}", figure, step)
 
     def curves(self) -> None:
-        """Draws all metrics so far, and hands the events to the disk."""
+        """Plots all metrics so far."""
         save_figure(draw_curves(self._records), self._workdir, "curves")
-        self._events.flush()
 
     def histograms(self, step: int, params: PyTree) -> None:
         """Records the distribution of each parameter."""
         for name, value in names(params).items():
-            self._events.add_histogram(f"params/{name}", np.asarray(value), step)
+            self._events.histogram(f"params/{name}", np.asarray(value), step)
+
+    def flush(self) -> None:
+        """Flushes all records and events so far, before a checkpoint is saved."""
+        self._events.flush()
+        if self._records.exists():
+            flush(self._records)
 
     def close(self) -> None:
         """Closes the event file."""
@@ -82,7 +98,7 @@ class RunFolder:
 
 
 class NoRunFolder(RunFolder):
-    """What the other processes have in place of a run folder: it does nothing."""
+    """The run folder of all processes but the first: it does nothing."""
 
     def __init__(self):
         pass
@@ -90,18 +106,18 @@ class NoRunFolder(RunFolder):
     def _nothing(self, *arguments: Any) -> None:
         """Does nothing."""
 
-    metrics = figures = curves = histograms = close = _nothing  # type: ignore[assignment]
+    metrics = figures = curves = histograms = flush = close = _nothing  # type: ignore[assignment]
 
 
 def open_run_folder(workdir: Path, files: Mapping[str, str], resumed_step: int | None) -> RunFolder:
-    """The run folder for the first process; for others one that writes nothing."""
+    """A run folder that writes in the first process, and does nothing in the others."""
     if jax.process_index() != 0:
         return NoRunFolder()
     return RunFolder(workdir, files, resumed_step)
 
 
 def to_json(record: Mapping[str, Any]) -> str:
-    """JSON, in which numbers that are not finite are null, since it knows none."""
+    """JSON, with null for numbers that are not finite, which JSON cannot represent."""
 
     def known(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -118,24 +134,28 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 
 
 def draw_curves(records: Path) -> Figure:
-    """One panel a metric over the steps, with a line for each split."""
+    """One panel per metric, plotted against the step with a line per split."""
     curves: dict[str, Any] = defaultdict(lambda: defaultdict(list))
-    for line in records.read_text().splitlines():
-        record = json.loads(line)
+    for record in read_records(records):
         for name, value in record["metrics"].items():
-            # Per-class and the like: too many for one picture.
+            # Metrics per class and the like are too many for one figure.
             if "/" not in name and value is not None:
                 curves[name][record["split"]].append((record["step"], value))
-    # What is evaluated first: the loss, then the task's metrics.
+    # Metrics of evaluation come first: the loss, then the task's own.
     curves = dict(sorted(curves.items(), key=lambda item: item[1].keys() == {"train"}))
     rows = -(-max(len(curves), 1) // 3)
     figure = Figure(figsize=(12, 3 * rows), layout="constrained")
     panels = list(figure.subplots(rows, 3, squeeze=False).flat)
     for panel, (name, splits) in zip(panels, curves.items(), strict=False):
         for split, points in splits.items():
-            panel.plot(*zip(*points, strict=True), label=split, marker="." * (len(points) < 20))
+            (line,) = panel.plot(*zip(*points, strict=True), label=split)
+            if len(points) < 20:
+                line.set_marker("o")
+            if len(points) == 1:
+                panel.axhline(points[0][1], color=line.get_color(), linestyle=":")
         panel.set_title(name.replace("_", " "))
         panel.set_xlabel("step")
+        panel.set_xlim(left=0)
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     for panel in panels[len(curves) :]:
@@ -143,17 +163,26 @@ def draw_curves(records: Path) -> Figure:
     return figure
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; damaged lines are reported and skipped."""
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        match record:
+            case {"step": int(), "split": str(), "metrics": dict()}:
+                records.append(record)
+            case _ if line:
+                say(f"line {number} of {path} is damaged and was skipped")
+    return records
+
+
 def _drop_records_after(path: Path, step: int) -> None:
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        # A kill in the middle of a line leaves one without its end.
-        if line.endswith("\n") and json.loads(line)["step"] <= step:
-            kept.append(line)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    if path.exists():
+        kept = [record for record in read_records(path) if record["step"] <= step]
+        write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _environment() -> dict:
@@ -168,5 +197,5 @@ def _environment() -> dict:
 
 
 def summary(metrics: Mapping[str, float]) -> str:
-    """Metrics on one line; those of single classes and the like are left out."""
+    """Metrics in one line, without those of single classes and the like."""
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)

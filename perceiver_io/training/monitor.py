@@ -1,4 +1,4 @@
-"""Watches the metrics of training steps, at the pace of the device."""
+"""Monitors the metrics of training steps without stalling the device."""
 
 import math
 from collections import defaultdict, deque
@@ -7,13 +7,13 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-# Steps that the host may be ahead of the device: enough to keep it busy, and few enough that the
-# batches that wait on the device stay few.
+# Number of steps that the host may be ahead of the device: enough to keep the device busy, but few
+# enough to limit the batches that are queued on it.
 _LAG = 2
 
 
 class NotFiniteError(ArithmeticError):
-    """A training step gave a loss, gradient or update that is not finite."""
+    """A training step produced a loss, gradient or update that is not finite."""
 
     def __init__(self, step: int, metrics: Mapping[str, float]):
         self.step = step
@@ -24,26 +24,26 @@ class NotFiniteError(ArithmeticError):
 class Monitor:
     """Averages the metrics of steps, and stops training at a step that is not finite.
 
-    A step's metrics are read while the device works on the next ones, so that nobody waits. What
-    `average` returns without an error has been checked up to the last step, the update included: a
-    state that is saved after it is sound.
+    A step's metrics are read while the device computes the next ones, so that neither host nor
+    device waits. When `average` returns without an error, all steps so far have been checked,
+    including their updates, so that it is safe to save the state.
     """
 
     def __init__(self, fetch: Callable[[PyTree], PyTree]):
-        """`fetch` brings the metrics of a step from the device."""
+        """`fetch` transfers the metrics of a step from the device."""
         self._fetch = fetch
         self._pending: deque[Any] = deque()
         self._totals: dict[str, float] = defaultdict(float)
         self._count = 0
 
     def add(self, step: int, metrics: Any) -> None:
-        """Takes the metrics of a step. Raises NotFiniteError about one of the steps before."""
+        """Adds the metrics of a step. May raise NotFiniteError for an earlier step."""
         self._pending.append((step, metrics))
         while len(self._pending) > _LAG:
             self._read()
 
     def check(self) -> None:
-        """Reads all steps so far. Raises NotFiniteError about the first that is not finite."""
+        """Checks all steps so far. Raises NotFiniteError for the first that is not finite."""
         while self._pending:
             self._read()
 

@@ -1,8 +1,8 @@
-"""Optimizers and learning-rate schedules, put together from optax parts.
+"""Optimizers and learning-rate schedules, composed of optax transformations.
 
-Every optimizer is: clip the gradient, make a direction of it, add the weight decay, scale by the
-learning rate. A schedule is a linear warm-up from 0 to `peak` and then a shape; all lengths are in
-steps and are counted from the start of training.
+Every optimizer clips the gradient, turns it into a direction, adds weight decay and scales by the
+learning rate. A schedule is a linear warm-up from 0 to `peak`, followed by a particular shape; all
+lengths are in steps from the start of training.
 """
 
 import functools
@@ -29,11 +29,11 @@ def build_optimizer(
     Args:
         section: the config section.
         schedule: the learning rate.
-        roles: by name, MODULE/NAME, what parameters are that do not decay: biases, scales and
-            offsets of norms (`bias_or_norm`); learned positions, latents and queries (`position`),
-            which the section's `decay_positions` is about.
+        roles: by name, MODULE/NAME, the roles of parameters exempt from weight decay: biases and
+            the scales and offsets of norms (`bias_or_norm`); learned positions, latents and queries
+            (`position`), unless the section's `decay_positions` is set.
 
-    Raises UserError on a wrong name or keyword.
+    Raises UserError for an invalid name or setting.
     """
     factory = lookup(OPTIMIZERS, section, "config.optimizer")
     direction = construct(factory, section, "config.optimizer", roles)
@@ -41,7 +41,7 @@ def build_optimizer(
 
 
 def build_schedule(section: Mapping[str, Any]) -> optax.Schedule:
-    """The schedule of `config.schedule`. Raises UserError on a wrong name or keyword."""
+    """The schedule of `config.schedule`. Raises UserError for an invalid name or setting."""
     shape = lookup(SCHEDULES, section, "config.schedule")
     return construct(shape, section, "config.schedule")
 
@@ -51,22 +51,22 @@ def lamb(
     /,
     *,
     weight_decay: NonNegative,
-    clip_norm: Positive | None,
-    decay_positions: bool,
+    clip_norm: Positive | None = 10.0,
+    decay_positions: bool = True,
     b1: Rate = 0.9,
     b2: Rate = 0.999,
     eps: NonNegative = 1e-6,
 ) -> optax.GradientTransformation:
-    """LAMB (You et al. 2019, arXiv:1904.00962, algorithm 2): Adam, rescaled layer by layer.
+    """LAMB (You et al. 2019, arXiv:1904.00962, algorithm 2): Adam with layer-wise rescaling.
 
     Args:
         roles: as in `build_optimizer`.
         weight_decay: multiple of the parameters added to the direction.
-        clip_norm: greatest global norm of the gradient; None does not clip.
-        decay_positions: whether learned positions, latents and queries decay.
+        clip_norm: maximum global norm of the gradient; None turns clipping off.
+        decay_positions: whether weight decay applies to learned positions, latents and queries.
         b1: decay rate of the gradient's first moment.
         b2: decay rate of its second moment.
-        eps: added to the root of the second moment.
+        eps: added to the square root of the second moment.
     """
     return optax.chain(
         _clip(clip_norm),
@@ -81,15 +81,15 @@ def adamw(
     /,
     *,
     weight_decay: NonNegative,
-    clip_norm: Positive | None,
-    decay_positions: bool,
+    clip_norm: Positive | None = 1.0,
+    decay_positions: bool = False,
     b1: Rate = 0.9,
     b2: Rate = 0.999,
     eps: NonNegative = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101).
 
-    The decay is multiplied by the learning rate. Arguments as for `lamb`.
+    The decay is multiplied by the learning rate. Arguments are as for `lamb`.
     """
     return optax.chain(
         _clip(clip_norm),
@@ -103,13 +103,13 @@ def sgd(
     /,
     *,
     weight_decay: NonNegative,
-    clip_norm: Positive | None,
-    decay_positions: bool,
+    clip_norm: Positive | None = 1.0,
+    decay_positions: bool = False,
     momentum: Rate = 0.9,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent with momentum; the decay enters the momentum, as an L2 penalty.
+    """Stochastic gradient descent with momentum; weight decay acts as an L2 penalty.
 
-    Other arguments as for `lamb`.
+    Other arguments are as for `lamb`.
     """
     return optax.chain(
         _clip(clip_norm),
@@ -121,15 +121,15 @@ def sgd(
 OPTIMIZERS = {"lamb": lamb, "adamw": adamw, "sgd": sgd}
 
 
-def constant(*, peak: Positive, warmup_steps: Natural) -> optax.Schedule:
-    """`peak` for ever."""
+def constant(*, peak: Positive, warmup_steps: Natural = 0) -> optax.Schedule:
+    """Constant at `peak`."""
     return _warm_up(peak, warmup_steps, optax.constant_schedule(peak))
 
 
 def cosine(
-    *, peak: Positive, warmup_steps: Natural, total_steps: Count, end: NonNegative = 0.0
+    *, peak: Positive, total_steps: Count, warmup_steps: Natural = 0, end: NonNegative = 0.0
 ) -> optax.Schedule:
-    """Half a cosine from `peak` at the end of the warm-up down to `end` at `total_steps`."""
+    """Cosine decay from `peak` at the end of the warm-up to `end` at `total_steps`."""
     return flat_then_cosine(
         peak=peak,
         warmup_steps=warmup_steps,
@@ -142,27 +142,27 @@ def cosine(
 def flat_then_cosine(
     *,
     peak: Positive,
-    warmup_steps: Natural,
+    warmup_steps: Natural = 0,
     flat_steps: Natural,
     total_steps: Count,
     end: NonNegative = 0.0,
 ) -> optax.Schedule:
-    """`peak` until step `flat_steps`, then half a cosine down to `end` at `total_steps`."""
+    """`peak` until step `flat_steps`, then cosine decay to `end` at `total_steps`."""
     decay = optax.cosine_decay_schedule(peak, max(total_steps - flat_steps, 1), alpha=end / peak)
     flat = optax.constant_schedule(peak)
     return _warm_up(peak, warmup_steps, _after(flat_steps - warmup_steps, flat, decay))
 
 
 def linear(
-    *, peak: Positive, warmup_steps: Natural, total_steps: Count, end: NonNegative = 0.0
+    *, peak: Positive, total_steps: Count, warmup_steps: Natural = 0, end: NonNegative = 0.0
 ) -> optax.Schedule:
-    """A straight line from `peak` at the end of the warm-up down to `end` at `total_steps`."""
+    """Linear decay from `peak` at the end of the warm-up to `end` at `total_steps`."""
     line = optax.linear_schedule(peak, end, max(total_steps - warmup_steps, 1))
     return _warm_up(peak, warmup_steps, line)
 
 
 def steps(
-    *, peak: Positive, warmup_steps: Natural, boundaries: tuple[Natural, ...], factor: Positive
+    *, peak: Positive, warmup_steps: Natural = 0, boundaries: tuple[Natural, ...], factor: Positive
 ) -> optax.Schedule:
     """`peak`, multiplied by `factor` at each of the `boundaries`."""
     drops = {boundary - warmup_steps: factor for boundary in boundaries}
@@ -184,17 +184,17 @@ def decay_mask(params: PyTree, roles: Roles, *, positions: bool) -> PyTree[bool]
     Args:
         params: the parameters.
         roles: as in `build_optimizer`.
-        positions: whether learned positions, latents and queries decay.
+        positions: whether weight decay applies to learned positions, latents and queries.
     """
     exempt = {"bias_or_norm"} if positions else {"bias_or_norm", "position"}
     return map_names(lambda name, _: roles.get(name) not in exempt, params)
 
 
 def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
-    """`optax.scale_by_trust_ratio`, with a ratio for each layer of a stack.
+    """`optax.scale_by_trust_ratio` with a separate ratio for each layer of a stack.
 
-    The parameters of a `layer_stack` share one array; each layer's slice counts as a parameter of
-    its own, so that scanned layers train as layers written out do.
+    The layers of a `layer_stack` share one array per parameter; each layer's slice is treated as a
+    parameter of its own, so that scanned layers train exactly as unrolled ones.
     """
     whole = optax.scale_by_trust_ratio()
 

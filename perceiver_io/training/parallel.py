@@ -1,8 +1,8 @@
-"""How a training step is spread over devices: `Mesh` or `Pmap`, chosen by `config.parallel`.
+"""Parallel strategies: how training is distributed over devices, chosen by `config.parallel`.
 
-Both have the same interface, and both run the same `TrainStep`; they differ in batch norm and in
-what dropout draws, as documented at `Pmap`. A batch is split over all devices of all processes.
-Every process brings its own rows of it, and runs the same program.
+`Mesh` and `Pmap` have the same interface and run the same `TrainStep`; they differ in batch norm
+and in dropout masks, as documented in `Pmap`. A batch is split over all devices of all processes.
+Every process supplies its own rows of the batch, and runs the same program.
 """
 
 import math
@@ -21,26 +21,26 @@ from perceiver_io.errors import UserError
 from perceiver_io.training.state import TrainState, map_names, num_stacked
 from perceiver_io.training.step import Gradients, TrainStep
 
-# Smaller parameters stay whole on every device: gathering them would cost more than it saves.
+# Smaller parameters are replicated: gathering them would cost more than sharding saves.
 _MIN_SHARDED_SIZE = 1024
 
 
 class Mesh:
-    """One program for all devices, by `jit` over a named mesh. The default.
+    """One program for all devices, using `jit` over a named mesh. The default.
 
-    The state is replicated, or, with `fsdp` > 1, cut into that many pieces, each parameter along
+    The state is replicated, or, with `fsdp` > 1, split into that many shards, each parameter along
     its longest suitable axis (fully sharded data parallelism). Loss and gradient are those of the
-    global batch, and the statistics of batch norm those of a microbatch of all devices; the
-    compiler puts in the communication.
+    global batch; batch norm uses the statistics of a microbatch over all devices. The compiler
+    inserts the communication.
 
     Attributes:
-        num_replicas: the number of parts of a batch that are augmented each by itself.
+        num_replicas: the number of parts of a batch that are augmented independently.
     """
 
     num_replicas = 1
 
-    def __init__(self, *, fsdp: Count):
-        """`fsdp` is the number of devices that the parameters are cut over; 1 replicates them.
+    def __init__(self, *, fsdp: Count = 1):
+        """`fsdp` is the number of shards of each parameter; 1 replicates the parameters.
 
         Raises UserError if the number of devices is not a multiple of it.
         """
@@ -49,7 +49,7 @@ class Mesh:
             raise UserError(
                 f"config.parallel.fsdp is {fsdp}, but there are {num_devices} devices, which is "
                 "not a multiple of it. Set --config.parallel.fsdp to a divisor of "
-                f"{num_devices} (1 keeps the parameters whole), or start on more devices."
+                f"{num_devices} (1 replicates the parameters), or use more devices."
             )
         shape = (num_devices // fsdp, fsdp)
         self._fsdp = fsdp
@@ -58,7 +58,7 @@ class Mesh:
         self._rows = self._sharding(("data", "fsdp"))
 
     def template(self, shapes: PyTree) -> PyTree:
-        """Shapes (`ShapeDtypeStruct`s) completed by where each array of a state is to live."""
+        """Adds to the shapes (`ShapeDtypeStruct`s) of a state the sharding of each array."""
 
         def place(name, x):
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._cut(name, x.shape))
@@ -66,7 +66,7 @@ class Mesh:
         return map_names(place, shapes)
 
     def batch_template(self, shapes: PyTree) -> PyTree:
-        """Shapes of a global batch completed as `template` does; to compile without data."""
+        """Adds shardings to the shapes of a global batch, for compilation without data."""
 
         def place(x):
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._rows)
@@ -74,19 +74,19 @@ class Mesh:
         return jax.tree.map(place, shapes)
 
     def adopt(self, state: TrainState) -> TrainState:
-        """A state as the compiled steps take it, from arrays placed as `template` says."""
+        """Converts a state, sharded as in `template`, to the form that compiled steps take."""
         return state
 
     def snapshot(self, state: TrainState) -> TrainState:
-        """A state as the checkpoint keeps it."""
+        """Converts a state to the form that checkpoints store."""
         return state
 
     def place(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        """This process's rows of a batch, put on its devices as part of the global batch."""
+        """Puts this process's rows of a batch on its devices, as part of the global batch."""
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._rows, x), batch)
 
     def compile_train(self, step: TrainStep, state: TrainState) -> jax.stages.Wrapped:
-        """`(state, batch) -> (state, metrics)`, for states like the one given; it is consumed."""
+        """`(state, batch) -> (state, metrics)` for states like the given one; donates the state."""
 
         def train(state, batch):
             return step.update(state, step.gradients(state, batch))
@@ -95,15 +95,15 @@ class Mesh:
         return jax.jit(train, donate_argnums=0, out_shardings=(shardings, self._replicated))
 
     def compile_evaluation(self, step: Callable) -> Callable:
-        """The step `(params, model_state, batch) -> (sums, predictions, outputs)` of an evaluation.
+        """Compiles an evaluation `(params, model_state, batch) -> (sums, predictions, outputs)`.
 
-        Sums over the batch, and predictions [B, ...], are whole on every device; outputs [B, ...]
-        are where the batch is.
+        Sums over the batch and predictions [B, ...] are replicated; outputs [B, ...] are sharded
+        like the batch.
         """
         return jax.jit(step, out_shardings=(self._replicated, self._replicated, self._rows))
 
     def fetch(self, tree: PyTree) -> PyTree:
-        """Whole arrays on every host; all processes call it."""
+        """Gathers whole arrays on every host; all processes must call it."""
         return jax.tree.map(_whole, tree)
 
     def fetch_rows(self, tree: PyTree) -> PyTree:
@@ -114,7 +114,7 @@ class Mesh:
         return NamedSharding(self._mesh, PartitionSpec(*axes))
 
     def _cut(self, name: str, shape: tuple[int, ...]) -> NamedSharding:
-        """The longest axis that divides evenly is cut; never the layers of a stack."""
+        """Shards the longest axis that divides evenly, but never the axis of stacked layers."""
         if math.prod(shape) < _MIN_SHARDED_SIZE:
             return self._replicated
         axes = [i for i in range(num_stacked(name), len(shape)) if shape[i] % self._fsdp == 0]
@@ -125,13 +125,13 @@ class Mesh:
 
 
 class Pmap:
-    """A replica of the state on each device, by `pmap`, as the published experiments ran.
+    """A replica of the state on each device, using `pmap`, as in the published experiments.
 
-    The terms of the loss are counted over all devices; then each device's share of the loss and the
-    gradient is taken, and added up. This gives what `Mesh` gives, whatever each device's examples
-    cover, with one difference: batch norm normalises by the statistics of each device's own
-    examples, where `Mesh` uses those of the global batch. The running statistics are averaged, so
-    that replicas never differ. Dropout draws other masks than under `Mesh`.
+    The elements of each loss term are counted over all devices; then each device computes its share
+    of loss and gradient, and the shares are summed. The result equals that of `Mesh`, whatever
+    elements each device covers, except that batch norm normalises with the statistics of each
+    device's own examples, not of the global batch. Running statistics are averaged, so that
+    replicas never differ. Dropout masks are different from those under `Mesh`.
 
     Attributes:
         num_replicas: as for `Mesh`; here the number of devices.
@@ -145,11 +145,11 @@ class Pmap:
         self.num_replicas = jax.device_count()
 
     def template(self, shapes: PyTree) -> PyTree:
-        """As `Mesh.template`: every array whole on every device."""
+        """As `Mesh.template`, with every array replicated."""
         return self._whole.template(shapes)
 
     def adopt(self, state: TrainState) -> TrainState:
-        """The state with an axis of replicas in front."""
+        """Adds a leading axis of replicas to the state."""
         state = jax.tree.map(lambda x: x.addressable_data(0), state)
         copy = jax.pmap(lambda _, state: state, in_axes=(0, None))
         return copy(np.arange(self._num_local), state)
@@ -159,7 +159,7 @@ class Pmap:
         return self.fetch(state)
 
     def place(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The batch with an axis of local devices in front."""
+        """Adds a leading axis of local devices to the batch."""
         return jax.tree.map(lambda x: x.reshape(self._num_local, -1, *x.shape[1:]), batch)
 
     def compile_train(self, step: TrainStep, state: TrainState) -> Callable:
@@ -184,7 +184,7 @@ class Pmap:
         return jax.pmap(evaluate, axis_name=self._AXIS)
 
     def fetch(self, tree: PyTree) -> PyTree:
-        """As `Mesh.fetch`: the first replica's, since all are the same."""
+        """As `Mesh.fetch`; takes the first replica, since all are equal."""
         return jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], tree)
 
     def fetch_rows(self, tree: PyTree) -> PyTree:
@@ -194,10 +194,10 @@ class Pmap:
         )
 
     def _add_up(self, share: Gradients) -> Gradients:
-        """The gradients of the whole batch, from every replica's share."""
+        """The gradients of the whole batch from the replicas' shares."""
 
         def mean(x):
-            # Counters of the model's state are integers, and the same everywhere.
+            # Integers in the model's state are counters, which are equal on all replicas.
             return jax.lax.pmean(x, self._AXIS) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
         params, terms = jax.lax.psum(share[:2], self._AXIS)
@@ -209,19 +209,19 @@ STRATEGIES = {"mesh": Mesh, "pmap": Pmap}
 
 
 def make(initialise: Callable[..., PyTree], template: PyTree, *arguments: PyTree) -> PyTree:
-    """`initialise(*arguments)`, made where the template says.
+    """`initialise(*arguments)`, computed with the shardings of the template.
 
-    No device ever holds more than its part. Arrays that go into the result are arguments: what a
-    compiled function closes over is a constant in it.
+    No device ever holds more than its shard. Pass arrays as arguments: an array that a compiled
+    function closes over becomes a constant in it.
     """
     shardings = jax.tree.map(lambda x: x.sharding, template)
     return jax.jit(initialise, out_shardings=shardings)(*arguments)
 
 
 def local_batch_size(batch_size: int, accumulate: int) -> int:
-    """This process's share of a training batch.
+    """The number of examples of a training batch that this process supplies.
 
-    Raises UserError unless every device gets equally many examples of every microbatch.
+    Raises UserError unless every microbatch divides evenly over the devices.
     """
     devices = jax.device_count()
     step = devices * accumulate

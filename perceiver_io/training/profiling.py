@@ -1,4 +1,4 @@
-"""Profiles chosen steps of a training run, for xprof or TensorBoard."""
+"""Profiles selected steps of a training run, for xprof or TensorBoard."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from jaxtyping import PyTree
 
 
 class Profiler:
-    """Traces the steps from `first` to `last`, both included, into a folder."""
+    """Traces the steps from `first` to `last`, inclusive, into a folder."""
 
     def __init__(self, folder: Path, first: int, last: int):
         self._folder = folder
@@ -22,13 +22,13 @@ class Profiler:
             self._running = True
 
     def after(self, step: int, result: PyTree) -> None:
-        """Ends the trace if this was its last step, once the step's result is there."""
+        """Ends the trace if this was its last step, after waiting for the step's result."""
         if self._running and step == self._last:
             jax.block_until_ready(result)
             self.close()
 
     def close(self) -> None:
-        """Ends the trace if it still runs."""
+        """Ends the trace if it is still running."""
         if self._running:
             jax.profiler.stop_trace()
             self._running = False

@@ -1,32 +1,32 @@
-"""How fast training is, as numbers and in words."""
+"""Measures and formats the speed of training."""
 
 import time
 from collections.abc import Mapping
 
 
 class Speed:
-    """How fast training is: steps, examples and model FLOPs a second."""
+    """Measures the speed of training: steps, examples and model FLOPs per second."""
 
     def __init__(self, batch_size: int, flops: float):
-        """Before the first step.
+        """Starts before the first step.
 
         Args:
-            batch_size: examples of a step, on all devices.
-            flops: model FLOPs of a step on each device.
+            batch_size: examples per step, over all devices.
+            flops: model FLOPs per step and device.
         """
         self._batch_size, self._flops = batch_size, flops
         self._steps: int | None = None
         self._clock = 0.0
 
     def advance(self) -> None:
-        """One step is done. The first one was compiled, which says nothing of the speed."""
+        """Counts a step as done. The first one is not measured, as it includes compilation."""
         if self._steps is None:
             self.resume()
         else:
             self._steps += 1
 
     def report(self) -> dict[str, float]:
-        """The speed since the last report or pause; nothing if there was no step since."""
+        """The speed since the last report or `resume`; empty if there was no step since."""
         steps, seconds = self._steps, time.perf_counter() - self._clock
         self.resume()
         if not steps:
@@ -39,26 +39,26 @@ class Speed:
         }
 
     def resume(self) -> None:
-        """Restarts the clock: what happened since the last report counts for no speed."""
+        """Restarts the clock, so that the time since the last report is not measured."""
         self._steps, self._clock = 0, time.perf_counter()
 
 
 def training_summary(metrics: Mapping[str, float], speed: Mapping[str, float]) -> str:
-    """Loss and speed on one line."""
+    """Loss and speed in one line."""
     parts = [f"loss {metrics['loss']:.4g}"]
     if speed:
         parts.append(f"{digits(speed['examples_per_second'])} examples/s")
-        parts.append(f"{flop_rate(1e12 * speed['tflops_per_device'])} a device")
+        parts.append(f"{flop_rate(1e12 * speed['tflops_per_device'])} per device")
     return "  ".join(parts)
 
 
 def digits(value: float) -> str:
-    """A number to three digits, without an exponent unless it is very large or small."""
+    """A number to three significant digits, without an exponent unless very large or small."""
     return f"{float(f'{value:.3g}'):g}"
 
 
 def flop_rate(flops: float) -> str:
-    """FLOP/s in the unit that suits: `0.42 TFLOP/s`, `51 GFLOP/s`."""
+    """FLOP/s in a suitable unit: `0.42 TFLOP/s`, `51 GFLOP/s`."""
     for unit, size in (("T", 1e12), ("G", 1e9)):
         if flops >= 0.1 * size:
             return f"{digits(flops / size)} {unit}FLOP/s"

@@ -10,12 +10,12 @@ Params: TypeAlias = PyTree[Array]
 
 
 class TrainState(NamedTuple):
-    """All that training changes. Together with the data iterator it is the checkpoint.
+    """Everything that training changes. Together with the data iterator it forms a checkpoint.
 
     Attributes:
-        step: number of updates made so far.
-        params: the model's parameters, as Haiku nests them.
-        model_state: what the model keeps beside its parameters: batch-norm statistics.
+        step: number of updates so far.
+        params: the model's parameters, as nested by Haiku.
+        model_state: the model's state other than parameters: batch-norm statistics.
         opt_state: the optimizer's state.
         ema_params: exponential moving average of the parameters, or None.
     """
@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
 
     @property
     def evaluated_params(self) -> Params:
-        """What evaluation uses: the moving average where there is one."""
+        """The parameters for evaluation: the moving average if there is one."""
         return self.params if self.ema_params is None else self.ema_params
 
 
@@ -39,7 +39,7 @@ def names(tree: PyTree) -> dict[str, Any]:
 
 
 def map_names(fn, tree: PyTree, *rest: PyTree) -> PyTree:
-    """`jax.tree.map`, with the leaf's path as the first argument of `fn`."""
+    """`jax.tree.map` with the leaf's path as the first argument of `fn`."""
 
     def call(path, *leaves):
         return fn(jax.tree_util.keystr(path, simple=True, separator="/"), *leaves)
@@ -48,10 +48,10 @@ def map_names(fn, tree: PyTree, *rest: PyTree) -> PyTree:
 
 
 def num_stacked(name: str) -> int:
-    """How many leading axes of a parameter run over the layers of a `layer_stack`.
+    """The number of leading axes of a parameter that run over the layers of a `layer_stack`.
 
-    Haiku keeps the parameters of all L layers of a stack in one array with a leading axis [L],
-    under a module name by which it is known here: a `layer_stack` must not be given another name.
+    Haiku keeps the parameters of all L layers of a stack in one array with a leading axis [L]. This
+    function recognises the default module name, so a `layer_stack` must not be given another name.
     """
     return name.count("__layer_stack")
 
@@ -63,6 +63,6 @@ def initial_state(params: Params, model_state: PyTree, optimizer, *, ema: bool) 
         params=params,
         model_state=model_state,
         opt_state=optimizer.init(params),
-        # A copy: the training step donates its buffers, and may not be given one twice.
+        # A copy, since the training step donates its buffers and no buffer can be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )

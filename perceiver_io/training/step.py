@@ -1,28 +1,29 @@
-"""One training step, the same arithmetic for every parallel strategy."""
+"""One training step, with the same arithmetic under every parallel strategy."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from perceiver_io import losses
 from perceiver_io.training.state import Params, TrainState
 
 Batch = dict[str, Array]
-# A number for each term of the loss, by its name.
+# One number per term of the loss, by name.
 Terms = dict[str, Float[Array, ""]]
 
 
 class Gradients(NamedTuple):
-    """What one pass over a batch gives, or over a part of it.
+    """The result of one forward and backward pass over a batch or a part of it.
 
     Attributes:
-        params: the gradient of the loss; those of all parts add up to that of the batch.
-        terms: S / C of each term of the loss; those of all parts add up, too.
-        model_state: the model's state afterwards.
+        params: the gradient of the loss; the gradients of all parts add up to the batch's.
+        terms: S / C of each term of the loss; these, too, add up over the parts.
+        model_state: the model's state after the pass.
     """
 
     params: Params
@@ -34,21 +35,22 @@ class Gradients(NamedTuple):
 class TrainStep:
     """A training step in two halves, `gradients` and `update`.
 
-    A strategy whose replicas each hold a part of the batch takes the first half in two, and adds up
-    over replicas what each gives: the `counts` of the loss, then the `share` of the gradients.
+    A strategy whose replicas each hold a part of the batch splits the first half into `counts` of
+    the loss and `share` of the gradients, and sums each over the replicas.
 
-    The loss and its gradient are those of the whole batch, whatever its microbatches and replicas
-    cover of it. Batch norm does depend on how it is cut: it normalises a part by the statistics of
-    this part. Dropout draws other masks.
+    The loss and its gradient are those of the whole batch, however it is split into microbatches
+    and replicas. Batch norm does depend on the split, since it normalises each part with that
+    part's statistics, and so do the dropout masks that are drawn.
 
     Attributes:
         model: has `apply(params, state, rng, **inputs, is_training) -> (outputs, new state)`.
         task: has `augmented(batch)`, `model_inputs(batch)` and a loss as in `perceiver_io.losses`.
-        optimizer: makes updates of gradients.
-        schedule: the optimizer's learning rate, to be reported.
+        optimizer: turns gradients into updates.
+        schedule: the optimizer's learning rate, for the metrics.
         seed: the step's randomness is `fold_in(key(seed), step)`.
-        accumulate: number of microbatches that each batch is split into, to save memory.
-        ema_decay: decay of the moving average of the parameters, if the state has one.
+        accumulate: number of microbatches for gradient accumulation, which saves memory.
+        ema_decay: decay of the moving average of the parameters, if the state has one. It averages
+            the steps so far, without a bias towards the initial parameters.
     """
 
     model: Any
@@ -60,7 +62,7 @@ class TrainStep:
     ema_decay: float | None
 
     def gradients(self, state: TrainState, batch: Batch) -> Gradients:
-        """Loss and gradient of a whole batch, and the model's state after it.
+        """Loss and gradient of a whole batch, and the model's new state.
 
         Args:
             state: the training state.
@@ -69,17 +71,17 @@ class TrainStep:
         return self.share(state, batch, self.counts(batch))
 
     def counts(self, batch: Batch) -> Terms:
-        """How many elements each term of the loss covers in a batch, or in a part of it."""
+        """The number of elements that each term of the loss covers in a batch or a part of it."""
         return losses.counts(self.task, batch)
 
     def share(self, state: TrainState, part: Batch, counts: Terms, replica: int = 0) -> Gradients:
-        """What a part of a batch adds to loss and gradient, and the model's state after it.
+        """The contribution of a part of a batch to loss and gradient, and the model's new state.
 
         Args:
             state: the training state.
             part: the examples of a replica, arrays [B, ...], B divisible by `accumulate`.
-            counts: of the whole batch.
-            replica: keeps the randomness of replicas apart that hold different examples.
+            counts: the counts of the whole batch.
+            replica: index of the replica, so that replicas draw different random numbers.
         """
         part = self.task.augmented(part)
         rng = jax.random.fold_in(jax.random.key(self.seed), state.step)
@@ -101,18 +103,19 @@ class TrainStep:
         """The state after one step, and its metrics.
 
         Args:
-            state: the state before.
-            gradients: of the whole batch.
+            state: the state before the step.
+            gradients: the gradients of the whole batch.
 
         Returns:
-            The new state; and the loss, the mean of each of its terms where there are several,
-            the norms of gradient and update, and the learning rate.
+            The new state; and as metrics the loss, the mean of each of its terms, the norms of
+            gradient and update, and the learning rate.
         """
         updates, opt_state = self.optimizer.update(gradients.params, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
         if ema_params is not None and self.ema_decay is not None:
-            ema_params = optax.incremental_update(params, ema_params, 1 - self.ema_decay)
+            weight = _weight_of_latest(self.ema_decay, state.step + 1)
+            ema_params = optax.incremental_update(params, ema_params, weight)
         metrics = {
             **gradients.terms,
             "loss": losses.total(self.task.loss_weights, gradients.terms),
@@ -139,11 +142,21 @@ class TrainStep:
     def _microbatches(self, batch: Batch) -> Batch:
         """[B, ...] to [A, B/A, ...]; microbatch a holds the examples a, a + A, a + 2A ...
 
-        Strided, because devices hold neighbouring examples: each keeps its own, and takes an
-        equal share of every microbatch.
+        Strided, because each device holds consecutive examples: these stay where they are, and
+        every microbatch is spread evenly over the devices.
         """
 
         def split(x):
             return jnp.moveaxis(x.reshape(-1, self.accumulate, *x.shape[1:]), 1, 0)
 
         return jax.tree.map(split, batch)
+
+
+def _weight_of_latest(decay: float, count: Int[Array, ""]) -> Float[Array, ""]:
+    """The weight of the latest of `count` values in their exponential average.
+
+    Those before have weights that fall by `decay` each, all together 1 (Kingma and Ba 2014,
+    arXiv:1412.6980, section 3): that of the first of all is 1.
+    """
+    log_decay = math.log(decay) if decay else -math.inf
+    return (1 - decay) / -jnp.expm1(count * log_decay)

@@ -1,7 +1,9 @@
-"""A start from parameters that were trained before, whole or in part."""
+"""Warm starts: initialises some or all parameters from trained ones."""
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,23 +18,25 @@ from perceiver_io.training.archive import (
     find_checkpoint,
     read_arrays,
     read_shapes,
+    verify,
 )
 from perceiver_io.training.state import Params, names
 
 Grid = tuple[int, ...]
 
 CHOOSE_MODULES = (
-    "Set config.init_prefixes to the modules that both have, or with a ! before them to those that "
-    "are to stay new, such as ('!decoder/logits',); or change config.model."
+    "Set config.init_prefixes to the modules that both have, or, with a ! before each, to those to "
+    "train from scratch, such as ('!decoder/logits',); or change config.model."
 )
 
 
 class Source(NamedTuple):
     """Where trained arrays come from.
 
-    where: its name, for errors.
-    shapes: of the parameters and the model state by name, `params/...` and `model_state/...`.
-    read: {name: shape with dtype and sharding} -> the arrays by name, placed so.
+    where: a description for error messages.
+    shapes: shapes of the parameters and the model state by name, `params/...` and
+        `model_state/...`.
+    read: {name: shape with dtype and sharding} -> the arrays by name, with that dtype and sharding.
     """
 
     where: str
@@ -41,15 +45,15 @@ class Source(NamedTuple):
 
 
 class WarmStart(NamedTuple):
-    """The result of a warm start: which arrays were loaded and which were not, by name.
+    """The result of a warm start: the arrays, and the names of those that were loaded or not.
 
     Attributes:
-        params: the parameters, those of the source in place.
+        params: the parameters, with those of the source in place.
         model_state: the model's state, likewise.
-        loaded: names that were taken from the source.
-        resized: those of them that were resized to another resolution.
-        left: names of the model that keep their initial values.
-        unused: names of the source that were not taken.
+        loaded: names of arrays taken from the source.
+        resized: names among these of arrays that were resized to another resolution.
+        left: names of the model's arrays that keep their initial values.
+        unused: names of the source's arrays that were not used.
     """
 
     params: Params
@@ -61,12 +65,13 @@ class WarmStart(NamedTuple):
 
 
 def checkpoint_source(path: str) -> Source:
-    """A checkpoint of this project; the moving average of the parameters where it has one.
+    """A checkpoint of this project; the moving average of the parameters if it has one.
 
-    `path` is a run folder, whose latest checkpoint is taken, or RUN/checkpoints/STEP. Raises
+    `path` is a run folder, whose latest checkpoint is used, or RUN/checkpoints/STEP. Raises
     UserError if there is none.
     """
     directory = find_checkpoint(path)
+    verify(directory)
     found = _weights(read_shapes(directory))
 
     def read(template):
@@ -98,20 +103,20 @@ def load_weights(
     grids: tuple[Mapping[str, Grid], Mapping[str, Grid]] = ({}, {}),
     hint: str = CHOOSE_MODULES,
 ) -> WarmStart:
-    """Parameters and model state from a source, all of them or some.
+    """Loads some or all parameters and model state from a source.
 
     Args:
         source: where they come from.
         params: the model's parameters: arrays, or shapes with shardings if all are loaded.
         model_state: the model's state, likewise.
-        prefixes: only names `MODULE/NAME` that start with one of these are loaded, and none that
-            starts with one that is written with a `!` before it; () is all.
-        grids: of tables of positions [M, P], by `MODULE/NAME` the grids of their M places there and
-            here; a table that both have is resized where it does not fit.
-        hint: the way out, for the error about another model.
+        prefixes: only arrays whose name `MODULE/NAME` starts with one of these are loaded, and none
+            whose name starts with a prefix that follows a `!`; () loads all.
+        grids: for the source and for the model, the shapes of the grids of position tables
+            [M, P], by `MODULE/NAME`; a table that both have is resized if the shapes differ.
+        hint: the remedy to suggest in the error about a different model.
 
-    Raises UserError if a prefix fits nothing, or if names or shapes of what is to be loaded are
-    different.
+    Raises UserError if a prefix matches nothing, or if the names or shapes of the arrays to be
+    loaded differ.
     """
     model = {"params": params, "model_state": model_state}
     wanted = names(model)
@@ -143,8 +148,24 @@ def load_weights(
     )
 
 
+def by_module(names: Collection[str], others: Collection[str]) -> list[str]:
+    """Names of arrays in short: the largest modules of which none is among the others.
+
+    Each with the number of its arrays, as in `encoder/cross_attend (12 arrays)`; without the
+    collection that begins every name.
+    """
+    elsewhere = {prefix for name in others for prefix in _prefixes(name)}
+    found = Counter(
+        next((prefix for prefix in _prefixes(name) if prefix not in elsewhere), name)
+        for name in names
+    )
+    return [
+        f"{module} ({count} arrays)" if count > 1 else module for module, count in found.items()
+    ]
+
+
 def differing_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In words, the settings by path that both models have and that differ."""
+    """Describes the settings that both models have but that differ, by path."""
     return [
         f"{name} {value} there and {here[name]} here"
         for name, value in there.items()
@@ -155,7 +176,7 @@ def differing_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> lis
 def resize_positions(
     positions: Float[Array, "M P"], old: Grid, new: Grid, sharding: Any
 ) -> Float[Array, "N P"]:
-    """Learned positions of a grid, interpolated linearly to those of another one."""
+    """Learned positions of a grid, linearly interpolated to another grid."""
 
     def resize(x):
         channels = x.shape[-1]
@@ -166,14 +187,14 @@ def resize_positions(
 
 
 def _resizable(found: tuple[int, ...] | None, leaf: Any, old: Grid, new: Grid) -> bool:
-    """Whether both arrays are there, of other lengths and the same width."""
+    """Whether both arrays exist, fit their grids and are equally wide, but differ in length."""
     if found is None or leaf is None or found == leaf.shape:
         return False
     return (found, leaf.shape) == ((math.prod(old), found[-1]), (math.prod(new), found[-1]))
 
 
 def _replicated(shape: tuple[int, ...], leaf: Any) -> jax.ShapeDtypeStruct:
-    """An array of another shape, whole on every device that has a part of `leaf`."""
+    """An array of the given shape, replicated over the devices that have a part of `leaf`."""
     sharding = leaf.sharding
     if isinstance(sharding, jax.sharding.NamedSharding):
         sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
@@ -188,10 +209,15 @@ def _chosen(name: str, prefixes: tuple[str, ...]) -> bool:
     return (not only or name.startswith(only)) and not name.startswith(without)
 
 
+def _prefixes(name: str) -> list[str]:
+    """`a`, `a/b` and `a/b/c` of `COLLECTION/a/b/c`."""
+    return list(itertools.accumulate(name.split("/")[1:], "{}/{}".format))
+
+
 def _weights(
     shapes: Shapes,
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """{name: (name in the checkpoint, shape)}; the moving average stands in for the parameters."""
+    """{name: (name in the checkpoint, shape)}; prefers the moving average of the parameters."""
     found = {}
     for name, shape in shapes.items():
         if name.startswith(("params/", "model_state/")):
@@ -206,6 +232,6 @@ def _check_prefixes(where: str, prefixes: tuple[str, ...], wanted: Mapping[str, 
         if not any(name.startswith(prefix.removeprefix("!")) for name in model_names):
             modules = sorted({name.split("/", 1)[0] for name in model_names})
             raise UserError(
-                f"config.init_prefixes has {prefix!r}, with which no name of the model starts, so "
-                f"it chooses nothing of the {where}. The names start with {listing(modules)}."
+                f"config.init_prefixes has {prefix!r}, but no name in the model starts with that, "
+                f"so it selects nothing from the {where}. The names start with {listing(modules)}."
             )

@@ -1,4 +1,4 @@
-"""Sections become objects; what does not fit is named."""
+"""Objects built from sections; errors name what is wrong."""
 
 import dataclasses
 import re
@@ -31,7 +31,7 @@ def make(*, width, depth=2):
     return width, depth
 
 
-def test_a_section_is_the_keywords():
+def test_a_section_holds_keyword_arguments():
     assert construct(make, dict(name="x", width=3), "config.model") == (3, 2)
 
 
@@ -46,7 +46,7 @@ def test_a_section_is_the_keywords():
         (dict(depth=3), "config.model lacks width, which make needs"),
     ],
 )
-def test_keywords_that_do_not_fit(section, message):
+def test_wrong_keyword_arguments(section, message):
     with pytest.raises(UserError, match=message):
         construct(make, section, "config.model")
 
@@ -117,7 +117,7 @@ def nested(*, stack: Stack, form: Layer = Layer(7), size: int = 3):
 
 
 @pytest.mark.parametrize("section_type", [dict, ConfigDict])
-def test_an_entry_of_a_dataclass_is_a_section_of_its_own(section_type):
+def test_a_dataclass_entry_is_a_section(section_type):
     section = section_type({"name": "x", "stack": {"layer": {"width": 4}, "depth": 5}})
     assert construct(nested, section, "config.model") == (Stack(Layer(4), 5), Layer(7), 3)
     assert construct(nested, dict(stack=Stack(Layer(1))), "config.model")[0] == Stack(Layer(1))
@@ -132,18 +132,18 @@ def test_an_entry_of_a_dataclass_is_a_section_of_its_own(section_type):
         (dict(stack=3), "config.model.stack is 3, but nested needs"),
     ],
 )
-def test_inner_sections_that_do_not_fit(section, message):
+def test_wrong_inner_sections(section, message):
     with pytest.raises(UserError, match=message):
         construct(nested, section, "config.model")
 
 
 @pytest.mark.parametrize("section_type", [dict, ConfigDict])
-def test_defaults_of_what_is_left_out_however_deep(section_type):
+def test_defaults_of_omitted_settings_at_any_depth(section_type):
     section = section_type({"name": "x", "stack": {"layer": {"width": 4}}})
     missing = {"stack": {"layer": {"rate": 0.1}, "depth": 2}, "size": 3}
     found = defaults(nested, section, "config")
     assert {key: found[key] for key in missing} == missing
-    assert found["form"] == {"rate": 0.1}
+    assert found["form"] == {"width": 7, "rate": 0.1}
     full = {"stack": {"layer": {"width": 1, "rate": 2}, "depth": 3}, "form": Layer(1), "size": 3}
     assert defaults(nested, section_type(full), "config") == {"stack": {"layer": {}}}
 
@@ -196,9 +196,10 @@ def test_values_within_limits(section):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        (dict(count=0), "config.data.count is 0, which must be at least 1: give another value by "
-         "--config.data.count=VALUE."),
-        (dict(natural=-1), "natural is -1, which must be at least 0:"),
+        (dict(count=0), "config.data.count is 0, which must be at least 1 and below 2**31: set "
+         "another value with --config.data.count=VALUE."),
+        (dict(count=2**31), "count is 2147483648, which must be at least 1 and below 2**31:"),
+        (dict(natural=-1), "natural is -1, which must be at least 0 and below 2**63:"),
         (dict(seed=2**32), "seed is 4294967296, which must be from 0 to 2**32 - 1:"),
         (dict(positive=0.0), "positive is 0.0, which must be above 0 and finite:"),
         (dict(positive=INF), "positive is inf, which must be above 0 and finite:"),
@@ -208,12 +209,13 @@ def test_values_within_limits(section):
         (dict(probability=1.1), "probability is 1.1, which must be from 0 to 1:"),
         (dict(fraction=0), "fraction is 0, which must be above 0 and at most 1:"),
         (dict(angle=181), "angle is 181, which must be from 0 to 180:"),
-        (dict(size=(0, 16)), "size is (0, 16), each of which must be at least 1:"),
+        (dict(size=(0, 16)), "size is (0, 16), each of which must be at least 1 and at most "
+         "16,384, since there is not the memory for more:"),
         (dict(size=(16,)), "size is (16,), but limited needs tuple[int, int];"),
-        (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0:"),
+        (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0 and"),
         (dict(pair=(0.0, 1.0)), "pair is (0.0, 1.0), each of which must be above 0 and at most 1:"),
-        (dict(pair=(1.0, 0.1)), "pair is (1.0, 0.1), which must be two numbers, the lesser one"),
-        (dict(resolution=(0, -5)), "resolution is (0, -5), each of which must be at least 1:"),
+        (dict(pair=(1.0, 0.1)), "pair is (1.0, 0.1), which must be two numbers in ascending"),
+        (dict(resolution=(0, -5)), "resolution is (0, -5), each of which must be at least 1 and"),
         (dict(rate="a"), "rate is 'a', but limited needs int | float | None;"),
     ],
 )  # fmt: skip
@@ -231,6 +233,9 @@ def other_leaf(*, height: Annotated[Count, "wide", "high"] = 3):
 
 
 LEAVES = {"leaf": leaf, "other": other_leaf}
+
+
+Made = Annotated[tuple, Arguments(leaf)]
 
 
 def tree(
@@ -258,6 +263,21 @@ def test_inner_sections_of_functions(section_type):
     assert marked(tree, section, "high", "config") == {"config.chosen.height": 3, "config.depth": 7}
 
 
+def branch(*, kind: Annotated[tuple, Choice(LEAVES, default="other")], made: Made):
+    return kind, made
+
+
+@pytest.mark.parametrize("section_type", [dict, ConfigDict])
+def test_omitted_sections_have_their_defaults(section_type):
+    whole = {"kind": {"name": "other", "height": 3}, "made": {"kind": "a"}}
+    assert defaults(branch, section_type({}), "config") == whole
+    stated = section_type({"kind": {"height": 5}, "made": {"width": 2}})
+    assert defaults(branch, stated, "config") == {"kind": {"name": "other"}, "made": {"kind": "a"}}
+    assert construct(branch, stated, "config") == (5, (2, "a"))
+    leaf = section_type({"kind": {"name": "leaf", "width": 1}})
+    assert defaults(branch, leaf, "config")["kind"] == {"kind": "a"}
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -267,12 +287,12 @@ def test_inner_sections_of_functions(section_type):
         (dict(chosen=dict(name="other"), made=dict(size=1)), "config.made.size is not a setting"),
     ],
 )
-def test_inner_sections_of_functions_that_do_not_fit(section, message):
+def test_wrong_inner_sections_of_functions(section, message):
     with pytest.raises(UserError, match=message):
         check(tree, section, "config")
 
 
-def test_arguments_by_position_are_no_settings():
+def test_positional_arguments_are_not_settings():
     def run(folder, /, *, keep: Count):
         return folder, keep
 

@@ -16,15 +16,15 @@ EXACT_PARAMETERS = {
     "fourier": 48_440_627,
     "learned": 62_255_848,
     "conv": 48_646_522,
-    # The three without their decoder of 6,304,768. The paper prints the second as 55.9M, cut and
-    # not rounded, and the third as 42.1M, which is the figure of the first.
+    # The three without their decoder of 6,304,768. The paper gives the second as 55.9M, truncated
+    # rather than rounded, and the third as 42.1M, the number of the first.
     "perceiver_fourier": 42_135_859,
     "perceiver_learned": 55_951_080,
     "perceiver_conv": 42_341_754,
 }
-# The published one, and one that comes to the 27.9M that the paper prints.
+# The published model, and one with the 27.9M that the paper gives.
 FLOW_PARAMETERS = {"patches": 41_057_134, "conv_light": 27_970_910}
-# In millions, as the papers print them.
+# In millions, as printed in the papers.
 PAPER_PARAMETERS = {
     "fourier": 48.4,
     "learned": 62.3,
@@ -92,7 +92,7 @@ def test_builds_at_full_size(name, preset, tmp_path):
 
 
 @every_experiment
-def test_peak_rate_follows_the_batch_size_unless_it_is_set(name, preset):
+def test_peak_rate_scales_with_the_batch_size_unless_it_is_set(name, preset):
     def peak(*overrides):
         config = experiments.load(name, preset)
         return configuration.overridden(config, overrides).schedule.peak
@@ -120,7 +120,7 @@ def check_parameters(preset, count):
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     config = configuration.overridden(experiments.shrink(config), [])
-    config.schedule.warmup_steps = 0  # A warm-up starts from a rate of 0.
+    config.schedule.warmup_steps = 0  # A warm-up starts with a rate of 0.
     task, dataset = experiments.task_and_dataset(config)
     batch = jax.tree.map(jnp.asarray, experiments.random_batch(dataset, 4))
     model, schedule = setup.build_model(config.model, dataset), build_schedule(config.schedule)
@@ -134,7 +134,7 @@ def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     )
 
     gradients = jax.jit(step.gradients)(state, batch)
-    # Not compiled as a whole: its many small operations are, once for all experiments.
+    # Not compiled as a whole: the small operations are compiled only once for all experiments.
     new, metrics = step.update(state, gradients)
     assert all(np.isfinite(value) for value in metrics.values())
     assert metrics["learning_rate"] == np.float32(config.schedule.peak)
@@ -155,7 +155,7 @@ def check_gradients(gradients):
     assert all(map(np.isfinite, largest.values()))
     threshold = 1e-6 * max(largest.values())
     without = {leaf for leaf, size in largest.items() if size < threshold}
-    # The bias of the keys adds the same number to all logits of a query: softmax ignores it.
+    # The bias of the keys adds the same number to all logits of a query, which softmax ignores.
     key_biases = {leaf for leaf in largest if leaf[0].endswith("/key") and leaf[1] == "b"}
     assert without == key_biases
     return {"/".join(leaf) for leaf in without}

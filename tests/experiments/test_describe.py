@@ -10,7 +10,7 @@ from tests.helpers import experiments
 
 
 @pytest.mark.slow
-def test_flops_of_imagenet_are_those_of_the_papers():
+def test_flops_of_imagenet_match_the_papers():
     for preset, billions in {"fourier": 407, "conv": 369, "perceiver_fourier": 404}.items():
         config = configuration.overridden(experiments.load("imagenet", preset))
         flops = description.flops(config, setup.build_parts(config))
@@ -19,7 +19,7 @@ def test_flops_of_imagenet_are_those_of_the_papers():
 
 
 @pytest.mark.slow
-def test_accumulation_changes_neither_flops_nor_state_but_memory():
+def test_gradient_accumulation_changes_only_memory():
     def described(accumulate):
         config = experiments.load("quickstart", None)
         config.training.accumulate = accumulate
@@ -34,7 +34,7 @@ def test_accumulation_changes_neither_flops_nor_state_but_memory():
 
 
 @pytest.mark.slow
-def test_sharded_state_takes_less_of_each_device():
+def test_sharded_state_takes_less_memory_per_device():
     def arguments(settings):
         config = experiments.load("quickstart", None)
         config.parallel = settings
@@ -52,3 +52,18 @@ def test_the_program_prints_json():
     result = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     description = json.loads(result.stdout)
     assert description["parameters"] == sum(description["modules"].values()) == 124_204
+    assert description["config"]["training"]["accumulate"] == 1
+
+
+def test_the_table_shows_all_settings_as_the_command_line_takes_them():
+    config = configuration.load("configs/quickstart.py")
+    described = {
+        "config": config.to_dict(),
+        "modules": {"encoder": 7},
+        "parameters": 7,
+        **{name: 1e9 for name in description.FLOPS_LABELS},
+    }
+    settings, _, _ = description.as_table(described).partition("\n\n")
+    assert "--config.model.attention.implementation=auto" in settings.splitlines()
+    again = configuration.load("configs/quickstart.py", settings.splitlines())
+    assert again.to_dict() == config.to_dict()

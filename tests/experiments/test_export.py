@@ -1,4 +1,4 @@
-"""From a run of this project to a folder for transformers."""
+"""Exporting a run of this project as a folder for transformers."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What the programs load: nothing slow for `--help`, and later only what the config names."""
+"""Imports of the programs: nothing slow for `--help`, and later only what the config names."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ SLOW = ("jax", "sklearn", "matplotlib", "tensorflow_datasets", "cv2")
 
 
 def loaded(code, names):
-    """Which of the modules are there after the code."""
+    """Which of the modules are imported after running the code."""
     code += f"\nimport sys\nprint(*(name for name in {names} if name in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -19,7 +19,9 @@ def loaded(code, names):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "describe", "export", "predict"])
+@pytest.mark.parametrize(
+    "program", ["train", "evaluate", "describe", "export", "predict", "check_data"]
+)
 def test_programs_start_without_slow_libraries(program):
     assert loaded(f"import experiments.{program}", SLOW) == []
 

@@ -1,6 +1,7 @@
 """The program `experiments.predict`: weights, flags, files, progress."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from perceiver_io.config import files
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, setup, weights
-from perceiver_io.runtime.prediction import check_flags, load
+from perceiver_io.runtime.prediction import check_flags, load, write
 from perceiver_io.tasks.files import create_folder, unique_names
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state, names
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    """A run of the quickstart, shrunk, with two checkpoints of which the first is the better."""
+    """A shrunk quickstart run with two checkpoints, the first of which is better."""
     folder = tmp_path_factory.mktemp("run")
     config = experiments.shrink(experiments.load("quickstart", None))
     config = configuration.overridden(config)
@@ -81,7 +82,7 @@ def test_a_digit_is_prepared_as_in_evaluation(run_folder, tmp_path):
     assert sum(x["probability"] for x in answer["classes"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_what_weights_need_is_read_from_the_run_folder_and_not_from_the_data(tmp_path):
+def test_preparation_is_read_from_the_run_folder_and_not_from_the_data(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     kept = {"image_shape": [8, 8, 3], "resample": "bicubic", "class_names": ["a", "b"]}
     (tmp_path / "preparation.json").write_text(json.dumps(kept))
@@ -98,7 +99,7 @@ def test_what_weights_need_is_read_from_the_run_folder_and_not_from_the_data(tmp
 @pytest.mark.parametrize(
     "name, classes", [("imagenet", imagenet_class_names()), ("image_folder", None)]
 )
-def test_runs_of_before_prepare_as_their_config_says(tmp_path, name, classes):
+def test_older_runs_prepare_as_their_config_says(tmp_path, name, classes):
     (tmp_path / "checkpoints").mkdir()
     config = configuration.overridden(experiments.load(name, experiments.presets(name)[0]))
     config.data.root = "/nowhere"
@@ -120,7 +121,7 @@ def test_published_weights_of_both_families():
     assert weights.load_preparation(GOLDENS / "huggingface" / "optical_flow") is None
 
 
-def test_settings_that_cannot_be(run_folder):
+def test_invalid_settings(run_folder):
     for text in ("num_heads", "=4", "num heads=4"):
         with pytest.raises(UserError, match="must be --setting=NAME=VALUE"):
             weights.parse_settings([text])
@@ -131,7 +132,7 @@ def test_settings_that_cannot_be(run_folder):
             weights.load(path, num_heads=4)
 
 
-def test_weights_that_are_not_there(tmp_path):
+def test_missing_weights(tmp_path):
     with pytest.raises(UserError, match="no weights at"):
         weights.load(tmp_path / "nowhere")
     (tmp_path / "checkpoints").mkdir()
@@ -156,11 +157,19 @@ def test_flags_fit_the_task():
         check_flags("clasify", {})
 
 
-def test_folders_that_cannot_be_written_to(tmp_path):
+def test_unwritable_folders(tmp_path):
     assert create_folder(str(tmp_path / "a" / "b")).is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file is no folder that can be written"):
+    with pytest.raises(UserError, match="file is not a writable folder"):
         create_folder(str(tmp_path / "file"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_paragraph(run_folder, tmp_path):
+    Image.fromarray(picture(30, 20)).save(tmp_path / "a.png")
+    (tmp_path / "predictions.json").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=f"The disk of {tmp_path} is full"):
+        write("classify", str(run_folder[0]), str(tmp_path), {"inputs": [str(tmp_path / "a.png")]})
 
 
 def test_names_of_results_are_unique():
@@ -175,17 +184,22 @@ def run_program(*flags):
         capture_output=True,
         text=True,
         check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
     )
 
 
 @pytest.mark.slow
 def test_the_program_prints_json_and_errors_of_one_paragraph(run_folder, tmp_path):
-    Image.fromarray(picture(30, 20)).save(tmp_path / "a.png")
+    # Not all of the name is UTF-8.
+    path = os.fsdecode(b"caf\xe9 " + "\N{GRINNING FACE} $\\a$.png".encode())
+    Image.fromarray(picture(30, 20)).save(tmp_path / path)
     flags = ["--task=classify", f"--inputs={tmp_path}", f"--output={tmp_path / 'out'}"]
     result = run_program(*flags, f"--weights={run_folder[0]}", "--top_k=2", "--json")
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
     assert len(summary["images"][0]["classes"]) == 2
+    assert summary["images"][0]["input"] == str(tmp_path / path)
+    assert f"{tmp_path}: 1 images" in result.stderr
     assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == summary
     result = run_program(*flags, f"--weights={GOLDENS / 'huggingface' / 'optical_flow'}")
     assert result.returncode == 2 and not result.stdout
@@ -193,14 +207,16 @@ def test_the_program_prints_json_and_errors_of_one_paragraph(run_folder, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_program_hands_on_the_flags_of_flow(tmp_path):
+def test_the_program_passes_on_the_flags_of_flow(tmp_path):
     for name in ("1.png", "2.png"):
         Image.fromarray(picture(30, 20)).save(tmp_path / name)
-    flags = [f"--inputs={tmp_path}", f"--output={tmp_path / 'out'}", "--task=flow"]
+    flags = [f"--inputs={tmp_path}", f"--output={tmp_path}/out\N{GRINNING FACE}", "--task=flow"]
     flags.append(f"--weights={GOLDENS / 'huggingface' / 'optical_flow'}")
     result = run_program(*flags, "--overlap=12", "--flow_format=kitti", "--batch_size=3")
     assert result.returncode == 0, result.stderr
-    assert "5 of 5 tiles" in result.stderr  # three with the usual overlap
-    assert (tmp_path / "out" / f"{tmp_path.name}_flow" / "00001_kitti.png").exists()
+    assert "5 of 5 tiles" in result.stderr  # three with the default overlap
+    folder = tmp_path / "out\N{GRINNING FACE}" / f"{tmp_path.name}_flow"
+    assert (folder / "00001_kitti.png").exists()
+    assert rf"{tmp_path}/out\U0001f600" in result.stdout
     result = run_program(*flags, "--overlap=99")
     assert result.returncode == 2 and result.stderr.startswith("error: overlap=99 pixels must")

@@ -1,4 +1,4 @@
-"""What the programs share: the first batch and the sections are checked."""
+"""Checks that all programs share: of the sections and of the first batch."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ class _Images:
         return {"image": ((batch_size, 2), np.float32), "valid": ((batch_size,), np.bool_)}
 
 
-def test_a_batch_must_be_as_its_dataset_promises():
+def test_a_batch_must_match_its_datasets_spec():
     good = {"image": np.zeros((3, 2), np.float32), "valid": np.ones(3, bool)}
     assert setup.checked(good, _Images()) is good
     for wrong in (
@@ -29,7 +29,7 @@ def test_a_batch_must_be_as_its_dataset_promises():
         {"image": np.zeros((3, 1), np.float32)},
         {"extra": np.zeros(3)},
     ):
-        with pytest.raises(UserError, match="_Images is .*but its batch_spec promises"):
+        with pytest.raises(UserError, match="_Images is .*but its batch_spec is"):
             setup.checked(good | wrong, _Images())
 
 
@@ -38,8 +38,8 @@ def test_a_batch_must_be_as_its_dataset_promises():
     [
         (lambda c: c.training.update(epochs=3), "config.training.epochs is not a setting"),
         (lambda c: c.logging.update(evry=3), r"config.logging.evry is not .*did you mean 'every'"),
-        (lambda c: c.training.__delitem__("accumulate"), "config.training lacks accumulate"),
-        (lambda c: c.__delitem__("init_from"), "config lacks init_from"),
+        (lambda c: c.training.__delitem__("steps"), "config.training lacks steps"),
+        (lambda c: c.__delitem__("evaluation"), "config lacks evaluation"),
         (lambda c: c.task.update(smoothing=0.1), "config.task.smoothing is not a setting"),
         (lambda c: c.data.update(colour=True), "config.data.colour is not a setting of Digits"),
         (
@@ -74,10 +74,10 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("checkpoint.every=0", "config.checkpoint.every is 0"),
         ("checkpoint.keep=0", "config.checkpoint.keep is 0"),
         ("training.accumulate=0", "config.training.accumulate is 0"),
-        ("training.steps=0", "config.training.steps is 0.*give another .*--config.training.steps="),
+        ("training.steps=0", "config.training.steps is 0.*set another .*--config.training.steps="),
         ("data.std=(0.0,)", r"config.data.std is \(0.0,\), each of which must be above 0"),
         ("training.batch_size=0", "config.training.batch_size is 0"),
-        ("training.ema_decay=1", "config.training.ema_decay is 1.0, which must be .* below 1"),
+        ("training.ema_decay=1", "config.training.ema_decay is 1, which must be .* below 1"),
         ("schedule.peak=0", "config.schedule.peak is 0.0, which must be above 0"),
         ("schedule.peak=1e999", "config.schedule.peak is inf"),
         ("schedule.warmup_steps=-1", "config.schedule.warmup_steps is -1"),
@@ -86,9 +86,23 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("task.label_smoothing=nan", "label_smoothing"),
         ("checkpoint.best_mode=most", "best_mode is 'most', but Checkpoints needs .*'max', 'min'"),
         ("data.num_workers=-1", "config.data.num_workers is -1"),
+        ("data.num_workers=1000000000", "num_workers is 1000000000, which must be from 0 to 1024"),
+        ("data.max_zoom=2.0", "config.data.max_zoom is 2.0, .* below 1"),
+        ("model.encoder.num_blocks=1000000000", "at most 10,000, since there is not the time for"),
+        (
+            "model.encoder.latent_dim=1000000000",
+            "1,048,576, since there is not the memory for more",
+        ),
+        (
+            "model.inputs.image_size=(8,100000)",
+            "each of which must be .* at most 16,384, .* memory",
+        ),
+        ("training.steps=10000000000", "config.training.steps is 10000000000, .* below 2..31"),
+        ("evaluation.batch_size=2000000000", "evaluation.batch_size is 2000000000, .* memory"),
+        ("evaluation.splits=('test','test')", r"splits is .*names that each occur once"),
         ("training.steps=None", "config.training.steps is None, but Training needs int"),
         ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[float, ...\]"),
-        ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks warmup_steps"),
+        ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks total_steps"),
         (
             "schedule={'name': 'constant', 'peak': 'a', 'warmup_steps': 0}",
             "config.schedule.peak is 'a', but constant needs int . float",
@@ -106,7 +120,7 @@ def test_values_out_of_range_or_of_the_wrong_type(override, message):
     "override",
     ["data.image_size=8", "data.crop_area=('a','b')"],
 )
-def test_pairs_that_are_none(override):
+def test_invalid_pairs(override):
     config = files.read("configs/photos.py")
     config = configuration.overridden(config, [f"--config.{override}"])
     with pytest.raises(
@@ -115,8 +129,8 @@ def test_pairs_that_are_none(override):
         setup.build_parts(config)
 
 
-def test_settings_that_are_no_sizes():
-    """Whatever a builder's annotation allows."""
+def test_settings_that_are_not_sizes():
+    """Any value that a builder's annotation allows, fractions included."""
     config = files.read("configs/quickstart.py")
     config.model.encoder.latent_stack.widening = 1.5
     config = configuration.overridden(config, ["--config.model.decoder.cross_attend.widening=0.5"])
@@ -162,7 +176,8 @@ def test_model_and_data_of_every_config_agree(name, preset, tmp_path):
     ],
 )  # fmt: skip
 def test_model_and_data_must_agree(file, overrides, words):
-    config = configuration.load(f"configs/{file}")  # References are resolved: one changes alone.
+    # Loading resolves references, so that each setting can change separately.
+    config = configuration.load(f"configs/{file}")
     config = configuration.overridden(config, [f"--config.{x}" for x in overrides])
     with pytest.raises(UserError) as error:
         setup.check_training(config, setup.build_parts(config))
@@ -197,11 +212,12 @@ def test_bytes_need_a_normalization():
             "best_metric is 'validation/top1' .did you mean 'validation/top_1'.*validation/loss",
         ),
         (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
-        (["evaluation.splits=()"], "give none"),
+        (["evaluation.splits=()"], "yield none"),
         (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
+        (["schedule.warmup_steps=2400"], "warmup_steps is 2400, but training has 2400 steps"),
     ],
 )
-def test_evaluations_that_cannot_be_made(overrides, message):
+def test_impossible_evaluations(overrides, message):
     config = configuration.overridden(
         files.read("configs/quickstart.py"), [f"--config.{o}" for o in overrides]
     )
@@ -210,7 +226,7 @@ def test_evaluations_that_cannot_be_made(overrides, message):
 
 
 @pytest.mark.parametrize("override", ["evaluation.splits=('test',)", "training.split=test"])
-def test_splits_whose_truth_is_not_published(monkeypatch, override):
+def test_splits_without_published_ground_truth(monkeypatch, override):
     monkeypatch.setattr(Digits, "unlabelled_splits", ("test",))
     config = configuration.overridden(files.read("configs/quickstart.py"), [f"--config.{override}"])
     with pytest.raises(UserError, match=r"'test' of Digits is not published.*train, validation"):
@@ -218,7 +234,7 @@ def test_splits_whose_truth_is_not_published(monkeypatch, override):
 
 
 @pytest.mark.parametrize("metric", ["validation/top_1", "validation/class_accuracy/7", "None"])
-def test_evaluations_that_can_be_made(metric):
+def test_possible_evaluations(metric):
     config = configuration.overridden(
         files.read("configs/quickstart.py"), [f"--config.checkpoint.best_metric={metric}"]
     )
@@ -226,7 +242,7 @@ def test_evaluations_that_can_be_made(metric):
 
 
 def test_batches_that_cannot_be_mixed(tmp_path):
-    """Found before the run folder has anything; of each device under pmap, else of all."""
+    """Found before anything is written; per device under pmap, else globally."""
     config = configuration.overridden(
         files.read("configs/photos.py"), [f"--config.training.batch_size={jax.device_count()}"]
     )
@@ -235,12 +251,12 @@ def test_batches_that_cannot_be_mixed(tmp_path):
         config.parallel = {"name": "pmap"}
     with pytest.raises(UserError, match="A batch of 1 examples cannot be mixed"):
         training_run.train(config, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["training.lock"]
     config.data.mixup_alpha = config.data.cutmix_alpha = 0.0
     setup.check_training(config, setup.build_parts(config))
 
 
-def test_a_batch_that_cannot_be_spread_over_devices():
+def test_a_batch_that_cannot_be_sharded_over_devices():
     config = configuration.overridden(
         files.read("configs/quickstart.py"),
         [f"--config.training.batch_size={jax.device_count() + 1}"],

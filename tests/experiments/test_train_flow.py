@@ -1,4 +1,4 @@
-"""Training of optical flow from the command line, on procedural pairs, shrunk to a few steps."""
+"""Training optical flow from the command line, on procedural pairs, for a few steps."""
 
 import json
 
@@ -61,13 +61,13 @@ def training(workdir, *flags):
 
 
 def test_a_killed_run_resumes_to_the_bit_in_both_phases(tmp_path, start):
-    """Augmentation starts with step 4; the run is killed before it and goes on without workers."""
+    """Augmentation starts at step 4; the run is killed before that and resumes without workers."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(training(whole)))
     process = start(training(killed))
     wait_for_checkpoint(killed, 2, process)
     process.kill()
-    process.communicate(timeout=60)  # The data workers hold its output open until they end, too.
+    process.communicate(timeout=60)  # Data workers keep its output open until they end.
     finish(start(training(killed, "--config.data.num_workers=0")))
     expected = arrays(whole, 8)
     assert any(np.abs(value).max() > 0 for name, value in expected.items() if "output/w" in name)

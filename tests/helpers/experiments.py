@@ -1,4 +1,4 @@
-"""The experiments of configs/: which there are, the objects that they name, and small versions."""
+"""The experiments in configs/: their names, their objects, and shrunk versions."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from perceiver_io.tasks import TASKS
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
-# The most that a setting is in a shrunk config, wherever in `model` or `data` it stands.
+# The upper limit of each setting in a shrunk config, anywhere in `model` or `data`.
 LIMITS = dict(
     image_size=16,
     num_latents=6,
@@ -25,12 +25,12 @@ LIMITS = dict(
     channels=8,
     num_workers=0,
 )
-# How many of the stages of the original Perceiver are left: first, shared or not, and once more.
+# Number of stages of the original Perceiver that remain: the first, a second, and a repetition.
 NUM_STAGES = 3
 
 
 def all_experiments():
-    """(config, preset) for each; the preset is None where a config has none."""
+    """(config, preset) for each experiment; the preset is None if a config has none."""
     return [
         (path.stem, preset)
         for path in sorted(CONFIGS.glob("*.py"))
@@ -80,7 +80,7 @@ def load(name, preset):
 
 
 def give_classes(config, folder):
-    """Lets an experiment on the user's own folder find `folder`, with a sub-folder a class."""
+    """Gives `folder`, with a sub-folder per class, to an experiment on the user's own images."""
     if config.data.name == "image_folder":
         for index in range(config.task.num_classes):
             (folder / f"class_{index}").mkdir()
@@ -89,7 +89,7 @@ def give_classes(config, folder):
 
 
 def shrink(config):
-    """The same experiment with every size at its limit, in place."""
+    """Limits every size of an experiment, in place."""
     for section in (config.model, config.data):
         _shrink_section(section)
     return config
@@ -115,7 +115,7 @@ def task_and_dataset(config):
 
 
 def random_batch(dataset, batch_size, seed=0):
-    """A batch as the dataset's spec says: pixels, floats in [0, 1), integers 0, booleans True."""
+    """A batch matching the dataset's spec: pixels, floats in [0, 1), integers 0, booleans True."""
     rng = np.random.default_rng(seed)
 
     def draw(name, shape, dtype):
@@ -133,7 +133,7 @@ def num_parameters(params):
 
 
 def learned_classifier(num_classes, image_size, **block):
-    """A small model section of the published kind with learned positions."""
+    """A section for a small version of the published model with learned positions."""
     attend = dict(num_heads=1, use_query_residual=True, **block)
     return dict(
         name="perceiver_io_classifier",

@@ -1,6 +1,6 @@
-"""Miniature datasets of optical flow in their publishers' folders, whose contents tests can tell.
+"""Miniature optical flow datasets in their publishers' layouts, with predictable contents.
 
-What a file holds follows from its path below the root: `frame_of`, `flow_of` and `mask_of` give it.
+The contents of a file follow from its path below the root; see `frame_of`, `flow_of` and `mask_of`.
 """
 
 import pathlib
@@ -46,7 +46,7 @@ def mask_of(path, size=SIZE):
 
 
 def flow_of(path, size=SIZE):
-    """Known everywhere, but for the benchmarks that measured it."""
+    """Known everywhere, except in benchmarks with measured flow."""
     flow = (_random(path).integers(-999, 999, (*size, 2)) / 64).astype(np.float32)
     measured = any(part in str(path) for part in ("flow_occ", "flow_noc", "other-gt-flow"))
     valid = mask_of(path, size) if measured else np.ones(size, bool)
@@ -54,13 +54,13 @@ def flow_of(path, size=SIZE):
 
 
 def pfm(image):
-    """A PFM file of three channels."""
+    """A PFM file with three channels."""
     height, width, _ = image.shape
     return b"PF\n%d %d\n-1.0\n" % (width, height) + image[::-1].astype("<f4").tobytes()
 
 
 def save(root, path, size=SIZE):
-    """Writes the file, of the kind that its path tells."""
+    """Writes the file in the format given by its path."""
     target = pathlib.Path(root) / path
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".flo":

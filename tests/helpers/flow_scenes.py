@@ -1,4 +1,4 @@
-"""Pairs of frames whose motion is a formula, and a check that flow says where things went."""
+"""Pairs of frames whose motion is a formula, and checks of flow against the frames."""
 
 import numpy as np
 from scipy import ndimage
@@ -13,7 +13,7 @@ def pixels(height, width):
 
 
 def apply(matrix, points):
-    """Points [..., 2] moved by a 3x3 matrix, which may be a projective one."""
+    """Points [..., 2] moved by a 3x3 matrix, which may be projective."""
     result = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1) @ matrix.T
     return result[..., :2] / result[..., 2:]
 
@@ -30,7 +30,7 @@ def texture(points):
 
 
 def scene(motion, height=120, width=160):
-    """A texture of which every point moves as the 3x3 matrix `motion` says."""
+    """A pair of frames of a texture whose points move by the 3x3 matrix `motion`."""
     places, back = pixels(height, width), np.linalg.inv(motion)
     target = apply(motion, places)
     everywhere = np.ones((height, width), bool)
@@ -62,18 +62,18 @@ def sampled(image, points):
 
 
 def warping_errors(pair):
-    """What the second frame shows where flow points to, less the first one, where both see it."""
+    """The second frame where the flow ends minus the first frame, where both show the point."""
     return seen(pair, sampled(pair.second, pixels(*pair.size) + pair.flow.flow) - pair.first)
 
 
 def round_trips(pair):
-    """Flow there plus flow back, in pixels, where both are known."""
+    """Forward plus backward flow, in pixels, where both are known."""
     back = np.where(pair.backward.valid[..., None], pair.backward.flow, np.nan)
     return seen(pair, sampled(back, pixels(*pair.size) + pair.flow.flow) + pair.flow.flow)
 
 
 def seen(pair, differences):
-    """Sizes of the differences [height, width, C] that are known, at pixels seen in both frames."""
+    """Absolute values of known differences [height, width, C] at pixels visible in both frames."""
     known = pair.flow.valid & ~pair.occluded & ~np.isnan(differences[..., 0])
     assert known.mean() > 0.3
     return np.abs(differences[known])

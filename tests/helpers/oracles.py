@@ -1,4 +1,4 @@
-"""NumPy references of the models' arithmetic, and what several tests do to parameters and trees."""
+"""NumPy references for the models' arithmetic, and helpers for parameters and trees."""
 
 import haiku as hk
 import jax
@@ -9,12 +9,12 @@ from perceiver_io.models.perceiver.tokens import dense_positions
 
 
 def normal(*shape, seed=0):
-    """Numbers of the normal distribution, in float32."""
+    """Standard normal numbers in float32."""
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def random_mask(batch, length, seed=1, empty=True):
-    """Each row keeps its first and some others; the last row of several keeps none if `empty`."""
+    """Each row keeps the first and some others; if `empty`, the last of several rows keeps none."""
     mask = np.random.default_rng(seed).random((batch, length)) < 0.6
     mask[:, 0] = True
     if empty and batch > 1:
@@ -23,10 +23,10 @@ def random_mask(batch, length, seed=1, empty=True):
 
 
 def values_and_gradients(function, *arguments, compiled=True):
-    """function(*arguments), and the gradients of a random projection of it to all arguments.
+    """function(*arguments), and the gradients of a random projection of it by all arguments.
 
-    Small functions without loops are faster when they are not compiled as a whole, since their
-    operations are compiled once for all tests.
+    Small functions without loops are faster if not compiled as a whole, since their operations are
+    compiled once for all tests.
     """
 
     def both(*arguments):
@@ -39,7 +39,7 @@ def values_and_gradients(function, *arguments, compiled=True):
 
 
 def attention(queries, keys, values, scale, key_mask=None, query_mask=None, bias=None):
-    """Attention one head of one example at a time, in float64: [B, O, H, V]."""
+    """Attention, one head of one example at a time, in float64: [B, O, H, V]."""
     weights = attention_weights(queries, keys, scale, key_mask, bias)
     batch, num_queries, num_heads, _ = queries.shape
     result = np.zeros((len(weights), num_queries, num_heads, values.shape[-1]))
@@ -51,7 +51,7 @@ def attention(queries, keys, values, scale, key_mask=None, query_mask=None, bias
 
 
 def attention_weights(queries, keys, scale, key_mask=None, bias=None):
-    """Softmax over the keys that are not masked, zeros where all are: [B, H, O, M], float64."""
+    """Softmax over unmasked keys, zeros where all are masked: [B, H, O, M], float64."""
     batch = max(len(x) for x in (queries, keys, key_mask, bias) if x is not None)
     _, num_queries, num_heads, _ = queries.shape
     weights = np.zeros((batch, num_heads, num_queries, keys.shape[1]))
@@ -67,7 +67,7 @@ def attention_weights(queries, keys, scale, key_mask=None, bias=None):
 
 
 def attention_gradients(queries, keys, values, scale, cotangent, key_mask=None, bias=None):
-    """Gradients of sum(attention * cotangent) to queries, keys, values, and the bias if any."""
+    """Gradients of sum(attention * cotangent) by queries, keys, values, and the bias if any."""
     weights = attention_weights(queries, keys, scale, key_mask, bias)
     gradients = [np.zeros((len(weights), *x.shape[1:])) for x in (queries, keys, values)]
     of_bias = np.zeros(weights.shape)
@@ -87,18 +87,18 @@ def attention_gradients(queries, keys, values, scale, cotangent, key_mask=None, 
 
 
 def unbroadcast(x, shape):
-    """The sum of what was broadcast from `shape`."""
+    """The sum over the axes that were broadcast from `shape`."""
     axes = tuple(i for i, size in enumerate(shape) if size == 1 < x.shape[i])
     return x.sum(axes, keepdims=True)
 
 
 def with_dense_positions(tokens):
-    """The same tokens with a row of positions for each."""
+    """The same tokens with a row of positions for each example."""
     return tokens._replace(positions=dense_positions(tokens.positions))
 
 
 def example(x, index):
-    """The row of an example, as a NumPy array; a batch of one stands for every example."""
+    """The row of an example, as a NumPy array; a batch of one holds for every example."""
     return np.asarray(x[index if len(x) > 1 else 0])
 
 
@@ -123,7 +123,7 @@ def mlp(x, params, name):
 
 
 def multi_head(queries, inputs, params, name, num_heads, key_mask=None, query_mask=None):
-    """Multi-head attention with its projections, which are those of the module called `name`."""
+    """Multi-head attention with the projections of the module called `name`."""
 
     def project(x, which):
         x = linear(x, params[f"{name}/{which}"])
@@ -151,7 +151,7 @@ def self_attend(x, params, name, num_heads, **masks):
 
 
 def post_norm_self_attend(x, params, name, num_heads, **masks):
-    """The layer as BERT has it: each sum is normalised."""
+    """The layer as in BERT, with post-normalisation."""
     x = np.asarray(x, np.float64)
     x = x + multi_head(x, x, params, f"{name}/attention", num_heads, **masks)
     x = layer_norm(x, params[f"{name}/norm"])
@@ -161,19 +161,19 @@ def post_norm_self_attend(x, params, name, num_heads, **masks):
 
 
 def random_params(init, *arguments, **keywords):
-    """Random parameters of the shapes that a Haiku `init` gives, which is traced and not run."""
+    """Random parameters with the shapes of a Haiku `init`, which is traced but not run."""
     init_here = lambda key, x: init(key, *x, **keywords)  # noqa: E731
     return randomised(jax.eval_shape(init_here, jax.random.key(0), arguments))
 
 
 def random_params_and_state(init, **inputs):
-    """The same with Haiku's state, all zeros, as batch norm starts."""
+    """The same with Haiku's state, all zeros, like the initial state of batch norm."""
     params, state = jax.eval_shape(lambda key, x: init(key, **x), jax.random.key(0), inputs)
     return randomised(params), jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
 
 
 def randomised(params, seed=0):
-    """Parameters of the same shapes with no zeros or ones left, so that every term counts."""
+    """Parameters of the same shapes without zeros or ones, so that every term counts."""
     rng = np.random.default_rng(seed)
 
     def draw(module, name, value):
@@ -190,7 +190,7 @@ def as_float64(params):
 
 
 def assert_close(actual, expected, tolerance=1e-5):
-    """Leaf by leaf: no difference above `tolerance` times the largest expected magnitude."""
+    """Checks for each leaf that differences are at most `tolerance` times the largest magnitude."""
     actual, expected = jax.tree.map(np.asarray, (actual, expected))
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     paths = jax.tree_util.tree_leaves_with_path(actual)

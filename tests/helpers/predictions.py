@@ -1,4 +1,4 @@
-"""Tiny models of random weights, and pictures and videos that are made here, to predict from."""
+"""Tiny models with random weights, and generated pictures and videos as their inputs."""
 
 import jax
 import numpy as np
@@ -44,7 +44,7 @@ def trained(section, **settings):
 
 
 def untrained(section, model=None):
-    """For what is found out before the model is asked."""
+    """A model for errors that are found before it is applied."""
     return Trained(model, {}, {}, section)
 
 
@@ -56,7 +56,7 @@ def applied(model, inputs):
 
 
 def picture(height, width, seed=0):
-    """Smooth colours, so that a resized image is hardly another one."""
+    """Smooth colours, so that a resized image looks almost the same."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(3 * x + seed), np.cos(4 * y + seed), np.sin(5 * (x + y))]
     return np.rint(127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)

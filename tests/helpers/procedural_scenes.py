@@ -1,4 +1,4 @@
-"""Procedural optical flow for tests: scenes, easy and hard ones, and their pairs."""
+"""Procedural optical flow for tests: easy and hard scenes, and their pairs."""
 
 import numpy as np
 from scipy import ndimage
@@ -94,7 +94,7 @@ def pairs(scene, count=6, split="train"):
 
 
 def near_edges(flow):
-    """Pixels up to three away from where the flow jumps: its second differences are large."""
+    """Pixels within three of a discontinuity of flow, where its second differences are large."""
     bends = np.zeros(flow.shape[:2])
     bends[1:-1] = np.abs(np.diff(flow, 2, axis=0)).max(axis=-1)
     bends[:, 1:-1] = np.maximum(bends[:, 1:-1], np.abs(np.diff(flow, 2, axis=1)).max(axis=-1))

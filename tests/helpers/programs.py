@@ -1,4 +1,4 @@
-"""Starts the project's programs as a user does, and reads what they leave behind."""
+"""Starts the project's programs as a user would, and reads their output files."""
 
 import json
 import os
@@ -22,14 +22,14 @@ def command(program, workdir, *flags):
 
 
 def environment(num_devices):
-    """That of the tests (conftest.py) with another number of devices."""
+    """The environment of the tests (conftest.py) with another number of devices."""
     flags = re.sub(r"(device_count)=\d+", rf"\1={num_devices}", os.environ["XLA_FLAGS"])
     return os.environ | {"XLA_FLAGS": flags, "NPROC": str(4 * num_devices)}
 
 
 @pytest.fixture
 def start():
-    """Starts a program; kills what is left of it after the test."""
+    """Starts programs; kills those still running after the test."""
     started = []
 
     def call(arguments, num_devices=1):
@@ -52,7 +52,7 @@ def start():
 
 
 def finish(process):
-    """Waits for a program that is to succeed; returns what it printed."""
+    """Waits for a program that must succeed; returns its output."""
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err[-3000:]
     return out
@@ -86,7 +86,7 @@ def _dtype(name):
 
 
 def records(workdir):
-    """The records without what depends on the clock."""
+    """The records without fields that depend on the clock."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     return [
         (line["step"], line["split"], name, value)

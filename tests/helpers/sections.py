@@ -1,10 +1,10 @@
-"""Sections of configs, and inputs of models, that a test builds and applies within seconds."""
+"""Config sections and model inputs that are small enough to test within seconds."""
 
 import numpy as np
 
 
 def core(num_latents=3, latent_dim=8, num_layers=2, **decoder):
-    """Encoder and decoder of Perceiver IO; `decoder` are further settings of the latter."""
+    """Encoder and decoder of Perceiver IO; `decoder` has additional settings for the decoder."""
     return dict(
         encoder=dict(
             num_latents=num_latents,
@@ -17,7 +17,7 @@ def core(num_latents=3, latent_dim=8, num_layers=2, **decoder):
     )
 
 
-# Of photographs, with nothing random but the crop.
+# Preparation of photographs, with only the crop random.
 PHOTOGRAPHS = dict(
     num_workers=0,
     mean=(0.0, 0.0, 0.0),
@@ -33,7 +33,7 @@ PHOTOGRAPHS = dict(
     cutmix_alpha=0.0,
 )
 
-# Of the autoencoder, for `clip()`.
+# Settings of the autoencoder, for `clip()`.
 MODALITIES = dict(
     image=dict(shape=(2, 4, 6), patch_size=(2, 2), resolution=(2, 4, 6), num_bands=2),
     audio=dict(num_samples=12, samples_per_patch=3, num_bands=2),

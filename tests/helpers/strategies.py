@@ -1,4 +1,4 @@
-"""Strategies that tests compare."""
+"""Strategies compared by tests."""
 
 import jax
 
@@ -6,7 +6,7 @@ from perceiver_io.training.parallel import Mesh
 
 
 def mesh_of_one_device(monkeypatch):
-    """A mesh of the first device, as on a machine that has no other."""
+    """A mesh of the first device only."""
     with monkeypatch.context() as patch:
         patch.setattr(jax, "device_count", lambda: 1)
         make_mesh = jax.make_mesh

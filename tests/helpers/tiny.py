@@ -1,4 +1,4 @@
-"""A model, a task and a dataset small enough to test training with, and nothing else."""
+"""A model, a task and a dataset that are just large enough to test training."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class Model(NamedTuple):
 
 
 def transformed(function):
-    """A model of a Haiku function."""
+    """A model from a Haiku function."""
     init, apply = hk.transform_with_state(function)
     return Model(lambda rng, **inputs: init(rng, **inputs, is_training=True), apply)
 
@@ -35,14 +35,14 @@ def mlp(inputs, is_training):
 
 @transformed
 def wide_mlp(inputs, is_training):
-    """With arrays large enough to be cut over devices."""
+    """A model with arrays large enough to be sharded over devices."""
     del is_training
     return hk.nets.MLP([64, 64, CLASSES])(inputs)
 
 
 @transformed
 def stacked(inputs, is_training):
-    """Two scanned layers, dropout in each."""
+    """Two scanned layers, each with dropout."""
 
     def layer(x):
         x = x + hk.Linear(16)(jax.nn.relu(x))
@@ -95,9 +95,10 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class TwoTerms(Task):
-    """The class of each example, and small outputs where inputs are large, which few are.
+    """Classification, and small outputs for the few examples whose inputs are large.
 
-    The second term covers several elements of an example, none of some, and counts each as 1/100.
+    The second term covers several elements of some examples and none of others; each counts as
+    1/100.
     """
 
     loss_weights = {"loss_class": 2.0, "loss_size": 0.3}
@@ -114,7 +115,7 @@ class TwoTerms(Task):
 
 
 def examples(split):
-    """Points around one centre a class."""
+    """Points around one centre per class."""
     rng = np.random.default_rng({"train": 0, "validation": 1}[split])
     centres = np.random.default_rng(2).normal(size=(CLASSES, WIDTH))
     y = rng.integers(0, CLASSES, EXAMPLES)
@@ -144,7 +145,7 @@ class Dataset:
 
 
 def take(arrays, rows, batch_size):
-    """The rows of a split, filled up with zeros."""
+    """The rows of a split, padded with zeros."""
     padding = batch_size - len(rows)
     batch = {
         name: np.concatenate([a[rows], np.zeros((padding, *a.shape[1:]), a.dtype)])

@@ -1,4 +1,4 @@
-"""Videos for tests, made so that each frame and sample is known."""
+"""Generated videos for tests, in which each frame and sample is known."""
 
 import fractions
 
@@ -9,19 +9,19 @@ from perceiver_io.data.video import clips as video
 
 
 def gray(values, height=48, width=64):
-    """One frame of one brightness for each value."""
+    """One uniform frame for each value."""
     return np.repeat(np.uint8(values), height * width * 3).reshape(-1, height, width, 3)
 
 
 def beep(seconds, begin, end, rate=48_000, loudness=0.5):
-    """A tone of 440 Hz between two times, silence around it."""
+    """A tone of 440 Hz between two times, otherwise silence."""
     time = np.arange(round(seconds * rate)) / rate
     tone = loudness * np.sin(2 * np.pi * 440 * time)
     return (tone * ((time >= begin) & (time < end))).astype(np.float32)
 
 
 def make(path, frames, *, rate=25, times=None, sound=None, layout="mono", **options):
-    """A lossless video by PyAV alone: frames at `times` (in frames), 44.1 kHz samples by second."""
+    """A lossless video written with PyAV only: frames at `times` (in frames), 44.1 kHz sound."""
     codec = options.pop("codec", "ffv1")
     with av.open(str(path), "w", **options) as container:
         pictures = container.add_stream(codec, rate=rate)
@@ -45,7 +45,7 @@ def make(path, frames, *, rate=25, times=None, sound=None, layout="mono", **opti
 
 
 def read(path, size=(32, 40)):
-    """All frames and samples of a video, without the padding of its last piece."""
+    """All frames and samples of a video, without the padding of its last clip."""
     clips = list(video.pieces(path, size=size))
     frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])
     audio = np.concatenate([clip.audio[: 1920 * clip.num_frames] for clip in clips])
@@ -57,7 +57,7 @@ def brightness(frames):
 
 
 def heard(audio):
-    """First and last loud sample, in frames."""
+    """The first and last loud sample, in frames."""
     loud = np.flatnonzero(np.abs(audio) > 0.05)
     return loud[0] / 1920, loud[-1] / 1920
 

@@ -1,4 +1,4 @@
-"""From config sections to models: precision, sizes, forms of attention, errors."""
+"""Models built from config sections: precision, sizes, forms of attention, errors."""
 
 import re
 
@@ -59,7 +59,7 @@ def dtypes(tree):
 @pytest.mark.slow
 @every_architecture
 def test_bfloat16(name):
-    """Computed in bfloat16 on accelerators, throughout; parameters, state and results float32."""
+    """Computed in bfloat16 throughout on accelerators; parameters, state and results in float32."""
     section, inputs = small(name)
     model, params, state = initialised(section | dict(compute_dtype="bfloat16"), inputs)
     assert dtypes(params) == {"float32"} and dtypes(state) <= {"float32", "int32"}
@@ -142,7 +142,7 @@ def test_maps_of_perceiver_io():
     latents = params["encoder"]["latents"][None, chosen]
     tokens = encoded.tokens.joined()
     expected = softmax_by_hand(params, "encoder/cross_attend", latents, tokens, 1)
-    # In the rows and columns that the stem leaves of the image.
+    # On the grid of the image after the stem.
     assert shown.shape == (2, 1, 2, 4, 4)
     oracles.assert_close(shown.reshape(expected.shape), expected)
     np.testing.assert_allclose(shown.sum((-1, -2)), 1, rtol=1e-5)
@@ -191,7 +191,7 @@ def test_a_convnet_has_no_maps():
     assert model.encoder_maps is None and model.decoder_map is None
 
 
-def test_settings_that_a_config_leaves_out_have_defaults():
+def test_omitted_settings_have_defaults():
     section, _ = small("perceiver_io_flow")
     missing = missing_settings(section)
     assert missing["compute_dtype"] == "float32"
@@ -212,13 +212,13 @@ def test_settings_that_a_config_leaves_out_have_defaults():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["fourier", "conv"])
-def test_fourier_positions_take_any_size(preset):
+def test_fourier_positions_accept_any_size(preset):
     model, params, state = initialised(config_of(preset), images())
     larger = images(24, 20)
     logits = evaluate(model, params, state, larger)
     assert logits.shape == (2, 5) and np.isfinite(logits).all()
-    # The positions stay those of the trained resolution, spread over the new grid: an image
-    # enlarged by repeating its pixels is seen as nearly the same one.
+    # Positions keep the frequencies of the trained resolution, spread over the new grid: an image
+    # enlarged by repeating its pixels gives nearly the same result.
     if preset == "fourier":
         smooth = np.broadcast_to(images().mean((1, 2), keepdims=True), images().shape)
         enlarged = smooth.repeat(2, axis=1).repeat(2, axis=2)
@@ -228,7 +228,7 @@ def test_fourier_positions_take_any_size(preset):
         )
 
 
-def test_learned_positions_take_one_size():
+def test_learned_positions_accept_one_size():
     model, params, state = initialised(config_of("learned"), images())
     with pytest.raises(UserError, match="learned positions for 256 inputs.*480"):
         evaluate(model, params, state, images(24, 20))
@@ -245,7 +245,7 @@ def test_permuted_pixels_give_the_same():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["conv", "perceiver_conv"])
-def test_encode_and_decode_make_apply(preset):
+def test_encode_and_decode_equal_apply(preset):
     model, params, state = initialised(config_of(preset), images())
     key = jax.random.key(0)
 
@@ -302,7 +302,7 @@ def test_wrong_settings(settings, message):
 
 
 def test_positions_keep_the_frequencies_of_a_given_resolution():
-    """A model for other images is the one that the weights were trained in, at another size."""
+    """A model for images of another size is equal to the one that was trained."""
     larger = images(32, 32)
     model, params, state = initialised(config_of(), images())
     expected = evaluate(model, params, state, larger)
@@ -315,7 +315,7 @@ def test_positions_keep_the_frequencies_of_a_given_resolution():
 
 
 @every_architecture
-def test_the_inputs_that_a_model_takes(name):
+def test_input_spec_of_models(name):
     section, inputs = small(name)
     spec = build(section).input_spec["inputs"]
     if name == "perceiver_io_autoencoder":
@@ -351,8 +351,8 @@ def test_tables_of_positions(section, tables):
         assert params[module][leaf].shape[0] == np.prod(grid)
 
 
-def test_settings_that_no_array_shows():
-    """Every one of them leaves the shapes of all arrays as they are."""
+def test_settings_that_arrays_do_not_determine():
+    """None of them affects the shape of any array."""
     section = config_of("conv", inputs__pytorch_padding=True, inputs__resolution=(24, 24))
     unseen = build(section).unseen
     at = "config.model"

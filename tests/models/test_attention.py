@@ -11,7 +11,7 @@ from perceiver_io.models.attention import attention, attention_map, split_heads
 from tests.helpers import oracles
 from tests.helpers.oracles import normal, random_mask
 
-# Batch of the queries, batch of the keys, O, M, H, K, V.
+# Batch size of queries and of keys, O, M, H, K, V.
 SHAPES = [
     (1, 1, 3, 7, 1, 4, 5),
     (2, 2, 4, 6, 3, 2, 5),
@@ -60,7 +60,7 @@ def test_bias_of_every_shape(shape):
     oracles.assert_close(list(pullback(cotangent)), expected)
 
 
-def test_logits_are_scaled_by_the_root_of_the_head_size_unless_told():
+def test_logits_are_scaled_by_the_root_of_the_head_size_by_default():
     queries, keys, values = random_arrays(SHAPES[1])
     oracles.assert_close(
         attention(queries, keys, values), oracles.attention(queries, keys, values, 2**-0.5)
@@ -95,7 +95,7 @@ def test_bfloat16_has_its_softmax_in_float32():
     assert attention_map(*low[:2]).dtype == jnp.float32
     result = attention(*low)
     assert result.dtype == jnp.bfloat16
-    # Of the rounded inputs: what is left is the rounding of weights and result.
+    # Compared for rounded inputs, so only rounding of the weights and the result remains.
     rounded = [np.asarray(x, np.float32) for x in low]
     oracles.assert_close(result, oracles.attention(*rounded, 0.25), 0.02)
 
@@ -113,7 +113,7 @@ def test_map_has_rows_that_sum_to_one_or_to_zero():
     )
 
 
-def test_heads_are_columns_side_by_side():
+def test_heads_are_adjacent_columns():
     x = normal(2, 3, 8)
     heads = split_heads(jnp.asarray(x), 2)
     np.testing.assert_array_equal(heads[:, :, 1], x[..., 4:])

@@ -1,4 +1,4 @@
-"""The convolutional baseline: sizes, and statistics that only training moves."""
+"""The convolutional baseline: sizes, and statistics that only training updates."""
 
 import haiku as hk
 import jax

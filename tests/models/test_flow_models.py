@@ -1,4 +1,4 @@
-"""Optical flow models: their adapters against NumPy, and all of them against their plain forms."""
+"""Optical flow models: adapters against NumPy, and complete models against their plain forms."""
 
 import haiku as hk
 import jax
@@ -26,7 +26,7 @@ RNG = np.random.default_rng(0)
 FRAMES = jnp.asarray(RNG.normal(size=(2, 2, 8, 12, 3)), jnp.float32)
 
 
-def test_separate_frames_are_each_convolved_alike():
+def test_separate_frames_share_a_convolution():
     stem = hk.without_apply_rng(hk.transform(lambda x: SeparateFrames(3, 4)(x, False)))
     params = stem.init(jax.random.key(0), FRAMES)
     features = stem.apply(params, FRAMES)
@@ -85,7 +85,7 @@ def test_queries_of_the_first_frame(dense):
 
 
 def upsampled(decoded, size, factor, scale):
-    """Written out pixel by pixel."""
+    """Evaluated pixel by pixel."""
     height, width = size
     flow = decoded[..., :2].reshape(height, width, 2) * scale
     weights = decoded[..., 2:].reshape(height, width, 9, factor, factor)
@@ -120,7 +120,7 @@ def shrunk(preset):
 
 
 def outcome(config, training, **attention):
-    """Flow and gradients, with all parameters random, the output's too."""
+    """Flow and gradients, with all parameters random, including the output's."""
     with config.unlocked():
         config.attention = attention
     model = build(config)
@@ -166,5 +166,5 @@ def test_frames_that_the_stem_does_not_divide():
     config = shrunk("conv")
     with config.unlocked():
         config.image_size = (8, 10)
-    with pytest.raises(UserError, match=r"\(8, 10\) does not divide by 4"):
+    with pytest.raises(UserError, match=r"\(8, 10\) is not divisible by 4"):
         build(config).init(jax.random.key(0), inputs=FRAMES)

@@ -1,4 +1,4 @@
-"""Layers against NumPy, and what is random in them."""
+"""Layers against NumPy, and their randomness."""
 
 import haiku as hk
 import jax
@@ -46,7 +46,7 @@ def test_mlp(exact):
     params = oracles.random_params(init, x)
     assert params["mlp/hidden"]["w"].shape == (6, 18)
     hidden = oracles.linear(x, params["mlp/hidden"])
-    # The tanh formula of the oracle is within 1e-3 of the error function, but not within 1e-5.
+    # The oracle's tanh approximation is within 1e-3 of the exact GELU, but not within 1e-5.
     expected = oracles.linear(
         hidden * jax.scipy.stats.norm.cdf(hidden) if exact else oracles.gelu(hidden),
         params["mlp/output"],
@@ -65,7 +65,7 @@ def test_dropout_keeps_the_mean():
     assert layers.dropout(x, 0.25, None) is x
 
 
-def test_stochastic_depth_leaves_out_whole_examples():
+def test_stochastic_depth_drops_whole_examples():
     branch = 1 + jnp.asarray(np.random.default_rng(0).random((1000, 3, 2)))
     result = np.asarray(layers.stochastic_depth(branch, 0.25, jax.random.key(0)))
     kept = result.any((1, 2))
@@ -77,7 +77,7 @@ def test_stochastic_depth_leaves_out_whole_examples():
 
 @pytest.mark.parametrize("size", [7, 3000], ids=["small table", "large table"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_gradient_of_embeddings_adds_up_rows(size, dtype):
+def test_gradient_of_embeddings_sums_rows(size, dtype):
     table = jnp.asarray(normal(size, 4), dtype)
     ids = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 40)))
     rows, pullback = jax.vjp(lambda table: embed(table, ids), table)
@@ -90,7 +90,7 @@ def test_gradient_of_embeddings_adds_up_rows(size, dtype):
     oracles.assert_close(gradient, expected, 1e-5 if dtype == "float32" else 0.01)
 
 
-def test_weights_start_at_the_variance_of_their_inputs():
+def test_initial_variance_of_weights():
     init = hk.transform(lambda: get_linear("layer", 400, 300)).init
     params = init(jax.random.key(0))["layer"]
     assert not params["b"].any()

@@ -1,4 +1,4 @@
-"""Flow and autoencoding models: several modalities in one model, outputs in pieces."""
+"""Flow and autoencoding models: several modalities in one model, outputs in chunks."""
 
 import jax
 import jax.numpy as jnp
@@ -57,14 +57,14 @@ def test_folded_and_plain_forms_agree(section, inputs):
 
 
 @pytest.mark.slow
-def test_missing_modalities_stand_as_their_mask_tokens():
+def test_missing_modalities_become_mask_tokens():
     params, apply = made(AUTOENCODER, CLIP)
     silent = {"image": CLIP["image"]}
     outputs = apply(silent)
     assert all(np.isfinite(output).all() for output in outputs.values())
     params["audio_mask_token"]["embeddings"] *= -1.0
     assert np.abs(apply(silent)["label"] - outputs["label"]).max() > 1e-4
-    # With everything but the label given, that token is not used.
+    # If everything but the label is given, that token is not used.
     given = apply(CLIP)
     params["audio_mask_token"]["embeddings"] *= -1.0
     oracles.assert_close(apply(CLIP), given)
@@ -110,8 +110,8 @@ def test_flow_depends_on_the_order_of_frames():
 
 
 @pytest.mark.slow
-def test_points_are_asked_for_at_their_exact_places_in_half_precision():
-    """Coordinates that were rounded would be other points: Fourier features magnify them."""
+def test_query_points_are_exact_in_half_precision():
+    """Rounded coordinates would be other points, since Fourier features magnify the error."""
     image = dict(AUTOENCODER["image"], resolution=(64, 64, 64), num_bands=8)
     model = build(AUTOENCODER | dict(image=image, compute_dtype="bfloat16"))
     params, state = oracles.random_params_and_state(model.init, inputs=CLIP)

@@ -29,5 +29,5 @@ def test_pixels_are_normalised_by_the_model():
     assert jax.tree.map(np.shape, variables) == jax.tree.map(lambda x: x.shape, shapes)
 
 
-def test_without_it_a_model_is_itself():
+def test_without_normalisation_a_model_is_unchanged():
     assert normalized(MODEL, None) is MODEL

@@ -1,4 +1,4 @@
-"""Text models: embeddings, queries at the tokens' places, any length."""
+"""Text models: embeddings, queries at the tokens' positions, any length."""
 
 import jax
 import jax.numpy as jnp

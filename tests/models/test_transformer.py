@@ -1,4 +1,4 @@
-"""Transformer layers: against NumPy, masks, norms, what is random, and forms of attention."""
+"""Transformer layers: against NumPy, masks, norms, randomness, and forms of attention."""
 
 import dataclasses
 
@@ -45,7 +45,7 @@ def test_equals_numpy(masked, form, norm):
 
 @pytest.mark.parametrize("form", ["auto", "chunks"])
 def test_bias_and_masks_in_every_form(form):
-    """Values and gradients, that of the bias included."""
+    """Values and gradients, including that of the bias."""
     x, bias = normal(2, 5, 6), normal(1, 3, 5, 5, seed=1)
     masks = dict(key_mask=random_mask(2, 5), query_mask=random_mask(2, 5, seed=2))
     params = oracles.random_params(layer().init, x)
@@ -77,8 +77,8 @@ def test_randomness_is_for_training_only(rate, form):
     assert np.abs(trained[0] - expected).max() > 1e-3
 
 
-def test_stochastic_depth_leaves_out_branches_of_whole_examples():
-    """Attention that adds one and an MLP that adds two show which branches were taken."""
+def test_stochastic_depth_drops_branches_of_whole_examples():
+    """Attention adds one and the MLP adds two, which shows which branches were kept."""
     x = jnp.zeros((400, 3, 6))
     settings = dataclasses.replace(SETTINGS, stochastic_depth=0.5)
     apply = layer(settings).apply

@@ -1,4 +1,4 @@
-"""Published weights: the same numbers as the published implementations, in and out unchanged."""
+"""Published weights: same numbers as the published implementations, unchanged by a round trip."""
 
 import json
 import pathlib
@@ -55,7 +55,7 @@ def test_original_models_compute_the_same(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", HUGGINGFACE, ids=name_of)
-def test_models_of_hugging_face_compute_the_same(case):
+def test_hugging_face_models_compute_the_same(case):
     found = list(check_parity.check_huggingface(case))
     assert found
     for difference in found:
@@ -63,21 +63,21 @@ def test_models_of_hugging_face_compute_the_same(case):
 
 
 @pytest.mark.parametrize("case", DEEPMIND, ids=name_of)
-def test_original_trees_are_written_as_they_were_read(case):
+def test_original_trees_round_trip(case):
     tree = read_pickle(case)
     assert_equal(to_tree(load(case, **sizes_of(case)), name_of(case)), tree)
 
 
 @pytest.mark.parametrize("case", HUGGINGFACE, ids=name_of)
-def test_folders_of_hugging_face_are_written_as_they_were_read(case, tmp_path):
+def test_hugging_face_folders_round_trip(case, tmp_path):
     weights = load(case)
     save_huggingface(tmp_path / "written", weights)
     again = load(tmp_path / "written")
     assert_equal((again.params, again.model_state), (weights.params, weights.model_state))
     assert (again.model, again.class_names) == (weights.model, weights.class_names)
-    assert weights.class_names is None  # The goldens have what transformers makes up.
+    assert weights.class_names is None  # The goldens have generic names that transformers made up.
     (config, arrays), (expected_config, expected) = map(read_folder, (tmp_path / "written", case))
-    # The count of steps only matters to Haiku; image models of a fixed size do not use image_size.
+    # Only Haiku uses the count of steps; image models of a fixed size do not use image_size.
     arrays = {n: x for n, x in arrays.items() if not n.endswith("num_batches_tracked")}
     expected = {n: x for n, x in expected.items() if not n.endswith("num_batches_tracked")}
     assert_equal(arrays, expected)
@@ -96,7 +96,7 @@ def test_the_full_size_language_model_has_the_published_tree():
     assert check_parity.same_tree("language_bytes", TREES["language_bytes"])
 
 
-def test_a_tree_of_another_count_is_not_the_same():
+def test_a_tree_with_another_count_differs():
     tree = TREES["video_autoencoding"]
     assert not check_parity.same_tree("video_autoencoding", tree | {"num_params": 1})
 
@@ -123,9 +123,9 @@ def test_imagenet_configs_are_the_published_models(preset):
         key = jax.random.key(0)
         return jax.eval_shape(lambda images: init(key, inputs=images), images)
 
-    # Widths that a config leaves to the rest of the model are in the arrays.
+    # Widths that a config leaves to be inferred are taken from the arrays.
     assert shapes(config) == shapes(published)
-    # What weights cannot tell has its defaults.
+    # Settings that weights do not determine have their defaults.
     assert published.keys() == config.keys() - {"attention", "compute_dtype"}
     assert_agree(config, published)
 
@@ -146,7 +146,7 @@ LANGUAGE = next(case for case in DEEPMIND if "language" in case.name)
         (lambda t: t["embed"].update(extra=np.zeros(2)), "1 unexpected: params/embed/extra"),
         (
             lambda t: t["embedding_decoder"].update(bias=np.zeros(9)),
-            r"1 of another shape: params/embedding_decoder/bias has \(9,\) where \(262,\)",
+            r"1 of different shape: params/embedding_decoder/bias has \(9,\) instead of \(262,\)",
         ),
         (
             lambda t: t["perceiver_encoder/~/self_attention_1/layer_norm"].update(
@@ -163,7 +163,7 @@ def test_damaged_trees_are_explained_by_name(change, message):
         from_tree(damaged(LANGUAGE, change), "file", num_heads=4)
 
 
-def test_a_setting_that_does_not_fit():
+def test_a_setting_that_does_not_match():
     with pytest.raises(UserError, match="qk_dim=16 does not divide into num_heads=3 heads"):
         load(LANGUAGE, num_heads=3)
     with pytest.raises(UserError, match="num_head.*did you mean 'num_heads'"):
@@ -225,10 +225,10 @@ def with_entry(section, key, value):
         ("image_conv", "inputs.pytorch_padding", False, "pytorch_padding is False.*has True"),
         ("image_learned", "decoder.cross_attend.use_query_residual", False, "use_query_residual"),
         ("masked_lm", "encoder.cross_attend.use_query_residual", False, None),
-        ("masked_lm", "decoder.cross_attend.num_heads", 4, "num_heads is 4, where it has 8"),
-        ("image_conv", "inputs.image_channels", 1, "image_channels is 1, where it has 3"),
+        ("masked_lm", "decoder.cross_attend.num_heads", 4, "num_heads is 4, but must be 8"),
+        ("image_conv", "inputs.image_channels", 1, "image_channels is 1, but must be 3"),
         ("masked_lm", "encoder.cross_attend.exact_gelu", False, "exact_gelu is False"),
-        ("optical_flow", "name", "perceiver_classifier", "no model like perceiver_classifier"),
+        ("optical_flow", "name", "perceiver_classifier", "no counterpart of perceiver_classifier"),
     ],
 )
 def test_models_that_transformers_lacks_are_not_written(tmp_path, case, key, value, message):
@@ -256,7 +256,7 @@ def test_widths_that_transformers_lacks_are_not_written(tmp_path, case, layer):
         narrow = {"w": w[:half], "b": b} if name == "output" else {"w": w[:, :half], "b": b[:half]}
         params[f"{attention}/{name}"] = narrow
     section = with_entry(section, f"decoder.cross_attend.{key}", half)
-    with pytest.raises(UserError, match=f"model.decoder.cross_attend.{key} is {half}, where"):
+    with pytest.raises(UserError, match=f"model.decoder.cross_attend.{key} is {half}, but must be"):
         save_huggingface(tmp_path / "folder", weights._replace(model=section, params=params))
 
 
@@ -276,19 +276,19 @@ def test_dropout_of_attention_is_kept(tmp_path):
     assert read_folder(tmp_path / "written")[0]["attention_probs_dropout_prob"] == 0.25
 
 
-def test_size_of_learned_positions_shows_in_the_file():
+def test_size_of_learned_positions_is_read_from_the_file():
     case = next(case for case in DEEPMIND if "learned" in case.name)
     assert load(case, num_heads=4).model["inputs"]["image_size"] == (24, 24)
 
 
-def test_original_models_are_written_for_transformers_where_it_has_them(tmp_path):
+def test_original_models_are_exported_where_transformers_has_them(tmp_path):
     flow = next(case for case in DEEPMIND if "optical_flow" in case.name)
     weights = load(flow, **sizes_of(flow))
-    with pytest.raises(UserError, match="num_bands is 6, where it has 64"):
+    with pytest.raises(UserError, match="num_bands is 6, but must be 64"):
         save_huggingface(tmp_path / "folder", weights)
 
 
-def test_paths_that_are_no_weights(tmp_path):
+def test_paths_without_weights(tmp_path):
     with pytest.raises(UserError, match="no weights at"):
         load(tmp_path / "nothing")
     with pytest.raises(UserError, match="give the folder"):

@@ -1,4 +1,4 @@
-"""What is evaluated: which weights, and data that is prepared as these need it."""
+"""Evaluation: choice of weights, and data prepared as they need it."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ LEARNED = str(Path(__file__).parents[1] / "goldens" / "huggingface" / "image_lea
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run with two checkpoints, of which the first is the better."""
+    """A run with two checkpoints, the first of which is better."""
     folder = tmp_path_factory.mktemp("run")
     config = configuration.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
     (folder / "config.json").write_text(config.to_json())
@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_of_a_run_the_best_checkpoint_is_evaluated_or_the_one_that_is_named(run):
+def test_the_best_or_the_named_checkpoint_of_a_run_is_evaluated(run):
     for path, which, step in (
         (run, "best", 1),
         (run, "latest", 2),
@@ -44,7 +44,7 @@ def test_of_a_run_the_best_checkpoint_is_evaluated_or_the_one_that_is_named(run)
         assert source.where == f"checkpoint {run / 'checkpoints' / str(step)}"
 
 
-def test_names_of_classes_that_a_model_does_not_tell_apart_are_left_out(run, monkeypatch):
+def test_class_names_that_do_not_match_the_model_are_left_out(run, monkeypatch):
     loaded = SimpleNamespace(params={}, model_state={})
     monkeypatch.setattr(weights, "load_weights", lambda *_: loaded)
     assert weights.load(run).class_names is None
@@ -53,7 +53,7 @@ def test_names_of_classes_that_a_model_does_not_tell_apart_are_left_out(run, mon
 def test_images_are_prepared_as_the_weights_need_them_whatever_a_config_leaves_out(tmp_path):
     config = configuration.load("configs/photos.py")
     del config.data["resample"]
-    config.data = dict(config.data, evaluation_crop=1)  # An integer, unlike that of the weights.
+    config.data = dict(config.data, evaluation_crop=1)  # An integer, unlike in the weights' config.
     other = tmp_path / "config.json"
     other.write_text(config.to_json())
 

@@ -61,7 +61,7 @@ def test_it_answers_with_the_names_and_the_preparation_of_the_run(folder):
 
 
 def test_transformers_gets_what_it_has(folder, tmp_path):
-    with pytest.raises(UserError, match="no model like convnet_classifier.* --layout=portable"):
+    with pytest.raises(UserError, match="no counterpart of convnet_classifier.* --layout=portable"):
         export(str(folder), str(tmp_path / "out"))
     with pytest.raises(UserError, match="for transformers are float32"):
         export(str(folder), str(tmp_path / "out"), dtype="float16")

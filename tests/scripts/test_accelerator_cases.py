@@ -1,4 +1,4 @@
-"""The cases of `scripts.benchmark --cases=accelerator`, at full size by shape, run at tiny size."""
+"""Cases of `scripts.benchmark --cases=accelerator`: shapes at full size, runs at tiny size."""
 
 import re
 import sys
@@ -28,7 +28,7 @@ def test_published_sizes(form):
 
 
 def test_model_flops():
-    # By row: projections, logits and weighted values, output, MLP of every attention.
+    # Rows: projections, logits and weighted values, output, and MLP of every attention.
     encoder = 256 * 1280 * 256 + 2048 * 768 * (256 + 1280) + 256 * 2048 * (256 + 1280)
     encoder += 3 * 256 * 1280 * 1280
     layer = 256 * 1280 * (2 * 256 + 1280) + 256 * 256 * (256 + 1280) + 3 * 256 * 1280 * 1280
@@ -39,7 +39,7 @@ def test_model_flops():
     assert model_flops("language_32", "full") == 3 * 32 * forward
     assert model_flops("language_128", "full") == 3 * 128 * forward
     assert model_flops("imagenet_32", "full") == pytest.approx(3 * 32 * 407e9, rel=0.005)
-    # Of the flow, one pair forward against two pairs of a training step.
+    # Flow: one pair in a forward pass, two pairs in a training step.
     assert model_flops("flow_2", "full") == 6 * model_flops("flow_forward_1", "full")
 
 
@@ -80,7 +80,7 @@ def test_the_masked_loss_is_the_weighted_mean():
 
 
 @pytest.mark.slow
-def test_the_table_has_a_line_for_each_case_and_form(start):
+def test_the_table_has_a_row_for_each_case_and_form(start):
     flags = ["cases=accelerator", "accelerator_scale=tiny", "forms=default", "repeats=1"]
     program = [sys.executable, "-m", "scripts.benchmark", *(f"--{flag}" for flag in flags)]
     head, _, *lines = finish(start(program)).strip().split("\n")
@@ -93,7 +93,7 @@ def test_the_table_has_a_line_for_each_case_and_form(start):
         assert min(map(float, (time, rate, compile_time))) > 0
 
 
-def test_what_does_not_fit_is_said(monkeypatch):
+def test_cases_that_do_not_fit_are_reported(monkeypatch):
     monkeypatch.setattr(_accelerator, "free_memory", lambda: 2**10)
     with pytest.raises(_accelerator.DoesNotFitError, match="needs .* 0.0 GiB are free"):
         _accelerator.measure("flow_forward_1", "default", "tiny", 1)

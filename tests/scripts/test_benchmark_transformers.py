@@ -1,4 +1,4 @@
-"""This project's side of the comparison with transformers, on small published weights."""
+"""This project's side of the comparison with transformers, with small published weights."""
 
 import pathlib
 import shutil
@@ -27,7 +27,7 @@ def test_loss_and_gradient():
     logits = np.asarray(_own_side.forward(section)(params, state, IDS), np.float64)
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     assert loss == pytest.approx(-np.log(p[0, np.arange(20), TARGETS[0]]).mean(), rel=1e-5)
-    # Along the gradient the loss rises by the square of its norm.
+    # The directional derivative along the gradient is its squared norm.
     norm = np.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(gradient)))
     step = 1e-2 / norm
     ends = [
@@ -38,12 +38,12 @@ def test_loss_and_gradient():
 
 
 @pytest.mark.slow
-def test_the_side_gives_loss_and_difference_of_the_gradient(tmp_path):
+def test_the_side_returns_loss_and_gradient_difference(tmp_path):
     folder = tmp_path / "language"
     shutil.copytree(MASKED_LM, folder)
     np.save(folder / "inputs.npy", IDS)
     np.save(folder / "targets.npy", TARGETS)
-    shutil.copytree(MASKED_LM, folder / GRADIENT)  # the weights, in place of their gradient
+    shutil.copytree(MASKED_LM, folder / GRADIENT)  # the weights instead of their gradient
     with Side([sys.executable, "-m", "scripts._own_side", str(folder)], processors(1)) as side:
         facts = side.facts
         assert side.ask("run")["seconds"] > 0

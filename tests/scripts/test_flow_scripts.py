@@ -1,4 +1,4 @@
-"""The scripts on optical flow: classical methods, measures, and the forms of the training step."""
+"""The optical flow scripts: classical methods, metrics, and forms of the training step."""
 
 import sys
 
@@ -26,7 +26,7 @@ def moved(right, down):
 
 
 def without(pair, unknown):
-    """The pair with its flow not known in places."""
+    """A pair whose flow is partly unknown."""
     flow = np.where(unknown[..., None], 0, pair.flow.flow)
     return pair._replace(flow=Flow(flow, ~unknown))
 
@@ -42,7 +42,7 @@ def test_classical_methods_find_a_shift(method):
     assert error.mean() < 0.3
 
 
-def test_the_settings_that_do_best_on_all_pairs_are_taken():
+def test_the_settings_that_do_best_on_all_pairs_are_used():
     def constant(right):
         return lambda first, second: np.full((*first.shape[:2], 2), (right, 0), np.float32)
 
@@ -52,24 +52,24 @@ def test_the_settings_that_do_best_on_all_pairs_are_taken():
     assert [one.flows["constant"][0, 0, 0] for one in found] == [4, 4, 4]
 
 
-def test_measures_of_no_motion_are_those_of_the_speed():
+def test_errors_of_no_motion_equal_the_speed():
     slow, fast = moved(0.6, 0.8), moved(-3, 4)
     unknown = np.zeros(fast.size, bool)
     unknown[: fast.size[0] // 2] = True
     task = OpticalFlow("l1")
     pairs = comparison.apply(task, comparison.CLASSICAL, [slow, without(fast, unknown)])
     values = comparison.measure(task, pairs, "no motion")
-    # Of pixels, not of pairs: the second pair has half as many.
+    # Averaged over pixels, not pairs: the second pair has half as many.
     assert values["epe"] == pytest.approx((2 * 1 + 5) / 3, rel=1e-5)
     assert values["3px"] == values["fl_all"] == pytest.approx(1 / 3)
     assert comparison.longest([slow]) == pytest.approx(1)
 
 
-def test_a_reduced_pair_moves_as_the_whole_one():
+def test_a_reduced_pair_moves_like_the_original():
     pair = comparison.reduced(moved(8, -12), 4)
     assert pair.size == (30, 40)
     np.testing.assert_allclose(pair.flow.flow, np.broadcast_to([2, -3], (30, 40, 2)), atol=1e-5)
-    # A whole number of pixels after reduction: the frames show the same, but for the edges.
+    # A whole number of pixels after reduction: the frames agree except at the edges.
     np.testing.assert_array_equal(pair.second[:-3, 2:], pair.first[3:, :-2])
 
 
@@ -114,9 +114,9 @@ def test_the_plain_form_of_the_training_step_computes_the_same():
 
 @pytest.fixture
 def run_folder(tmp_path):
-    """A run of random weights on small procedural pairs."""
+    """A run with random weights, on small procedural pairs."""
     config = shrunk("small")
-    config.model.image_size = config.data.image_size = (64, 64)  # Fewer tiles of the motorcycle.
+    config.model.image_size = config.data.image_size = (64, 64)  # Fewer tiles for the motorcycle.
     (tmp_path / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
     state = initial_state(
@@ -135,7 +135,7 @@ def test_a_run_is_compared(run_folder, start):
     lines = finish(start([*program, "--pairs=2"])).splitlines()
     assert sum(line.startswith("this model") for line in lines) == 3
     assert any(line.startswith("2 pairs of procedural_flow, test") for line in lines)
-    # The true one of the motorcycle, 34.3 pixels on average.
+    # The mean true flow of the motorcycle, 34.3 pixels.
     whole = next(i for i, line in enumerate(lines) if line.startswith("motorcycle (500x741 "))
     assert lines[whole + 2].split()[2:4] == ["34.342", "100.00%"]
     pictures = sorted(path.name for path in (run_folder / "comparison" / "7").iterdir())

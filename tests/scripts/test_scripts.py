@@ -1,4 +1,4 @@
-"""The shell scripts, run in a copy of themselves with stand-ins for what takes long."""
+"""The shell scripts, run in a copy with stand-ins for slow programs."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A folder, its name with a space, with the scripts and requirements that need no download."""
+    """A folder with a space in its name, the scripts, and requirements that need no download."""
     folder = tmp_path / "a clone"
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     shutil.copytree(ROOT / ".ci", folder / ".ci")
@@ -41,7 +41,7 @@ def set_up(checkout, python=sys.executable):
 
 
 def stand_in(path, body):
-    """An executable shell script in place of a program."""
+    """An executable shell script that replaces a program."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/bash\n{body}\n")
     path.chmod(0o755)
@@ -49,7 +49,7 @@ def stand_in(path, body):
 
 
 def pretend_environment(checkout, body=""):
-    """A finished environment whose Python and ruff write down how they are called."""
+    """A finished environment whose Python and ruff log their arguments."""
     log = checkout / "calls.txt"
     record = f'[[ "$1" == -c ]] && exit\necho "$(basename "$0") $*" >> "{log}"\n'
     stand_in(checkout / ".venv/bin/python", record + body)
@@ -61,10 +61,10 @@ def pretend_environment(checkout, body=""):
 
 
 @pytest.mark.slow
-def test_environment_is_made_kept_updated_and_mended(checkout):
+def test_environment_is_created_kept_updated_and_repaired(checkout):
     first = set_up(checkout)
     assert first.returncode == 0, first.stderr
-    assert "Making .venv" in first.stdout
+    assert "Creating .venv" in first.stdout
     assert set_up(checkout, python="/nowhere").stdout == ""
 
     mine = checkout / ".venv/mine"
@@ -80,15 +80,15 @@ def test_environment_is_made_kept_updated_and_mended(checkout):
     (checkout / "requirements.txt").write_text("# changed\n")
     mended = set_up(checkout)
     assert mended.returncode == 0
-    assert "Making .venv" in mended.stdout
+    assert "Creating .venv" in mended.stdout
     assert not mine.exists()
 
 
 @pytest.mark.slow
-def test_environment_with_a_lost_python_is_made_again(checkout):
+def test_environment_with_a_missing_python_is_recreated(checkout):
     pretend_environment(checkout)
     (checkout / ".venv/bin/python").unlink()
-    assert "Making .venv" in set_up(checkout).stdout
+    assert "Creating .venv" in set_up(checkout).stdout
     assert set_up(checkout).stdout == ""
 
 
@@ -136,12 +136,12 @@ def requirements():
     return {line.split("==")[0].lower().replace("_", "-"): line for line in lines}
 
 
-def test_every_requirement_is_pinned_and_comes_from_anywhere():
+def test_every_requirement_is_pinned_without_an_index():
     for line in requirements().values():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line), line
 
 
-def test_pins_lie_within_the_ranges_of_the_project():
+def test_pins_are_within_the_ranges_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     for dependency in map(Requirement, project["dependencies"] + extras["dev"]):
@@ -149,7 +149,7 @@ def test_pins_lie_within_the_ranges_of_the_project():
         assert dependency.specifier.contains(pin.split("==")[1]), f"{pin} against {dependency}"
 
 
-def test_the_ranges_admit_the_next_jax():
+def test_the_ranges_allow_the_next_jax():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     jax = next(r for r in map(Requirement, project["dependencies"]) if r.name == "jax")
     assert jax.specifier.contains("0.11.2")
@@ -181,10 +181,10 @@ def test_quickstart_stops_when_training_fails(checkout):
     assert "evaluate" not in log.read_text()
 
 
-def test_quickstart_says_that_it_goes_on(checkout):
+def test_quickstart_says_that_it_resumes(checkout):
     pretend_environment(checkout, body="exit 2")
     (checkout / "runs/quickstart/checkpoints").mkdir(parents=True)
-    assert "Going on" in run(checkout / "scripts/quickstart.sh").stdout
+    assert "Resuming the run" in run(checkout / "scripts/quickstart.sh").stdout
 
 
 PROGRAMS = [

@@ -1,4 +1,4 @@
-"""Sides of a comparison: what they tell of time and memory, and how they end."""
+"""Sides of a comparison: their time and memory measurements, and how they end."""
 
 import os
 import pathlib
@@ -34,7 +34,7 @@ def side(code=SERVER):
     return Side([sys.executable, "-c", code], processors(1))
 
 
-def test_peak_counts_from_rest():
+def test_peak_is_measured_from_rest():
     with side() as process:
         idle = process.facts["idle"]
         assert process.facts["name"] == "a side"
@@ -74,7 +74,7 @@ def test_processors():
 
 
 @pytest.mark.parametrize("idle,says", [(195, "0.1 of 2 "), (100, "1.0 of 2 .*NOT")])
-def test_what_other_programs_do(monkeypatch, idle, says):
+def test_load_by_other_programs(monkeypatch, idle, says):
     lines = iter(
         ["cpu 10 0 0 90 10 0 0 0 0 0\n", f"cpu {210 - idle} 0 0 {90 + idle} 10 0 0 0 0 0\n"]
     )

@@ -1,4 +1,4 @@
-"""Maps of cross-attention: against NumPy, over grids, in pieces, with padding."""
+"""Cross-attention maps: against NumPy, over grids, in chunks, with padding."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def random(*shape, seed=0):
 
 
 def head_mean(params, block, queries, inputs, num_heads):
-    """What `queries` [O, C] attend to among `inputs` [M, D] in a block of a model, in NumPy."""
+    """Attention of `queries` [O, C] to `inputs` [M, D] in a block of a model, in NumPy."""
     p = {name: params[f"{block}/{name}"] for name in ("norm_queries", "norm_inputs")}
     q = oracles.layer_norm(queries, p["norm_queries"])
     k = oracles.layer_norm(inputs, p["norm_inputs"])
@@ -49,7 +49,7 @@ def head_mean(params, block, queries, inputs, num_heads):
     return oracles.attention_weights(q, k, q.shape[-1] ** -0.5)[0].mean(0)
 
 
-def test_maps_of_an_image_are_those_of_the_formula():
+def test_maps_of_an_image_equal_the_formula():
     section = dict(
         CLASSIFIER,
         encoder=dict(CLASSIFIER["encoder"], cross_attend=TWO_HEADS),
@@ -74,14 +74,14 @@ def test_maps_of_an_image_are_those_of_the_formula():
 def test_latents_that_are_shown_differ():
     decoder = np.array([[0.42, 0.41, 0.13, 0.04], [0.38, 0.37, 0.21, 0.04], [0.1, 0.1, 0.2, 0.6]])
     np.testing.assert_array_equal(most_used(decoder, 1), [0])
-    # Of the first two, near copies, one is shown before the fourth, which the third query reads.
+    # One of the first two, which are near copies, and then the fourth, used by the third query.
     np.testing.assert_array_equal(most_used(decoder, 2), [0, 3])
     np.testing.assert_array_equal(most_used(decoder, 3), [0, 1, 3])
     np.testing.assert_array_equal(most_used(decoder, 9), [0, 1, 3, 2])
     np.testing.assert_array_equal(most_used(decoder[2:], 3), [3, 2, 0])
 
 
-def test_the_original_perceiver_averages_its_latents_and_reads_several_times():
+def test_maps_of_the_original_perceiver():
     found = attention_to_image(trained(ORIGINAL), random(16, 16, 3), count=6)
     np.testing.assert_array_equal(found.latents, np.arange(6))
     np.testing.assert_allclose(found.decoder, np.full((1, 6), 1 / 6), rtol=1e-6)
@@ -92,7 +92,7 @@ def test_the_original_perceiver_averages_its_latents_and_reads_several_times():
     assert np.abs(found.encoder[1] - found.encoder[2]).max() > 1e-5
 
 
-def test_permuted_pixels_are_shown_where_they_are_from():
+def test_permuted_pixels_are_shown_at_their_original_positions():
     model = trained(ORIGINAL)
     permuted = dict(ORIGINAL, inputs=dict(name="permuted", seed=1, inputs=ORIGINAL["inputs"]))
     image = random(16, 16, 3)
@@ -111,7 +111,7 @@ def test_permuted_pixels_are_shown_where_they_are_from():
         (dict(name="learned_pixels", channels=4), (15, 20)),
     ],
 )
-def test_maps_have_the_grid_that_stems_leave(inputs, grid):
+def test_maps_have_the_grid_after_the_stem(inputs, grid):
     section = dict(CLASSIFIER, inputs=dict(inputs, image_size=(15, 20)))
     found = attention_to_image(trained(section), random(15, 20, 3), count=2)
     assert found.encoder[0].shape == (2, *grid) and found.through[0].shape == (1, *grid)
@@ -132,7 +132,7 @@ def test_padding_of_a_text_is_not_attended_to():
 
 
 @pytest.mark.parametrize("name", ["perceiver_io_flow", "perceiver_io_flow_separate"])
-def test_queries_of_flow_are_taken_in_pieces(name, monkeypatch):
+def test_flow_queries_are_processed_in_chunks(name, monkeypatch):
     monkeypatch.setattr(attention, "_CHUNK_SIZE", 100)
     model, params, state, *_ = asked = trained(dict(FLOW, name=name))
     frames = random(2, 16, 24, 3)
@@ -147,7 +147,7 @@ def test_queries_of_flow_are_taken_in_pieces(name, monkeypatch):
     np.testing.assert_allclose(found.encoder[0].reshape(3, -1).sum(1), 1, rtol=1e-5)
 
 
-def test_what_modalities_read_in_the_mean():
+def test_mean_attention_of_modalities():
     model, params, state, *_ = asked = trained(AUTOENCODER)
     clip = {"image": random(4, 8, 12, 3), "audio": random(160, 1)}
     found = attention_to_clip(asked, clip, audio_patches=20, count=2)

@@ -1,4 +1,4 @@
-"""Pictures of attention beside the predictions of each task."""
+"""Attention figures of each task's predictions."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_attention_of_flow(tmp_path, name):
     assert result.summary["attention"] in result.text
 
 
-def test_attention_of_flow_with_frames_apart(tmp_path):
+def test_attention_of_flow_with_separate_frames(tmp_path):
     section = dict(FLOW, name="perceiver_io_flow_separate")
     inputs = images_in(tmp_path, (16, 24), (16, 24))
     result = FlowEstimator(trained(section)).write(tmp_path, inputs=inputs, attention=True)

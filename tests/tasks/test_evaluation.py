@@ -1,4 +1,4 @@
-"""Evaluation is exact for ragged sizes, any batch size and any strategy."""
+"""Evaluation is exact for uneven splits, any batch size and any strategy."""
 
 import jax
 import numpy as np
@@ -48,14 +48,14 @@ def test_exact(make_strategy, num_examples, batch_size):
     result = evaluate(make_strategy(), num_examples, batch_size)
     for name, value in expected(num_examples).items():
         np.testing.assert_allclose(result.metrics[name], value, rtol=1e-5)
-    # From `report`: every example was collected, and no padding.
+    # From `report`: every example was collected, but no padding.
     assert result.metrics["highest_index"] == num_examples - 1
     assert result.figures.keys() == {"empty", "examples"}
 
 
 @pytest.mark.parametrize("make_strategy", [lambda: Mesh(fsdp=1), Pmap])
-def test_the_loss_is_that_of_training(make_strategy):
-    """Of two terms, each of which is divided by its own count over the whole split."""
+def test_the_loss_equals_that_of_training(make_strategy):
+    """With two terms, each divided by its own count over the whole split."""
     task, num_examples = tiny.TwoTerms(), 37
     batch = tiny.take(tiny.examples("validation"), np.arange(num_examples), num_examples)
     params, state = tiny.mlp.init(jax.random.key(0), inputs=batch["x"])
@@ -79,12 +79,12 @@ def test_an_empty_split():
         evaluate(Mesh(fsdp=1), 0, 8)
 
 
-def test_what_covers_nothing_is_left_out():
+def test_metrics_that_cover_nothing_are_left_out():
     totals = {"loss": np.array([3, 4]), "fast": np.zeros(2), "slow": np.array([0, 2])}
     assert means(totals, {"loss": 1.0}, "test") == {"loss": 0.75, "slow": 0.0}
 
 
-def test_a_split_whose_examples_all_lack_the_truth():
+def test_a_split_without_any_ground_truth():
     with pytest.raises(UserError, match="'test' has nothing to evaluate"):
         means({"loss": np.zeros(2), "fast": np.array([1, 2])}, {"loss": 1.0}, "test")
 

@@ -15,7 +15,7 @@ FOLDER = "tests.helpers.brightness"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of the task, which is registered meanwhile."""
+    """A run of the task, which is registered during the test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TASKS, "brightness", f"{FOLDER}.task.Brightness")
         patch.setitem(PREDICTORS, "brightness", f"{FOLDER}.prediction.BrightnessEstimator")

@@ -1,4 +1,4 @@
-"""Videos that are written, and read again."""
+"""Writing videos and reading them back."""
 
 import fractions
 
@@ -12,7 +12,7 @@ from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers.videos import beep, brightness, gray, heard, noise, read
 
 
-def test_written_sound_and_pictures_are_read_in_time(tmp_path):
+def test_written_sound_and_frames_are_in_sync(tmp_path):
     frames = gray([0] * 25 + [255] * 10 + [0] * 15, 47, 65)
     sound = beep(2, 1, 1.4)[:, None]
     with VideoWriter(tmp_path / "a.mp4", frame_rate=25) as writer:
@@ -26,7 +26,7 @@ def test_written_sound_and_pictures_are_read_in_time(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_written_colors_are_read_again_and_odd_sides_become_even(tmp_path):
+def test_colours_round_trip_and_odd_sides_become_even(tmp_path):
     colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40), (0, 0, 0), (255, 255, 255)]
     frames = np.stack([np.full((47, 65, 3), color, np.uint8) for color in colors])
     with VideoWriter(tmp_path / "a.mp4", frame_rate=30_000 / 1001) as writer:
@@ -67,7 +67,7 @@ def test_an_exception_leaves_the_old_video_and_nothing_else(tmp_path):
         ([(gray([]), None)], "No frame was written"),
     ],
 )
-def test_what_cannot_be_written(tmp_path, calls, message):
+def test_invalid_input(tmp_path, calls, message):
     with (
         pytest.raises(UserError, match=message),
         VideoWriter(tmp_path / "a.mp4", frame_rate=25) as writer,
@@ -77,7 +77,7 @@ def test_what_cannot_be_written(tmp_path, calls, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_where_nothing_can_be_written(tmp_path):
+def test_unwritable_folder(tmp_path):
     with pytest.raises(UserError, match="must end in .mp4"):
         VideoWriter(tmp_path / "a.avi", frame_rate=25)
     with pytest.raises(UserError, match="frame_rate=0 must be above 0"):

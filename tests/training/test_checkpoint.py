@@ -1,4 +1,4 @@
-"""Checkpoints on their own: what is kept, what is restored and where, what is refused."""
+"""Checkpoints: what is kept, restored and refused."""
 
 import json
 import os
@@ -16,6 +16,8 @@ from perceiver_io.training import checkpoint as checkpoint_module
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.parallel import Mesh, Pmap, make
 from perceiver_io.training.state import TrainState, initial_state, names
+from perceiver_io.training.warm_start import checkpoint_source
+from scripts.check_faults import WAYS, flipped, missing
 from tests.helpers import tiny
 
 
@@ -26,7 +28,7 @@ def opened(workdir, keep=2, best_metric="validation/top_1", best_mode="max", eve
 
 
 def new_state(strategy, model=tiny.wide_mlp, optimizer=None, ema=True, seed=0):
-    """A template and a state as the strategy takes it."""
+    """A template and a state placed by the strategy."""
     optimizer = optimizer or optax.adam(1e-3)
 
     def initialise():
@@ -103,7 +105,7 @@ def test_an_evaluation_without_the_best_metric_is_never_the_best(tmp_path, capsy
     save_all(checkpoints, {11: 0.1})
     checkpoints = opened(tmp_path)
     assert not checkpoints.due(12, {"validation/loss": 1.0})
-    assert "no validation/top_1 in the evaluation of step 12" in capsys.readouterr().out
+    assert "the evaluation of step 12 has no validation/top_1" in capsys.readouterr().out
     checkpoints.save(small_state(12), iterator(), {"validation/loss": 1.0})
     checkpoints.close()
     assert opened(tmp_path).best_step() == 11
@@ -137,8 +139,8 @@ def test_restores_onto_another_strategy(tmp_path, source, target):
 
 
 @pytest.mark.slow
-def test_position_in_the_data_on_another_number_of_processes(tmp_path):
-    """All processes are equally far in the same stream."""
+def test_data_position_with_another_number_of_processes(tmp_path):
+    """All processes are at the same position of the same stream."""
     data = iterator()
     next(data), next(data)
     checkpoints = opened(tmp_path)
@@ -155,7 +157,7 @@ def test_position_in_the_data_on_another_number_of_processes(tmp_path):
         opened(tmp_path).restore(2, template, iterator())
 
 
-def test_another_batch_size_is_refused_as_such(tmp_path):
+def test_another_batch_size_is_refused(tmp_path):
     dataset = digits(
         mean=(0.3,), std=(0.4,), max_shift=0.1, max_rotation=1.0, max_zoom=0.1, num_workers=0
     )
@@ -185,8 +187,9 @@ DAMAGES = {
 }
 
 
-def test_a_damaged_checkpoint(tmp_path):
+def test_a_damaged_checkpoint_without_checksums(tmp_path):
     saved_run(tmp_path / "sound", tiny.wide_mlp, ema=False)
+    (tmp_path / "sound" / "checkpoints" / "0" / "checksums.json").unlink()
     template, _ = new_state(Mesh(fsdp=1), tiny.wide_mlp, ema=False)
     for number, (message, damage) in enumerate(DAMAGES.items()):
         run = shutil.copytree(tmp_path / "sound", tmp_path / str(number))
@@ -194,6 +197,46 @@ def test_a_damaged_checkpoint(tmp_path):
         damage(folder)
         with pytest.raises(UserError, match=f"{folder} is damaged: .*{message}.* Remove that"):
             opened(run).restore(0, template, iterator())
+
+
+# Without it a checkpoint is one of before there were checksums; the others nobody reads.
+HARMLESS = {("checksums.json", missing)} | {
+    (name, way) for name in ("_CHECKPOINT_METADATA", "commit_success.txt") for way in WAYS
+}
+
+
+def test_whatever_is_damaged_the_checkpoint_before_is_taken(tmp_path, capsys):
+    save_all(opened(tmp_path / "sound"), {1: 0.1, 2: 0.2})
+    template = Mesh(fsdp=1).template(jax.eval_shape(lambda: small_state(1)))
+    latest = tmp_path / "sound" / "checkpoints" / "2"
+    names = [str(path.relative_to(latest)) for path in latest.rglob("*") if path.is_file()]
+    assert {"checksums.json", "metrics/metrics", "state/_METADATA"} < set(names)
+    for name in names:
+        for way in WAYS:
+            run = shutil.copytree(tmp_path / "sound", tmp_path / "run")
+            way(run / "checkpoints" / "2" / name)
+            checkpoints = opened(run)
+            step = checkpoints.resume_step()
+            assert step == (2 if (name, way) in HARMLESS else 1), (name, way)
+            said = "the checkpoint of step 2 is damaged (" in capsys.readouterr().out
+            assert said == (step == 1)
+            assert (run / "checkpoints" / "2.damaged").is_dir() == (step == 1)
+            if step == 2 or way is flipped:
+                restored = checkpoints.restore(step, template, iterator())
+                np.testing.assert_array_equal(restored.params["linear"]["w"], np.full(3, step))
+            shutil.rmtree(run)
+
+
+def test_a_flipped_bit_is_found_wherever_weights_are_read(tmp_path):
+    saved_run(tmp_path, tiny.wide_mlp, ema=False)
+    folder = tmp_path / "checkpoints" / "0"
+    largest = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+    flipped(largest)
+    with pytest.raises(UserError, match=f"damaged: .*{largest.name} is not what was written"):
+        checkpoint_source(str(tmp_path))
+    with pytest.raises(UserError, match="Every checkpoint in .* is damaged .0: state/"):
+        opened(tmp_path).resume_step()
+    assert folder.is_dir()
 
 
 def test_a_checkpoint_of_another_model(tmp_path):

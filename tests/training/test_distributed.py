@@ -1,4 +1,4 @@
-"""Two processes of two devices each are one run: the same as one process, resumed and stopped."""
+"""A run on two processes with two devices each equals one on a single process, when resumed too."""
 
 import signal
 import socket
@@ -25,7 +25,7 @@ STEPS = ("--config.training.steps=60", "--config.evaluation.every=30")
 
 @pytest.fixture
 def start():
-    """Starts two processes that find each other; kills what is left of them after the test."""
+    """Starts two connected processes; kills those still running after the test."""
     started = []
 
     def call(workdir, *flags):
@@ -61,7 +61,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The same run by one process with one device."""
+    """The same run on one process with one device."""
     workdir = tmp_path_factory.mktemp("alone")
     done = subprocess.run(
         training(workdir, *STEPS),
@@ -75,16 +75,16 @@ def alone(tmp_path_factory):
 
 
 def assert_close(workdir, expected, step=60):
-    """Equal to float tolerance: one part in a thousand of the largest number of each array.
+    """Checks equality within a thousandth of the largest magnitude of each array.
 
-    Key biases are left out. Softmax does not depend on them: their gradient is rounding noise,
+    Key biases are ignored: softmax does not depend on them, so their gradient is rounding noise,
     which Adam scales up to full steps.
     """
     found, wanted = arrays(workdir, step), arrays(expected, step)
     assert found.keys() == wanted.keys()
     for name in wanted:
         if not name.endswith("attention/key/b"):
-            # The moments of the optimizer follow the gradients, which differ more.
+            # The optimizer's moments follow the gradients, which differ more.
             share = 1e-2 if name.startswith("opt_state/") else 1e-3
             atol = share * np.abs(wanted[name]).max()
             np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=atol, err_msg=name)
@@ -115,7 +115,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, start, alo
     second.terminate()
     out = finish(first)
     finish(second)
-    (line,) = [line for line in out.splitlines() if line.startswith("stopped by SIGTERM")]
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by a signal")]
     step = int(line.split("after step ")[1].split(";")[0])
     assert step in saved_steps(tmp_path)
     folder = tmp_path / "checkpoints" / str(step) / "data"
@@ -142,6 +142,6 @@ def test_bad_input_ends_all_processes(tmp_path, start):
         (("host:1", 2, 2), "--process_id from 0 to N - 1, but they are 2 and 2"),
     ],
 )
-def test_flags_that_do_not_belong_together(flags, message):
+def test_incompatible_flags(flags, message):
     with pytest.raises(UserError, match=message):
         distributed.initialize(*flags)

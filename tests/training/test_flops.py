@@ -17,7 +17,7 @@ def test_batched_products():
     assert count_flops(product, jnp.zeros((3, 4, 5)), jnp.zeros((3, 5, 6))) == 2 * 3 * 4 * 5 * 6
 
 
-def test_scans_multiply_also_where_they_nest():
+def test_scans_multiply_even_when_nested():
     def inner(x, _):
         return x @ W, None
 
@@ -35,7 +35,7 @@ def test_the_gradient_of_a_product_is_two_more_products_and_remat_one_again():
     one = 2 * 5 * 7 * 7
     plain = count_flops(jax.grad(layer, argnums=(0, 1)), W, W)
     again = count_flops(jax.grad(jax.checkpoint(layer), argnums=(0, 1)), W, W)
-    assert plain == 5 * one  # two forward, and back: one for each weight, one between the layers
+    assert plain == 5 * one  # two forward; backward, one per weight and one between the layers
     assert again == plain + one
 
 
@@ -56,13 +56,13 @@ def test_convolutions(groups):
     assert count_flops(convolve, image, kernel) == 2 * (2 * 4 * 4 * 12) * 9 * 6 // groups
 
 
-def test_of_a_branch_the_dearer_side_counts_and_calls_are_entered():
+def test_branches_count_their_most_expensive_side_and_calls_are_entered():
     branch = jax.jit(lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ W, lambda x: x, x))
     assert count_flops(branch, X) == 2 * 5 * 7 * 7
 
 
 @pytest.mark.parametrize("gradient", [False, True])
-def test_of_what_depends_on_the_platform_its_own_side_counts(gradient):
+def test_platform_dependent_code_counts_the_branch_of_its_platform(gradient):
     def product(x):
         twice = lambda x: x @ W @ W  # noqa: E731
         own = lambda x: x @ W  # noqa: E731

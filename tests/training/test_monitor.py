@@ -1,4 +1,4 @@
-"""Averages of metrics, and the step that is not finite."""
+"""Averages of metrics, and detection of non-finite steps."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from perceiver_io.training.monitor import Monitor, NotFiniteError
 
 
-def test_averages_since_the_last_time():
+def test_averages_since_the_last_record():
     monitor = Monitor(jax.device_get)
     for step, loss in enumerate([1.0, 2.0, 6.0]):
         monitor.add(step, {"loss": jnp.float32(loss)})
@@ -18,7 +18,7 @@ def test_averages_since_the_last_time():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_names_the_first_step_that_is_not_finite(bad):
+def test_names_the_first_non_finite_step(bad):
     monitor = Monitor(jax.device_get)
     losses = [1.0, bad, bad]
     for step, loss in enumerate(losses, start=7):
@@ -28,7 +28,7 @@ def test_names_the_first_step_that_is_not_finite(bad):
     assert error.value.step == 8
 
 
-def test_steps_behind_are_read_without_being_asked():
+def test_earlier_steps_are_checked_without_a_request():
     monitor = Monitor(jax.device_get)
     monitor.add(1, {"loss": jnp.float32(np.nan)})
     with pytest.raises(NotFiniteError):

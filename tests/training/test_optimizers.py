@@ -1,4 +1,4 @@
-"""Schedules against NumPy, decay by roles, LAMB layer by layer."""
+"""Schedules against NumPy, weight decay by role, LAMB layer by layer."""
 
 import collections
 
@@ -59,7 +59,7 @@ def test_schedules(section, expected, warmup):
     np.testing.assert_allclose(rates, warm_up(expected(warmup), 2.0, warmup), rtol=1e-5, atol=1e-7)
 
 
-# What the rule of before, by patterns of names, made of each parameter that is no plain weight.
+# The former rule, by name patterns: the role of each parameter that is not a plain weight.
 ROLES = {
     "bias_or_norm": ("/b", "/scale", "/offset"),
     "position": (
@@ -73,7 +73,7 @@ ROLES = {
         "label_query_padding/embeddings",
     ),
 }
-# As many as each model has of weights, biases and norms, and positions.
+# Numbers of weights, of biases and norms, and of positions in each model.
 COUNTS = {
     "perceiver_io_classifier": (20, 37, 2),
     "perceiver_classifier": (19, 35, 1),
@@ -82,13 +82,14 @@ COUNTS = {
     "perceiver_io_flow": (20, 36, 1),
     "perceiver_io_flow_separate": (20, 36, 1),
     "perceiver_io_flow_conv": (20, 37, 1),
+    "perceiver_io_flow_matched": (23, 43, 1),
     "perceiver_io_autoencoder": (28, 38, 5),
     "convnet_classifier": (3, 5, 0),
 }
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_what_decays_in_every_architecture(architecture):
+def test_decayed_parameters_of_every_architecture(architecture):
     section, _ = small(architecture)
     model = build(section)
     params = model.shapes()[0]
@@ -131,15 +132,15 @@ def _network(depth, stacked):
 
 
 @pytest.mark.slow
-def test_lamb_treats_scanned_layers_as_layers_written_out():
-    """Ten steps on the same function, parameters stacked and not, stay the same."""
+def test_lamb_treats_scanned_layers_as_separate_layers():
+    """Ten steps on the same function give equal parameters, stacked or not."""
     depth = 3
     x = jax.random.normal(jax.random.key(1), (4, 5))
     scanned, looped = _network(depth, True), _network(depth, False)
     params = scanned.init(jax.random.key(0), x)
     (stack,) = params.values()
     assert stack["w"].shape == (depth, 5, 5)
-    # Layers of very different size have very different trust ratios.
+    # Layers of very different magnitudes have very different trust ratios.
     stack = {"w": stack["w"] * jnp.array([1.0, 5.0, 0.2])[:, None, None], "b": stack["b"] + 0.1}
     params = dict.fromkeys(params, stack)
     unstacked = {
@@ -164,7 +165,7 @@ def test_lamb_treats_scanned_layers_as_layers_written_out():
             )
 
 
-def test_trust_ratio_of_stacks_in_stacks():
+def test_trust_ratio_of_nested_stacks():
     rng = np.random.default_rng(0)
     param = rng.normal(size=(2, 3, 4)).astype(np.float32)
     update = rng.normal(size=(2, 3, 4)).astype(np.float32)
@@ -177,7 +178,7 @@ def test_trust_ratio_of_stacks_in_stacks():
 
 @pytest.mark.parametrize("name", ["lamb", "adamw", "sgd"])
 def test_clipping(name):
-    """Beyond the limit, a longer gradient makes the same step."""
+    """Beyond the limit, a longer gradient gives the same step."""
     section = dict(name=name, weight_decay=0.0, clip_norm=1.0, decay_positions=True)
     optimizer = build_optimizer(section, optax.constant_schedule(0.1), {})
     params = {"linear": {"w": jnp.ones((3,))}}

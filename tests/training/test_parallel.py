@@ -20,7 +20,7 @@ BATCH = 16
 
 
 def train(strategy, model, num_steps=20, accumulate=1):
-    """Losses, and a snapshot on the host."""
+    """The losses, and a snapshot on the host."""
     optimizer = optax.sgd(0.1, momentum=0.9)
 
     def initialise():
@@ -70,7 +70,7 @@ def test_dropout_does_not_depend_on_the_number_of_devices(monkeypatch):
 
 @pytest.mark.slow
 def test_batch_norm_is_global_under_mesh_and_per_device_under_pmap(monkeypatch):
-    """The one documented difference, and where it comes from."""
+    """The only documented difference, and its cause."""
     alone = one_device(monkeypatch, tiny.batch_norm, num_steps=1)
     mesh, pmap = (train(s, tiny.batch_norm, num_steps=1) for s in (Mesh(fsdp=1), Pmap()))
     assert_same(alone, mesh)
@@ -101,7 +101,7 @@ def test_replicas_never_differ():
 
 
 @pytest.mark.slow
-def test_fsdp_cuts_parameters_and_all_that_is_kept_with_them():
+def test_fsdp_shards_parameters_and_their_optimizer_state():
     _, _, state = train(Mesh(fsdp=4), tiny.wide_mlp, num_steps=2)
     cut = {
         name
@@ -115,7 +115,7 @@ def test_fsdp_cuts_parameters_and_all_that_is_kept_with_them():
     )
 
 
-def test_fsdp_does_not_cut_the_layers_of_a_stack():
+def test_fsdp_does_not_shard_the_layer_axis():
     name = "params/__layer_stack_no_per_layer/linear/w"
     template = Mesh(fsdp=4).template({name: jax.ShapeDtypeStruct((64, 32, 48), np.float32)})
     assert template[name].sharding.spec == PartitionSpec(None, None, "fsdp")

@@ -8,13 +8,13 @@ from perceiver_io.training.speed import Speed, training_summary
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a test sets: seconds in the only entry."""
+    """A clock controlled by the test: its only entry is the time in seconds."""
     seconds = [0.0]
     monkeypatch.setattr(speed.time, "perf_counter", lambda: seconds[0])
     return seconds
 
 
-def test_neither_compilation_nor_pauses_count(clock):
+def test_compilation_and_pauses_do_not_count(clock):
     measured = Speed(batch_size=8, flops=3e11)
     clock[0] += 60
     measured.advance()  # compiled
@@ -32,9 +32,9 @@ def test_neither_compilation_nor_pauses_count(clock):
     assert measured.report()["steps_per_second"] == pytest.approx(4)
 
 
-def test_the_summary_has_the_speed_if_it_is_known():
+def test_the_summary_includes_the_speed_if_known():
     rates = {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.6}
-    text = "loss 0.25  16 examples/s  0.6 TFLOP/s a device"
+    text = "loss 0.25  16 examples/s  0.6 TFLOP/s per device"
     assert training_summary({"loss": 0.25, "top_1": 0.5}, rates) == text
     assert training_summary({"loss": 0.25}, {}) == "loss 0.25"
 
@@ -49,5 +49,5 @@ def test_the_summary_has_the_speed_if_it_is_known():
         (1e6, "1 MFLOP/s"),
     ],
 )
-def test_rates_are_shown_in_a_unit_that_suits(flops, shown):
+def test_rates_are_shown_in_a_suitable_unit(flops, shown):
     assert speed.flop_rate(flops) == shown

@@ -1,4 +1,4 @@
-"""One training step, by its definition."""
+"""One training step against its definition."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def test_one_step_is_gradient_descent():
 
 
 @pytest.mark.parametrize("accumulate", [2, 8])
-def test_accumulation_equals_the_full_batch(accumulate):
+def test_gradient_accumulation_equals_the_full_batch(accumulate):
     step, state, batch = setting()
     full, full_metrics = train(step, state, batch, 5)
     step, state, batch = setting(accumulate=accumulate)
@@ -64,8 +64,8 @@ def test_accumulation_equals_the_full_batch(accumulate):
     )
 
 
-def test_accumulation_carries_batch_statistics_along():
-    """The running mean is that of one microbatch after the other, each a stride of the batch."""
+def test_gradient_accumulation_updates_batch_statistics():
+    """The running mean is updated by one microbatch after the other, each a stride of the batch."""
     step, state, batch = setting(tiny.batch_norm, accumulate=2)
     new, _ = train(step, state, batch)
     model_state = state.model_state
@@ -82,16 +82,18 @@ def test_accumulation_carries_batch_statistics_along():
 
 def test_moving_average():
     step, state, batch = setting(ema_decay=0.7)
-    expected = state.params
+    params = []
     for _ in range(4):
         state, _ = train(step, state, batch)
-        expected = jax.tree.map(lambda e, p: 0.7 * e + 0.3 * p, expected, state.params)
+        params.append(jax.device_get(state.params))
+    weights = 0.7 ** np.arange(4)[::-1]  # the latest has the largest weight, the initial state none
+    expected = jax.tree.map(lambda *x: np.average(x, 0, weights), *params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state[4], expected)
     assert state.evaluated_params is state.ema_params
 
 
 @pytest.mark.slow
-def test_randomness_is_of_the_step_and_the_replica():
+def test_randomness_depends_on_step_and_replica():
     step, state, batch = setting(tiny.stacked)
 
     def gradient(number, replica):

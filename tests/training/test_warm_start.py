@@ -1,4 +1,4 @@
-"""Weights of another run at the start of one: all, in part, resized, refused."""
+"""Warm starts from another run: in full, in part, resized, refused."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from perceiver_io.training.parallel import Mesh
 from perceiver_io.training.state import names
 from perceiver_io.training.warm_start import (
     array_source,
+    by_module,
     checkpoint_source,
     differing_settings,
     find_checkpoint,
@@ -33,7 +34,7 @@ def test_warm_start_takes_the_moving_average(tmp_path):
 
 
 def test_warm_start_in_part(tmp_path):
-    """The last layers differ in nothing but their values; only the first is loaded."""
+    """The last layers differ only in their values; only the first layer is loaded."""
     saved = saved_run(tmp_path, tiny.mlp, ema=False)
     _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
     path = str(tmp_path / "checkpoints" / "0")
@@ -47,7 +48,7 @@ def test_warm_start_in_part(tmp_path):
     assert warm.left == warm.unused == (f"params/{second}/b", f"params/{second}/w")
 
 
-def test_warm_start_but_for_a_part(tmp_path):
+def test_warm_start_except_for_a_part(tmp_path):
     saved = saved_run(tmp_path, tiny.mlp, ema=False)
     _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
     source = checkpoint_source(str(tmp_path))
@@ -56,6 +57,14 @@ def test_warm_start_but_for_a_part(tmp_path):
     np.testing.assert_array_equal(warm.params[last]["b"], saved.params[last]["b"])
     np.testing.assert_array_equal(warm.params[last]["w"], state.params[last]["w"])
     assert warm.left == warm.unused == (f"params/{last}/w",)
+
+
+def test_names_are_reported_by_module():
+    loaded = [f"params/{name}" for name in ("a/b/w", "a/b/o", "a/c/w", "d/w")]
+    left = ["params/a/c/o", "params/e"]
+    assert by_module([*loaded, "model_state/f/g"], left) == ["a/b (2 arrays)", "a/c/w", "d", "f"]
+    assert by_module(left, loaded) == ["a/c/o", "e"]
+    assert by_module(loaded, ()) == ["a (3 arrays)", "d"]
 
 
 @pytest.mark.parametrize("fsdp", [1, 4])
@@ -96,12 +105,12 @@ def test_settings_that_differ():
     assert differing_settings(there, here) == ["model.num_heads 8 there and 4 here"]
 
 
-def test_warm_start_refuses_what_does_not_fit(tmp_path):
+def test_warm_start_refuses_mismatches(tmp_path):
     saved_run(tmp_path, tiny.mlp, ema=False)
     _, wide = new_state(Mesh(fsdp=1), tiny.wide_mlp)
     with pytest.raises(UserError, match=r"missing: params/mlp/~/linear_2/b.*config.init_prefixes"):
         load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state)
-    with pytest.raises(UserError, match="has 'encoder', with which no name of the model starts"):
+    with pytest.raises(UserError, match="has 'encoder', but no name in the model starts"):
         load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state, ("encoder",))
     with pytest.raises(UserError, match="No checkpoint at"):
         find_checkpoint(str(tmp_path / "nowhere"))

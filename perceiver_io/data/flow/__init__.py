@@ -1,6 +1,6 @@
-"""Optical flow: pairs of frames with the motion between them."""
+"""Optical flow: pairs of frames and the motion between them."""
 
-# What config.data.name chooses from, by dotted names.
+# The choices of config.data.name, as dotted names.
 DATASETS = {
     "autoflow": "perceiver_io.data.flow.autoflow.autoflow",
     "flying_chairs": "perceiver_io.data.flow.flying.flying_chairs",

@@ -1,9 +1,9 @@
-"""Augmentation of pairs of frames; flow is transformed exactly with them.
+"""Augmentation of pairs of frames; the flow is transformed exactly with them.
 
-The kinds of changes are those with which RAFT (Teed and Deng 2020, arXiv:2003.12039) and PWC-Net
-were trained on AutoFlow (Sun et al. 2021, arXiv:2104.14544): random scaling, stretching, rotation,
-flips and crops of the pair, a slighter motion of the second frame alone (Dosovitskiy et al. 2015,
-arXiv:1504.06852), changes of colours and noise, and erased boxes.
+The augmentations are those with which RAFT (Teed and Deng 2020, arXiv:2003.12039) and PWC-Net were
+trained on AutoFlow (Sun et al. 2021, arXiv:2104.14544): random scaling, stretching, rotation, flips
+and crops of the pair, a smaller additional motion of the second frame alone (Dosovitskiy et al.
+2015, arXiv:1504.06852), colour jitter, noise, and erased boxes.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.photometric import Frame, add_noise, change_colors, erase, random_box
 from perceiver_io.errors import UserError
 
-# What is as it is however weak the augmentation: the scale's range is also what small frames are
-# enlarged by, and the others take no severity.
+# Not scaled by the severity: the range of scales also limits how much small frames are enlarged,
+# and the others have no notion of strength.
 _FIXED = {"log2_scale", "horizontal_flip", "vertical_flip", "eraser_boxes", "eraser_sides"}
 
 Log2 = Annotated[float, within(-3, 3)]
@@ -28,32 +28,35 @@ Side = Annotated[int, within(1, 10_000)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlowAugmentation:
-    """A random change of a pair of frames and its flow. Random numbers are uniformly distributed.
+    """A random augmentation of a pair of frames and its flow. All distributions are uniform.
 
     Attributes:
-        spatial_probability: of scaling, stretching, rotation and relative motion, all at once.
-        log2_scale: least and greatest logarithm of the scale. Frames too small for the crop are
-            enlarged as needed, up to the greatest one.
-        log2_stretch: greatest logarithm of the further scale that each axis has for itself, either
-            way.
-        rotation: greatest one in degrees, either way.
-        relative_log2_scale: greatest logarithm of a further scale of the second frame alone, either
-            way.
-        relative_rotation: greatest one of the second frame alone, in degrees, either way.
-        relative_translation: greatest one of the second frame alone, either way, as a share of the
-            crop's width or height.
+        spatial_probability: probability of scaling, stretching, rotation and relative motion, all
+            together.
+        log2_scale: least and greatest base-2 logarithm of the scale. Frames too small for the crop
+            are enlarged as needed, up to the greatest scale.
+        log2_stretch: greatest absolute logarithm of an additional scale that is drawn for each
+            axis.
+        rotation: greatest angle in degrees, in either direction.
+        relative_log2_scale: greatest absolute logarithm of an additional scale of the second frame
+            alone.
+        relative_rotation: greatest additional rotation of the second frame alone, in degrees, in
+            either direction.
+        relative_translation: greatest additional translation of the second frame alone, along each
+            axis in either direction, as a fraction of the crop's width or height.
         horizontal_flip: probability of swapping left and right.
         vertical_flip: probability of swapping top and bottom.
-        brightness: factors are up to this far from 1.
-        contrast: factors are up to this far from 1.
-        saturation: factors are up to this far from 1.
-        hue: greatest turn of the colours either way; 1 would be a whole one.
-        log2_gamma: greatest logarithm of the exponent, either way.
-        asymmetric_probability: of colours changing differently in the two frames.
-        noise: greatest standard deviation, where 1 is the way from black to white.
-        eraser_probability: of boxes in the second frame being filled with its mean colour.
-        eraser_boxes: greatest number of these.
-        eraser_sides: shortest and longest side of these, in pixels.
+        brightness: greatest deviation of the factor from 1.
+        contrast: greatest deviation of the factor from 1.
+        saturation: greatest deviation of the factor from 1.
+        hue: greatest hue shift in either direction; 1 would be a full turn.
+        log2_gamma: greatest absolute logarithm of the exponent.
+        asymmetric_probability: probability that the colours of the two frames change differently.
+        noise: greatest standard deviation, where 1 is the range from black to white.
+        eraser_probability: probability that boxes of the second frame are filled with its mean
+            colour.
+        eraser_boxes: greatest number of such boxes.
+        eraser_sides: shortest and longest side of such a box, in pixels.
     """
 
     spatial_probability: Probability
@@ -77,15 +80,15 @@ class FlowAugmentation:
     eraser_sides: Annotated[tuple[Side, Side], ASCENDING]
 
     def weakened(self, severity: float) -> "FlowAugmentation":
-        """The same with probabilities and greatest changes times `severity`, from 0 to 1.
+        """A copy with probabilities and greatest changes multiplied by `severity`, from 0 to 1.
 
-        Flips, the range of scales, and the number and sizes of erased boxes stay.
+        Flips, the range of scales, and the number and sizes of erased boxes stay the same.
         """
         names = {field.name for field in dataclasses.fields(self)} - _FIXED
         return dataclasses.replace(self, **{name: severity * getattr(self, name) for name in names})
 
     def __call__(self, pair: FlowPair, size: tuple[int, int], rng: np.random.Generator) -> FlowPair:
-        """An augmented part of `size` = (height, width).
+        """An augmented crop of `size` = (height, width).
 
         Raises UserError for frames that are too small even at the greatest scale.
         """
@@ -145,7 +148,7 @@ class FlowAugmentation:
 def _either_way(
     greatest: float, rng: np.random.Generator, count: int | None = None
 ) -> float | np.ndarray:
-    """Random numbers up to `greatest` above or below 0."""
+    """Random numbers from -greatest to greatest."""
     return rng.uniform(-greatest, greatest, count)
 
 
@@ -156,6 +159,6 @@ def _check_size(pair: FlowPair, size: tuple[int, int], greatest: float) -> None:
         raise UserError(
             f"{pair.name} has {pair.size[0]}x{pair.size[1]} pixels; for crops of {size[0]}x"
             f"{size[1]} at scales up to {greatest:.3g} it needs {needed[0]}x{needed[1]}: leave it "
-            "out, set config.data.image_size to less, with the model's to match, or raise the "
-            "greatest config.data.augmentation.log2_scale."
+            "out, reduce config.data.image_size and the model's image size with it, or raise the "
+            "upper limit of config.data.augmentation.log2_scale."
         )

@@ -1,4 +1,4 @@
-"""AutoFlow: rendered layers in motion, learned to train optical flow (Sun et al., 2104.14544)."""
+"""AutoFlow: rendered moving layers, optimised for training flow (Sun et al. 2021, 2104.14544)."""
 
 import dataclasses
 import functools
@@ -25,13 +25,13 @@ _RELEASE = Release(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoFlow(FlowFolder):
-    """The public pairs of AutoFlow: 40,000 of 448x576 pixels in four parts, or some of the parts.
+    """The public pairs of AutoFlow: 40,000 of 448x576 pixels in four parts, not all of them needed.
 
-    Flow back and occlusion are not known.
+    Backward flow and occlusions are not known.
 
     Attributes:
-        validation_share: about this share of the pairs, from 0 to below 1, is kept from training
-            for the split validation. Which ones depends on their names alone.
+        validation_share: approximate fraction of the pairs, in [0, 1), held out for the split
+            validation. The choice depends only on their names.
     """
 
     validation_share: Rate
@@ -74,6 +74,6 @@ def _names(root: pathlib.Path) -> tuple[str, ...]:
 
 
 def _position(name: str) -> float:
-    """An arbitrary number from 0 to 1 that depends on the last part of the name alone."""
+    """An arbitrary number from 0 to 1 that depends only on the last part of the name."""
     digest = hashlib.sha256(name.rpartition("/")[2].encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64

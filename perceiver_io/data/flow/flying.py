@@ -1,4 +1,4 @@
-"""Rendered things that fly: FlyingChairs and FlyingThings3D.
+"""Rendered flying objects: FlyingChairs and FlyingThings3D.
 
 Sources: Dosovitskiy et al., "FlowNet" (ICCV 2015); Mayer et al. (CVPR 2016, 1512.02134).
 """
@@ -51,16 +51,16 @@ _THINGS = Release(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlyingChairs(FlowFolder):
-    """FlyingChairs: 22,872 pairs of 384x512 pixels, 640 of them for validation.
+    """FlyingChairs: 22,872 pairs of 384x512 pixels, of which 640 are for validation.
 
-    Which ones is in the file FlyingChairs_train_val.txt; without it all are for training. Flow
-    back and occlusion are not known.
+    The file FlyingChairs_train_val.txt says which; without it all are for training. Backward flow
+    and occlusions are not known.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation")
 
     def __call__(self, split: str) -> Sequence[FlowPair]:
-        """The split's pairs. Raises UserError without data, or validation without the file."""
+        """The split's pairs. Raises UserError where the data or split file is missing."""
         data = _CHAIRS.existing(self.folder / "data")
         names = sorted(path.name.split("_")[0] for path in data.glob("[0-9]" * 5 + "_flow.flo"))
         if not names:
@@ -70,8 +70,8 @@ class FlyingChairs(FlowFolder):
             chosen = _chosen(split_file, split)
             if int(names[-1]) > len(chosen):
                 raise UserError(
-                    f"{split_file} has {len(chosen)} lines, but there is a pair {names[-1]}; the "
-                    f"file has a line for each pair. Download it again from {_CHAIRS.page}."
+                    f"{split_file} has {len(chosen)} lines, but there is a pair {names[-1]}; it "
+                    f"must have one line per pair. Download it again from {_CHAIRS.page}."
                 )
             names = [name for name in names if chosen[int(name) - 1]]
         elif split == "validation":
@@ -94,13 +94,13 @@ flying_chairs = Composed(FlyingChairs, FlowPreparation)
 
 
 def _chosen(split_file: pathlib.Path, split: str) -> list[bool]:
-    """Whether each pair, in order, is of the split: 1 stands for train, 2 for validation."""
-    lines = split_file.read_text(errors="replace").split()
+    """Whether each pair, in order, belongs to the split: 1 is train, 2 is validation."""
+    lines = split_file.read_text(encoding="utf-8-sig", errors="replace").split()
     for number, line in enumerate(lines, 1):
         if line not in ("1", "2"):
             raise UserError(
-                f"{split_file} has {line[:20]!r} as its entry {number}; it holds 1 (train) or 2 "
-                f"(validation) for each pair. Download it again from {_CHAIRS.page}."
+                f"{split_file} has {line[:20]!r} as entry {number}; entries must be 1 (train) or 2 "
+                f"(validation). Download it again from {_CHAIRS.page}."
             )
     return [line == ("1" if split == "train" else "2") for line in lines]
 
@@ -110,9 +110,9 @@ EACH_ONCE = Limit("not empty, each camera once", lambda names: 0 < len(names) ==
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlyingThings3D(FlowFolder):
-    """FlyingThings3D, 540x960 pixels, with flow in both directions; occlusion is not known.
+    """FlyingThings3D: 540x960 pixels, with flow in both directions; occlusions are not known.
 
-    Each sequence has ten frames, nine pairs, of each camera. The split test has flow, too.
+    Each sequence has ten frames, hence nine pairs, per camera. The test split has flow too.
 
     Attributes:
         rendering: "clean", or "final" with blur.
@@ -125,7 +125,7 @@ class FlyingThings3D(FlowFolder):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def __call__(self, split: str) -> Sequence[FlowPair]:
-        """The split's pairs. Raises UserError where the folder or a frame in between is missing."""
+        """The split's pairs. Raises UserError where the folder or a frame is missing."""
         part = split.upper()
         names = _names(self.folder / f"frames_{self.rendering}pass" / part, self.cameras)
         return NamedPairs(names, functools.partial(self._read, part))
@@ -151,7 +151,7 @@ flying_things = Composed(FlyingThings3D, FlowPreparation)
 
 @functools.lru_cache
 def _names(frames: pathlib.Path, cameras: tuple[str, ...]) -> tuple[str, ...]:
-    """letter/scene/camera/number of every pair."""
+    """The names letter/scene/camera/number of all pairs."""
     return tuple(
         f"{letter.name}/{scene.name}/{camera}/{number}"
         for letter in subfolders(_THINGS.existing(frames))

@@ -1,7 +1,7 @@
-"""What sources of optical flow in their publishers' folders have in common.
+"""Common parts of the optical flow datasets that are read from their publishers' folders.
 
-Pairs have names, which are the parts of their paths that differ. A source holds the names and
-reads a pair when it is indexed.
+The name of a pair is the part of its paths that varies. A source holds the names and reads a pair
+when it is indexed.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class FlowFolder(Source):
     """Pairs of frames in files below a folder.
 
     Attributes:
-        root: the folder, laid out as its publisher does.
+        root: the folder, in the layout of its publisher.
     """
 
     root: str
@@ -43,12 +43,17 @@ class NamedPairs(Sequence[FlowPair]):
 
     Args:
         names: one for each pair.
-        read: from a name to its pair; must be cheap to pickle.
+        read: reads the pair of a name; must be cheap to pickle.
     """
 
     def __init__(self, names: Sequence[str], read: Callable[[str], FlowPair]) -> None:
         self._names = tuple(names)
         self._read = read
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source.__call__`."""
+        return self._names
 
     def __len__(self) -> int:
         return len(self._names)
@@ -58,12 +63,12 @@ class NamedPairs(Sequence[FlowPair]):
 
 
 class Release(NamedTuple):
-    """How a dataset is published, for whoever lacks files of it.
+    """How a dataset is published, for the error message when files are missing.
 
     Attributes:
         download: the files to download.
         page: where the publisher offers them.
-        layout: one path of each kind, below the root.
+        layout: one example path of each kind, below the root.
     """
 
     download: str
@@ -71,7 +76,7 @@ class Release(NamedTuple):
     layout: tuple[str, ...]
 
     def missing(self, path: pathlib.Path) -> UserError:
-        """The error of a file or folder that is not there."""
+        """The error for a missing file or folder."""
         drawing = "".join(f"\n    root/{line}" for line in self.layout)
         return UserError(
             f"There is no {path}. Download {self.download} from {self.page}, unpack, and set "
@@ -79,14 +84,14 @@ class Release(NamedTuple):
         )
 
     def existing(self, path: pathlib.Path) -> pathlib.Path:
-        """The path itself. Raises UserError where there is nothing."""
+        """The path itself. Raises UserError if it does not exist."""
         if not path.exists():
             raise self.missing(path)
         return path
 
 
 def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folders in a folder, by name, without hidden ones."""
+    """The non-hidden sub-folders of a folder, sorted by name."""
     with os.scandir(folder) as entries:
         names = [x.name for x in entries if x.is_dir() and not x.name.startswith(".")]
     return [folder / name for name in sorted(names)]
@@ -99,9 +104,9 @@ def following(frame: pathlib.Path) -> pathlib.Path:
 
 
 def first_frames(folder: pathlib.Path, release: Release) -> list[str]:
-    """Names without suffix of a sequence's PNG frames, in order, all but the last.
+    """Names without extension of a sequence's PNG frames, in order, all but the last.
 
-    Raises UserError where a frame is missing in between, and on fewer than two.
+    Raises UserError when a frame of the sequence is missing, and on fewer than two frames.
     """
     frames = sorted(folder.glob("[!.]*[0-9].png"))
     if len(frames) < 2:
@@ -121,9 +126,9 @@ def read_pair(
     flow: pathlib.Path | None,
     backward: pathlib.Path | None,
 ) -> FlowPair:
-    """Reads frames and flow; without a path, `flow` is nowhere known.
+    """Reads frames and flow; if the path of `flow` is None, no pixel's flow is known.
 
-    Raises UserError on a file that is missing or damaged, and on sizes that differ.
+    Raises UserError on a missing or damaged file, and on differing sizes.
     """
     paths = (first, second, flow, backward)
     for path in paths:
@@ -147,17 +152,17 @@ def read_pair(
 
 
 def read_mask(path: pathlib.Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """Where an image is not black. Raises UserError unless it is of `size` = (height, width)."""
+    """Where an image is not black. Raises UserError unless its size is `size` = (height, width)."""
     mask = read_image(path).any(axis=-1)
     check_size(path, mask, size)
     return mask
 
 
 def check_size(path: pathlib.Path, array: Shaped[np.ndarray, "..."], size: tuple[int, int]) -> None:
-    """Raises UserError when what was read from `path` is not of `size` = (height, width)."""
+    """Raises UserError when the array read from `path` does not have `size` = (height, width)."""
     if array.shape[:2] != size:
         height, width = array.shape[:2]
         raise UserError(
             f"{path} is {width} pixels wide and {height} high, but the first frame of its pair is "
-            f"{size[1]} wide and {size[0]} high; a pair has one size. Unpack its files again."
+            f"{size[1]} wide and {size[0]} high; they must be equal. Unpack its files again."
         )

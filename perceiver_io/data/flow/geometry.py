@@ -1,8 +1,8 @@
-"""Affine maps of a pair of frames: where a random part lies in them, and resampling them once.
+"""Affine maps of a pair of frames: placing a random crop, and resampling with one interpolation.
 
-Maps are 3x3 matrices of (x, y, 1) in pixels, whose centres are the whole numbers. A part is given
-by two of them: `to_source`, from the part's pixels to those of the whole first frame, and
-`relative`, how the second frame of the part is moved once more, between pixels of the part.
+Maps are 3x3 matrices that act on (x, y, 1) in pixels, with pixel centres at whole numbers. A part
+of a pair is given by two of them: `to_source` maps pixels of the part to pixels of the whole first
+frame, and `relative` is an additional motion of the part's second frame, in pixels of the part.
 """
 
 import math
@@ -17,24 +17,25 @@ from perceiver_io.data.flow.pair import FlowPair
 
 Map = Float64[np.ndarray, "3 3"]
 
-# Every worker process has a core of its own.
+# Worker processes share the cores already.
 cv2.setNumThreads(1)
 
-# Flow is interpolated between pixels whose flows differ by at most this many pixels. Beyond, they
-# are taken to belong to two things that move apart, where a mixture would be the motion of neither,
-# and the nearest one's flow counts. At a weaker edge the mixture is wrong by half of this at most,
-# and so is the nearest one's flow where a surface is truly sheared as much.
+# Flow is interpolated between pixels whose flows differ by at most this many pixels. If they differ
+# more, they are taken to belong to two objects that move apart; a mixture would be the motion of
+# neither, so the flow of the nearest pixel is used. At an edge with a smaller difference,
+# interpolation is wrong by at most half of it, no more than the nearest flow would be on a surface
+# that is really sheared by as much.
 _SAME_MOTION = 0.5
 
-# Positions are computed in float32; this far beyond the outermost pixels is rounding.
+# Positions are computed in float32: this far beyond the outermost pixels may be a rounding error.
 _ROUNDING = 1e-3
 
-# Rows that are worked on at once: few enough that all that is computed stays in the cache.
+# Rows computed at a time: few enough for all intermediate results to stay in the cache.
 _BAND = 16
 
 
 class Part(NamedTuple):
-    """A part of a pair, of `size` = (height, width), and where it comes from; see the module."""
+    """A part of a pair, of `size` = (height, width), and its maps; see the module docstring."""
 
     to_source: Map
     relative: Map
@@ -42,7 +43,7 @@ class Part(NamedTuple):
 
 
 def rotation(degrees: float) -> Float64[np.ndarray, "2 2"]:
-    """Turns (x, y) from the x axis, to the right, towards the y axis, downwards."""
+    """Rotates (x, y) from the x axis (right) towards the y axis (down)."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[cosine, -sine], [sine, cosine]])
 
@@ -63,19 +64,19 @@ def random_part(
     max_enlargement: float,
     rng: np.random.Generator,
 ) -> Part:
-    """Places a part in a frame so that both its frames lie inside, wherever there is room for that.
+    """Places a part at random so that both of its frames lie inside the whole frames, if they fit.
 
-    Where there is none, `linear` is enlarged as much as needed, but at most `max_enlargement`
-    times; a part that even then does not fit lies in the middle and sticks out.
+    If they do not fit, `linear` is enlarged as needed, at most by the factor `max_enlargement`; a
+    part that still does not fit is centred and extends beyond the frame.
 
     Args:
-        linear: from the whole frame to the part, without a translation.
-        relative: how the second frame is moved once more, with the part's centre as origin.
+        linear: maps the whole frame to the part, without translation.
+        relative: additional motion of the second frame, with the part's centre as origin.
         whole: (height, width) of the whole frame.
         size: (height, width) of the part.
         max_enlargement: at least 1.
-        rng: draws the place. It puts the first pixel of the part onto a whole pixel if it can, so
-            that without scaling and rotation nothing is interpolated.
+        rng: draws the position. The part's first pixel is placed on a whole pixel if possible, so
+            that nothing is interpolated unless there is scaling or rotation.
     """
     center = (np.array(size[::-1]) - 1) / 2
     room = np.array(whole[::-1], float) - 1
@@ -100,17 +101,17 @@ def random_part(
 
 
 def _whole_between(low: float, high: float, rng: np.random.Generator) -> float:
-    """A random whole number from `low` to `high`, or their middle where there is none."""
-    # Limits that should be whole are so up to rounding.
+    """A random integer from `low` to `high`, or their mean if there is no integer between them."""
+    # Limits that should be integers may be off by rounding.
     first, last = math.ceil(low - 1e-9), math.floor(high + 1e-9)
     return float(rng.integers(first, last + 1)) if first <= last else (low + high) / 2
 
 
 def warp_pair(pair: FlowPair, part: Part) -> FlowPair:
-    """The part of a pair: each frame interpolated once, with the flow between the new frames.
+    """Cuts a part out of a pair, interpolating each frame once; flow is between the new frames.
 
-    Where the part sticks out, frames are mirrored at the border, flow is not valid and `occluded`
-    is true. Points whose flow leaves the new second frame become occluded.
+    Beyond the border, frames are mirrored, flow is not valid and `occluded` is true. Points whose
+    flow leaves the new second frame become occluded.
     """
     there, back = part.relative, np.linalg.inv(part.relative)
     first_source, second_source = part.to_source, part.to_source @ back
@@ -142,7 +143,7 @@ def _moved_frame(
 
 
 def _leaves_frame(flow: Flow) -> Bool[np.ndarray, "H W"]:
-    """Pixels with valid flow that points outside of the frame, by more than half a pixel."""
+    """Pixels with valid flow that points outside the frame by more than half a pixel."""
     height, width = flow.valid.shape
     x = flow.flow[..., 0] + np.arange(width, dtype=np.float32)
     y = flow.flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
@@ -157,15 +158,15 @@ def _moved_flow(
     relative: Map,
     size: tuple[int, int],
 ) -> tuple[Flow, Bool[np.ndarray, "h w"] | None]:
-    """Flow from the part of one frame to the part of the other, and what is occluded.
+    """Flow from the part of one frame to the part of the other, and its occlusions.
 
-    A pixel p of the part lies at x in its own frame and moves to x + flow(x) in the other one,
-    which is A (x + flow(x)) in that one's part, for A the inverse of `other_source`. Since
-    `relative` is such that A x = relative p, the new flow is L flow(x) + (relative - 1) p, with L
-    the linear part of A; here nothing is rounded where nothing is moved.
+    A pixel p of the part lies at x in its own frame and moves to x + flow(x) in the other frame,
+    which is A (x + flow(x)) in the part of the other frame, where A is the inverse of
+    `other_source`. Since A x = relative p, the new flow is L flow(x) + (relative - 1) p, with L the
+    linear part of A. In this form there is no rounding error where nothing moves.
     """
     values = np.ascontiguousarray(flow.flow).view(np.complex64)[..., 0]
-    # What is not valid differs, as NaN, from everything, and hence is not mixed in.
+    # NaN differs from everything, so invalid flow is never mixed in.
     values = np.where(flow.valid, values, np.complex64(complex(np.nan, np.nan)))
     same, mirrored = _complex_factors(np.linalg.inv(other_source[:2, :2]))
     along_row, along_column, constant = np.array([1, 1j, 0]) @ (relative - np.eye(3))
@@ -185,19 +186,19 @@ def _moved_flow(
 
 
 def _complex_factors(linear: Float64[np.ndarray, "2 2"]) -> tuple[np.complex64, np.complex64]:
-    """Numbers such that z -> s z + m conj(z) maps z = u + iv as `linear` does (u, v)."""
+    """The s and m for which z -> s z + m conj(z) maps z = u + iv as `linear` maps (u, v)."""
     u, v = np.array([1, 1j]) @ linear
     return np.complex64((u - 1j * v) / 2), np.complex64((u + 1j * v) / 2)
 
 
 class _Places(NamedTuple):
-    """Where a band of pixels of a part are in the whole frame.
+    """Positions in the whole frame of a band of the part's pixels.
 
     Attributes:
-        x: pixels from the left, cut to lie in the frame.
-        y: pixels from the top, cut to lie in the frame.
-        inside: whether they were between pixels of the frame.
-        nearest: index of the nearest pixel into the frame's flattened pixels.
+        x: pixels from the left, clipped to the frame.
+        y: pixels from the top, clipped to the frame.
+        inside: whether the position was inside the frame before clipping.
+        nearest: index of the nearest pixel in the flattened frame.
     """
 
     x: Float32[np.ndarray, "h w"]
@@ -224,11 +225,11 @@ class _Places(NamedTuple):
 def _sample(
     values: Complex64[np.ndarray, "H W"], places: _Places
 ) -> tuple[Complex64[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Flow u + iv (NaN: not valid) at places between the pixels, and where it is valid.
+    """Flow u + iv (NaN: not valid) at positions between pixels, and where it is valid.
 
-    Valid is what the nearest pixel is, so that sparse flow stays as sparse; interpolated is between
-    four valid pixels of one motion (see `_SAME_MOTION`). OpenCV is not used because it rounds
-    places to 1/32 pixel.
+    It is valid where the nearest pixel is, so that sparse flow stays equally sparse, and is
+    interpolated between four valid pixels of the same motion (see `_SAME_MOTION`), else that of the
+    nearest pixel. OpenCV is not used because it rounds positions to 1/32 pixel.
     """
     height, width = values.shape
     values = values.ravel()

@@ -1,4 +1,4 @@
-"""KITTI: streets from a car, with the flow that a laser measured.
+"""KITTI: street scenes recorded from a car, with flow measured by lidar.
 
 Sources: Geiger et al. (CVPR 2012), Menze and Geiger (CVPR 2015), and their development kits.
 """
@@ -46,17 +46,17 @@ _RELEASES = {
         "data_scene_flow.zip", f"{_PAGES}/eval_scene_flow.php?benchmark=flow", "image_2"
     ),
 }
-# The left camera's; 2012 has them in grey, too.
+# Of the left camera; 2012 also has grey images.
 _FRAMES = {2012: ("colored_0", "image_0"), 2015: ("image_2",)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kitti(FlowFolder):
-    """KITTI flow: 194 and 195 pairs in 2012, 200 and 200 in 2015, to train with flow and to test.
+    """KITTI flow: 194 training and 195 test pairs in 2012, 200 and 200 in 2015.
 
-    Frames have about 375x1242 pixels, not all the same size, and are grey where 2012 lacks the
-    folder colored_0. Flow is known where the laser measured; of those pixels, `occluded` are the
-    ones without a counterpart inside the second frame. The flow of test pairs is nowhere known.
+    Frames have about 375x1242 pixels, varying slightly, and are grey where the folder colored_0 of
+    2012 is missing. Flow is known where the laser measured it; among these pixels, `occluded` marks
+    those whose target is outside the second frame. The flow of test pairs is not published.
 
     Attributes:
         year: of the benchmark.

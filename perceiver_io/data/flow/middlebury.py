@@ -1,4 +1,4 @@
-"""Middlebury: toys, trees and cities in small motion (Baker et al., IJCV 2011)."""
+"""Middlebury: real and rendered scenes with small motions (Baker et al., IJCV 2011)."""
 
 import dataclasses
 import pathlib
@@ -27,17 +27,17 @@ _RELEASE = Release(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Middlebury(FlowFolder):
-    """Middlebury flow: 8 pairs with flow to train, 12 without to test, of various sizes.
+    """Middlebury flow: 8 training pairs with flow, 12 test pairs without, of various sizes.
 
-    Flow back and occlusion are not known; the flow of test pairs is nowhere known.
+    Backward flow and occlusions are not known; the flow of test pairs is not published.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
 
     def __call__(self, split: str) -> Sequence[FlowPair]:
-        """The split's pairs, by name. Raises UserError where its folder is missing."""
-        # Some sequences of other-data have no flow.
+        """The split's pairs, sorted by name. Raises UserError where its folder is missing."""
+        # Some sequences in other-data have no flow.
         sequences = self.folder / ("other-gt-flow" if split == "train" else "eval-data")
         names = [folder.name for folder in subfolders(_RELEASE.existing(sequences))]
         return NamedPairs(names, self._read_training if split == "train" else self._read_test)

@@ -1,4 +1,4 @@
-"""Weighted mixtures of the datasets of this folder."""
+"""Weighted mixtures of the datasets in this folder."""
 
 from perceiver_io.data.flow import DATASETS
 from perceiver_io.data.flow.pairs import FlowPreparation

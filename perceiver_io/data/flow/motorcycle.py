@@ -1,4 +1,4 @@
-"""A photographed pair that scikit-image carries: the motorcycle of Middlebury Stereo 2014."""
+"""A real photo pair included in scikit-image: the motorcycle of Middlebury Stereo 2014."""
 
 import pathlib
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ _FOLDER = pathlib.Path(skimage.__file__).parent / "data"
 
 
 class Motorcycle(Source):
-    """One pair of 500x741 pixels, from the left camera to the right one; needs no network.
+    """One pair of 500x741 pixels, from the left camera to the right one; needs no download.
 
-    The flow is the measured disparity d of the left frame: (-d, 0), from 7 to 60 pixels. Flow back
-    and occlusion are not known. Source: Scharstein et al., "High-Resolution Stereo Datasets with
-    Subpixel-Accurate Ground Truth" (GCPR 2014).
+    The flow is (-d, 0), where d is the measured disparity of the left frame, from 7 to 60 pixels.
+    Backward flow and occlusions are not known. Source: Scharstein et al., "High-Resolution Stereo
+    Datasets with Subpixel-Accurate Ground Truth" (GCPR 2014).
     """
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
 
     def __call__(self, split: str) -> Sequence[FlowPair]:
-        """The one pair. Reading it raises UserError where scikit-image comes without its data."""
+        """The one pair. Reading it raises UserError if scikit-image lacks its data."""
         del split
         return NamedPairs(("motorcycle",), _read)
 
@@ -46,7 +46,7 @@ def _read(name: str) -> FlowPair:
         if not path.exists():
             raise UserError(
                 f"scikit-image {skimage.__version__} is installed without {path}; install the "
-                "wheel of version 0.26, which has it."
+                "wheel of version 0.26, which includes it."
             )
     with np.load(disparities) as arrays:
         disparity = arrays["arr_0"]

@@ -8,8 +8,8 @@ from jaxtyping import Bool, UInt8
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.errors import UserError
 
-# Flows that lead to one pixel are of one surface if their standard deviation is at most this many
-# pixels; below this weight, too little leads to a pixel to tell.
+# Flow vectors that end at the same pixel belong to one surface if their standard deviation is at
+# most this many pixels. Below this weight, too few of them end at a pixel to tell.
 _SAME_MOTION = 0.5
 _LEAST_WEIGHT = 0.1
 
@@ -19,11 +19,11 @@ class FlowPair(NamedTuple):
 
     Attributes:
         first: the frame whose pixels the flow is given for, RGB.
-        second: the frame that they move to.
+        second: the next frame.
         flow: from `first` to `second`.
         backward: from `second` to `first`; None where it is not known.
-        occluded: pixels of `first` that are hidden or outside in `second`; None where it is not
-            known.
+        occluded: pixels of `first` whose surface is hidden or out of view in `second`; None where
+            not known.
         name: for error messages and figures.
     """
 
@@ -41,18 +41,18 @@ class FlowPair(NamedTuple):
 
 
 def reversed_pair(pair: FlowPair) -> FlowPair:
-    """The frames in the other order, with the flow back; `inverse_flow` where that is not known."""
+    """The frames in reverse order with the backward flow, or `inverse_flow` if it is not known."""
     backward = pair.backward or inverse_flow(pair.flow)
     return FlowPair(pair.second, pair.first, backward, pair.flow, None, pair.name)
 
 
 def inverse_flow(flow: Flow) -> Flow:
-    """The flow back, as far as it follows from the flow forth: dense where surfaces stay in sight.
+    """Backward flow, as far as it follows from forward flow: dense where surfaces stay visible.
 
-    Each pixel's flow, negated, is that of the four pixels around the place that it leads to, where
-    the mean counts, weighted by how near they are. Not valid are pixels that none leads to, as
-    where something new comes into sight, and those to which flows lead that differ, as where one
-    surface hides another.
+    Each pixel's negated flow is distributed to the four pixels around the position where it ends,
+    with bilinear weights, and averaged there. Pixels where no flow ends, such as those that become
+    visible, and pixels where differing flows end, as where one surface hides another, are not
+    valid.
     """
     height, width = flow.valid.shape
     row, column = np.nonzero(flow.valid)
@@ -75,15 +75,15 @@ def inverse_flow(flow: Flow) -> Flow:
 
 
 def cut(pair: FlowPair, corner: tuple[int, int], size: tuple[int, int]) -> FlowPair:
-    """The part of `size` = (height, width) whose top left pixel is `corner` = (top, left).
+    """The crop of `size` = (height, width) whose top left pixel is `corner` = (top, left).
 
-    Raises UserError where the pair does not reach that far.
+    Raises UserError where the pair is too small.
     """
     if any(c + s > whole for c, s, whole in zip(corner, size, pair.size, strict=True)):
         raise UserError(
-            f"{pair.name} has {pair.size[0]}x{pair.size[1]} pixels, of which no part of "
-            f"{size[0]}x{size[1]} can be cut out: set config.data.image_size to at most the size "
-            "of the smallest frames, with the model's to match, or leave these frames out."
+            f"{pair.name} has {pair.size[0]}x{pair.size[1]} pixels, too few for a crop of "
+            f"{size[0]}x{size[1]}: set config.data.image_size, and the model's image size, to at "
+            "most the size of the smallest frames, or leave these frames out."
         )
     (top, left), (height, width) = corner, size
     part = (slice(top, top + height), slice(left, left + width))
@@ -101,9 +101,9 @@ def cut(pair: FlowPair, corner: tuple[int, int], size: tuple[int, int]) -> FlowP
 
 
 def padded(pair: FlowPair, size: tuple[int, int]) -> FlowPair:
-    """A pair of at least `size` = (height, width), below and to the right continued by its edge.
+    """Pads a pair to at least `size` = (height, width), at the bottom and right, with edge pixels.
 
-    There, flow is not valid; flow back and occlusion are left out.
+    Flow is not valid in the padding; backward flow and occlusions are dropped.
     """
     missing = [(0, max(side - whole, 0)) for whole, side in zip(pair.size, size, strict=True)]
     if not np.any(missing):
@@ -114,7 +114,7 @@ def padded(pair: FlowPair, size: tuple[int, int]) -> FlowPair:
 
 
 def random_cut(pair: FlowPair, size: tuple[int, int], rng: np.random.Generator) -> FlowPair:
-    """A part of `size` = (height, width) from anywhere. Raises UserError as `cut` does."""
+    """A random crop of `size` = (height, width). Raises UserError as `cut` does."""
     top, left = (
         int(rng.integers(max(whole - side, 0) + 1))
         for whole, side in zip(pair.size, size, strict=True)

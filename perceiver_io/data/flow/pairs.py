@@ -1,8 +1,7 @@
-"""Pairs of frames with the optical flow between them: how they are prepared.
+"""Preparation of pairs of frames with optical flow.
 
-Frames are uint8 until the model reads them. A source gives whole pairs; training cuts and
-augments them, evaluation takes their middle. Whole images are measured, tile
-by tile, from the same pairs.
+Frames are uint8 until the model reads them. A source gives whole pairs; training crops and augments
+them, evaluation crops their centre. Evaluation of whole images, tile by tile, reads the same pairs.
 """
 
 import dataclasses
@@ -18,32 +17,32 @@ from perceiver_io.data.pipeline.dataset import Example, Numbered, Preparation, S
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlowPreparation(Preparation):
-    """FlowPairs cut to one size.
+    """FlowPairs cropped to one size.
 
     The curriculum is that of Perceiver IO (section 4.2 and its appendix): a first phase without
-    augmentation, in which pairs are also fed reversed, then one with augmentation that grows.
+    augmentation, except that pairs may be reversed, then a phase with increasing augmentation.
 
     Attributes:
         image_size: (height, width) of the frames of a batch, in pixels.
-        plain_examples: training examples, counted over all epochs and processes, of the first
-            phase. Those are cut out at random and reversed half of the time.
-        growth_examples: training examples of the second phase until its augmentation, which grows
-            evenly, is in full force.
-        augmentation: that of the second phase, in full force; None: there is no second phase.
+        plain_examples: number of training examples in the first phase, counted over all epochs and
+            processes. They are cropped at random and reversed half of the time.
+        growth_examples: number of training examples in the second phase until augmentation, which
+            increases linearly, reaches full strength.
+        augmentation: of the second phase at full strength; None: there is no second phase.
     """
 
     image_size: Annotated[Size, INPUT_SIZE]
-    plain_examples: Natural
-    growth_examples: Natural
-    augmentation: FlowAugmentation | None
+    plain_examples: Natural = 0
+    growth_examples: Natural = 0
+    augmentation: FlowAugmentation | None = None
 
     numbered: ClassVar[bool] = True
 
     def training_example(self, raw: Numbered, rng: np.random.Generator) -> Example:
-        """A cut-out of a pair in the first phase, an augmented one in the second."""
+        """A random crop of a pair in the first phase, an augmented one in the second."""
         position, pair = raw
         if self.augmentation is not None and position >= self.plain_examples:
-            # What an example leaves out need not be transformed.
+            # Fields that are not part of an example need not be transformed.
             lean = pair._replace(backward=None, occluded=None)
             augment = self.augmentation.weakened(self._severity(position))
             return _example(augment(lean, self.image_size, rng))
@@ -52,11 +51,11 @@ class FlowPreparation(Preparation):
         return _example(random_cut(pair, self.image_size, rng))
 
     def _severity(self, position: int) -> float:
-        """Of the augmentation, above 0 for the first example of the second phase."""
+        """Strength of the augmentation; above 0 from the first example of the second phase on."""
         return min((position + 1 - self.plain_examples) / max(self.growth_examples, 1), 1.0)
 
     def evaluation_example(self, raw: FlowPair, rng: np.random.Generator) -> Example:
-        """The middle of a pair; smaller pairs are continued, with flow that is not valid."""
+        """The centre crop of a pair; smaller pairs are padded, with invalid flow in the padding."""
         del rng
         pair = padded(raw, self.image_size)
         top, left = (

@@ -1,4 +1,4 @@
-"""Changes of the colours of frames, noise, and erased boxes, which hide what moves there."""
+"""Colour jitter, noise, and erased boxes that hide what moves there."""
 
 import math
 from collections.abc import Sequence
@@ -23,17 +23,18 @@ def change_colors(
     hue: float,
     gamma: float,
 ) -> list[Frame]:
-    """Changes frames in one and the same way; values beyond 0 to 255 are cut off once, at the end.
+    """Changes the colours of all frames in the same way; values are clipped to 0 to 255 at the end.
 
     Args:
-        frames: of one size.
-        brightness: factor of all values.
-        contrast: factor of the distance to the grey that is the mean of all frames.
-        saturation: factor of the distance to the grey as light as the pixel.
-        hue: turn about the grey axis, 1 being a whole one; 1/3 puts the channels one further.
-        gamma: exponent of values between 0 and 1, after all else.
+        frames: of the same size.
+        brightness: factor on all values.
+        contrast: factor on the difference to the mean grey level of all frames.
+        saturation: factor on the difference to the grey of the same luminance.
+        hue: rotation about the grey axis, where 1 is a full turn; 1/3 permutes the channels
+            cyclically.
+        gamma: exponent of values between 0 and 1, applied last.
     """
-    # Greys stay grey under the last two; so one matrix and one offset say all.
+    # Saturation and hue keep greys unchanged, so a single matrix and offset suffice.
     mean = np.mean([_LUMA @ cv2.mean(frame)[:3] for frame in frames]) * brightness
     matrix = _turned_hue(hue) @ _saturated(saturation) * (contrast * brightness)
     matrix = np.column_stack([matrix, np.full(3, (1 - contrast) * mean)])
@@ -52,15 +53,16 @@ def _turned_hue(turns: float) -> Float64[np.ndarray, "3 3"]:
 
 
 def add_noise(frame: Frame, deviation: float, rng: np.random.Generator) -> Frame:
-    """Adds normal noise with this standard deviation, in values from 0 to 255."""
+    """Adds Gaussian noise of this standard deviation, on the scale 0 to 255."""
     noise = rng.standard_normal(frame.shape, np.float32) * np.float32(deviation)
     return cv2.add(frame, noise, dtype=cv2.CV_8U)
 
 
 def erase(pair: FlowPair, boxes: Sequence[tuple[slice, slice]]) -> FlowPair:
-    """Fills boxes, as (rows, columns), of the second frame with its mean colour.
+    """Fills boxes (rows, columns) of the second frame with its mean colour.
 
-    Flow stays. What points into a box becomes occluded, where `pair.occluded` is known.
+    The flow is unchanged. If `pair.occluded` is known, pixels whose flow ends in a box become
+    occluded.
     """
     second = pair.second.copy()
     mean = np.rint(cv2.mean(pair.second)[:3])
@@ -83,7 +85,7 @@ def erase(pair: FlowPair, boxes: Sequence[tuple[slice, slice]]) -> FlowPair:
 def random_box(
     size: tuple[int, int], sides: tuple[int, int], rng: np.random.Generator
 ) -> tuple[slice, slice]:
-    """A box with its centre in a frame of `size` and both sides drawn from `sides`, cut to fit."""
+    """A box centred in a frame of `size`, with sides drawn from `sides`, clipped to the frame."""
     center, lengths = rng.integers(size), rng.integers(sides[0], sides[1] + 1, size=2)
     starts = center - lengths // 2
     rows, columns = (

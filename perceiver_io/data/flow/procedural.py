@@ -1,4 +1,4 @@
-"""Procedural optical flow: endless scenes of moving surfaces with exact flow, drawn when read.
+"""Procedural optical flow: random scenes of moving surfaces with exact flow, rendered on the fly.
 
 In the spirit of AutoFlow (Sun et al. 2021, arXiv:2104.14544): layers with simple outlines, real and
 procedural textures, random motions, motion blur, fog and noise. It needs no files.
@@ -26,17 +26,17 @@ Side = Annotated[int, within(1, 4096)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProceduralFlow(Source):
-    """Pairs of frames of random scenes, with dense flow both ways and occlusions.
+    """Pairs of frames of random scenes, with dense flow in both directions and occlusions.
 
-    Pair i of a split is drawn by a generator keyed by the split and i: it is the same in every run,
-    whatever its seed, which decides the order only; no scene or photograph is in two splits.
+    Pair i of a split is drawn by a generator keyed by the split and i, so it is the same in every
+    run: the seed of a run decides only the order. No scene or photograph occurs in two splits.
 
     Attributes:
         frame_size: (height, width) of the frames before cropping, in pixels.
-        num_train: pairs of the split train.
-        num_validation: pairs of the split validation.
-        num_test: pairs of the split test.
-        scene: the difficulty.
+        num_train: number of pairs in the split train.
+        num_validation: number of pairs in the split validation.
+        num_test: number of pairs in the split test.
+        scene: content and difficulty of the scenes.
     """
 
     frame_size: tuple[Side, Side]
@@ -48,7 +48,7 @@ class ProceduralFlow(Source):
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
     def __call__(self, split: str) -> Sequence[FlowPair]:
-        """The split's pairs, each rendered when it is indexed."""
+        """The split's pairs, each rendered when indexed."""
         count = getattr(self, f"num_{split}")
         return _Pairs(self.scene, self.frame_size, split, count)
 

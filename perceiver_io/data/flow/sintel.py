@@ -1,4 +1,4 @@
-"""MPI Sintel: an animated film with its optical flow (Butler et al., ECCV 2012)."""
+"""MPI Sintel: an animated movie with its optical flow (Butler et al., ECCV 2012)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -38,11 +38,11 @@ _RELEASE = Release(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sintel(FlowFolder):
-    """MPI Sintel, 436x1024 pixels: 1041 pairs with flow to train, 552 without to test.
+    """MPI Sintel, 436x1024 pixels: 1041 training pairs with flow, 552 test pairs without.
 
-    Pairs are in the order of the video's frames, sequence by sequence. Flow is not valid where
-    training/invalid says so; `occluded` is what training/occlusions says. The flow of test pairs
-    is nowhere known.
+    Pairs are in the order of the frames, sequence by sequence. Flow is not valid where
+    training/invalid says so; `occluded` comes from training/occlusions. The flow of test pairs is
+    not published.
 
     Attributes:
         rendering: "clean", or "final" with blur and atmosphere.
@@ -54,7 +54,7 @@ class Sintel(FlowFolder):
     unlabelled_splits: ClassVar[tuple[str, ...]] = ("test",)
 
     def __call__(self, split: str) -> Sequence[FlowPair]:
-        """The split's pairs. Raises UserError where the folder or a frame in between is missing."""
+        """The split's pairs. Raises UserError where the folder or a frame is missing."""
         part = "training" if split == "train" else "test"
         sequences = subfolders(_RELEASE.existing(self.folder / part / self.rendering))
         names = [

@@ -1,1 +1,1 @@
-"""What all datasets share: examples, batches and their streams."""
+"""The parts all datasets share: examples, batches and streams of batches."""

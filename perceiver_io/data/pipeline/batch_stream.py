@@ -1,20 +1,24 @@
-"""The stream of batches that a dataset is served as: shards, worker processes, exact positions.
+"""A dataset as a stream of batches: shards, worker processes, exactly resumable positions.
 
-`grain.experimental.ElasticIterator` (0.2.18) has a state that does not depend on the shards either.
-It is not used here, because it
+The state of `grain.experimental.ElasticIterator` (0.2.18) does not depend on the shards either, but
+it is not used here because it
 
-- gives shard i of n the examples i, i + n ..., so that the rows of a batch come in another order
-  for another number of processes, and pairs to be mixed are cut apart; here the shards side by side
-  are the batch of a single process;
-- drops the last examples of a pass, which an evaluation needs, padded;
-- takes the position of another batch size without a word, where a resumed run would see another
-  number of steps an epoch than its schedule was made for;
-- has workers prepare whole batches, not pieces, and ends with them when somebody sends SIGTERM to
-  all processes of a job; nor can it be told what a worker does when the training process is gone.
+- gives shard i of n the examples i, i + n ..., so that the order of a batch's rows depends on the
+  number of processes, and pairs to be mixed are separated; here the concatenated shards are the
+  batch that a single process would see;
+- drops the last, incomplete batch, which evaluation needs (padded);
+- silently accepts a position saved with another batch size, although the resumed run would then
+  have a different number of steps per epoch than its schedule assumes;
+- has each worker prepare whole batches instead of pieces, fails when a SIGTERM sent to all
+  processes of a job ends its workers, and has no hook to stop the workers when the training process
+  dies.
 """
 
+import errno
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import threading
 from collections.abc import Sequence
@@ -26,20 +30,26 @@ from perceiver_io.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
-# Elements are many examples each, so that a deep buffer would only cost memory.
+# Each element holds many examples, so a deeper buffer would only cost memory.
 _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
-# How Grain puts it that somebody sent SIGTERM to a worker process.
-_ENDED_BY_SIGTERM = f"terminated unexpectedly with exit code {-signal.SIGTERM}"
+# Grain's message when a worker process has ended.
+_ENDED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
+# Where worker processes put their batches.
+_SHARED_MEMORY = "/dev/shm"
+
+_ADVICE = (
+    "To find all such examples at once, and to skip them, run `python -m experiments.check_data`."
+)
 
 
 class BatchStream(grain.IterDataset[Batch]):
-    """One shard's batches, prepared ahead in order, by worker processes or by a thread.
+    """One shard's batches, prefetched in order by worker processes or by a thread.
 
     Args:
-        pieces: parts of equal size of the batches of all shards.
-        pieces_per_batch: how many of them make a batch of one shard.
-        batch_size: examples that the shards serve together at a time.
+        pieces: equally sized parts of the batches of all shards.
+        pieces_per_batch: number of pieces in one shard's batch.
+        batch_size: global batch size, over all shards.
         shard: (index of the shard, number of shards).
         num_workers: number of worker processes; 0 uses a thread.
     """
@@ -63,7 +73,7 @@ class BatchStream(grain.IterDataset[Batch]):
         return BatchIterator(self)
 
     def start(self, position: int) -> grain.DatasetIterator[Batch]:
-        """A new iterator over the pieces of the batches from `position` on."""
+        """A new iterator over pieces, starting at batch `position`."""
         first = position * self.pieces_per_batch
         stream = self._pieces[first:].to_iter_dataset(_READ_OPTIONS)
         if self.num_workers > 0:
@@ -75,7 +85,7 @@ class BatchStream(grain.IterDataset[Batch]):
 
 
 class BatchIterator(grain.DatasetIterator[Batch]):
-    """Serves a stream. Unlike Grain's own, its state does not depend on the number of workers."""
+    """Iterates over a stream; unlike Grain's, its state is independent of the number of workers."""
 
     def __init__(self, stream: BatchStream) -> None:
         super().__init__()
@@ -86,16 +96,20 @@ class BatchIterator(grain.DatasetIterator[Batch]):
     def __next__(self) -> Batch:
         try:
             pieces = self._next_pieces()
-        except RuntimeError as error:
-            if _ENDED_BY_SIGTERM not in str(error):
-                raise
-            # Whoever stops a job signals the workers, too, but the training needs batches still.
+        except (OSError, RuntimeError) as error:
+            explained = _worker_error(error)
+            if explained is not None:
+                raise explained from error
+            # Stopping a job signals the workers too, but training still needs batches until it
+            # ends.
             self.close()
             pieces = self._next_pieces()
+        except UserError as error:
+            raise UserError(f"{error} {_ADVICE}") from error
         self._position += 1
-        if self._stream.num_workers == 0:  # There is one piece.
+        if self._stream.num_workers == 0:  # There is only one piece.
             return pieces[0]
-        # Copied out of the workers' shared memory, which would outlive the training if in use.
+        # Copy out of the workers' shared memory, which would outlive the training if still in use.
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _next_pieces(self) -> list[Batch]:
@@ -104,13 +118,13 @@ class BatchIterator(grain.DatasetIterator[Batch]):
         return [next(self._running) for _ in range(self._stream.pieces_per_batch)]
 
     def get_state(self) -> dict[str, int]:
-        """Number of batches served so far, and examples in each of them over all shards."""
+        """Number of batches served so far, and the global batch size."""
         return {"position": self._position, "batch_size": self._stream.batch_size}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continues as if that many batches had been served.
+        """Continues after the given number of batches.
 
-        Raises UserError if they were of another size: the number of a batch says something else.
+        Raises UserError for another batch size, with which a position means something else.
         """
         size, saved = self._stream.batch_size, state["batch_size"]
         if size != saved:
@@ -124,14 +138,14 @@ class BatchIterator(grain.DatasetIterator[Batch]):
         self._position = state["position"]
 
     def close(self) -> None:
-        """Stops the workers; the next batch would start them again."""
+        """Stops the workers; asking for another batch restarts them."""
         if self._running is not None:
             self._running.close()
             self._running = None
 
 
 class _ShardPieces(Sequence[Batch]):
-    """The pieces of every batch of one shard, out of those of all shards."""
+    """One shard's pieces, selected from the pieces of all shards."""
 
     def __init__(
         self, pieces: grain.MapDataset[Batch], pieces_per_batch: int, shard: tuple[int, int]
@@ -149,12 +163,39 @@ class _ShardPieces(Sequence[Batch]):
         return self._pieces[batch * self._pieces_per_batch + piece]
 
 
+def _worker_error(error: Exception) -> Exception | None:
+    """The error to raise for one of the workers; None if they were told to stop."""
+    ended = _ENDED.search(str(error))
+    signal_number = -int(ended[1]) if ended else None
+    if signal_number == signal.SIGTERM:
+        return None
+    # Writing to a page for which there is no space raises SIGBUS.
+    if signal_number == signal.SIGBUS or getattr(error, "errno", None) == errno.ENOSPC:
+        size = shutil.disk_usage(_SHARED_MEMORY).total / 1e6
+        return UserError(
+            f"{_SHARED_MEMORY}, through which worker processes pass batches, is full: its size is "
+            f"{size:.0f} MB. Give the container more (docker run --shm-size=8g), or do not use "
+            "worker processes: --config.data.num_workers=0."
+        )
+    if signal_number == signal.SIGKILL:
+        return UserError(
+            "A worker process that prepares batches was killed, as Linux does when memory runs "
+            "out. Reduce config.data.num_workers or config.training.batch_size, or do not use "
+            "worker processes: --config.data.num_workers=0."
+        )
+    return error
+
+
 def _end_with_parent(worker: int, num_workers: int) -> None:
-    """Ends this worker process when the training process is gone, even by SIGKILL."""
+    """Ends this worker process when the training process dies, even by SIGKILL.
+
+    Ctrl-C reaches the workers too, but training still needs batches until it ends.
+    """
     del worker, num_workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
         multiprocessing.parent_process().join()
-        os._exit(1)  # Nobody is left to tell.
+        os._exit(1)  # Nobody is left to report to.
 
     threading.Thread(target=wait, daemon=True).start()

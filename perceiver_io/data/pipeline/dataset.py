@@ -1,59 +1,67 @@
-"""What every dataset is made of, and the pipeline that all of them share.
+"""The components of a dataset, and the input pipeline that all datasets share.
 
-A dataset is a `Source` of raw examples, a `Preparation` that makes arrays of them, and a number of
-worker processes; `Composed` makes it of the `data` section of a config. `Dataset.load` says how
-examples are shuffled, batched, sharded over processes and prefetched. Arrays are NumPy; JAX is not
-used here.
+A dataset is a `Source` of raw examples, a `Preparation` that turns them into arrays, and a number
+of worker processes; `Composed` builds it from the `data` section of a config. `Dataset.load`
+shuffles, batches, shards over processes and prefetches. Arrays are NumPy; JAX is not used here.
 
-The stream of a training run depends on the seed and nothing else: the example at position p,
-counted over epochs, is prepared with a generator keyed by (seed, p); batch j holds the positions
-from j * batch_size on; shard i of n takes the batches i, i + n, i + 2n ... Hence the order and the
-content are the same for any number of workers, and the batches of all shards at one step, put one
-behind the other, are the batch that a single process would have seen. A position in it is one
-number: a run resumes with any number of workers, or of processes at the same global batch size.
-In evaluation the generator is keyed by the position alone, so that what is random is the same each
-time.
+The training stream depends only on the seed: the example at position p, counted over epochs, is
+prepared with a generator keyed by (seed, p); batch j starts at position j * batch_size; shard i of
+n takes the batches i, i + n, i + 2n ... Hence order and content are the same for any number of
+workers, and the batches of all shards at one step, concatenated, are the batch that a single
+process would have seen. The state of the stream is a single number: a run can be resumed with any
+number of workers, and with any number of processes at the same global batch size. In evaluation the
+generator is keyed by the position alone, so that random preparation is the same each time.
 """
 
 import abc
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import grain
 import numpy as np
 
-from perceiver_io.config.annotations import Natural, Normalization
+from perceiver_io.config.annotations import Normalization, Workers
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
-from perceiver_io.data.pipeline.sources import Source, endless
+from perceiver_io.data.pipeline.manifest import read_manifest
+from perceiver_io.data.pipeline.sources import (
+    Source,
+    broken_of,
+    endless,
+    left_out_clause,
+    names_of,
+    shortened,
+    without,
+)
 from perceiver_io.errors import UserError
 
 Example = dict[str, np.ndarray]
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
 
-# Examples that a worker process prepares at once. Large batches are put together from such pieces:
-# they come sooner, and the buffers of many workers remain small.
+# Most examples that a worker prepares at a time. Large batches are assembled from such pieces, so
+# that they arrive sooner and the buffers of many workers remain small.
 _MAX_PIECE = 64
+# The settings common to all datasets.
+_SHARED = ("num_workers", "manifest", "broken_files")
 
 
 class Numbered(NamedTuple):
-    """A raw example, and how many examples of the training come before it."""
+    """A raw example, and the number of training examples before it."""
 
     position: int
     raw: Any
 
 
 class Preparation(abc.ABC):
-    """From raw examples to arrays of the same shapes for all; sent to worker processes.
+    """Turns raw examples into arrays of fixed shapes; sent to worker processes.
 
     Attributes:
-        numbered: whether training examples are given as `Numbered`, for what changes as training
-            goes on.
-        normalization: mean and standard deviation of each channel, where channel values go from 0
-            to 1; the model subtracts and divides, on the device. None: the model takes inputs as
-            they are.
+        numbered: whether training examples are passed as `Numbered`, for preparation that changes
+            in the course of training.
+        normalization: mean and standard deviation of each channel, for values from 0 to 1; the
+            model applies it on the device. None: inputs are not normalised.
     """
 
     numbered: ClassVar[bool] = False
@@ -61,18 +69,18 @@ class Preparation(abc.ABC):
 
     @abc.abstractmethod
     def training_example(self, raw: Any, rng: np.random.Generator) -> Example:
-        """One raw example prepared for training; all randomness comes from `rng`."""
+        """Prepares one raw example for training; all randomness comes from `rng`."""
 
     @abc.abstractmethod
     def evaluation_example(self, raw: Any, rng: np.random.Generator) -> Example:
-        """One raw example prepared for evaluation, likewise."""
+        """Prepares one raw example for evaluation; all randomness comes from `rng`."""
 
     @abc.abstractmethod
     def example_spec(self) -> Spec:
         """Shape and dtype of each array of an example."""
 
     def for_prediction(self) -> dict[str, Any]:
-        """What it takes to prepare inputs as in evaluation, to be kept with trained weights."""
+        """What is needed to prepare inputs as in evaluation; stored with trained weights."""
         return {}
 
 
@@ -81,27 +89,32 @@ class Dataset:
     """Examples in named splits, served as batches.
 
     Attributes:
-        source: gives the raw examples.
-        preparation: makes arrays of them.
-        num_workers: processes that prepare batches beside the training process; 0 uses one thread
-            of the training process itself. Worker processes need absl's flags to be parsed, as in
-            any program started by `absl.app.run`.
-        name: for errors.
+        source: of the raw examples.
+        preparation: turns them into arrays.
+        num_workers: number of processes that prepare batches; 0 uses a thread of the training
+            process. Worker processes need absl's flags to be parsed, as in any program started by
+            `absl.app.run`.
+        name: for error messages.
+        manifest: file with the results of `experiments.check_data`; None: there is none.
+        broken_files: whether examples that are unreadable according to the manifest or the folder
+            listing raise an error at the start or are skipped.
     """
 
     source: Source
     preparation: Preparation
-    num_workers: Natural
+    num_workers: Workers = 0
     name: str
+    manifest: str | None = None
+    broken_files: Literal["stop", "skip"] = "stop"
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names of the classes, where there are some."""
+        """Names of the classes; None where there are no classes."""
         return self.source.class_names
 
     @property
     def normalization(self) -> Normalization | None:
-        """What the model does first, see `Preparation`."""
+        """The model's input normalisation, see `Preparation`."""
         return self.preparation.normalization
 
     def batch_spec(self, batch_size: int) -> Spec:
@@ -110,9 +123,9 @@ class Dataset:
         return {name: ((batch_size, *shape), dtype) for name, (shape, dtype) in examples.items()}
 
     def for_prediction(self) -> dict[str, Any]:
-        """What weights need to be used without the data.
+        """What trained weights need in order to be used without the data.
 
-        What the preparation tells, with `normalization` and the names of classes, `class_names`.
+        The preparation's own entries, `normalization` and `class_names`.
         """
         return self.preparation.for_prediction() | {
             "normalization": self.normalization,
@@ -121,18 +134,36 @@ class Dataset:
 
     def num_examples(self, split: str) -> int:
         """Size of the split over all shards. Raises UserError on an unknown split."""
-        return len(self._examples(split))
+        return len(self.examples(split))
+
+    @property
+    def manifest_sha256(self) -> str | None:
+        """Identifies the content of the data; None without a manifest."""
+        return None if self.manifest is None else read_manifest(self.manifest).sha256
+
+    def summary(self, splits: Iterable[str]) -> str:
+        """One line with the classes, the size of each split, and the files left out."""
+        names, left_out = self.class_names, dict(self.source.left_out)
+        parts = [] if names is None else [f"{len(names)} classes ({shortened(names)})"]
+        for split in dict.fromkeys(splits):
+            examples = self.all_examples(split)
+            broken = self._broken(split, examples)
+            parts.append(f"{split} {len(examples) - len(broken)}")
+            if broken:
+                all_names = names_of(examples)
+                left_out[f"broken in {split}"] = [all_names[index] for index in broken]
+        return f"{self.name}: {', '.join(parts)}{left_out_clause(left_out)}"
 
     def check_labelled(self, split: str) -> None:
-        """Raises UserError on a split that is unknown or empty, or whose truth is not published."""
+        """Raises UserError on a split that is unknown, empty, or without published ground truth."""
         self.num_examples(split)
         unlabelled = self.source.unlabelled_splits
         if split in unlabelled:
             raise UserError(
-                f"The truth of the split {split!r} of {self.name} is not published, so "
-                "that nothing can be learned or measured there: choose one of "
-                f"{listing(name for name in self.source.splits if name not in unlabelled)}. What "
-                "servers of benchmarks measure is written by "
+                f"The ground truth of the split {split!r} of {self.name} is not published, so it "
+                "cannot be used for training or evaluation: choose one of "
+                f"{listing(name for name in self.source.splits if name not in unlabelled)}. To "
+                "write a submission for the benchmark's server, run "
                 "`experiments.evaluate --submission=DIR`."
             )
 
@@ -144,17 +175,16 @@ class Dataset:
         Args:
             split: one of the source's splits.
             batch_size: examples per batch of this shard; the global batch is batch_size * shard[1].
-            training: endless full batches, shuffled anew every epoch; else one pass
-                in order, the last batches padded with zeros (valid False) so that every shard
-                yields equally many.
-            seed: of the order and the augmentation; evaluation does not depend on it.
+            training: if True, endless full batches, reshuffled every epoch; else one pass in order,
+                padded with zeros (valid False) so that every shard yields equally many batches.
+            seed: of shuffling and augmentation; not used in evaluation.
             shard: (index of this process, number of processes).
 
-        The iterators' `get_state` gives {"position": batches served, "batch_size": global};
-        `set_state` resumes there.
-        Raises UserError on an unknown split, and on a training batch larger than the split.
+        The iterator's `get_state` returns {"position": batches served, "batch_size": global batch
+        size}; `set_state` resumes from there. Raises UserError on an unknown split, and on a
+        training batch larger than the split.
         """
-        examples = self._examples(split)
+        examples = self.examples(split)
         piece = batch_size if self.num_workers == 0 else _piece_size(batch_size)
         if training:
             _check_batch_fits(split, batch_size, shard[1], len(examples))
@@ -169,7 +199,35 @@ class Dataset:
             num_workers=self.num_workers,
         )
 
-    def _examples(self, split: str) -> Sequence[Any]:
+    def examples(self, split: str) -> Sequence[Any]:
+        """The raw examples of a split, without broken ones.
+
+        Raises UserError on a split that is unknown or empty, on broken examples unless they are to
+        be skipped, and if the examples are not those of the manifest.
+        """
+        examples = self.all_examples(split)
+        broken = self._broken(split, examples)
+        if not broken:
+            return examples
+        if self.broken_files == "stop":
+            names = names_of(examples)
+            shown = [f"{names[index]}: {reason}" for index, reason in broken.items()]
+            raise UserError(
+                f"{len(broken)} of {len(examples)} examples of the split {split!r} of {self.name} "
+                f"cannot be read ({shortened(shown)}): replace or remove them, or skip them with "
+                "--config.data.broken_files=skip."
+            )
+        return without(examples, broken.keys())
+
+    def _broken(self, split: str, examples: Sequence[Any]) -> dict[int, str]:
+        """The reason why an example is broken, by index."""
+        found = broken_of(examples)
+        if self.manifest is not None:
+            found |= read_manifest(self.manifest).broken(split, names_of(examples))
+        return dict(sorted(found.items()))
+
+    def all_examples(self, split: str) -> Sequence[Any]:
+        """As `examples`, including broken ones."""
         splits = self.source.splits
         if split not in splits:
             raise UserError(
@@ -192,7 +250,7 @@ class Dataset:
     def _evaluation_batches(
         self, examples: Sequence[Any], batch_size: int, multiple: int
     ) -> grain.MapDataset[Batch]:
-        """Padded batches, their number a multiple of `multiple`."""
+        """Padded batches; their number is a multiple of `multiple`."""
         raw_examples = grain.MapDataset.source(examples)
         prepared = raw_examples.random_map(self.preparation.evaluation_example, seed=0)
         batches = prepared.batch(batch_size, batch_fn=lambda rows: _pad(_collate(rows), batch_size))
@@ -207,30 +265,32 @@ class Dataset:
 
 
 class Composed:
-    """Makes datasets of the keywords of a source, those of a preparation, and `num_workers`.
+    """Builds datasets from the keyword arguments of a source and of a preparation.
 
-    Together they are the `data` section of a config, and the signature.
+    These and those of `Dataset` are the `data` section of a config, and the signature.
     """
 
     def __init__(self, source: Callable[..., Source], preparation: Callable[..., Preparation]):
         self.source, self.preparation = source, preparation
         self.__name__ = source.__name__
         of_source, of_preparation = (inspect.signature(x).parameters for x in (source, preparation))
-        num_workers = inspect.signature(Dataset).parameters["num_workers"]
-        parameters = {**of_source, **of_preparation, "num_workers": num_workers}.values()
+        of_dataset = inspect.signature(Dataset).parameters
+        shared = {name: of_dataset[name] for name in _SHARED}
+        parameters = {**of_source, **of_preparation, **shared}.values()
         self.__signature__ = inspect.Signature(
             [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in parameters]
         )
 
-    def __call__(self, *, num_workers: int, **settings: Any) -> Dataset:
-        """A dataset."""
+    def __call__(self, **settings: Any) -> Dataset:
+        """Builds a dataset."""
         of_source = inspect.signature(self.source).parameters
         own = {name: settings.pop(name) for name in of_source if name in settings}
+        shared = {name: settings.pop(name) for name in _SHARED if name in settings}
         return Dataset(
             source=self.source(**own),
             preparation=self.preparation(**settings),
-            num_workers=num_workers,
             name=self.__name__,
+            **shared,
         )
 
 
@@ -240,7 +300,7 @@ def _collate(examples: Sequence[Example]) -> Batch:
 
 
 def _piece_size(batch_size: int) -> int:
-    """The largest divisor of the batch size up to a limit."""
+    """The largest divisor of the batch size that is at most `_MAX_PIECE`."""
     return max(size for size in range(1, _MAX_PIECE + 1) if batch_size % size == 0)
 
 

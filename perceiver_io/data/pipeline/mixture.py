@@ -6,7 +6,7 @@
         drawn=dict(weight=3.0, name="procedural_flow", ...),
     )
 
-and the settings of the preparation, which all parts share, beside them. A part has its weight, the
+The other settings are those of the preparation, which all parts share. A part has a weight, the
 name of a dataset, and the settings of that dataset's source.
 """
 
@@ -16,21 +16,21 @@ from typing import Any
 from perceiver_io.config.annotations import Positive
 from perceiver_io.config.construct import check, construct, entries, lookup
 from perceiver_io.data.pipeline.dataset import Composed, Preparation
-from perceiver_io.data.pipeline.sources import MixedExamples, Source
+from perceiver_io.data.pipeline.sources import LeftOut, MixedExamples, Source, merged
 from perceiver_io.errors import UserError
 
 
 class Mixture(Source):
-    """Several sources as one, with the splits that all of them have.
+    """Several sources as one, with the splits they have in common.
 
-    In training each part has the share of its weight over all weights, in any stretch as exactly as
-    whole examples can, since the parts take turns in a fixed pattern; each is shuffled, and begins
-    again, by itself. Evaluation goes through one part after the other.
+    In training, parts are interleaved in a fixed pattern in proportion to their weights, so that
+    any run of examples has these proportions as nearly as whole numbers allow. Each part is
+    shuffled and repeated independently. Evaluation goes through one part after the other.
 
     Args:
-        parts: the sources by any names of their own, for errors.
+        parts: the sources, by names that appear in error messages.
         weights: of each part.
-        where: what the parts are in the config, for errors.
+        where: config path of the parts, for error messages.
 
     Raises UserError for parts whose classes differ.
     """
@@ -49,15 +49,20 @@ class Mixture(Source):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Those of every part. Raises UserError where they differ."""
+        """Names of the classes, the same in every part. Raises UserError where they differ."""
         names = {name: part.class_names for name, part in self._parts.items()}
         first, *others = names.values()
         if any(other != first for other in others):
             raise UserError(f"The parts of {self._where} have different classes: {names}.")
         return first
 
+    @property
+    def left_out(self) -> LeftOut:
+        """The files left out by all parts."""
+        return merged(*(part.left_out for part in self._parts.values()))
+
     def __call__(self, split: str) -> "MixedExamples":
-        """The split of every part. Raises UserError on one without examples."""
+        """The split of all parts together. Raises UserError if it is empty in one of them."""
         parts = {name: part(split) for name, part in self._parts.items()}
         for name, examples in parts.items():
             if len(examples) == 0:
@@ -71,11 +76,11 @@ class Mixture(Source):
 def mixture_of(
     datasets: Mapping[str, str | Composed], preparation: Callable[..., Preparation]
 ) -> Composed:
-    """What makes mixtures of some datasets.
+    """A builder of mixtures of the given datasets.
 
     Args:
-        datasets: what the `name` of a part chooses from.
-        preparation: of all parts; theirs, too, when each is alone.
+        datasets: those that the `name` of a part can choose.
+        preparation: of the mixture; must be that of each of the datasets.
     """
 
     def mixture(parts: Mapping[str, Any]) -> Mixture:
@@ -90,19 +95,21 @@ def mixture_of(
             weights[name] = construct(part, weight, path)
             dataset = lookup(datasets, settings, path)
             if dataset.preparation is not preparation:
-                raise UserError(f"{path}: {settings['name']} is prepared in a way of its own.")
+                raise UserError(
+                    f"{path}: {settings['name']} is prepared differently from the other parts."
+                )
             if dataset.source is mixture:
                 check(mixture, settings, path)
                 sources[name] = mixed(settings["parts"], f"{path}.parts")
             else:
                 sources[name] = construct(dataset.source, settings, path)
         if not sources:
-            raise UserError(f"{where} has no part: give at least one dataset.")
+            raise UserError(f"{where} is empty: give at least one dataset.")
         return Mixture(sources, weights, where)
 
     return Composed(mixture, preparation)
 
 
 def part(weight: Positive) -> float:
-    """What a part of a mixture has beside its dataset: its share over all weights."""
+    """The settings of a part besides those of its dataset: its relative weight."""
     return weight

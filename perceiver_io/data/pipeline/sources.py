@@ -3,32 +3,47 @@
 import abc
 import bisect
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import grain
 import numpy as np
 
-# Examples of a training, more than any will ever see; Grain counts them as floating-point numbers.
+from perceiver_io.errors import UserError
+
+# More examples than any training run will see; Grain counts them as floating-point numbers.
 _ENDLESS = 2**50
+_SHOWN = 3
+
+LeftOut = Mapping[str, Sequence[str]]
+"""Files that a source found but left out: their paths, by kind."""
 
 
 class Source(abc.ABC):
-    """Raw examples in named splits. Sent to worker processes: keep large things out of its fields.
+    """Raw examples in named splits. Sent to worker processes, so fields must be small.
 
     Attributes:
         splits: the names of the splits.
-        unlabelled_splits: those whose truth is not published, for benchmarks' servers.
-        class_names: the name of each class, by label, where examples have one.
+        unlabelled_splits: benchmark splits whose ground truth is not published.
+        class_names: the name of each class, by label; None where there are no classes.
+        left_out: files in the data's folder that are not examples.
     """
 
     splits: tuple[str, ...]
     unlabelled_splits: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
+    left_out: LeftOut = MappingProxyType({})
 
     @abc.abstractmethod
     def __call__(self, split: str) -> Sequence[Any]:
-        """The split's raw examples, by index, cheap to send to another process."""
+        """The split's raw examples, indexable and cheap to send to another process.
+
+        Examples in files may have two more attributes: `names`, independent of the location of the
+        data, and `broken`, which gives the reason, by index, for each example that is evidently
+        unreadable.
+        """
 
 
 class MixedExamples(Sequence[Any]):
@@ -46,6 +61,75 @@ class MixedExamples(Sequence[Any]):
         return self.parts[part][index - (self._ends[part - 1] if part else 0)]
 
 
+class KeptExamples(Sequence[Any]):
+    """The examples at some indices."""
+
+    def __init__(self, examples: Sequence[Any], indices: Sequence[int]) -> None:
+        self._examples, self._indices = examples, np.array(indices, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._examples[int(self._indices[index])]
+
+
+def names_of(examples: Sequence[Any]) -> list[str]:
+    """The names of examples, or their indices if they have none."""
+    if isinstance(examples, MixedExamples):
+        parts = enumerate(examples.parts)
+        return [f"{number}/{name}" for number, part in parts for name in names_of(part)]
+    return list(getattr(examples, "names", map(str, range(len(examples)))))
+
+
+def broken_of(examples: Sequence[Any]) -> dict[int, str]:
+    """The evidently unreadable examples: the reason, by index."""
+    if isinstance(examples, MixedExamples):
+        found, start = {}, 0
+        for part in examples.parts:
+            found |= {start + index: reason for index, reason in broken_of(part).items()}
+            start += len(part)
+        return found
+    return dict(getattr(examples, "broken", {}))
+
+
+def without(examples: Sequence[Any], indices: Collection[int]) -> Sequence[Any]:
+    """The examples except those at some indices; a mixture stays a mixture.
+
+    Raises UserError if no example is left, or none of a part of a mixture.
+    """
+    if isinstance(examples, MixedExamples):
+        parts, start = [], 0
+        for part in examples.parts:
+            parts.append(without(part, {i - start for i in indices}))
+            start += len(part)
+        return MixedExamples(parts, examples.weights)
+    kept = [index for index in range(len(examples)) if index not in indices]
+    if not kept:
+        raise UserError(f"All {len(examples)} examples are broken: replace them, or choose others.")
+    return KeptExamples(examples, kept)
+
+
+def merged(*parts: LeftOut) -> LeftOut:
+    """Merges several into one."""
+    kinds = dict.fromkeys(kind for part in parts for kind in part)
+    return {kind: [path for part in parts for path in part.get(kind, ())] for kind in kinds}
+
+
+def left_out_clause(left_out: LeftOut) -> str:
+    """The number of files of each kind with some names, to append to a line; may be empty."""
+    parts = []
+    for kind, paths in left_out.items():
+        parts.append(f"{kind} {len(paths)} ({shortened(map(os.path.basename, paths))})")
+    return f"; left out: {', '.join(parts)}" if parts else ""
+
+
+def shortened(names: Iterable[str]) -> str:
+    """The first few names, with an ellipsis if there are more."""
+    first = list(itertools.islice(names, _SHOWN + 1))
+    return ", ".join([*first[:_SHOWN], "..."] if len(first) > _SHOWN else first)
+
+
 def one_of_each(examples: Sequence[Any]) -> list[Any]:
     """The first raw example of each source."""
     if isinstance(examples, MixedExamples):
@@ -54,7 +138,7 @@ def one_of_each(examples: Sequence[Any]) -> list[Any]:
 
 
 def endless(examples: Sequence[Any], seed: int) -> grain.MapDataset[Any]:
-    """The raw examples without end, shuffled anew every time they begin again."""
+    """The raw examples repeated endlessly, reshuffled every epoch."""
     if isinstance(examples, MixedExamples):
         seeds = np.random.SeedSequence(seed).generate_state(len(examples.parts))
         parts = [endless(*part) for part in zip(examples.parts, map(int, seeds), strict=True)]

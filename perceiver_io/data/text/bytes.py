@@ -1,7 +1,7 @@
 """Text as UTF-8 bytes: the tokenizer of Perceiver IO's language models (2107.14795, section 4.1).
 
-There are 262 ids: six reserved ones, then the 256 bytes. A model that reads bytes needs no
-vocabulary file, and takes any language.
+There are 262 ids: six special tokens, then the 256 bytes. A byte-level model needs no vocabulary
+file and reads any language.
 """
 
 import re
@@ -17,29 +17,30 @@ NUM_RESERVED = 6
 VOCABULARY_SIZE = NUM_RESERVED + 256
 
 _MARKER = re.compile(r"\[MASK(?::([^\]]*))?\]")
-# More than any model reads; a number too large for memory is a mistake in typing.
+# More than any model reads; a larger number is a typing error, and could exhaust the memory.
 _MOST_MASKED = 1_000_000
 
 
 def encode(text: str) -> Int32[np.ndarray, " M"]:
-    """The ids of a text, one for each byte of its UTF-8 form.
+    """The ids of a text, one per byte of its UTF-8 encoding.
 
-    Raises UserError for half a surrogate pair, which UTF-8 cannot express.
+    Raises UserError for an unpaired surrogate, which UTF-8 cannot encode.
     """
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"Character {error.start} of the text, {text[error.start]!r}, is half of a surrogate "
-            "pair and has no UTF-8 form; read the text with its right encoding, or remove it."
+            f"Character {error.start} of the text, {text[error.start]!r}, is an unpaired "
+            "surrogate, which UTF-8 cannot encode; read the text with the right encoding, or "
+            "remove it."
         ) from error
     return np.frombuffer(data, np.uint8).astype(np.int32) + NUM_RESERVED
 
 
 def encode_masked(text: str) -> Int32[np.ndarray, " M"]:
-    """The ids of a text in which `[MASK]` stands for one unknown byte and `[MASK:5]` for five.
+    """The ids of a text in which `[MASK]` stands for one masked byte and `[MASK:5]` for five.
 
-    Raises UserError for a marker without a valid number, and as `encode`.
+    Raises UserError for a marker with an invalid number, and where `encode` does.
     """
     pieces = []
     end = 0
@@ -50,16 +51,16 @@ def encode_masked(text: str) -> Int32[np.ndarray, " M"]:
 
 
 def decode(ids: Int32[np.ndarray, " M"]) -> str:
-    """The text of ids. Reserved ids are left out; bytes that are no UTF-8 become U+FFFD.
+    """The text of ids. Special tokens are left out; bytes that are not valid UTF-8 become U+FFFD.
 
-    Raises UserError for numbers that are no ids.
+    Raises UserError for numbers outside the vocabulary.
     """
     ids = np.asarray(ids, np.int64)
     wrong = ids[(ids < 0) | (ids >= VOCABULARY_SIZE)]
     if len(wrong):
         raise UserError(
-            f"{wrong[0]} is not the id of a byte: ids go from 0 to {VOCABULARY_SIZE - 1}. Decode "
-            "what `encode` or a model of bytes gave."
+            f"{wrong[0]} is not a token id: ids go from 0 to {VOCABULARY_SIZE - 1}. Decode only "
+            "the output of `encode` or of a byte-level model."
         )
     data = (ids[ids >= NUM_RESERVED] - NUM_RESERVED).astype(np.uint8)
     return data.tobytes().decode(errors="replace")
@@ -68,9 +69,9 @@ def decode(ids: Int32[np.ndarray, " M"]) -> str:
 def pad(
     sequences: Sequence[Int32[np.ndarray, " _"]], length: int
 ) -> tuple[Int32[np.ndarray, "B M"], Bool[np.ndarray, "B M"]]:
-    """Ids of several texts filled up with PAD to `length`, and the mask that is True for the texts.
+    """Ids of several texts, padded with PAD to `length`, and a mask that is False at the padding.
 
-    Raises UserError for a text that is longer.
+    Raises UserError for a text longer than `length`.
     """
     ids = np.full((len(sequences), length), PAD, np.int32)
     mask = np.zeros(ids.shape, bool)
@@ -78,7 +79,7 @@ def pad(
         if len(sequence) > length:
             raise UserError(
                 f"Text {index} has {len(sequence)} bytes, but at most {length} fit: shorten it, or "
-                "split it into several. Letters outside of ASCII take two to four bytes each."
+                "split it into several texts. Characters outside ASCII take two to four bytes each."
             )
         ids[index, : len(sequence)] = sequence
         mask[index, : len(sequence)] = True
@@ -91,7 +92,7 @@ def _num_bytes(marker: re.Match) -> int:
         return 1
     if not count.isdecimal() or not 1 <= int(count) <= _MOST_MASKED:
         raise UserError(
-            f"{marker[0][:40]} says no number of bytes from 1 to {_MOST_MASKED}: write [MASK] for "
-            "one unknown byte, and [MASK:5] for five."
+            f"{marker[0][:40]} does not give a number of bytes from 1 to {_MOST_MASKED}: write "
+            "[MASK] for one masked byte, and [MASK:5] for five."
         )
     return int(count)

@@ -1,6 +1,6 @@
-"""Images, and classes that they are of."""
+"""Labelled images."""
 
-# What config.data.name chooses from, by dotted names.
+# The choices of config.data.name, as dotted names.
 DATASETS = {
     "cifar10": "perceiver_io.data.vision.cifar10.cifar10",
     "digits": "perceiver_io.data.vision.digits.digits",

@@ -10,8 +10,8 @@ _CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 def cifar10_images(root: str) -> TfdsImages:
     """TFDS `cifar10`; `root` is the data_dir.
 
-    Splits: train 50,000 and test 10,000 images; for tuning without a look at test, train_reduced
-    and held_out, which are train without its last 5,000 images, and these.
+    Splits: train (50,000 images) and test (10,000); for tuning without looking at test, held_out
+    (the last 5,000 images of train) and train_reduced (the others).
     """
     return TfdsImages(
         root=root,

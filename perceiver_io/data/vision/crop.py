@@ -1,11 +1,13 @@
-"""From an encoded image to a crop of a given size, decoded at the least resolution that serves."""
+"""Crops of encoded images, decoded at the lowest resolution that suffices."""
 
+import contextlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from perceiver_io.errors import UserError
 
@@ -23,11 +25,11 @@ def random_box(
     aspect: tuple[float, float],
     rng: np.random.Generator,
 ) -> Box:
-    """A random part of an image (Szegedy et al. 2015, section 6, "Going deeper with convolutions").
+    """A random crop (Szegedy et al. 2015, "Going deeper with convolutions", section 6).
 
     Its share of the image's area is uniform in `area` and its aspect ratio (width / height)
-    log-uniform in `aspect`. Where ten draws do not fit into the image, the largest central box with
-    the nearest allowed aspect ratio.
+    log-uniform in `aspect`. If ten draws do not fit into the image, the largest central box with
+    the nearest allowed aspect ratio is used.
     """
     for _ in range(_ATTEMPTS):
         pixels = rng.uniform(*area) * width * height
@@ -41,9 +43,9 @@ def random_box(
 
 
 def central_box(width: int, height: int, *, fraction: float, aspect: float) -> Box:
-    """The largest central box of the aspect ratio width / height, each side then times `fraction`.
+    """The largest central box with aspect ratio width / height, its sides multiplied by `fraction`.
 
-    Fraction 224 / 256 is the usual evaluation crop of 224-pixel classifiers.
+    The usual evaluation crop of 224-pixel classifiers has fraction 224 / 256.
     """
     box_width = fraction * min(width, height * aspect)
     box_height = box_width / aspect
@@ -51,17 +53,58 @@ def central_box(width: int, height: int, *, fraction: float, aspect: float) -> B
     return left, upper, left + box_width, upper + box_height
 
 
+@contextlib.contextmanager
+def decoding(name: object) -> Iterator[None]:
+    """Turns anything that Pillow raises within the context into a UserError naming the image."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"Cannot decode image {name}: it is empty, damaged, or in a format that Pillow does "
+            "not know. Replace the file, or leave it out."
+        ) from error
+    # On damaged files, its plugins may raise anything: RuntimeError, struct.error, IndexError ...
+    except Exception as error:
+        raise UserError(
+            f"Cannot decode image {name}: {error}. Replace the file, or leave it out."
+        ) from error
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit RGB: transparent parts on white, 16 bits scaled to 8."""
-    if image.mode.startswith("I"):
-        # Pillow would cut off at 255 whatever is brighter.
-        return Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+    """An image of any mode as 8-bit RGB: transparency over white, wider values scaled to 8 bits.
+
+    Raises ValueError if it is unclear which value is white.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "H W"]:
+    """Scales 16-bit, 32-bit or float grey values, which Pillow would clip at 255, to 8 bits.
+
+    Floats range from 0 to 1. 32-bit integers hold 8-bit values if none is above 255, else 16-bit
+    ones.
+    """
+    pixels = np.asarray(image)
+    low, high = pixels.min(), pixels.max()
+    if image.mode == "F":
+        kind, white = "floats", 1
+    # Pillow opens some 16-bit files, such as PGM, as 32-bit ones.
+    elif image.mode.startswith("I;16") or image.format in ("PPM", "PNG") or high > 255:
+        kind, white = "integers", 65_535
+    else:
+        kind, white = "integers", 255
+    if not (low >= 0 and high <= white):  # nor NaN
+        raise ValueError(
+            f"its {kind} range from {low:g} to {high:g}, not from 0 (black) to at most {white} "
+            "(white); save it with 8 or 16 bits"
+        )
+    scaled = np.rint(255 * pixels) if image.mode == "F" else pixels // (white // 255)
+    return scaled.astype(np.uint8)
 
 
 def decode_crop(
@@ -72,25 +115,25 @@ def decode_crop(
     size: tuple[int, int],
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Image.Image:
-    """Decodes a box of an image, resized to size = (height, width) with anti-aliasing, as RGB.
+    """Decodes a box of an image as RGB, resized to size = (height, width) with anti-aliasing.
 
-    A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has no fewer pixels than
-    the result needs: the inverse cosine transform then does most of the down-scaling. Photographs
-    that a camera marks as lying on their side (EXIF) are turned upright first.
+    A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that still has the resolution
+    of the result, so that the inverse cosine transform does most of the downscaling. Images are
+    first turned upright according to their EXIF orientation.
 
     Args:
-        data: an encoded file, of any format that Pillow reads.
-        name: what to call the image in an error.
-        choose_box: box from (width, height) of the image.
+        data: an encoded file in any format that Pillow reads.
+        name: of the image, for error messages.
+        choose_box: maps (width, height) of the image to a box.
         size: of the result.
         resample: how pixels are interpolated.
 
     Raises UserError when the image cannot be decoded.
     """
-    try:
+    with decoding(name):
         image = Image.open(io.BytesIO(data))
         orientation = _orientation(image)
-        # From 5 on, rows of the file are columns of the picture.
+        # From 5 on, rows and columns are swapped.
         turn = slice(None, None, -1 if orientation >= 5 else 1)
         full_width, full_height = image.size[turn]
         left, upper, right, lower = choose_box(full_width, full_height)
@@ -100,11 +143,6 @@ def decode_crop(
         if orientation != 1:
             ImageOps.exif_transpose(image, in_place=True)
         image = as_rgb(image)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"Cannot decode image {name} ({len(data)} bytes): {error}. Replace the file, or remove "
-            "it from the dataset."
-        ) from error
     scale_x, scale_y = image.width / full_width, image.height / full_height
     box = (left * scale_x, upper * scale_y, right * scale_x, lower * scale_y)
     return resize_box(image, box, size, resample)
@@ -115,14 +153,14 @@ def resize_box(
 ) -> Image.Image:
     """A box of an image, resized to size = (height, width) with anti-aliasing."""
     left, upper, right, lower = box
-    # A box as large as the image is rounded to one that is larger, by 1e-14 of a pixel.
+    # Rounding can make a box that covers the whole image 1e-14 pixels too large.
     inside = (max(left, 0), max(upper, 0), min(right, image.width), min(lower, image.height))
     return image.resize(size[::-1], resample, box=inside)
 
 
 def _orientation(image: Image.Image) -> int:
-    """How the picture lies in the file, from 1 to 8 as EXIF numbers it; 1 is upright."""
+    """EXIF orientation, from 1 to 8; 1 is upright."""
     if image.format == "TIFF":
-        return 1  # Pillow turns these itself.
+        return 1  # Pillow rotates these itself.
     orientation = image.getexif().get(ExifTags.Base.Orientation)
     return orientation if orientation in range(1, 9) else 1

@@ -1,16 +1,16 @@
-"""Handwritten digits: the 1797 images of 8 by 8 pixels that come with scikit-learn."""
+"""Handwritten digits: the 1797 images of 8x8 pixels that come with scikit-learn."""
 
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.config.annotations import NonNegative, Normalization, Positive, Rate
+from perceiver_io.config.annotations import Normalization, Positive, Rate, within
 from perceiver_io.data.pipeline.dataset import Composed, Example, Preparation, Spec
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
@@ -30,32 +30,32 @@ class Digits(Source):
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
 
     def __call__(self, split: str) -> Sequence[_Digit]:
-        """Images of values 0 to 255, with their labels."""
+        """Images with values from 0 to 255, and their labels."""
         return _read()[split]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DigitPreparation(Preparation):
-    """Images [8, 8, 1], in training moved about their centre by a random affine map.
+    """Images [8, 8, 1]; in training a random affine map about the centre is applied.
 
-    They remain float32, since their 17 shades are no whole numbers from 0 to 255.
+    They stay float32, since their 17 grey levels are not integers on the scale 0 to 255.
 
     Attributes:
-        mean: subtracted by the model, where values go from 0 to 1.
-        std: then divided by.
+        mean: subtracted by the model, for values from 0 to 1.
+        std: by which the model then divides.
         max_shift: greatest shift along either axis, in pixels.
-        max_rotation: greatest rotation either way, in degrees.
-        max_zoom: greatest enlargement or shrinking, as a fraction of the size.
+        max_rotation: greatest rotation in either direction, in degrees.
+        max_zoom: greatest relative enlargement or reduction.
     """
 
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
-    max_shift: NonNegative
-    max_rotation: NonNegative
-    max_zoom: Rate
+    max_shift: Annotated[float, within(0, 8)] = 0.0
+    max_rotation: Annotated[float, within(0, 180)] = 0.0
+    max_zoom: Rate = 0.0
 
     def __post_init__(self) -> None:
-        self.for_prediction()  # Finds wrong settings now.
+        self.for_prediction()  # Fails early on wrong settings.
 
     @property
     def normalization(self) -> Normalization:
@@ -63,13 +63,13 @@ class DigitPreparation(Preparation):
         return self.mean, self.std
 
     def training_example(self, raw: _Digit, rng: np.random.Generator) -> Example:
-        """The digit rotated, zoomed and shifted, by bilinear interpolation; 0 outside."""
+        """The digit rotated, zoomed and shifted, bilinearly interpolated and padded with zeros."""
         angle = np.deg2rad(rng.uniform(-self.max_rotation, self.max_rotation))
         zoom = 1 + rng.uniform(-self.max_zoom, self.max_zoom)
         shift = rng.uniform(-self.max_shift, self.max_shift, size=2)
         matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
         centre = (np.array(raw.image.shape) - 1) / 2
-        # Maps a position of the result to one of the original.
+        # From a position in the result to one in the original.
         offset = centre - matrix @ (centre + shift)
         moved = ndimage.affine_transform(raw.image, matrix, offset, order=1)
         return {"image": moved[..., None], "label": np.int32(raw.label)}

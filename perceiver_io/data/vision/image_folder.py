@@ -1,21 +1,29 @@
-"""Any folder of images, sorted into one sub-folder for each class."""
+"""A folder of images with one sub-folder for each class."""
 
 import dataclasses
 import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 from perceiver_io.config.annotations import Limit, Probability
 from perceiver_io.data.pipeline.dataset import Composed
-from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.pipeline.sources import LeftOut, Source, left_out_clause, merged
+from perceiver_io.data.vision.image_files import (
+    ImageFiles,
+    image_suffixes,
+    is_class_folder,
+    list_image_files,
+    printable,
+    scan,
+)
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 from perceiver_io.errors import UserError
 
-_SPLITS = ("train", "validation", "test")
-_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"))
+# Possible names of the folder of each split.
+_SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 SUM_OF_ONE = Limit("numbers that add up to 1", lambda shares: abs(sum(shares) - 1) <= 1e-6)
 
@@ -24,67 +32,112 @@ SUM_OF_ONE = Limit("numbers that add up to 1", lambda shares: abs(sum(shares) - 
 class ImageFolder(Source):
     """Images under root/train/<class>/, root/validation/<class>/ and root/test/<class>/.
 
-    Validation and test may be missing. Without a folder `train` the layout is root/<class>/, and
-    each class is split by `split_fractions`, always in the same way. Classes are numbered by
-    sorted name.
+    `validation` may also be called `val` or `valid`; it and `test` may be missing. Without a folder
+    `train`, the layout is root/<class>/ and each class is split deterministically by
+    `split_fractions`. Labels follow the sorted class names.
 
     Attributes:
         root: the folder.
-        split_fractions: shares of train, validation and test, where there are no split folders.
+        split_fractions: fractions of train, validation and test, used where there are no split
+            folders.
     """
 
     root: str
-    split_fractions: Annotated[tuple[Probability, Probability, Probability], SUM_OF_ONE]
+    split_fractions: Annotated[tuple[Probability, Probability, Probability], SUM_OF_ONE] = (
+        0.8,
+        0.1,
+        0.1,
+    )
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those of train, validation and test that there are."""
-        if self._has_split_folders:
-            return tuple(split for split in _SPLITS if (self._path / split).is_dir())
-        return tuple(s for s, share in zip(_SPLITS, self.split_fractions, strict=True) if share > 0)
+        """Those of train, validation and test that exist."""
+        shares = zip(_SPLITS, self.split_fractions, strict=True)
+        return tuple(self._split_folders) or tuple(split for split, share in shares if share > 0)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the class folders. Raises UserError where there are none."""
-        return _class_names(self._path / "train" if self._has_split_folders else self._path)
+        return tuple(map(printable, self._folder_names))
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Everything that is not an image in a class folder."""
+        splits = self._split_folders.values()
+        parts = [_beside(self._path, [folder.name for folder in splits])] if splits else []
+        for folder in splits or [self._path]:
+            parts.append(_beside(folder, _class_names(folder)))
+            parts += [found.left_out for found in _list_images(folder).values()]
+        return merged(*parts)
 
     def __call__(self, split: str) -> Sequence[EncodedImage]:
-        """The split's images, read when they are asked for. Raises UserError on an empty class."""
-        if self._has_split_folders:
-            extra = set(_class_names(self._path / split)) - set(self.class_names)
-            if extra:
-                raise UserError(
-                    f"{self._path / split} has the classes {', '.join(sorted(extra))}, which "
-                    f"{self._path / 'train'} has not; add them there, or remove them."
-                )
-            folders = _list_images(self._path / split)
-        else:
-            folders = {
-                name: _select(files, split, self.split_fractions)
-                for name, files in _list_images(self._path).items()
-            }
-        labels = {name: label for label, name in enumerate(self.class_names)}
-        files = [(path, labels[name]) for name, paths in folders.items() for path in paths]
-        # In mixed order, so that a few images in a row are of several classes.
-        return _Files(sorted(files, key=lambda file: _digest(file[0])))
+        """The split's images, read when indexed. Raises UserError on an empty class."""
+        folder = self._split_folders.get(split, self._path)
+        labels = {name: label for label, name in enumerate(self._folder_names)}
+        extra = set(_class_names(folder)) - labels.keys()
+        if extra:
+            raise UserError(
+                f"{folder} has the classes {', '.join(sorted(extra))}, which "
+                f"{self._split_folders['train']} lacks; add them there, or remove them."
+            )
+        files, broken = {}, {}
+        for name, found in _list_images(folder).items():
+            images = found.images
+            if folder == self._path:
+                images = _select(images, split, self.split_fractions)
+            files |= dict.fromkeys(images, labels[name])
+            broken |= found.broken
+        # In a mixed order, so that consecutive images are of several classes.
+        return _Files(sorted(files.items(), key=lambda file: _digest(file[0])), broken)
+
+    @property
+    def _folder_names(self) -> tuple[str, ...]:
+        """Folder names of the classes, by label."""
+        return _class_names(self._split_folders.get("train", self._path))
 
     @property
     def _path(self) -> pathlib.Path:
         return pathlib.Path(self.root).expanduser()
 
     @property
-    def _has_split_folders(self) -> bool:
-        return (self._path / "train").is_dir()
+    def _split_folders(self) -> dict[str, pathlib.Path]:
+        """The folder of each split; empty if the class folders are in the root."""
+        if not (self._path / "train").is_dir():
+            return {}
+        folders = {}
+        for split, names in _SPLITS.items():
+            there = [self._path / name for name in names if (self._path / name).is_dir()]
+            if len(there) > 1:
+                raise UserError(
+                    f"{there[0]} and {there[1]} are both for the split {split}: keep one of them."
+                )
+            if there:
+                folders[split] = there[0]
+        return folders
 
 
 image_folder = Composed(ImageFolder, PhotographPreparation)
 
 
 class _Files(Sequence[EncodedImage]):
-    """Files with labels, read one by one."""
+    """Files with labels, each read when indexed; see `Source.__call__` for the attributes."""
 
-    def __init__(self, files: Sequence[tuple[str, int]]) -> None:
-        self._files = files
+    def __init__(self, files: Sequence[tuple[str, int]], broken: Mapping[str, str]) -> None:
+        self._files, self._broken = files, broken
+
+    @property
+    def names(self) -> list[str]:
+        """CLASS/FILE of each example."""
+        return [_name(path) for path, _ in self._files]
+
+    @property
+    def broken(self) -> dict[int, str]:
+        """The examples known to be broken: the reason, by index."""
+        return {
+            index: self._broken[path]
+            for index, (path, _) in enumerate(self._files)
+            if path in self._broken
+        }
 
     def __len__(self) -> int:
         return len(self._files)
@@ -105,43 +158,51 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
     )
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: {layout}.")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = tuple(entry.name for entry in scan(folder) if is_class_folder(entry))
     if not names:
         raise UserError(f"The folder {folder} has no sub-folders: {layout}.")
-    return tuple(names)
+    return names
 
 
 @functools.lru_cache
-def _list_images(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
-    """Sorted paths of the images of each class below `folder`."""
+def _list_images(folder: pathlib.Path) -> dict[str, ImageFiles]:
+    """The images of each class below `folder`. Raises UserError on a class without any."""
     images = {}
     for name in _class_names(folder):
-        with os.scandir(folder / name) as entries:
-            paths = [entry.path for entry in entries if _is_image(entry.name)]
-        images[name] = tuple(sorted(paths))
-        if not images[name]:
+        images[name] = found = list_image_files(folder / name)
+        if not found.images:
             raise UserError(
-                f"The class folder {folder / name} has no image; add some ("
-                f"{', '.join(sorted(_SUFFIXES))}), or remove the folder."
+                f"The class folder {folder / name} has no images"
+                f"{left_out_clause(found.left_out)}. Add some ("
+                f"{', '.join(sorted(image_suffixes()))}), or remove the folder."
             )
     return images
 
 
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in _SUFFIXES
+def _beside(folder: pathlib.Path, folders: Collection[str]) -> LeftOut:
+    """The entries of a folder other than the sub-folders that are used."""
+    found = list_image_files(folder)
+    others = [x for x in found.left_out.get("folders", ()) if os.path.basename(x) not in folders]
+    kinds = {**found.left_out, "folders": others, "images outside of class folders": found.images}
+    return {kind: paths for kind, paths in kinds.items() if paths}
+
+
+def _name(path: str) -> str:
+    """CLASS/FILE, which does not depend on the location of the folder."""
+    return "/".join(path.split(os.sep)[-2:])
 
 
 def _digest(path: str) -> bytes:
-    """An arbitrary sorting key that depends on the class and the file's name alone."""
-    return hashlib.sha256("/".join(path.split(os.sep)[-2:]).encode()).digest()
+    """An arbitrary sort key that depends only on the class and the file name."""
+    return hashlib.sha256(os.fsencode(_name(path))).digest()
 
 
 def _select(
     paths: Sequence[str], split: str, fractions: tuple[float, float, float]
 ) -> Sequence[str]:
-    """The split's part of a class, always the same."""
+    """The split's part of a class, chosen deterministically."""
     ordered = sorted(paths, key=_digest)
-    position = _SPLITS.index(split)
+    position = list(_SPLITS).index(split)
     start = round(sum(fractions[:position]) * len(paths))
     stop = round(sum(fractions[: position + 1]) * len(paths))
     return ordered[start:stop]

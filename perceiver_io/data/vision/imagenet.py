@@ -1,4 +1,4 @@
-"""ImageNet of the challenge of 2012 (ILSVRC2012): 1000 classes, 1.28 million photographs."""
+"""ImageNet of the 2012 challenge (ILSVRC2012): 1.28 million photographs of 1000 classes."""
 
 from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
@@ -9,9 +9,9 @@ from perceiver_io.data.vision.tfds_images import TfdsImages
 def imagenet_images(root: str) -> TfdsImages:
     """TFDS `imagenet2012`; `root` is the data_dir.
 
-    Published accuracies are of `validation`, after training on `train`. Splits: train 1,281,167 and
-    validation 50,000 images; for tuning without a look at validation, train_reduced and held_out,
-    which are train without its last 10,000 images, and these.
+    Splits: train (1,281,167 images) and validation (50,000), on which published accuracies are
+    measured; for tuning without looking at validation, held_out (the last 10,000 images of train)
+    and train_reduced (the others).
     """
     return TfdsImages(
         root=root,
@@ -22,7 +22,7 @@ def imagenet_images(root: str) -> TfdsImages:
             "train_reduced": "train[:-10000]",
             "held_out": "train[-10000:]",
         },
-        # TFDS has WordNet's identifiers only.
+        # TFDS has only the WordNet identifiers.
         class_names=imagenet_class_names(),
         how_to_get=(
             "Download ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB) from "

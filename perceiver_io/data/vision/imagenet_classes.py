@@ -9,10 +9,10 @@ _LIST = pathlib.Path(__file__).parents[1] / "bundled" / "imagenet_classes" / "im
 
 @functools.cache
 def imagenet_class_names() -> tuple[str, ...]:
-    """A name for each class of ILSVRC-2012, by label: sorted by WordNet identifier.
+    """The name of each class of ILSVRC-2012, by label, which is the order of WordNet identifiers.
 
-    It is the first that WordNet gives; where classes share it, with the second in parentheses:
-    `crane (wading bird)`. All are unique.
+    It is the first of WordNet's names; where several classes share it, the second follows in
+    parentheses: `crane (wading bird)`. All names are unique.
     """
     lines = _LIST.read_text(encoding="utf-8").splitlines()
     classes = [line.split("\t")[1].split(", ") for line in lines]

@@ -1,4 +1,4 @@
-"""Labelled images: how they become the input of a classifier, and how photographs are augmented."""
+"""Labelled images: preparation as input of a classifier, and augmentation of photographs."""
 
 import dataclasses
 import functools
@@ -12,11 +12,11 @@ from perceiver_io.config.annotations import (
     ASCENDING,
     INPUT_SIZE,
     Fraction,
-    Natural,
     NonNegative,
     Normalization,
     Positive,
     Size,
+    within,
 )
 from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec
 from perceiver_io.data.vision import crop, mixing, randaugment
@@ -31,10 +31,9 @@ class ImageInput:
 
     Attributes:
         image_shape: height, width, channels.
-        mean: of each channel, where channel values go from 0 to 1; the model subtracts it, on the
-            device.
+        mean: of each channel, for values from 0 to 1; the model subtracts it, on the device.
         std: which it then divides by.
-        evaluation_crop: side of the central crop over that of the largest one that fits.
+        evaluation_crop: side of the central crop relative to that of the largest one that fits.
         resample: how pixels are interpolated where the crop is resized.
     """
 
@@ -54,7 +53,7 @@ class ImageInput:
                 )
 
     def __call__(self, data: bytes, name: str) -> UInt8[np.ndarray, "H W C"]:
-        """The central crop of an encoded image; `name` is for errors.
+        """The central crop of an encoded image; `name` is for error messages.
 
         Raises UserError when it cannot be decoded.
         """
@@ -69,12 +68,12 @@ class ImageInput:
         )
 
     def of_image(self, image: Image.Image) -> UInt8[np.ndarray, "H W C"]:
-        """As of an encoded one."""
+        """The central crop of a decoded image."""
         box, size = self.box(*image.size), self.image_shape[:2]
         return self._pixels(crop.resize_box(image, box, size, RESAMPLING[self.resample]))
 
     def box(self, width: int, height: int) -> crop.Box:
-        """The part of an image of this size that the model sees."""
+        """The part that the model sees of an image of this size."""
         aspect = self.image_shape[1] / self.image_shape[0]
         return crop.central_box(width, height, fraction=self.evaluation_crop, aspect=aspect)
 
@@ -83,7 +82,7 @@ class ImageInput:
         return np.asarray(image.convert(mode)).reshape(self.image_shape)
 
 
-# What published weights of ImageNet need.
+# The preparation for which published ImageNet weights were trained.
 PUBLISHED = dict(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
@@ -103,43 +102,45 @@ class EncodedImage(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhotographPreparation(Preparation):
-    """`EncodedImage`s cropped, and in training augmented.
+    """`EncodedImage`s, cropped and, in training, augmented.
 
-    An example has `image` [H, W, 3], from 0 to 255, and `label`. Where training mixes neighbours,
-    which the device does, it also has `mixup_weight` and `cutmix_box`, see
+    The defaults are those of the papers' ImageNet training.
+
+    An example has `image` [H, W, 3], from 0 to 255, and `label`. With MixUp or CutMix, which are
+    applied on the device, it also has `mixup_weight` and `cutmix_box`, see
     `perceiver_io.data.vision.mixing`.
 
     Attributes:
         image_size: (height, width) of the result, in pixels.
-        mean: of each channel, where channel values go from 0 to 1; the model subtracts it.
+        mean: of each channel, for values from 0 to 1; the model subtracts it.
         std: which it then divides by.
         crop_area: least and greatest share of the image that a training crop covers.
         crop_aspect: least and greatest aspect ratio, width / height, of a training crop.
-        evaluation_crop: side of the central evaluation crop over that of the largest one that fits.
+        evaluation_crop: side of the central evaluation crop relative to the largest one that fits.
         flip: mirror half of the training images, left to right.
-        randaugment_layers: RandAugment operations applied to each training image; 0: none.
+        randaugment_layers: number of RandAugment operations applied to each training image.
         randaugment_magnitude: their strength, usually 0 to 10.
         mixup_alpha: MixUp weights are Beta(alpha, alpha) distributed; 0: no MixUp.
         cutmix_alpha: CutMix areas are Beta(alpha, alpha) distributed; 0: no CutMix. With both, each
-            pair of examples takes one of the two with equal probability.
+            pair of examples uses one of the two with equal probability.
         resample: how pixels are interpolated where crops are resized.
     """
 
     image_size: Annotated[Size, INPUT_SIZE]
-    mean: tuple[float, ...]
-    std: tuple[Positive, ...]
-    crop_area: Annotated[tuple[Fraction, Fraction], ASCENDING]
-    crop_aspect: Annotated[tuple[Positive, Positive], ASCENDING]
-    evaluation_crop: Fraction
-    flip: bool
-    randaugment_layers: Natural
-    randaugment_magnitude: NonNegative
-    mixup_alpha: NonNegative
-    cutmix_alpha: NonNegative
+    mean: tuple[float, ...] = PUBLISHED["mean"]
+    std: tuple[Positive, ...] = PUBLISHED["std"]
+    crop_area: Annotated[tuple[Fraction, Fraction], ASCENDING] = (0.08, 1.0)
+    crop_aspect: Annotated[tuple[Positive, Positive], ASCENDING] = (3 / 4, 4 / 3)
+    evaluation_crop: Fraction = PUBLISHED["evaluation_crop"]
+    flip: bool = True
+    randaugment_layers: Annotated[int, within(0, 100)] = 4
+    randaugment_magnitude: NonNegative = 5.0
+    mixup_alpha: NonNegative = 0.2
+    cutmix_alpha: NonNegative = 0.2
     resample: Resample = "bilinear"
 
     def __post_init__(self) -> None:
-        self._input  # noqa: B018  # Finds wrong settings now.
+        self._input  # noqa: B018  # Fails early on wrong settings.
 
     @property
     def normalization(self) -> Normalization:
@@ -198,7 +199,7 @@ class PhotographPreparation(Preparation):
         return example | (mixing.UNMIXED if self._mixes else {})
 
     def example_spec(self) -> Spec:
-        """`image` [H, W, 3] uint8, `label` int32, and what mixing needs."""
+        """`image` [H, W, 3] uint8, `label` int32, and the parameters of mixing."""
         image = {"image": ((*self.image_size, 3), np.dtype(np.uint8))}
         return image | LABEL_SPEC | (mixing.SPEC if self._mixes else {})
 

@@ -1,15 +1,15 @@
-"""MixUp and CutMix: neighbours of a batch exchange a part of their content and of their labels.
+"""MixUp and CutMix: adjacent examples of a batch exchange parts of their content and labels.
 
-Examples 0 and 1, 2 and 3 ... of a batch form pairs. What is random is drawn here, with the example;
-the pairs are mixed on the device, by `perceiver_io.tasks.image_classification.mixing`, with what
-their first example drew. So the result does not depend on how a batch is spread.
+Examples 0 and 1, 2 and 3 ... of a batch form pairs. The random parameters are drawn here, with each
+example; `perceiver_io.tasks.image_classification.mixing` mixes the pairs on the device, with the
+parameters of their first example. So the result does not depend on how a batch is sharded.
 """
 
 from typing import Any
 
 import numpy as np
 
-# An example that keeps its content.
+# Parameters that leave an example unmixed.
 UNMIXED: dict[str, Any] = {"mixup_weight": np.float32(1), "cutmix_box": np.zeros(4, np.int32)}
 SPEC = {name: (value.shape, value.dtype) for name, value in UNMIXED.items()}
 
@@ -17,22 +17,22 @@ SPEC = {name: (value.shape, value.dtype) for name, value in UNMIXED.items()}
 def draw(
     rng: np.random.Generator, size: tuple[int, int], *, mixup_alpha: float, cutmix_alpha: float
 ) -> dict[str, np.ndarray]:
-    """How a pair is mixed: by MixUp or CutMix with equal probability.
+    """Draws how a pair is mixed: by MixUp or CutMix, with equal probability.
 
-    Where one of the alphas is 0 the other method is used.
+    If one of the alphas is 0, the other method is used.
 
     Args:
         rng: all randomness comes from it.
         size: (height, width) of the images.
         mixup_alpha: MixUp weights are Beta(alpha, alpha) distributed (Zhang et al. 2018,
             arXiv:1710.09412).
-        cutmix_alpha: CutMix kept areas are Beta(alpha, alpha) distributed before clipping (Yun et
-            al. 2019, arXiv:1905.04899).
+        cutmix_alpha: the areas that CutMix keeps are Beta(alpha, alpha) distributed before clipping
+            (Yun et al. 2019, arXiv:1905.04899).
 
     Returns:
         `mixup_weight`, the weight of an example's own content; `cutmix_box`, the top, bottom, left
-        and right of the box whose content is exchanged, with the image's proportions before it is
-        clipped, and a uniform centre. Of the method that is not used they are those of `UNMIXED`.
+        and right of the box whose content is exchanged: its centre is uniform, and before clipping
+        it has the image's aspect ratio. The method that is not used has the value of `UNMIXED`.
     """
     if cutmix_alpha == 0 or (mixup_alpha > 0 and rng.random() < 0.5):
         return UNMIXED | {"mixup_weight": np.float32(rng.beta(mixup_alpha, mixup_alpha))}

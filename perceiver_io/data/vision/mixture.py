@@ -1,4 +1,4 @@
-"""Weighted mixtures of the datasets of this folder."""
+"""Weighted mixtures of the datasets in this folder."""
 
 from perceiver_io.data.pipeline.mixture import mixture_of
 from perceiver_io.data.vision import DATASETS

@@ -26,9 +26,9 @@ _FINE = tuple(fine for names in _CLASSES.values() for fine in names)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Photos(Source):
-    """1393 photos of 5 kinds of fruit, 14 varieties in all, with a shorter side of 64 pixels.
+    """1393 photos of 5 kinds and 14 varieties of fruit, their shorter side 64 pixels long.
 
-    The splits are the authors': train 675, validation 57, test 661 photos.
+    The splits are those of the dataset's authors: train 675, validation 57, test 661 photos.
 
     Attributes:
         labels: "coarse" for the 5 kinds, "fine" for the 14 varieties.

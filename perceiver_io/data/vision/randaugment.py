@@ -1,10 +1,10 @@
-"""RandAugment (Cubuk et al. 2020, arXiv:1909.13719): random image operations of one strength.
+"""RandAugment (Cubuk et al. 2020, arXiv:1909.13719): random image operations of a given strength.
 
-The sixteen operations and their scales are those of the paper's ImageNet experiments. Strength is
-`magnitude`, 10 of which is the usual maximum; larger ones extrapolate. Note that with these scales
-contrast, brightness, colour and sharpness change least at 5, posterize removes fewer bits and
-solarize inverts fewer pixels as the magnitude grows. Lengths, which the paper gives for its image
-size, are taken relative to 224 pixels.
+The sixteen operations and their scales are those of the paper's ImageNet experiments. The usual
+maximum of `magnitude` is 10; larger values extrapolate. Note that on these scales contrast,
+brightness, colour and sharpness change least at 5, and that posterize removes fewer bits and
+solarize inverts fewer pixels as the magnitude grows. Lengths, which the paper gives in pixels, are
+relative to images of 224 pixels.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from PIL import Image, ImageEnhance, ImageOps
 _GREY = (128, 128, 128)
 _MAX_ROTATION = 30.0  # degrees
 _MAX_SHEAR = 0.3
-_MAX_TRANSLATION = 100 / 224  # of the image side
-_MAX_CUTOUT = 40 / 224  # half the side of the square, of the image side
+_MAX_TRANSLATION = 100 / 224  # as a fraction of the image side
+_MAX_CUTOUT = 40 / 224  # half the side of the square, as a fraction of the image side
 _MAX_SOLARIZE_ADD = 110
 
 Operation = Callable[[Image.Image, float, np.random.Generator], Image.Image]
@@ -58,7 +58,7 @@ def _rotate(image: Image.Image, level: float, rng: np.random.Generator) -> Image
 
 
 def _posterize(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    bits = min(8, max(1, int(level * 4)))  # no bit at all would be a black image
+    bits = min(8, max(1, int(level * 4)))  # zero bits would give a black image
     return ImageOps.posterize(image, bits)
 
 

@@ -1,4 +1,4 @@
-"""Image classification sets that TensorFlow Datasets prepared on disk, read without TensorFlow."""
+"""Image classification datasets prepared by TensorFlow Datasets, read without TensorFlow."""
 
 import dataclasses
 import functools
@@ -18,11 +18,11 @@ class TfdsImages(Source):
     """A prepared dataset in array_record format with the features `image` and `label`.
 
     Attributes:
-        root: TFDS's data_dir, the folder that has a sub-folder for each dataset.
+        root: TFDS's data_dir, the folder with one sub-folder for each dataset.
         name: of the dataset in TFDS.
-        tfds_splits: for each of `splits` its name in TFDS, or a slice of it.
+        tfds_splits: for each of `splits`, its TFDS name or slice.
         class_names: by label, known without the files.
-        how_to_get: what to download by hand, for the error when the dataset is missing.
+        how_to_get: what to download manually, for the error message when the dataset is missing.
     """
 
     root: str
@@ -37,7 +37,7 @@ class TfdsImages(Source):
         return tuple(self.tfds_splits)
 
     def __call__(self, split: str) -> Sequence[EncodedImage]:
-        """The split's images as encoded files. Raises UserError when the dataset is not there."""
+        """The split's images as encoded files. Raises UserError when the dataset is missing."""
         records = _open(self.root, self.name, self.how_to_get).as_data_source(
             self.tfds_splits[split], decoders={"image": tfds.decode.SkipDecoding()}
         )
@@ -45,7 +45,7 @@ class TfdsImages(Source):
 
 
 class _Records(Sequence[EncodedImage]):
-    """A TFDS data source with images left encoded."""
+    """A TFDS data source whose images are left encoded."""
 
     def __init__(self, records: Sequence[dict[str, Any]], *, name: str) -> None:
         self._records = records
@@ -65,23 +65,22 @@ def _version(info_file: pathlib.Path) -> tuple[int, ...]:
 
 @functools.lru_cache
 def _open(root: str, name: str, how_to_get: str) -> tfds.core.DatasetBuilder:
-    """The latest version of a dataset below `root`, or a UserError that says how to get it."""
+    """The latest version of a dataset below `root`. Raises UserError that says how to get it."""
     folder = pathlib.Path(root).expanduser() / name
     versions = sorted(folder.glob("*/dataset_info.json"), key=_version)
     command = f"tfds build {name} --file_format=array_record --data_dir={root}"
     if not versions:
         raise UserError(
-            f"There is no prepared dataset in {folder}. {how_to_get} Prepare it by `{command}`, "
-            "for which alone TensorFlow must be installed; or set config.data.root to a folder "
-            "that has it."
+            f"There is no prepared dataset in {folder}. {how_to_get} Prepare it with `{command}`, "
+            "the only step that needs TensorFlow; or set config.data.root to a folder that has it."
         )
-    # Made from the files alone, since the dataset's own module may need TensorFlow.
+    # Built from the files alone, since the dataset's own module may need TensorFlow.
     builder = tfds.builder_from_directory(versions[-1].parent)
     if builder.info.file_format.value != "array_record":
         raise UserError(
             f"The dataset in {versions[-1].parent} is in {builder.info.file_format.value} format, "
-            "of which single examples cannot be read without TensorFlow. Prepare it as "
-            f"array_record in another folder by `{command}-array-record` and set "
+            "whose examples cannot be read individually without TensorFlow. Prepare it as "
+            f"array_record in another folder with `{command}-array-record` and set "
             f"config.data.root={root}-array-record."
         )
     return builder

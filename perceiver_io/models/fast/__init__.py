@@ -1,8 +1,8 @@
-"""The functions of `models/` in a cheaper order: the same signatures, the same results.
+"""Faster implementations of functions of `models/`: the same signatures, the same results.
 
-This file is the one entry. What is fastest is chosen by the shapes and by the platform that a
-program is compiled for: CPUs take keys in chunks that their caches hold, with few products;
-accelerators take everything at once, by cuDNN's kernel where it fits.
+This file is the only entry point. The implementation is chosen by the shapes and by the platform
+that a program is compiled for: CPUs process keys in chunks that fit into the cache, with few FLOPs;
+accelerators process all keys at once, using cuDNN's fused kernel where it supports the shapes.
 """
 
 import functools
@@ -27,9 +27,9 @@ REMAT_POLICIES = {
     ),
     "all": _KEEP_ATTENDED,
 }
-"""What is kept for the gradient of a layer that is not stored: see `LatentStackSettings.remat`."""
+"""What the backward pass does not recompute: see `LatentStackSettings.remat`."""
 
-# Queries that are decoded at once.
+# The default maximum number of queries decoded at once.
 _CPU_QUERIES, _QUERIES = 4096, 65_536
 
 
@@ -99,7 +99,7 @@ def decode(
     rng: PRNGKeyArray | None,
     form: AttentionForm,
 ) -> Float[Array, "B O E"]:
-    """As `perceiver.decoder.decode`, in pieces of queries."""
+    """As `perceiver.decoder.decode`, in chunks of queries."""
     decode = functools.partial(_decode, settings, form)
     return _by_platform(decode, weights, tuple(outputs), queries, Tokens(latents), rng)
 
@@ -111,6 +111,6 @@ def _decode(settings, form, target, weights, outputs, queries, latents, rng) -> 
 
 
 def _by_platform(function, *arguments: Any) -> Array:
-    """function(target, *arguments), for the platform that the program is compiled for."""
+    """function(target, *arguments), for the target platform of compilation."""
     cpu, cuda, other = (functools.partial(function, t) for t in ("cpu", "cuda", "other"))
     return jax.lax.platform_dependent(*arguments, cpu=cpu, cuda=cuda, default=other)

@@ -1,7 +1,7 @@
-"""Rows of arrays in chunks, for loops whose memory does not grow with the number of rows.
+"""Trees of arrays in chunks of rows, for loops whose memory does not grow with the number of rows.
 
-A tree of arrays has M rows if its first array has. The others are [B, M, ...] too, or hold one row
-for each run of M / R, [B, R, ...], or one that is the same for all, [B, 1, ...].
+The first array of a tree is [B, M, ...], with M rows. The others have M rows too, or one row for
+each run of M / R consecutive rows, [B, R, ...], or a single row shared by all, [B, 1, ...].
 """
 
 from typing import TypeVar
@@ -19,9 +19,10 @@ def num_rows(tree: PyTree[Array]) -> int:
 
 
 def choose_chunk_size(tree: PyTree[Array], most: int) -> int:
-    """Rows a chunk, in whole runs, at least one of them.
+    """The number of rows per chunk: one or more whole runs, about `most` rows.
 
-    Chunks divide M and are close to `most`; else they are `most`, with the last one padded.
+    A divisor of M, if there is one between most / 2 and `most`; else `most`, and the last chunk is
+    to be padded.
     """
     rows = num_rows(tree)
     runs = min((x.shape[1] for x in jax.tree.leaves(tree) if x.shape[1] > 1), default=rows)
@@ -31,7 +32,7 @@ def choose_chunk_size(tree: PyTree[Array], most: int) -> int:
 
 
 def padded(tree: Tree, size: int) -> Tree:
-    """The arrays with zeros at their end, up to whole chunks of `size` rows."""
+    """The arrays, zero-padded to whole chunks of `size` rows."""
     rows = num_rows(tree)
 
     def pad(x):
@@ -44,7 +45,7 @@ def padded(tree: Tree, size: int) -> Tree:
 
 
 def chunk(tree: Tree, index: Int[Array, ""] | int, size: int) -> Tree:
-    """The rows from `index * size` on of arrays in whole chunks; shared rows are in every chunk."""
+    """Chunk `index`, of `size` rows, of arrays in whole chunks; shared rows are in every chunk."""
     rows = num_rows(tree)
 
     def take(x):
@@ -57,7 +58,7 @@ def chunk(tree: Tree, index: Int[Array, ""] | int, size: int) -> Tree:
 
 
 def first_chunk(tree: PyTree[Array], size: int) -> PyTree[jax.ShapeDtypeStruct]:
-    """Shapes and types of one chunk."""
+    """Shapes and dtypes of one chunk."""
     return jax.eval_shape(lambda x: chunk(x, 0, size), tree)
 
 
@@ -66,7 +67,7 @@ def _is_shared(x: Array, rows: int) -> bool:
 
 
 def put_chunk(whole: Tree, part: Tree, index: Int[Array, ""] | int) -> Tree:
-    """The arrays with `part` as their chunk `index`; parts of shared rows are added up."""
+    """The arrays with chunk `index` set to `part`; for shared rows, `part` is added."""
 
     def put(x, part):
         if x.shape == part.shape:

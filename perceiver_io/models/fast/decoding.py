@@ -1,4 +1,4 @@
-"""Cross-attention blocks with everything that follows them, in pieces of queries."""
+"""Cross-attention blocks with the layers that follow them, in chunks of queries."""
 
 from collections.abc import Sequence
 
@@ -26,9 +26,9 @@ def decode_for(
     inputs: Tokens,
     rng: PRNGKeyArray | None,
 ) -> Float[Array, "B O E"]:
-    """As `perceiver.decoder.decode` of any inputs, for one platform.
+    """As `perceiver.decoder.decode`, for any inputs, on one platform.
 
-    Inputs are normalised and projected once, however many pieces the queries are cut into.
+    Inputs are normalised and projected once, however many chunks of queries there are.
     """
     num_queries = num_rows(queries)
     size = num_queries
@@ -54,7 +54,7 @@ def decode_for(
 
     if size == num_queries:
         return decode_piece(0)
-    # One piece after the other; the gradient recomputes each.
+    # One chunk after the other; the backward pass recomputes each.
     count = num_rows(pieces) // size
     decoded = jnp.moveaxis(jax.lax.map(jax.checkpoint(decode_piece), jnp.arange(count)), 0, 1)
     return decoded.reshape(decoded.shape[0], -1, decoded.shape[-1])[:, :num_queries]
@@ -69,7 +69,7 @@ def _attend(
 
 
 def _finish(weights, outputs, x, settings, form, num_queries, rng) -> Array:
-    """The MLP and the linear layers that follow."""
+    """The MLP and the output layers that follow it."""
     exact = settings.exact_gelu
     drops = rng is not None and settings.dropout > 0
     if outputs and form.fold_projections and not drops:

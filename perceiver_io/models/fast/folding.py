@@ -1,15 +1,15 @@
-"""The linear layers around attention, and how they multiply into each other.
+"""Folding the linear layers around attention into each other.
 
-With one head, (x Wk) . q = x . (q Wk^T) and A (x Wv) = (A x) Wv: the projection of the many can
-move to the side of the few. The function stays the same:
+With a single head, (x Wk) . q = x . (q Wk^T) and A (x Wv) = (A x) Wv: a projection of the larger
+side can move to the smaller side. The function stays the same:
 
 - a key bias adds the same number to every logit of a query, which softmax ignores;
 - a query bias adds one number per key;
-- a value bias passes through the weights, which sum to one (unless dropout thins them).
+- a value bias passes through the weights, which sum to one (unless dropout is active).
 
-Normalised tokens of a grid, too, are a linear map of what takes less to multiply with (see
-`grids.py`), and that map folds into the projections. Linear maps with nothing between them multiply
-into one.
+Normalised tokens of a grid, too, are a linear map of something cheaper to multiply with (see
+`grids.py`), and that map is folded into the projections. Adjacent linear maps are multiplied into
+one.
 """
 
 import math
@@ -24,18 +24,18 @@ from perceiver_io.models.weights import MLP, Attention, LayerNorm, Linear
 
 
 class Map(NamedTuple):
-    """X W + b; either is left out where it is None."""
+    """X W + b; either is omitted if None."""
 
     weight: Float[Array, "I J"] | None
     bias: Float[Array, " J"] | None
 
 
 Maps = tuple[Map, ...]
-"""Maps that are applied one after the other."""
+"""Maps to be applied one after the other."""
 
 
 def apply(maps: Maps, x: Float[Array, "... I"]) -> Float[Array, "... J"]:
-    """X through the maps."""
+    """Applies the maps to `x`."""
     for weight, bias in maps:
         x = x if weight is None else x @ weight
         x = x if bias is None else x + bias
@@ -43,13 +43,13 @@ def apply(maps: Maps, x: Float[Array, "... I"]) -> Float[Array, "... J"]:
 
 
 class Plan(NamedTuple):
-    """On which side of one-head attention each projection is done.
+    """On which side of single-head attention each projection is computed.
 
-    scores: `both` sides are projected; the projection of keys moves to the `queries`; that of
-        queries moves to the `inputs`.
-    values: inputs are projected to values; the `output` layer moves to the inputs, too; both
+    scores: `both` sides are projected; or the key projection moves to the `queries`; or the query
+        projection moves to the `inputs`.
+    values: `inputs` are projected to values; or the `output` layer moves to the inputs too; or both
         layers are applied to the `attended` inputs.
-    query_grid: whether queries are a grid's tokens in factors.
+    query_grid: whether queries are tokens of a grid in factorised form.
     input_grid: whether keys and values are.
     """
 
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many queries and inputs there are per example."""
+    """The numbers of queries and inputs per example."""
 
     queries: int
     inputs: int
@@ -77,10 +77,11 @@ def plan(
     """The plan with the fewest multiply-adds.
 
     Args:
-        weights: of an attention with a single head.
-        counts: of queries and inputs.
-        drops: whether attention weights are dropped, so that they do not sum to one.
-        query_grid: multiply-adds of a query that is in factors with one vector; None if it is not.
+        weights: weights of an attention with a single head.
+        counts: numbers of queries and inputs.
+        drops: whether dropout is applied to attention weights, which then do not sum to one.
+        query_grid: multiply-adds of a factorised query with a vector; None if queries have no such
+            form.
         input_grid: the same for an input.
     """
     values = ("inputs", "output") if drops else ("inputs", "output", "attended")
@@ -124,9 +125,9 @@ def _multiply_adds(
 
 
 class FoldedAttention(NamedTuple):
-    """One-head attention as maps of queries, of inputs and of what was attended to.
+    """Single-head attention as maps of the queries, of the inputs and of attention's result.
 
-    `key_bias`, times an input, is added to its logit for every query.
+    The dot product of `key_bias` with an input is added to that input's logits.
     """
 
     query: Maps
@@ -142,13 +143,13 @@ def fold(
     query_lift: Linear | LayerNorm | None,
     input_lift: Linear | LayerNorm | None,
 ) -> FoldedAttention:
-    """The maps of a plan.
+    """The maps that a plan results in.
 
     Args:
-        weights: of an attention with a single head.
-        plan: where each projection is done.
-        query_lift: from what the queries are taken as to normalised ones: a linear map of a grid's
-            factors, scale and offset of a norm, or None for queries that are normalised.
+        weights: weights of an attention with a single head.
+        plan: where each projection is computed.
+        query_lift: maps the form that queries take in products to normalised queries: a linear map
+            for factorised tokens, a norm's scale and offset, or None if queries are normalised.
         input_lift: the same for inputs.
     """
     query, key, value, output = weights
@@ -169,7 +170,7 @@ def fold(
 
 
 def lifted(lift: Linear | LayerNorm | None, layer: Linear) -> Linear:
-    """A layer after a lift, as one."""
+    """A lift followed by a layer, as one layer."""
     if lift is None:
         return layer
     if isinstance(lift, Linear):
@@ -183,11 +184,11 @@ def then(first: Linear, second: Linear) -> Linear:
 
 
 def merged(maps: Sequence[Linear], num_rows: int) -> list[Linear]:
-    """Maps to be applied in turn, adjacent ones multiplied where that takes fewer FLOPs.
+    """The maps, with adjacent ones multiplied into one where that takes fewer FLOPs.
 
     Args:
-        maps: the maps, first one first.
-        num_rows: rows that they are applied to.
+        maps: the maps in the order in which they are applied.
+        num_rows: number of rows that they are applied to.
     """
     *others, last = maps
     result = [last]
@@ -210,9 +211,9 @@ def project_residual_mlp(
     exact_gelu: bool,
     num_rows: int,
 ) -> Float[Array, "B O E"]:
-    """X plus its MLP, through a linear map, with the fewest FLOPs.
+    """A residual MLP followed by a linear map, with the fewest FLOPs.
 
-    (x + h W) P = x P + h (W P): the MLP's last map goes straight to a narrower output.
+    (x + h W) P = x P + h (W P): the MLP's last layer maps directly to a narrower output.
     """
     hidden = gelu(linear(mlp.hidden, layer_norm(norm, x)), exact_gelu)
     (inner, width), outputs = mlp.output.weight.shape, output.weight.shape[1]

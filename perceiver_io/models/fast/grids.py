@@ -1,10 +1,10 @@
-"""Tokens on a grid whose positions are sums, one of a row and one of a column.
+"""Factorised tokens of a grid, whose position encodings are sums of a row's and a column's.
 
-Such tokens need not be joined with their positions to be normalised and multiplied. With
-x_ij = [features_ij, rows_i + columns_j], a product of all tokens with a vector is one with the
-features, one with the rows and one with the columns, added up; the mean and the variance that
-normalise a token are sums of that kind too. A product over features is several times narrower
-than one over features and positions.
+Such tokens can be normalised and multiplied without concatenating features and positions. With
+x_ij = [features_ij, rows_i + columns_j], the product of all tokens with a vector is the sum of
+products with the features, the rows and the columns; the mean and variance that normalise a token
+are sums of this kind too. The products with the features are several times narrower than products
+with features and positions.
 """
 
 from typing import NamedTuple
@@ -19,10 +19,10 @@ _FEW_ROWS = 16
 
 
 class GridRows(NamedTuple):
-    """A tall matrix X [M, D + W], a row for each place of a grid, that is never written out.
+    """A tall matrix X [M, D + W] with a row per grid cell, never materialised.
 
-    The first D columns are own @ basis, of low rank; the last W are the places' deviations
-    inverted, each in the column of the place's own column of the grid, zeros elsewhere.
+    The first D columns are own @ basis, of low rank. The last W, one per column of the grid, hold
+    each cell's inverse standard deviation in the cell's own column, and zeros elsewhere.
     """
 
     own: Float[Array, "B M S"]
@@ -31,21 +31,21 @@ class GridRows(NamedTuple):
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Precision of the rows."""
+        """The dtype of the rows."""
         return self.own.dtype
 
     def key_logits(self, queries: Float[Array, "b 1 K O"]) -> Float[Array, "B 1 M O"]:
-        """The rows as keys of one head, K = D + W: X queries."""
+        """Logits with the rows as keys of a single head, K = D + W: X queries."""
         queries, dim = queries[:, 0], self.basis.shape[-1]
         small, of_columns = self.basis @ queries[:, :dim], queries[:, dim:].astype(jnp.float32)
         logits = batched_product(self.own, small)
-        # Added in the shape of the grid: XLA does not vectorise a sum of repeated rows otherwise.
+        # Added in the shape of the grid: otherwise XLA does not vectorise the sum of repeated rows.
         by_place = logits.reshape(len(logits), 1, *self.inverse.shape[1:], -1)
         by_place += of_columns[:, None, None] * self.inverse[:, None, ..., None].astype(jnp.float32)
         return by_place.reshape(len(logits), 1, *logits.shape[1:])
 
     def query_logits(self, keys: Float[Array, "b 1 N K"]) -> Float[Array, "B 1 N M"]:
-        """The rows as queries of one head: keys X^T."""
+        """Logits with the rows as queries of a single head: keys X^T."""
         keys, dim = keys[:, 0], self.basis.shape[-1]
         small = keys[..., :dim] @ jnp.swapaxes(self.basis, 1, 2)
         of_columns = keys[..., dim:].astype(jnp.float32)
@@ -55,13 +55,13 @@ class GridRows(NamedTuple):
         return by_place.reshape(*by_place.shape[:3], -1)
 
     def weighted(self, weights: Float[Array, "B 1 M O"]) -> Float[Array, "B 1 V O"]:
-        """The rows as values of one head, V = D + W: X^T weights."""
+        """Weighted sums with the rows as values of a single head, V = D + W: X^T weights."""
         weights = weights[:, 0]
         small = batched_product(jnp.swapaxes(self.own, 1, 2), weights.astype(self.dtype))
         by_place = weights.reshape(len(weights), *self.inverse.shape[1:], -1)
         by_place *= self.inverse[..., None].astype(jnp.float32)
-        # The rows of a chunk are few. Their sum written out takes a CPU a fortieth of `sum`'s time,
-        # but its gradient memory for each of them.
+        # A chunk has few rows. On CPUs an unrolled sum over them is 40 times faster than `sum`, but
+        # its backward pass needs memory for each term.
         rows = by_place.shape[1]
         few = rows <= _FEW_ROWS
         of_columns = sum(by_place[:, row] for row in range(rows)) if few else by_place.sum(axis=1)
@@ -70,9 +70,9 @@ class GridRows(NamedTuple):
 
 
 def standardised(features: Float[Array, "B M C"], positions: GridPositions) -> GridRows:
-    """The tokens [features, positions] with mean 0 and variance 1 each, as `GridRows` X.
+    """The tokens [features, positions], each with mean 0 and variance 1, as `GridRows` X.
 
-    Multiplied by `lift` they are [B, M, C + P], as from a norm without scale and offset.
+    X times `lift` gives the tokens [B, M, C + P] as normalised without scale and offset.
     """
     dtype, (batch, _, channels) = features.dtype, features.shape
     num_columns, dim = positions.columns.shape[2], channels + positions.width
@@ -84,7 +84,7 @@ def standardised(features: Float[Array, "B M C"], positions: GridPositions) -> G
     squares += 2 * rows @ jnp.swapaxes(columns, 1, 2)
     mean = (features.sum(-1) + total) / dim
     centred = features - mean[..., None]
-    # Of the positions, too, the squares are taken around the mean of the whole token.
+    # For the positions, too, squares are taken around the mean of the whole token.
     squares += (positions.width * mean - 2 * total) * mean
     variance = (jnp.square(centred).sum(-1) + squares) / dim
     inverse = 1 / jnp.sqrt(variance + 1e-5)
@@ -99,7 +99,7 @@ def standardised(features: Float[Array, "B M C"], positions: GridPositions) -> G
 
 
 def _basis(channels: int, rows: Float[Array, "1 R P"]) -> Float[Array, "1 S D"]:
-    """What the parts of a row stand for: each feature; all position channels; a row's position."""
+    """What `own` is relative to: each feature; all position channels; each grid row's position."""
     width = rows.shape[-1]
     features, ones = jnp.eye(channels, channels + width), jnp.ones((1, width))
     of_positions = jnp.pad(jnp.concatenate([ones, rows[0]]), [(0, 0), (channels, 0)])
@@ -107,15 +107,15 @@ def _basis(channels: int, rows: Float[Array, "1 R P"]) -> Float[Array, "1 S D"]:
 
 
 def lift(channels: int, positions: GridPositions) -> Float[Array, "K D"]:
-    """The matrix that takes `standardised` tokens from D + W numbers to their D channels."""
+    """The matrix that maps `standardised` tokens from D + W numbers to their D channels."""
     columns = jnp.pad(positions.columns[0, 0], [(0, 0), (channels, 0)])
     return jnp.concatenate([jnp.eye(columns.shape[-1], dtype=columns.dtype), columns])
 
 
 def multiply_adds(channels: int, positions: GridPositions, num_at_once: int) -> float:
-    """Multiply-adds that a logit, or a weight, takes for chunks of so many tokens of the grid.
+    """Multiply-adds per logit, or per weight, with chunks of `num_at_once` tokens.
 
-    The last term is the product with the basis, once for each chunk.
+    The last term is the product with the basis, once per chunk.
     """
     small = channels + 1 + num_at_once // positions.columns.shape[2]
     return small + 1 + small * (channels + positions.width) / num_at_once

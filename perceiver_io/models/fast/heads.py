@@ -1,4 +1,4 @@
-"""Multi-head attention on CPUs: small ones at once, larger ones in chunks of keys, head by head."""
+"""Multi-head attention on CPUs: all at once if small, else by chunks of keys and head groups."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from perceiver_io.models.fast.online import (
 from perceiver_io.models.fast.products import batched_product
 from perceiver_io.models.layers import dropout
 
-# What the cache of a processor holds.
+# About what fits into a CPU's cache.
 _LOGITS_AT_ONCE = 2**20
 
 
@@ -32,7 +32,7 @@ def attention_by_heads(
     scale: float,
     chunk_size: int,
 ) -> Float[Array, "B O H V"]:
-    """As `attention.attention`, in chunks of keys; heads with many logits take turns."""
+    """As `attention.attention`, in chunks of keys; in groups of heads if there are many logits."""
     size = choose_chunk_size(keys, min(chunk_size, keys.shape[1]))
     batch = max(len(queries), len(keys))
     turns = _num_turns(batch * queries.shape[1] * size, keys.shape[2])
@@ -48,7 +48,7 @@ def attention_by_heads(
 
 
 def _num_turns(logits_per_head: int, heads: int) -> int:
-    """In how many groups, as few as possible, heads are taken."""
+    """The smallest number of head groups whose logits fit into the cache."""
     fits = (
         turns
         for turns in range(1, heads)
@@ -58,9 +58,9 @@ def _num_turns(logits_per_head: int, heads: int) -> int:
 
 
 def _at_once(queries, keys, values, bias, key_mask, dropout_rate, rng) -> Float[Array, "B H V O"]:
-    """All logits at once; queries are scaled."""
-    # Rows of keys: in the other order, XLA for CPUs fuses the products with the softmax, into code
-    # that is several times slower and needs memory that it does not tell of.
+    """Attention with all logits at once; `queries` are already scaled."""
+    # Keys come first in this product: in the other order, XLA fuses it with the softmax on CPUs,
+    # which is several times slower and uses memory that its analysis does not report.
     logits = jnp.swapaxes(batched_product(jnp.transpose(keys, (0, 2, 1, 3)), queries), -1, -2)
     if bias is not None:
         logits = logits + bias
@@ -76,7 +76,7 @@ def _at_once(queries, keys, values, bias, key_mask, dropout_rate, rng) -> Float[
 def _in_turns(
     form: Online, turns: int, queries: Array, inputs: Inputs, rng: PRNGKeyArray | None
 ) -> Float[Array, "B H V O"]:
-    """Groups of heads one after the other, each in chunks of keys."""
+    """Attention of one head group after the other, each in chunks of keys."""
     no_maps = KeyMaps((), (), None)
     if turns == 1:
         return online_attention(form, queries, no_maps, inputs, rng)

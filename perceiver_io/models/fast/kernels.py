@@ -1,4 +1,4 @@
-"""Fused attention on NVIDIA GPUs: kernels that keep the logits on the chip."""
+"""Fused attention on NVIDIA GPUs: kernels that keep the logits in on-chip memory."""
 
 from typing import Literal
 
@@ -15,24 +15,25 @@ Kernel = Literal["cudnn", "pallas", "none"]
 def takes(
     kernel: Kernel, arrays: Arrays, *, key_mask: Bool[Array, "#B M"] | None, drops: bool
 ) -> bool:
-    """Whether a kernel computes this attention: none has masks, dropout or a bias."""
+    """Whether the kernel supports this attention; none supports masks, dropout or a bias."""
     if kernel == "none" or drops or arrays.bias is not None or key_mask is not None:
         return False
     widest = max(arrays.keys.shape[-1], arrays.values.shape[-1])
     few, many = sorted(x.shape[1] for x in (arrays.queries, arrays.keys))
     if kernel == "cudnn":
         half = arrays.queries.dtype == jnp.bfloat16
-        # Its gradient wants even numbers of both.
+        # Its backward pass requires an even number of queries and of keys.
         return half and few % 2 == many % 2 == 0 and widest <= _widest_cudnn_head()
-    # Its blocks must divide the numbers of queries and keys, into equally many for the gradient.
+    # Block sizes must divide the numbers of queries and keys; the backward pass requires equally
+    # many blocks of both.
     divide = few % 64 == many % 64 == 0 and many % few == 0 and many <= 8 * few
     return widest <= 256 and divide
 
 
 def _widest_cudnn_head() -> int:
-    """The most that cuDNN takes on the GPUs of this process; 0 where there are none.
+    """The widest head that cuDNN supports on this process's GPUs; 0 if there are none.
 
-    What is compiled here for GPUs elsewhere goes without cuDNN, whose version decides.
+    Programs compiled here for other machines do not use cuDNN, whose version decides on support.
     """
     try:
         gpu = jax.devices("cuda")[0]
@@ -45,9 +46,9 @@ def _widest_cudnn_head() -> int:
 def fused_attention(
     kernel: Kernel, arrays: Arrays, *, scale: float, interpret: bool = False
 ) -> Float[Array, "B O H V"]:
-    """As `attention.attention`, for arrays that the kernel takes.
+    """As `attention.attention`, for arrays that the kernel supports.
 
-    Heads are filled up with zeros to one size, a multiple of 8, for keys and values alike.
+    Heads of keys and values are zero-padded to a common size, a multiple of 8.
     """
     batch = max(map(len, arrays[:3]))
     size = -(-max(arrays.keys.shape[-1], arrays.values.shape[-1]) // 8) * 8
@@ -70,7 +71,7 @@ def _filled(x: Float[Array, "#B N H K"], batch: int, size: int) -> Float[Array, 
 
 
 def _blocks(num_queries: int, num_keys: int, size: int) -> pallas.BlockSizes:
-    """Blocks that fit on the chip; the gradient wants equally many of queries and of keys."""
+    """Block sizes that fit into on-chip memory, with equally many blocks of queries and keys."""
     few, many = sorted((num_queries, num_keys))
     count = few // (32 if many <= 4 * few else 16)
     block = 128 if size <= 128 else 64

@@ -1,9 +1,9 @@
-"""Attention over keys in chunks, with an online softmax: memory linear in their number.
+"""Attention over chunks of keys with an online softmax: memory linear in the number of keys.
 
 A running maximum, denominator and numerator of the softmax are kept (Rabe and Staats, 2112.05682).
-The gradient makes each chunk's weights again from the logits and their log-sum (Dao et al.,
-2205.14135), so that nothing of the size of all pairs is ever stored. Keys and values, too, can be
-made of their inputs chunk by chunk.
+The backward pass recomputes each chunk's weights from the logits and their log-sum-exp (Dao et al.,
+2205.14135), so that the full attention matrix is never stored. Keys and values, too, can be
+projected from the inputs chunk by chunk.
 """
 
 import functools
@@ -22,7 +22,7 @@ from perceiver_io.models.fast.products import ATTENDED, batched_product
 from perceiver_io.models.layers import dropout, standardised
 from perceiver_io.models.perceiver.tokens import Tokens
 
-# Finite, so that a row whose keys are all masked has no NaN on its way to being zeroed.
+# Finite rather than -inf, so that a fully masked row contains no NaN before it is zeroed.
 MASKED_LOGIT = -1e30
 
 Rows = Literal["grid", "standardised", "as_is"]
@@ -31,17 +31,17 @@ Queries = Float[Array, "#B H K O"] | GridRows
 
 
 class KeysValues(NamedTuple):
-    """Keys and values in rows."""
+    """Keys and values."""
 
     keys: Float[Array, "#B M H K"]
     values: Float[Array, "#B M H V"]
 
 
 class KeyMaps(NamedTuple):
-    """How keys and values of one head are made of tokens.
+    """How keys and values of a single head are computed from tokens.
 
-    key, value: maps of the rows of tokens.
-    key_bias: times a row, it is added to the logits of its key.
+    key, value: linear maps of the tokens, as rows.
+    key_bias: its dot product with a row is added to the logits of that key.
     """
 
     key: Maps
@@ -50,11 +50,11 @@ class KeyMaps(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What is attended to, cut into chunks of its rows.
+    """What is attended to; chunked along M.
 
-    source: keys and values, or what they are made of.
-    bias: added to the scaled logits, with the keys as rows.
-    mask: False for keys that no query sees.
+    source: keys and values, or the tokens that they are computed from.
+    bias: added to the scaled logits, with keys along the second axis.
+    mask: False for keys to ignore.
     """
 
     source: KeysValues | Tokens
@@ -63,12 +63,12 @@ class Inputs(NamedTuple):
 
 
 class Online(NamedTuple):
-    """What is constant in an attention.
+    """Static settings.
 
-    chunk_size: keys taken at once.
-    scale: of the logits.
-    dropout_rate: of the weights.
-    rows: what is made of tokens: their `grid`'s factors, `standardised` rows, or rows `as_is`.
+    chunk_size: number of keys per chunk.
+    scale: factor on the logits.
+    dropout_rate: rate for the attention weights.
+    rows: the form of tokens: factorised `grid`, `standardised` rows, or rows `as_is`.
     """
 
     chunk_size: int
@@ -78,7 +78,7 @@ class Online(NamedTuple):
 
 
 class _Products(NamedTuple):
-    """What queries meet: keys and values laid out for products, and a bias on the logits."""
+    """Keys and values laid out for products with the queries, and a bias on the logits."""
 
     keys: Float[Array, "#B H M K"] | GridRows
     values: Float[Array, "#B H V M"] | GridRows
@@ -95,14 +95,14 @@ class _Sums(NamedTuple):
 def online_attention(
     form: Online, queries: Queries, maps: KeyMaps, inputs: Inputs, rng: PRNGKeyArray | None
 ) -> Float[Array, "B H V O"]:
-    """Weighted values in float32; zeros for a query that sees no key.
+    """Attention in float32; zeros for a query that sees no key.
 
     Args:
-        form: what is constant.
-        queries: of every head.
-        maps: how keys and values are made, where the inputs are tokens.
+        form: static settings.
+        queries: queries of all heads.
+        maps: how keys and values are computed if the inputs are tokens.
         inputs: what is attended to.
-        rng: draws the dropout of the weights; None for none.
+        rng: key for dropout of the attention weights; None turns dropout off.
     """
     return _forward(form, queries, maps, inputs, rng)[0]
 
@@ -144,7 +144,7 @@ def _forward_and_residuals(form, queries, maps, inputs, rng):
 def _backward(form, residuals, cotangent):
     queries, maps, inputs, rng, attended, log_sum = residuals
     whole = _in_whole_chunks(inputs, form.chunk_size)
-    # What a query's weights have in common: they sum to one.
+    # The softmax's gradient: the part common to all weights of a query, which sum to one.
     common = (cotangent * attended).sum(axis=-2)
 
     def add(gradients, index):
@@ -153,7 +153,7 @@ def _backward(form, residuals, cotangent):
         def multiply(queries, maps, source, bias):
             products = _products(form, maps, Inputs(source, bias, None))
             logits = _logits(form, queries, products)
-            # A mask may be all that tells the examples apart.
+            # Examples may differ in nothing but the mask.
             return jnp.broadcast_to(logits, (len(log_sum), *logits.shape[1:])), products.values
 
         (logits, values), pull_products = jax.vjp(multiply, queries, maps, part.source, part.bias)
@@ -175,7 +175,7 @@ def _backward(form, residuals, cotangent):
         ), None
 
     count = num_rows(whole) // form.chunk_size
-    # Of many chunks: added up in float32.
+    # Accumulated over chunks in float32.
     sides = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (queries, maps))
     rows = jax.tree.map(jnp.zeros_like, (whole.source, whole.bias))
     (sides, *rows), _ = jax.lax.scan(add, (sides, *rows), jnp.arange(count))
@@ -214,7 +214,7 @@ def _products(form: Online, maps: KeyMaps, inputs: Inputs) -> _Products:
 
 
 def rows_of(rows: Rows, tokens: Tokens) -> Float[Array, "#B M D"] | GridRows:
-    """What tokens are multiplied as."""
+    """The tokens in the given form, ready for products."""
     if rows == "grid":
         return grids.standardised(tokens.features, tokens.positions)
     return standardised(tokens.joined()) if rows == "standardised" else tokens.joined()

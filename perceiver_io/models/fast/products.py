@@ -1,8 +1,9 @@
-"""Products of queries, keys and values, with the many queries last.
+"""Matrix products of attention in a layout with the query axis last.
 
 Queries are [b, H, K, O], keys [B, H, M, K], logits and weights [B, H, M, O], values [B, H, V, M]
-and weighted values [B, H, V, O]: so the queries fill the vectors of a CPU in every product and in
-the softmax, however narrow a head is. Normalised tokens of a grid may stand for any of the three.
+and weighted values [B, H, V, O]. In this layout a CPU's vector units run along the queries in every
+product and in the softmax, however small the heads are. Factorised tokens of a grid (`GridRows`)
+may replace queries, keys or values.
 """
 
 import functools
@@ -13,16 +14,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 ATTENDED = "attended"
-"""What the gradient of attention needs beside queries, keys and values has this name."""
+"""Checkpoint name of what attention's backward pass needs besides queries, keys and values."""
 
 
 def batched_product(
     left: Float[Array, "... I J"], right: Float[Array, "... J K"]
 ) -> Float[Array, "... I K"]:
-    """Products of the last two axes, over leading axes that are the same or 1, in float32.
+    """Matrix products of the last two axes in float32; leading axes are equal or 1.
 
-    A batch of one goes without its axes: on CPUs XLA copies the transposed matrices of a batched
-    product, which the gradient is full of, but not those of a single one.
+    A batch of one drops its leading axes: on CPUs, XLA copies transposed operands of a batched
+    product, which are frequent in the backward pass, but not those of a single product.
     """
     leading = left.shape[:-2]
     if math.prod(leading) == math.prod(right.shape[:-2]) == 1:
@@ -33,7 +34,8 @@ def batched_product(
     if left.dtype == right.dtype == jnp.float32:
         product = multiply(left, right)
     else:
-        # XLA for CPUs fails on some products of bfloat16 into float32, and converts in the others.
+        # On CPUs, XLA fails on some bfloat16 products with float32 results, and converts the
+        # operands of the others anyway.
         product = jax.lax.platform_dependent(
             left,
             right,

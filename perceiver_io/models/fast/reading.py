@@ -1,7 +1,7 @@
-"""Attention in two steps: inputs are made ready once, and are then read by any part of the queries.
+"""Attention in two steps: inputs are prepared once, then read by any subset of the queries.
 
-With one head, projections are folded to where they cost least; inputs that outnumber the queries
-are never projected as a whole on CPUs, but chunk by chunk.
+With a single head, projections are folded into the cheaper side. On CPUs, inputs that outnumber the
+queries are projected chunk by chunk rather than all at once.
 """
 
 from typing import Literal, NamedTuple
@@ -37,16 +37,16 @@ _CPU_CHUNK_SIZE = 1024
 
 
 class Way(NamedTuple):
-    """How one attention is computed: all that is constant in it.
+    """How an attention is computed: its static settings.
 
     target: the platform.
-    num_heads: heads of the attention.
-    plan: where the projections of one head are done; None for where they are written.
-    chunk_size: most keys at once; None for all.
-    query_rows: what queries are taken as.
-    input_rows: what inputs are taken as.
-    lazy: whether keys and values are made chunk by chunk.
-    dropout_rate: of the weights; 0 where there is none.
+    num_heads: number of heads.
+    plan: how the projections of a single head are folded; None if they are not.
+    chunk_size: maximum number of keys per chunk; None for all keys at once.
+    query_rows: the form that queries take in products.
+    input_rows: the form that inputs take in products.
+    lazy: whether keys and values are computed chunk by chunk.
+    dropout_rate: rate for the attention weights; 0 for no dropout.
     kernel: the fused kernel on NVIDIA GPUs.
     """
 
@@ -62,21 +62,21 @@ class Way(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """Of queries and of inputs; None for those that are normalised."""
+    """The norms of queries and of inputs; None where these are already normalised."""
 
     queries: LayerNorm | None = None
     inputs: LayerNorm | None = None
 
 
 class Ready(NamedTuple):
-    """Inputs that are ready to be read.
+    """Inputs prepared for attention.
 
-    weights: of the attention.
-    folded: its maps, for a plan.
-    norms: of both sides.
-    source: keys and values, or the tokens that they are made of.
-    key_bias: what is added to the unscaled logits of each key.
-    mask: False for inputs that are not seen.
+    weights: weights of the attention.
+    folded: its folded maps, if there is a plan.
+    norms: norms of queries and inputs.
+    source: keys and values, or the tokens that they are computed from.
+    key_bias: added to the unscaled logits of each key.
+    mask: False for inputs to ignore.
     """
 
     weights: Attention
@@ -99,18 +99,18 @@ def choose_way(
     num_queries: int,
     dropout_rate: float,
 ) -> Way:
-    """How to compute an attention.
+    """Chooses how to compute an attention.
 
     Args:
         target: the platform.
-        form: what the config says.
-        weights: of the attention.
-        norms: of both sides.
-        queries: those of one reading.
-        inputs: what is read.
-        num_heads: of the attention.
-        num_queries: queries of all readings together.
-        dropout_rate: of its weights; 0 where there is none.
+        form: the settings from the config.
+        weights: weights of the attention.
+        norms: norms of queries and inputs.
+        queries: the queries of one call to `read`.
+        inputs: what is attended to.
+        num_heads: number of heads.
+        num_queries: total number of queries over all calls to `read`.
+        dropout_rate: rate for the attention weights; 0 for no dropout.
     """
     num_inputs = inputs.features.shape[1]
     chunk_size = form.key_chunk_size
@@ -150,7 +150,7 @@ def _rows(norm: LayerNorm | None, grid: bool | None) -> Rows:
 def _factor_cost(
     target: Target, norm: LayerNorm | None, tokens: Tokens, num_at_once: int
 ) -> float | None:
-    """Multiply-adds of a token in the factors of its grid; None if it has none."""
+    """Multiply-adds per token for tokens in factorised form; None if they have no such form."""
     on_grid = isinstance(tokens.positions, GridPositions) and norm is not None
     if target != "cpu" or not on_grid:
         return None
@@ -160,7 +160,7 @@ def _factor_cost(
 def make_ready(
     way: Way, weights: Attention, norms: Norms, queries: Tokens, inputs: Tokens
 ) -> Ready:
-    """Inputs as queries like these read them."""
+    """Prepares inputs for `read` with queries like these."""
     source = inputs._replace(mask=None)
     if way.plan is None:
         x = _normalised(norms.inputs, source)
@@ -183,7 +183,7 @@ def make_ready(
 
 
 def _lift(rows: Rows, norm: LayerNorm | None, tokens: Tokens) -> Linear | LayerNorm | None:
-    """From what tokens are taken as to normalised ones."""
+    """The map from tokens in the given form to normalised tokens."""
     if rows != "grid":
         return norm
     matrix = grids.lift(tokens.features.shape[-1], tokens.positions)
@@ -202,14 +202,14 @@ def read(
     bias: Float[Array, "#B #H #O #M"] | None = None,
     rng: PRNGKeyArray | None,
 ) -> Float[Array, "B O E"]:
-    """The result of attention for some of the queries; where their mask is False, they see nothing.
+    """The result of attention for some of the queries; those whose mask is False see nothing.
 
     Args:
         way: how it is computed.
-        ready: what is read.
-        queries: what reads.
+        ready: the prepared inputs.
+        queries: the queries.
         bias: added to the scaled logits.
-        rng: draws the dropout of the weights; None for none.
+        rng: key for dropout of the attention weights; None turns dropout off.
     """
     scale = (ready.weights.query.weight.shape[-1] // way.num_heads) ** -0.5
     if ready.key_bias is not None:
@@ -244,7 +244,7 @@ def _projected_queries(way: Way, ready: Ready, queries: Tokens) -> Float[Array, 
 
 
 def _read_online(way, ready, queries, bias, scale, rng) -> Float[Array, "B O 1 V"]:
-    """One head, in factors of grids or with keys and values that are made chunk by chunk."""
+    """A single head, with factorised queries or with keys and values computed chunk by chunk."""
     if way.plan.query_grid:
         q = rows_of(way.query_rows, queries)
     else:
@@ -274,7 +274,7 @@ def _output(
     result = apply(ready.folded.output, attended[:, :, 0])
     if way.plan.values != "attended" or (query_mask is None and ready.mask is None):
         return result
-    # A query that sees nothing has no value either, and so not the bias of the values.
+    # A query that sees no input gets no value, and so not the value bias either.
     sees = jnp.ones((1, 1), bool)
     if ready.mask is not None:
         sees = sees & ready.mask.any(axis=-1, keepdims=True)

@@ -1,9 +1,9 @@
-"""Attention on accelerators: all logits at once, read and written as seldom as possible.
+"""Attention on accelerators: all logits at once, with as little memory traffic as possible.
 
-What such chips wait for is their memory. The softmax takes two passes over the logits, one for
-their log-sum and one for the weights; the gradient makes the weights again from the log-sum (Dao
-et al., 2205.14135) and multiplies in the precision of the inputs. Kernels that never write the
-logits are in `kernels.py`.
+Attention is limited by memory bandwidth there. The softmax takes two passes over the logits, one
+for their log-sum-exp and one for the weights; the backward pass recomputes the weights from the
+log-sum-exp (Dao et al., 2205.14135) and multiplies in the dtype of the inputs. Kernels that never
+write the logits to memory are in `kernels.py`.
 """
 
 import functools
@@ -18,15 +18,15 @@ from perceiver_io.models.attention import visible
 from perceiver_io.models.fast.products import ATTENDED
 from perceiver_io.models.layers import dropout
 
-# 4 GiB in float32. Of a batch that is spread over devices they are those of all devices.
+# 4 GiB in float32, counted over all devices if the batch is sharded.
 _LOGITS_AT_ONCE = 2**30
 
-# Finite, so that a row in which nothing is seen has no NaN on its way to being zeroed.
+# Finite rather than -inf, so that a fully masked row contains no NaN before it is zeroed.
 _MASKED_LOGIT = -1e30
 
 
 class Arrays(NamedTuple):
-    """What attention is of. Shapes and meaning as in `attention.attention`."""
+    """The arrays that attention takes; shapes and meaning are as in `attention.attention`."""
 
     queries: Float[Array, "#B O H K"]
     keys: Float[Array, "#B M H K"]
@@ -42,10 +42,10 @@ def whole_attention(
     dropout_rate: float,
     rng: PRNGKeyArray | None,
 ) -> Float[Array, "B O H V"]:
-    """As `attention.attention`; queries take turns where there would be too many logits."""
+    """As `attention.attention`; processes queries in chunks if there are too many logits."""
     queries, keys, _, bias = arrays = arrays._replace(queries=arrays.queries * scale)
     _, num_queries, heads, _ = queries.shape
-    # Examples that share queries and keys may still differ in what they see.
+    # Examples that share queries and keys may still have different masks.
     batch = max(len(x) for x in (queries, keys, bias, key_mask) if x is not None)
     turns = min(-(-batch * heads * num_queries * keys.shape[1] // _LOGITS_AT_ONCE), num_queries)
     seen = visible(key_mask, None)
@@ -89,7 +89,7 @@ def _backward(dropout_rate, residuals, cotangent):
     queries, keys, values, bias = arrays
     weights = _weights(_logits(arrays, seen), log_sum, seen)
     thinned, thin = jax.vjp(lambda x: dropout(x, dropout_rate, rng), weights)
-    # What a query's weights have in common: they sum to one.
+    # The softmax's gradient: the part common to all weights of a query, which sum to one.
     common = jnp.einsum("bohv,bohv->bho", cotangent, attended, preferred_element_type=jnp.float32)
     (of_weights,) = thin(
         jnp.einsum("bohv,bmhv->bhom", cotangent, values, preferred_element_type=jnp.float32)
@@ -124,7 +124,7 @@ def _weights(logits, log_sum, seen) -> Float[Array, "B H O M"]:
 
 
 def _log_sum_exp(logits: Float[Array, "B H O M"]) -> Float[Array, "B H O"]:
-    """In one pass: the running maximum and the sum that goes with it are reduced together."""
+    """Log-sum-exp in a single pass, reducing the running maximum and the sum together."""
 
     def add(one, other):
         (maximum, total), (other_maximum, other_total) = one, other
@@ -133,7 +133,7 @@ def _log_sum_exp(logits: Float[Array, "B H O M"]) -> Float[Array, "B H O"]:
             total * jnp.exp(maximum - larger) + other_total * jnp.exp(other_maximum - larger)
         )
 
-    # One for each logit, made from it: a constant array would be read like the logits.
+    # Computed from the logits: XLA would read a constant array of ones from memory.
     once = (logits >= _MASKED_LOGIT).astype(jnp.float32)
     start = (jnp.float32(2 * _MASKED_LOGIT), jnp.float32(0))
     maximum, total = jax.lax.reduce((logits, once), start, add, (3,))
@@ -141,13 +141,13 @@ def _log_sum_exp(logits: Float[Array, "B H O M"]) -> Float[Array, "B H O"]:
 
 
 def _contract(subscripts: str, left: Array, right: Array, like: Array) -> Array:
-    """The product in the shape and type of `like`, summed over the batch where it has one of 1."""
+    """The product in shape and dtype of `like`; summed over the batch if `like` is unbatched."""
     if len(like) == 1 < max(len(left), len(right)):
         subscripts = subscripts.replace("->b", "->")
     return jnp.einsum(subscripts, left, right).reshape(like.shape).astype(like.dtype)
 
 
 def _summed(x: Array, like: Array) -> Array:
-    """The sum over the axes along which `like` was broadcast to the shape of `x`."""
+    """Sums `x` over the axes along which `like` was broadcast."""
     axes = [axis for axis in range(x.ndim) if like.shape[axis] == 1 < x.shape[axis]]
     return x.sum(axes, keepdims=True).astype(like.dtype)

@@ -1,4 +1,4 @@
-"""Queries attend to inputs, then pass through an MLP: the block of encoders and decoders."""
+"""The block of encoders and decoders: queries attend to inputs, then pass through an MLP."""
 
 import haiku as hk
 import jax
@@ -23,9 +23,9 @@ def cross_attend(
     rng: PRNGKeyArray | None = None,
     form: AttentionForm = AttentionForm(),
 ) -> Float[Array, "B O C"]:
-    """What the queries make of the inputs (Perceiver IO, section 3.1).
+    """Cross-attention and the MLP that follows it (Perceiver IO, section 3.1).
 
-    Queries whose mask is False attend to nothing; `rng` draws dropout, None for none.
+    Queries whose mask is False attend to nothing. Dropout is off if `rng` is None.
     """
     if form.implementation != "textbook":
         return fast.cross_attend(weights, queries, inputs, settings, rng=rng, form=form)
@@ -58,14 +58,14 @@ class CrossAttend(hk.Module):
     def __call__(
         self, queries: Tokens, inputs: Tokens, *, is_training: bool
     ) -> Float[Array, "B O C"]:
-        """What the queries make of the inputs."""
+        """The block applied to `queries` and `inputs`."""
         weights = self.weights(queries.width, inputs.width)
         rng = self.next_rng_key(is_training)
         return cross_attend(weights, queries, inputs, self.settings, rng=rng, form=self._form)
 
     @hk.name_like("__call__")
     def attention_map(self, queries: Tokens, inputs: Tokens) -> Float[Array, "B H O M"]:
-        """How much each query attends to each input: the softmax inside the block."""
+        """The attention of each query to each input: the softmax inside the block."""
         weights = self.weights(queries.width, inputs.width)
         q = linear(weights.attention.query, layer_norm(weights.norm_queries, queries.joined()))
         k = linear(weights.attention.key, layer_norm(weights.norm_inputs, inputs.joined()))
@@ -73,7 +73,7 @@ class CrossAttend(hk.Module):
         return attention_map(q, k, key_mask=inputs.mask, query_mask=queries.mask)
 
     def next_rng_key(self, is_training: bool) -> PRNGKeyArray | None:
-        """A new key where dropout is on."""
+        """A new key if dropout is active, else None."""
         drops = self.settings.dropout or self.settings.attention_dropout
         return hk.next_rng_key() if is_training and drops else None
 

@@ -1,4 +1,4 @@
-"""The decoder: queries read the latents."""
+"""The decoder: queries cross-attend to the latents."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -17,13 +17,13 @@ from perceiver_io.models.weights import Linear
 
 @runtime_checkable
 class OutputAdapter(Protocol):
-    """From decoded vectors to an output: linear layers at each position, then an arrangement."""
+    """Maps decoded vectors to an output: linear layers at each position, then a reshape."""
 
     def layers(self, width: int) -> Sequence[Linear]:
-        """The layers, from this width; as weights, so that they can fold into each other."""
+        """The layers, for inputs of this width; as weights, so that they can be fused."""
 
     def arrange(self, x: Float[Array, "B O E"]) -> Array:
-        """Puts the results together in their final shape."""
+        """Brings the results into their final shape."""
 
 
 def decode(
@@ -36,7 +36,7 @@ def decode(
     rng: PRNGKeyArray | None = None,
     form: AttentionForm = AttentionForm(),
 ) -> Float[Array, "B O E"]:
-    """What queries find in the latents, through linear layers in turn (Perceiver IO, 3.1)."""
+    """Cross-attention from queries to latents, then the linear `outputs` (Perceiver IO, 3.1)."""
     if form.implementation != "textbook":
         return fast.decode(weights, outputs, queries, latents, settings, rng=rng, form=form)
     block = settings.cross_attend
@@ -62,7 +62,7 @@ class Decoder(hk.Module):
         output: OutputAdapter,
         is_training: bool,
     ) -> Float[Array, "B O E"]:
-        """Decodes `queries`, in the precision of the latents, up to the output's arrangement."""
+        """Decodes `queries` in the dtype of the latents; applies `output.layers`, not `arrange`."""
         queries = queries.astype(latents.dtype)
         block = CrossAttend(self._settings.cross_attend)
         weights = block.weights(queries.width, latents.shape[-1])
@@ -76,6 +76,6 @@ class Decoder(hk.Module):
     def attention_map(
         self, queries: Tokens, latents: Float[Array, "B N D"]
     ) -> Float[Array, "B H O N"]:
-        """How much each query attends to each latent."""
+        """The attention of each query to each latent."""
         block = CrossAttend(self._settings.cross_attend)
         return block.attention_map(queries.astype(latents.dtype), Tokens(latents))

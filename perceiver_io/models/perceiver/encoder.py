@@ -1,4 +1,4 @@
-"""The encoder: learned latents read the inputs and process what they read."""
+"""The encoder: learned latents cross-attend to the inputs, then self-attend."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -16,17 +16,17 @@ from perceiver_io.models.weights import POSITION_INIT
 
 @runtime_checkable
 class InputAdapter(Protocol):
-    """From a raw modality to tokens."""
+    """Maps a raw modality to tokens."""
 
     def __call__(
         self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
     ) -> Tokens:
-        """The tokens of `inputs`; `mask` is over tokens, False for those that are not there."""
+        """The tokens of `inputs`; `mask` is over tokens, False for those to ignore."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """From tokens to latents."""
+    """Maps tokens to latents."""
 
     def __call__(self, tokens: Tokens, is_training: bool) -> Float[Array, "B N D"]:
         """Encodes the tokens."""
@@ -34,11 +34,11 @@ class Encoder(Protocol):
     def attention_maps(
         self, tokens: Tokens, latents: Int[Array, " n"]
     ) -> list[Float[Array, "B H n M"]]:
-        """How much some latents attend to each token, in each cross-attend."""
+        """The attention of the given latents to each token, for each cross-attend."""
 
 
 class Encoded(NamedTuple):
-    """What decoding needs: the latents, and the tokens for queries that are made from them."""
+    """What decoding needs: the latents, and the tokens, which some queries are made from."""
 
     latents: Float[Array, "B N D"]
     tokens: Tokens
@@ -46,7 +46,7 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodingModel:
-    """What both Perceivers begin with: `inputs` makes tokens, `encoder` latents of them."""
+    """The part that both Perceivers share: `inputs` makes tokens, `encoder` makes latents."""
 
     inputs: InputAdapter
     encoder: Encoder
@@ -58,7 +58,7 @@ class EncodingModel:
         input_mask: Bool[Array, "#B M"] | None = None,
         is_training: bool,
     ) -> Encoded:
-        """The latents of `inputs`, computed once for any number of `decode`s."""
+        """The latents of `inputs`, computed once for any number of calls to `decode`."""
         tokens = self.inputs(inputs, input_mask, is_training)
         return Encoded(self.encoder(tokens, is_training), tokens)
 
@@ -82,14 +82,14 @@ class LatentStack(hk.Module):
 
 
 class SingleReadEncoder(hk.Module):
-    """Learned latents read the inputs once, then pass through the latent stack (Perceiver IO)."""
+    """One cross-attend from learned latents to inputs, then the latent stack (Perceiver IO)."""
 
     def __init__(self, settings: EncoderSettings, form: AttentionForm = AttentionForm()):
         super().__init__(name="encoder")
         self._settings, self._form = settings, form
 
     def __call__(self, tokens: Tokens, is_training: bool) -> Float[Array, "B N D"]:
-        """Encodes the tokens, in the precision of the latents."""
+        """Encodes the tokens, computing in the dtype of the latents."""
         settings = self._settings
         latents = learned_latents(settings.num_latents, settings.latent_dim)
         tokens = tokens.astype(latents.dtype)
@@ -98,19 +98,19 @@ class SingleReadEncoder(hk.Module):
         stack = LatentStack(settings.latent_stack, self._form)
         if settings.num_blocks == 1:
             return stack(x, is_training)
-        # A scan over the blocks compiles the stack once, however many blocks there are.
+        # A scan compiles the stack once, however many blocks there are.
         return hk.scan(lambda x, _: (stack(x, is_training), None), x, None, settings.num_blocks)[0]
 
     @hk.name_like("__call__")
     def attention_maps(
         self, tokens: Tokens, latents: Int[Array, " n"]
     ) -> list[Float[Array, "B H n M"]]:
-        """As `Encoder.attention_maps`: of the one cross-attend."""
+        """As `Encoder.attention_maps`; the list holds the map of the single cross-attend."""
         queries = learned_latents(self._settings.num_latents, self._settings.latent_dim)
         read = CrossAttend(self._settings.cross_attend, self._form)
         return [read.attention_map(Tokens(queries[:, latents]), tokens.astype(queries.dtype))]
 
 
 def learned_latents(num_latents: int, latent_dim: int) -> Float[Array, "1 N D"]:
-    """The latents before they have read anything, the same for every example."""
+    """The initial latents, the same for every example."""
     return hk.get_parameter("latents", [num_latents, latent_dim], init=POSITION_INIT)[None]

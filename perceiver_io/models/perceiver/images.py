@@ -1,11 +1,11 @@
-"""Inputs of images, chosen by a config section."""
+"""Input adapters for images, built from a config section."""
 
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Choice, Count, Natural, SameAs, Size
+from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Choice, SameAs, Seed, Size, Width
 from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.inputs import (
     ArrayTokens,
@@ -23,10 +23,10 @@ from perceiver_io.models.perceiver.positions import (
 )
 
 ImageSize = Annotated[Size, INPUT_SIZE]
-# Frequencies of Fourier features follow from the size, or from the resolution where there is one.
+# The size also sets the frequencies of Fourier features, unless a resolution is given.
 FourierSize = Annotated[Size, INPUT_SIZE, UNSEEN]
 Resolution = Annotated[Size | None, UNSEEN, SameAs("image_size")]
-ImageChannels = Annotated[Count, INPUT_SIZE]
+ImageChannels = Annotated[Width, INPUT_SIZE]
 
 
 def image_spec(image_size: Size, channels: int) -> jax.ShapeDtypeStruct:
@@ -36,23 +36,23 @@ def image_spec(image_size: Size, channels: int) -> jax.ShapeDtypeStruct:
 
 def fourier_pixels(
     image_size: ImageSize,
-    num_bands: Count,
+    num_bands: Width,
     resolution: Resolution = None,
     image_channels: ImageChannels = 3,
 ) -> Inputs:
-    """Each pixel with its Fourier position.
+    """Raw pixels with Fourier positions.
 
-    `resolution`, where it is given, sets the frequencies instead of the image's size: that of the
-    images that weights were trained on. `image_channels` is 3 for colours, 1 for grey.
+    `resolution` sets the frequencies in place of the image size: give the size of the images that
+    the weights were trained on. `image_channels` is 3 for colour, 1 for greyscale.
     """
     positions = FourierPositions(num_bands, resolution or image_size)
     return Inputs(ArrayTokens(RawValues(), positions), image_spec(image_size, image_channels))
 
 
 def learned_pixels(
-    image_size: ImageSize, channels: Count, image_channels: ImageChannels = 3
+    image_size: ImageSize, channels: Width, image_channels: ImageChannels = 3
 ) -> Inputs:
-    """Each pixel through a 1x1 convolution, with a learned and projected position as wide."""
+    """Pixels through a 1x1 convolution, with learned positions projected to the same width."""
     positions = ProjectedPositions(LearnedPositions(image_size, channels), channels)
     adapter = ArrayTokens(PointwiseConv(channels), positions)
     return Inputs(adapter, image_spec(image_size, image_channels))
@@ -60,23 +60,23 @@ def learned_pixels(
 
 def conv_features(
     image_size: ImageSize,
-    channels: Count,
-    num_bands: Count,
+    channels: Width,
+    num_bands: Width,
     pytorch_padding: Annotated[bool, UNSEEN] = False,
     resolution: Resolution = None,
     image_channels: ImageChannels = 3,
 ) -> Inputs:
-    """A convolutional stem at a quarter of the resolution, with Fourier positions.
+    """Features of a convolutional stem at a quarter of the resolution, with Fourier positions.
 
-    `resolution` and `image_channels` as in `fourier_pixels`.
+    `resolution` and `image_channels` are as in `fourier_pixels`.
 
-    Raises UserError for images of which the stem leaves a single position, or none.
+    Raises UserError for images so small that the stem leaves a single position or none.
     """
     least = 5 if pytorch_padding else 4
     if min(image_size) < least:
         raise UserError(
-            f"image_size={image_size} is too small for the convolutional stem, which shrinks "
-            f"images four times: use at least {least}x{least} pixels, or the inputs "
+            f"image_size={image_size} is too small for the convolutional stem, which reduces "
+            f"images by a factor of 4: use at least {least}x{least} pixels, or the inputs "
             "'fourier_pixels'."
         )
     height, width = resolution or image_size
@@ -88,16 +88,19 @@ def conv_features(
 def linear_patches(
     image_size: FourierSize,
     patch_size: Annotated[Size, UNSEEN],
-    channels: Count,
-    num_bands: Count,
+    channels: Width,
+    num_bands: Width,
     image_channels: ImageChannels = 3,
 ) -> Inputs:
-    """Patches through a linear layer, with Fourier positions. UserError where they do not fit."""
+    """Linear patch embeddings with Fourier positions.
+
+    Raises UserError if the image size is not a multiple of the patch size.
+    """
     for pixels, patch in zip(image_size, patch_size, strict=True):
         if pixels % patch:
             raise UserError(
                 f"image_size={image_size} does not divide into patches of {patch_size} pixels: "
-                "set inputs.patch_size to divisors of both sides, or change the image size."
+                "set inputs.patch_size to divisors of its sides, or change the image size."
             )
     grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
     adapter = ArrayTokens(LinearPatches(patch_size, channels), FourierPositions(num_bands, grid))
@@ -112,8 +115,8 @@ IN_ORDER = {
 }
 
 
-def permuted(inputs: Annotated[Inputs, Choice(IN_ORDER)], seed: Natural) -> Inputs:
-    """Other inputs with their tokens in one fixed random order."""
+def permuted(inputs: Annotated[Inputs, Choice(IN_ORDER)], seed: Seed) -> Inputs:
+    """Other inputs, with their tokens in a fixed random order."""
     return Inputs(PermutedTokens(inputs.adapter, seed), inputs.spec)
 
 

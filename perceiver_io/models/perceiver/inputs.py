@@ -1,6 +1,6 @@
-"""Input adapters: a raw modality -> Tokens.
+"""Input adapters: from a raw modality to Tokens.
 
-An adapter is called as `adapter(inputs, mask, is_training)`; the mask [B, M] is over tokens.
+An adapter is called as `adapter(inputs, mask, is_training)`, with a mask [B, M] over tokens.
 """
 
 import math
@@ -25,24 +25,24 @@ from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT
 
 
 class Inputs(NamedTuple):
-    """An input adapter, and what one example is that it takes."""
+    """An input adapter, and the shape and dtype of one example that it takes."""
 
     adapter: InputAdapter
     spec: PyTree[jax.ShapeDtypeStruct]
 
 
 class RawValues:
-    """The values as they are: pixels, samples, points of any array."""
+    """The raw values: pixels, audio samples, points."""
 
     def __call__(self, x: Float[Array, "B *axes C"], is_training: bool) -> Array:
-        """Returns `x`."""
+        """Returns `x` unchanged."""
         del is_training
         return x
 
 
 @dataclass(frozen=True)
 class PointwiseConv:
-    """A 1x1 convolution: each pixel through one linear layer."""
+    """A 1x1 convolution: a linear layer at each pixel."""
 
     channels: int
     name: str = "conv_1x1"
@@ -54,13 +54,13 @@ class PointwiseConv:
 
 
 class ConvStem(hk.Module):
-    """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max pool of stride 2: ResNet's start.
+    """The stem of a ResNet: 7x7 convolution, batch norm, ReLU, 3x3 max pool, both of stride 2.
 
     Args:
-        channels: width of the result.
-        pytorch_padding: whether the image is padded alike on all sides and the pool drops what
-            does not fill it, as the published PyTorch models do. It shifts the features by a pixel
-            and leaves one row and column less.
+        channels: output width.
+        pytorch_padding: whether to pad as the published PyTorch models do: symmetrically in the
+            convolution, not at all in the pooling. Compared with SAME padding, this shifts the
+            features by a pixel and leaves one row and one column fewer.
     """
 
     def __init__(self, channels: int, pytorch_padding: bool = False, name: str = "conv_stem"):
@@ -70,7 +70,7 @@ class ConvStem(hk.Module):
         self._pool_padding = "VALID" if pytorch_padding else "SAME"
 
     def __call__(self, x: Float[Array, "B H W C"], is_training: bool) -> Float[Array, "B h w F"]:
-        """An image to a quarter of its height and width, rounded up."""
+        """Features at a quarter of the image's height and width, rounded up."""
         dtype = x.dtype
         conv = hk.Conv2D(
             self._channels, 7, stride=2, padding=self._conv_padding, with_bias=False, name="conv"
@@ -83,17 +83,17 @@ class ConvStem(hk.Module):
 
 @dataclass(frozen=True)
 class Patches:
-    """Non-overlapping patches, each flattened in the order of the axes, channels last.
+    """Non-overlapping patches, each flattened in array order, channels last.
 
-    patch_size: side along each axis.
+    patch_size: size along each axis.
     """
 
     patch_size: tuple[int, ...]
 
     def __call__(self, x: Float[Array, "B *axes C"], is_training: bool) -> Array:
-        """[B, H, W, C] -> [B, H/p, W/q, p q C], likewise for any number of axes.
+        """[B, H, W, C] -> [B, H/p, W/q, p q C], and likewise for any number of axes.
 
-        Raises UserError where patches do not fit.
+        Raises UserError if the input size is not a multiple of the patch size.
         """
         del is_training
         batch, *size, channels = x.shape
@@ -112,7 +112,7 @@ class Patches:
 
 @dataclass(frozen=True)
 class LinearPatches:
-    """Patches, each through one linear layer."""
+    """Patches with a linear layer applied to each."""
 
     patch_size: tuple[int, int]
     channels: int
@@ -124,14 +124,14 @@ class LinearPatches:
 
 
 class FramePairs(hk.Module):
-    """Each pixel of two frames with its neighbours, through one linear layer (Perceiver IO, 4.2).
+    """A linear layer over each pixel's neighbourhood in both frames (Perceiver IO, section 4.2).
 
-    As a linear layer over the neighbourhoods of both frames, side by side, is a convolution of the
-    frames' stacked channels, no neighbourhood is ever copied out.
+    It is computed as a convolution over the frames' concatenated channels, so that no patches are
+    extracted.
 
     Args:
-        neighbourhood: side of the square around each pixel, zeros beyond the borders.
-        channels: width of the result.
+        neighbourhood: side of the square around each pixel, zero-padded at the borders.
+        channels: output width.
     """
 
     def __init__(self, neighbourhood: int, channels: int, name: str = "frame_pairs"):
@@ -146,16 +146,16 @@ class FramePairs(hk.Module):
 
 
 def neighbourhoods(channels: int, side: int) -> hk.Conv2D:
-    """A linear layer of the square of this side around each pixel."""
+    """A linear layer over the square of this side around each pixel."""
     return hk.Conv2D(channels, side, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name="conv")
 
 
 class SeparateFrames(hk.Module):
-    """Each pixel of each frame with its neighbours, through one linear layer (Perceiver IO, 4.2).
+    """A linear layer over each pixel's neighbourhood, for each frame (Perceiver IO, section 4.2).
 
     Args:
-        neighbourhood: side of the square around each pixel, zeros beyond the borders.
-        channels: width of the result.
+        neighbourhood: side of the square around each pixel, zero-padded at the borders.
+        channels: output width.
     """
 
     def __init__(self, neighbourhood: int, channels: int, name: str = "separate_frames"):
@@ -171,15 +171,15 @@ class SeparateFrames(hk.Module):
 
 @dataclass(frozen=True)
 class StackedFrames:
-    """Frames of a pair stacked by their channels, and then through a stem of images.
+    """An image stem applied to frames whose channels are concatenated.
 
-    stem: maps [B, H, W, C] to [B, h, w, F].
+    stem: maps [B, H, W, T C] to [B, h, w, F].
     """
 
     stem: Callable[[Array, bool], Array]
 
     def __call__(self, x: Float[Array, "B T H W C"], is_training: bool) -> Float[Array, "B h w F"]:
-        """[B, T, H, W, C] -> the stem's features."""
+        """[B, T, H, W, C] -> the stem's features [B, h, w, F]."""
         stacked = jnp.moveaxis(x, 1, 3)
         return self.stem(stacked.reshape(*stacked.shape[:3], -1), is_training)
 
@@ -246,10 +246,10 @@ def correlations(
 
 @dataclass(frozen=True)
 class ArrayTokens:
-    """An array of any number of axes (image, video, sound, voxels), a token for each place.
+    """One token for each element of an array of any rank (image, video, audio, voxels).
 
-    stem: maps [B, *axes, C] to [B, *axes, F]; may shrink the axes.
-    positions: encodes the places that the stem leaves.
+    stem: maps [B, *axes, C] to [B, *axes, F]; may reduce the axes.
+    positions: encodes the positions on the stem's output grid.
     """
 
     stem: Callable[[Array, bool], Array]
@@ -258,13 +258,13 @@ class ArrayTokens:
     def __call__(
         self, inputs: Float[Array, "B *axes C"], mask: Bool[Array, "B M"] | None, is_training: bool
     ) -> Tokens:
-        """The tokens, axes flattened in array order."""
+        """The tokens, with axes flattened in array order."""
         return self.with_places(inputs, mask, is_training)[0]
 
     def with_places(
         self, inputs: Float[Array, "B *axes C"], mask: Bool[Array, "B M"] | None, is_training: bool
     ) -> tuple[Tokens, Int[np.ndarray, "*grid"]]:
-        """The tokens, and the number of each place of the grid that the stem leaves."""
+        """The tokens, and the index of the token at each cell of the stem's output grid."""
         x = self.stem(inputs, is_training)
         batch, *shape, channels = x.shape
         positions = grid_of(self.positions, tuple(shape))
@@ -273,7 +273,7 @@ class ArrayTokens:
 
 
 class ReadyTokens:
-    """Inputs that are features [B, M, C] already, positions included."""
+    """Inputs that already are features [B, M, C], positions included."""
 
     def __call__(
         self, inputs: Float[Array, "B M C"], mask: Bool[Array, "B M"] | None, is_training: bool
@@ -285,16 +285,16 @@ class ReadyTokens:
     def with_places(
         self, inputs: Float[Array, "B M C"], mask: Bool[Array, "B M"] | None, is_training: bool
     ) -> tuple[Tokens, Int[np.ndarray, " M"]]:
-        """The tokens in their order."""
+        """The tokens, and their indices in order."""
         return self(inputs, mask, is_training), np.arange(inputs.shape[1])
 
 
 @dataclass(frozen=True)
 class PermutedTokens:
-    """Another adapter's tokens in one fixed random order (permuted ImageNet, Perceiver, 4.1).
+    """Another adapter's tokens in a fixed random order (permuted ImageNet, Perceiver, 4.1).
 
-    Tokens keep their positions, as in the paper: a model of sets cannot tell the difference, one
-    that relies on the order of its inputs can.
+    Tokens keep their position encodings, as in the paper: a permutation-invariant model cannot tell
+    the difference, whereas one that relies on the order of its inputs can.
     """
 
     adapter: PlacedInputs
@@ -307,7 +307,7 @@ class PermutedTokens:
     def with_places(
         self, inputs: Array, mask: Bool[Array, "B M"] | None, is_training: bool
     ) -> tuple[Tokens, Int[np.ndarray, "*grid"]]:
-        """The adapter's tokens, shuffled, and where in its grid each of them is from."""
+        """The adapter's tokens, shuffled, and the index of the token at each cell of its grid."""
         tokens, places = self.adapter.with_places(inputs, mask, is_training)
         order = np.random.default_rng(self.seed).permutation(tokens.features.shape[1])
         return jax.tree.map(

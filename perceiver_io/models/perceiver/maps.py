@@ -1,4 +1,4 @@
-"""Maps of attention: how much latents attend to places of the inputs, and queries to latents."""
+"""Attention maps, from latents to positions in the input and from queries to latents."""
 
 from typing import Protocol, TypeAlias, cast, runtime_checkable
 
@@ -11,17 +11,17 @@ from perceiver_io.models.perceiver.perceiver import PerceiverIO
 from perceiver_io.models.perceiver.tokens import Tokens
 
 Places: TypeAlias = PyTree[Int[np.ndarray, "..."]]
-"""The number of the token at each place of the inputs' own grid; a dict by modality."""
+"""The index of the token at each position of the input's own grid; possibly a dict by modality."""
 
 
 @runtime_checkable
 class PlacedInputs(InputAdapter, Protocol):
-    """An input adapter that knows where its tokens are, as all in this project do."""
+    """An input adapter that also returns where its tokens are, as all in this project do."""
 
     def with_places(
         self, inputs: PyTree[Array], mask: Bool[Array, "#B M"] | None, is_training: bool
     ) -> tuple[Tokens, Places]:
-        """The tokens, and their places."""
+        """The tokens and their places."""
 
 
 def encoder_maps(
@@ -31,10 +31,10 @@ def encoder_maps(
     input_mask: Bool[Array, "#B M"] | None = None,
     latents: Int[Array, " n"],
 ) -> list[PyTree[Float[Array, "B H n ..."]]]:
-    """How much some latents attend to each place, in each cross-attend of the encoder.
+    """The attention of the given latents to each input, for each cross-attend of the encoder.
 
-    Places are in the inputs' own grid, such as [B, H, n, rows, columns]; a dict by modality. The
-    input adapter must be one of `PlacedInputs`.
+    Maps have the shape of the input's own grid, such as [B, H, n, rows, columns]; with several
+    modalities, each is a dict of them. The input adapter must satisfy `PlacedInputs`.
     """
     tokens, places = cast(PlacedInputs, model.inputs).with_places(inputs, input_mask, False)
     maps = model.encoder.attention_maps(tokens, latents)
@@ -44,7 +44,7 @@ def encoder_maps(
 def decoder_map(
     model: PerceiverIO, encoded: Encoded, *, query: PyTree[Array] | None = None
 ) -> Float[Array, "B H O N"] | dict[str, Float[Array, "B H O N"]]:
-    """How much the queries attend to each latent; a dict by modality where they are one."""
+    """The attention of the queries to each latent; a dict by modality if the queries are one."""
     queries, latents = model.queries(encoded.tokens, query), encoded.latents
     if isinstance(queries, Tokens):
         return model.decoder.attention_map(queries, latents)

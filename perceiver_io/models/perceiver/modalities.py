@@ -1,6 +1,6 @@
-"""Several modalities in one model: their tokens padded to one width and put in a row.
+"""Several modalities in one model: their tokens are padded to a common width and concatenated.
 
-Modalities always come in alphabetical order, whatever the order of a dict.
+Modalities are always in alphabetical order, whatever the order of a dict.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from perceiver_io.models.weights import EMBEDDING_INIT
 
 @dataclass(frozen=True)
 class Modality:
-    """One kind of input: its adapter, and how many tokens of which width that gives."""
+    """One modality: its input adapter, and the number and width of the tokens that this makes."""
 
     adapter: PlacedInputs
     num_tokens: int
@@ -30,13 +30,13 @@ class Modality:
 
 @dataclass(frozen=True)
 class ModalityTokens:
-    """Tokens of all modalities in a row (Perceiver IO, section 4.3).
+    """The concatenated tokens of all modalities (Perceiver IO, section 4.3).
 
-    Each is padded with learned channels, so that the model can tell which modality a token belongs
-    to. A modality that is not given stands as its learned mask token in every place.
+    Tokens are padded with learned channels, which tell the model their modality. If a modality is
+    missing from the input, each of its tokens is replaced by its learned mask token.
 
     parts: the modalities by name.
-    extra_channels: the common width is that of the widest modality plus this.
+    extra_channels: the common width is the widest modality's plus this.
     """
 
     parts: Mapping[str, Modality]
@@ -47,14 +47,14 @@ class ModalityTokens:
     ) -> Tokens:
         """The tokens of the modalities in `inputs`, and mask tokens for the others.
 
-        Raises UserError for a modality that the model does not have, or if none is given.
+        Raises UserError for an unknown modality, or if none is given.
         """
         return self.with_places(inputs, mask, is_training)[0]
 
     def with_places(
         self, inputs: Mapping[str, Any], mask: Bool[Array, "B M"] | None, is_training: bool
     ) -> tuple[Tokens, dict[str, Int[np.ndarray, "..."]]]:
-        """The tokens, and their places by modality; mask tokens' in a row."""
+        """The tokens, and their places by modality; mask tokens are in a row."""
         unknown = set(inputs) - set(self.parts)
         if unknown or not inputs:
             raise UserError(
@@ -79,7 +79,7 @@ class ModalityTokens:
         places = np.arange(part.num_tokens)
         if given is not None:
             tokens, places = part.adapter.with_places(given, None, is_training)
-        # Both are made in either case: which parameters there are does not depend on the input.
+        # Both are created in either case, so that the parameters do not depend on the input.
         padded = PaddedChannels(width, EMBEDDING_INIT, name=f"{name}_padding")(tokens).features
         hidden = MaskToken(width, name=f"{name}_mask_token")()
         shape = (batch, part.num_tokens, width)
@@ -87,12 +87,12 @@ class ModalityTokens:
 
 
 class MaskToken(hk.Module):
-    """A learned vector that stands for tokens that are not given."""
+    """A learned vector in place of the tokens of a missing modality."""
 
     def __init__(self, width: int, name: str):
         super().__init__(name=name)
         self._width = width
 
     def __call__(self) -> Float[Array, " D"]:
-        """The vector."""
+        """The mask token."""
         return hk.get_parameter("embeddings", [self._width], init=EMBEDDING_INIT)

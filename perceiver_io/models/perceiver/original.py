@@ -1,4 +1,4 @@
-"""The original Perceiver (2103.03206): it reads several times, and has a head but no queries."""
+"""The original Perceiver (2103.03206): several cross-attends, and a head in place of a decoder."""
 
 from dataclasses import dataclass
 from typing import Annotated, Protocol, runtime_checkable
@@ -6,7 +6,7 @@ from typing import Annotated, Protocol, runtime_checkable
 import haiku as hk
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from perceiver_io.config.annotations import UNSEEN, Count, Natural
+from perceiver_io.config.annotations import UNSEEN, Natural, Width
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.encoder import (
     Encoded,
@@ -20,26 +20,26 @@ from perceiver_io.models.settings import AttentionForm, CrossAttendSettings, Lat
 
 @dataclass(frozen=True)
 class InterleavedEncoderSettings:
-    """The encoder.
+    """The encoder of the original Perceiver.
 
     num_latents, latent_dim: N and D.
-    cross_attends: for each stage, the number of the cross-attend that comes first, or None for
-        none. Stages with the same number share weights.
-    stacks: for each stage, the number of the latent stack that follows.
-    cross_attend: every block that reads.
-    latent_stack: the layers of every stack.
+    cross_attends: for each stage, the index of the cross-attend that it begins with, or None for
+        none. Stages with the same index share weights.
+    stacks: for each stage, the index of the latent stack that follows.
+    latent_stack: settings of every latent stack.
+    cross_attend: settings of every cross-attend.
     """
 
-    num_latents: Count
-    latent_dim: Count
+    num_latents: Width
+    latent_dim: Width
     cross_attends: Annotated[tuple[Natural | None, ...], UNSEEN]
     stacks: Annotated[tuple[Natural, ...], UNSEEN]
-    cross_attend: CrossAttendSettings
     latent_stack: LatentStackSettings
+    cross_attend: CrossAttendSettings = CrossAttendSettings()
 
 
 class InterleavedEncoder(hk.Module):
-    """Cross-attends and latent stacks in turn, with weights shared at will (section 3.1)."""
+    """Alternating cross-attends and latent stacks, with optional weight sharing (section 3.1)."""
 
     def __init__(self, settings: InterleavedEncoderSettings, form: AttentionForm = AttentionForm()):
         super().__init__(name="encoder")
@@ -47,21 +47,21 @@ class InterleavedEncoder(hk.Module):
         self._stages = tuple(zip(settings.cross_attends, settings.stacks, strict=True))
 
     def __call__(self, tokens: Tokens, is_training: bool) -> Float[Array, "B N D"]:
-        """Encodes the tokens, in the precision of the latents."""
+        """Encodes the tokens, computing in the dtype of the latents."""
         return self._run(tokens, is_training, None)[0]
 
     @hk.name_like("__call__")
     def attention_maps(
         self, tokens: Tokens, latents: Int[Array, " n"]
     ) -> list[Float[Array, "B H n M"]]:
-        """As `Encoder.attention_maps`: of the cross-attends in the order in which they read."""
+        """As `Encoder.attention_maps`; cross-attends are in the order in which they are applied."""
         return self._run(tokens, False, latents)[1]
 
     @hk.name_like("__call__")
     def _run(
         self, tokens: Tokens, is_training: bool, shown: Int[Array, " n"] | None
     ) -> tuple[Array, list[Array]]:
-        """The latents, and the maps of those that are to be shown."""
+        """The latents, and the attention maps of the latents `shown`."""
         settings = self._settings
         x, maps = learned_latents(settings.num_latents, settings.latent_dim), []
         tokens = tokens.astype(x.dtype)
@@ -81,15 +81,15 @@ class InterleavedEncoder(hk.Module):
 
 @runtime_checkable
 class Head(Protocol):
-    """From latents to an output without queries."""
+    """Maps latents to an output, without queries."""
 
     def __call__(self, latents: Float[Array, "B N D"]) -> Array:
-        """The output."""
+        """The output for these latents."""
 
 
 @dataclass(frozen=True)
 class Perceiver(EncodingModel):
-    """The model: tokens, latents, and a head on these."""
+    """The model: tokens are encoded into latents, to which a head is applied."""
 
     head: Head
 
@@ -100,11 +100,11 @@ class Perceiver(EncodingModel):
         input_mask: Bool[Array, "#B M"] | None = None,
         is_training: bool,
     ) -> Array:
-        """The head's outputs for `inputs`; arguments as in `PerceiverIO`."""
+        """The outputs for `inputs`; arguments are as in `PerceiverIO`."""
         encoded = self.encode(inputs, input_mask=input_mask, is_training=is_training)
         return self.decode(encoded, is_training=is_training)
 
     def decode(self, encoded: Encoded, *, is_training: bool) -> Array:
-        """The head on the latents."""
+        """The head applied to the latents."""
         del is_training
         return self.head(encoded.latents)

@@ -1,6 +1,6 @@
-"""Output adapters: the decoded array -> class logits, values at each position.
+"""Output adapters: from decoded vectors to class logits or to values at each position.
 
-Each is an `OutputAdapter` (see `decoder.py`), but for the head of the original Perceiver.
+Each is an `OutputAdapter` (see `decoder.py`), except the head of the original Perceiver.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT, Linear, get_line
 class PositionProjection:
     """A linear layer at each position.
 
-    dim: width of the result.
-    init_scale: variance scale of the initial weights; 0 starts from a constant output.
+    dim: output width.
+    init_scale: variance scale of the initial weights; 0 makes the initial output constant.
     """
 
     dim: int
@@ -27,7 +27,7 @@ class PositionProjection:
     name: str = "output"
 
     def layers(self, width: int) -> list[Linear]:
-        """The layer."""
+        """The linear layer."""
         init = (
             hk.initializers.VarianceScaling(self.init_scale, "fan_in", "truncated_normal")
             if self.init_scale
@@ -36,19 +36,19 @@ class PositionProjection:
         return [get_linear(self.name, width, self.dim, init)]
 
     def arrange(self, x: Float[Array, "B O E"]) -> Float[Array, "B O E"]:
-        """Positions stay as they are."""
+        """Returns `x` unchanged."""
         return x
 
 
 @dataclass(frozen=True)
 class ClassLogits:
-    """Logits of one query."""
+    """Class logits from a single query."""
 
     num_classes: int
     name: str = "logits"
 
     def layers(self, width: int) -> list[Linear]:
-        """A linear layer to the classes."""
+        """A linear layer to the logits."""
         return PositionProjection(self.num_classes, name=self.name).layers(width)
 
     def arrange(self, x: Float[Array, "B 1 E"]) -> Float[Array, "B E"]:
@@ -58,7 +58,7 @@ class ClassLogits:
 
 @dataclass(frozen=True)
 class SharedProjection:
-    """A linear layer that several modalities share, before a modality's own adapter."""
+    """A linear layer shared by all modalities, followed by a modality's own adapter."""
 
     shared: PositionProjection
     own: PositionProjection | ClassLogits
@@ -68,15 +68,15 @@ class SharedProjection:
         return [*self.shared.layers(width), *self.own.layers(self.shared.dim)]
 
     def arrange(self, x: Float[Array, "B O E"]) -> Array:
-        """As the modality's own adapter."""
+        """As in the modality's own adapter."""
         return self.own.arrange(x)
 
 
 class TiedLogits(hk.Module):
-    """Logits of tokens by their own input embeddings, with a learned bias each.
+    """Token logits with weights tied to the input embeddings, and a learned bias.
 
     Args:
-        embeddings: gives the table of embeddings [V, C].
+        embeddings: returns the embedding table [V, C].
     """
 
     def __init__(self, embeddings: Callable[[], Array], name: str = "logits"):
@@ -84,14 +84,14 @@ class TiedLogits(hk.Module):
         self._embeddings = embeddings
 
     def layers(self, width: int) -> list[Linear]:
-        """The transposed table; `width` must be that of the embeddings."""
+        """The transposed embedding table; `width` must equal the width of the embeddings."""
         del width
         table = self._embeddings()
         bias = hk.get_parameter("b", [table.shape[0]], init=BIAS_INIT)
         return [Linear(table.T, bias)]
 
     def arrange(self, x: Float[Array, "B O V"]) -> Float[Array, "B O V"]:
-        """Positions stay as they are."""
+        """Returns `x` unchanged."""
         return x
 
 
@@ -100,15 +100,15 @@ class FlowField:
     """Optical flow at each pixel, in pixels (Perceiver IO, section 4.2).
 
     image_size: height and width.
-    scale: pixels that one unit of the linear layer's output stands for. The published models divide
-        by 100 and learn flow in units of 20 pixels.
+    scale: pixels of flow per unit of the linear layer's output. The published models divide by 100
+        and learn flow in units of 20 pixels.
     """
 
     image_size: tuple[int, int]
     scale: float = 20 / 100
 
     def layers(self, width: int) -> list[Linear]:
-        """A linear layer to the two coordinates, which starts from zero flow."""
+        """A linear layer to the two components of flow, initially zero."""
         return PositionProjection(2, init_scale=0.0).layers(width)
 
     def arrange(self, x: Float[Array, "B O 2"]) -> Float[Array, "B H W 2"]:
@@ -118,14 +118,14 @@ class FlowField:
 
 @dataclass(frozen=True)
 class UpsampledFlow:
-    """Optical flow at each pixel out of a coarser field, in pixels (Perceiver IO, section 4.2).
+    """Optical flow at each pixel, upsampled from a coarse field, in pixels (Perceiver IO, 4.2).
 
-    Each pixel's flow is a convex combination of that of the nine coarse places around it, with
-    learned weights (RAFT, 2003.12039, section 3.3).
+    Each pixel's flow is a convex combination of the flow at the 3x3 coarse cells around it, with
+    predicted weights (RAFT, 2003.12039, section 3.3).
 
     coarse_size: height and width of the grid of queries.
-    factor: pixels a side of the square that each of its places stands for.
-    scale: as in `FlowField`, of the linear layer's output.
+    factor: upsampling factor; each cell of the coarse grid covers factor x factor pixels.
+    scale: pixels of flow per unit of the linear layer's output, as in `FlowField`.
     """
 
     coarse_size: tuple[int, int]
@@ -133,7 +133,7 @@ class UpsampledFlow:
     scale: float = 20 / 100
 
     def layers(self, width: int) -> list[Linear]:
-        """A linear layer to the coarse flow and nine weights for each pixel; starts from zero."""
+        """A linear layer to the coarse flow and nine weights for each pixel, initially zero."""
         return PositionProjection(2 + 9 * self.factor**2, init_scale=0.0).layers(width)
 
     def arrange(self, x: Float[Array, "B O E"]) -> Float[Array, "B H W 2"]:
@@ -141,7 +141,7 @@ class UpsampledFlow:
         height, width = self.coarse_size
         flow = (x[..., :2] * self.scale).reshape(-1, height, width, 2)
         weights = jax.nn.softmax(x[..., 2:].reshape(*flow.shape[:3], 9, -1), axis=3)
-        # Beyond the border the flow is that of the border.
+        # Outside the image, the flow at the border is repeated.
         padded = jnp.pad(flow, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
         around = jnp.stack(
             [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=3
@@ -154,11 +154,11 @@ class UpsampledFlow:
 
 @dataclass(frozen=True)
 class AveragePooledLogits:
-    """The mean of the latents through a linear layer (Perceiver, section 3.1)."""
+    """Average-pools the latents and applies a linear layer (Perceiver, section 3.1)."""
 
     num_classes: int
 
     def __call__(self, latents: Float[Array, "B N D"]) -> Float[Array, "B E"]:
-        """Logits of the classes."""
+        """Class logits."""
         logits = hk.Linear(self.num_classes, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name="logits")
         return logits(latents.mean(axis=1))

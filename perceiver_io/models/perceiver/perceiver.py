@@ -1,4 +1,4 @@
-"""Perceiver IO (2107.14795): encode, process, query, decode, whatever the data."""
+"""Perceiver IO (2107.14795): encode, process, query and decode, for any modality."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ QueryMask = Bool[Array, "#B O"]
 
 @runtime_checkable
 class QueryModule(Protocol):
-    """What the decoder is asked for."""
+    """Makes the decoder's queries."""
 
     def __call__(
         self, tokens: Tokens, query: PyTree[Array] | None
     ) -> Tokens | Mapping[str, Tokens]:
-        """Queries, or queries by name; `query` chooses points, places, task ids; None for all."""
+        """Queries, or a dict of them; `query` selects points, indices or task ids; None for all."""
 
 
 @dataclass(frozen=True)
 class PerceiverIO(EncodingModel):
-    """The model; for queries by name, `outputs` are, too, and `decoder` where widths differ."""
+    """The model. With a dict of queries `outputs` is a dict too, and `decoder` may be one."""
 
     queries: QueryModule
     decoder: Decoder | Mapping[str, Decoder]
@@ -42,9 +42,9 @@ class PerceiverIO(EncodingModel):
     ) -> PyTree[Array]:
         """Outputs for `inputs`.
 
-        Tokens are not there where `input_mask` is False, and queries attend to nothing where
-        `query_mask` is; `query` chooses some queries, see `QueryModule`. In training, dropout is on
-        and batch norm updates its statistics.
+        Tokens are ignored where `input_mask` is False, and queries attend to nothing where
+        `query_mask` is False. `query` selects a subset of the queries, see `QueryModule`. In
+        training, dropout is active and batch norm updates its statistics.
         """
         encoded = self.encode(inputs, input_mask=input_mask, is_training=is_training)
         return self.decode(encoded, query=query, query_mask=query_mask, is_training=is_training)
@@ -57,7 +57,7 @@ class PerceiverIO(EncodingModel):
         query_mask: QueryMask | Mapping[str, QueryMask] | None = None,
         is_training: bool,
     ) -> PyTree[Array]:
-        """Outputs for any part of the queries."""
+        """Outputs for all queries, or for the subset selected by `query`."""
         queries = self.queries(encoded.tokens, query)
         if isinstance(queries, Tokens):
             return self._decode(encoded, queries, query_mask, None, is_training)
@@ -75,5 +75,5 @@ class PerceiverIO(EncodingModel):
         return output.arrange(decoded)
 
     def decoder_of(self, name: str | None) -> Decoder:
-        """The decoder of the queries of this name; they may all have the same."""
+        """The decoder for the queries of this name; all names may share one decoder."""
         return self.decoder[name] if isinstance(self.decoder, Mapping) else self.decoder

@@ -1,7 +1,7 @@
 """Position encodings: Fourier features, learned embeddings, projections of either.
 
-Each gives features for a whole grid, `grid(shape) -> [1, M, P]` with axes flattened in array
-order, and for chosen points, `at(points)`.
+Each has features for a whole grid, `grid(shape) -> [1, M, P]` with axes flattened in array order,
+and for individual points, `at(points)`.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from perceiver_io.models.weights import BIAS_INIT, POSITION_INIT, WEIGHT_INIT
 
 @runtime_checkable
 class Positions(Protocol):
-    """What every position encoding can do."""
+    """A position encoding."""
 
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
         """Features of all points of a grid."""
 
     def at(self, points: Array) -> Float[Array, "B M P"]:
-        """Features of chosen points."""
+        """Features of the given points."""
 
 
 def subsampled_coordinates(
@@ -34,7 +34,7 @@ def subsampled_coordinates(
     """Coordinates in [-1, 1) of flat indices into a grid.
 
     The published models place subsampled queries at -1 + 2 i / N, whereas a dense grid spans -1
-    to 1 with both ends; trained weights expect both conventions.
+    to 1 including both ends; published weights expect both conventions.
     """
     axes = jnp.unravel_index(indices, shape)
     return jnp.stack([-1 + 2 * axis / size for axis, size in zip(axes, shape, strict=True)], -1)
@@ -44,14 +44,14 @@ def subsampled_coordinates(
 class FourierPositions:
     """Fourier features (Perceiver, section 3.2).
 
-    Frequencies run linearly from 1 to half the resolution (Nyquist) for each axis. Channels: raw
-    coordinates, then all sines axis by axis, then all cosines, of pi * frequency * coordinate.
+    Frequencies are linearly spaced from 1 to half the resolution (Nyquist) for each axis. Channels:
+    raw coordinates, then all sines axis by axis, then all cosines, of pi * frequency * coordinate.
 
-    num_bands: frequencies an axis.
-    resolution: samples an axis for which the highest frequency is chosen; its length is the
-        number of axes. A grid of another shape keeps these frequencies.
+    num_bands: number of frequencies per axis.
+    resolution: number of samples per axis, which sets the highest frequency. A grid of another
+        shape keeps these frequencies.
     concatenate_coordinates: whether the raw coordinates come first.
-    sine_only: leaves the cosines out.
+    sine_only: whether the cosines are omitted.
     """
 
     num_bands: int
@@ -61,18 +61,18 @@ class FourierPositions:
 
     @property
     def width(self) -> int:
-        """P, the channels of a position."""
+        """P, the channels of a position encoding."""
         waves = self.num_bands * (1 if self.sine_only else 2)
         return len(self.resolution) * (waves + self.concatenate_coordinates)
 
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
-        """Features of a grid that spans -1 to 1 on each axis, both ends included."""
+        """Features of a grid that spans -1 to 1 on each axis, including both ends."""
         return self.rows_and_columns(shape).dense()
 
     def rows_and_columns(self, shape: tuple[int, ...]) -> GridPositions:
-        """The same as a sum: each channel is of one axis, and zero in the other summand.
+        """The same as a sum: each channel belongs to one axis, and is zero in the other summand.
 
-        The sine of a million-point grid costs as much as that of its edges.
+        Sines are computed along the edges only, however many points the grid has.
         """
         self._check_axes(len(shape))
         coordinates = [jnp.linspace(-1.0, 1.0, size) for size in shape]
@@ -91,7 +91,7 @@ class FourierPositions:
         return GridPositions(rows[None], columns[None, None])
 
     def at(self, points: Float[Array, "*B M A"]) -> Float[Array, "*B M P"]:
-        """Features of points given by their coordinates in [-1, 1], one an axis."""
+        """Features of points given by their coordinates in [-1, 1], one per axis."""
         self._check_axes(points.shape[-1])
         coordinates = [points[..., axis] for axis in range(points.shape[-1])]
         return self._features(coordinates, lambda x, axis: x)
@@ -111,7 +111,7 @@ class FourierPositions:
         if axes != len(self.resolution):
             raise UserError(
                 f"Fourier positions of {len(self.resolution)} axes (resolution={self.resolution}) "
-                f"were asked for points of {axes} axes: give `resolution` one number an axis."
+                f"were given points of {axes} axes: `resolution` needs one number per axis."
             )
 
 
@@ -123,14 +123,14 @@ def _along(x: Array, axis: int, shape: tuple[int, ...]) -> Array:
 
 
 def grid_of(positions: Positions, shape: tuple[int, ...]) -> Float[Array, "1 M P"] | GridPositions:
-    """Features of all points of a grid, as rows and columns where they are sums of these."""
+    """Features of all points of a grid, as a sum of rows and columns where possible."""
     if isinstance(positions, FourierPositions) and math.prod(shape[:-1]) > 1:
         return positions.rows_and_columns(shape)
     return positions.grid(shape)
 
 
 class LearnedPositions(hk.Module):
-    """One learned embedding for each place of a grid, such as (height, width) or (length,)."""
+    """One learned embedding per cell of a grid, such as (height, width) or (length,)."""
 
     def __init__(self, shape: tuple[int, ...], dim: int, name: str = "positions"):
         super().__init__(name=name)
@@ -138,7 +138,7 @@ class LearnedPositions(hk.Module):
 
     @property
     def num_positions(self) -> int:
-        """M, the places."""
+        """M, the number of embeddings."""
         return math.prod(self._shape)
 
     def _embeddings(self) -> Float[Array, "M P"]:
@@ -146,23 +146,23 @@ class LearnedPositions(hk.Module):
         return hk.get_parameter("embeddings", (self.num_positions, self._dim), init=init)
 
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
-        """All embeddings, for a grid of just as many points."""
+        """All embeddings, for a grid with exactly as many points. Raises UserError for others."""
         if math.prod(shape) != self.num_positions:
             raise UserError(
                 f"The model has learned positions for {self.num_positions} inputs, but a grid of "
                 f"{shape} has {math.prod(shape)}: use the size the model was built for, or a "
-                "model with Fourier positions, which take any size."
+                "model with Fourier positions, which work for any size."
             )
         return self._embeddings()[None]
 
     def at(self, points: Int[Array, "B M"]) -> Float[Array, "B M P"]:
-        """Embeddings of the places with these indices."""
+        """Embeddings of the cells with these indices."""
         return self._embeddings()[points]
 
 
 @dataclasses.dataclass(frozen=True)
 class ProjectedPositions:
-    """Positions through a linear layer to another width."""
+    """Position encodings projected to another width by a linear layer."""
 
     positions: Positions
     dim: int
@@ -176,5 +176,5 @@ class ProjectedPositions:
         return self._project(self.positions.grid(shape))
 
     def at(self, points: Array) -> Float[Array, "B M P"]:
-        """Projected features of chosen points."""
+        """Projected features of the given points."""
         return self._project(self.positions.at(points))

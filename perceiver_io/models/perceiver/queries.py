@@ -1,8 +1,8 @@
-"""Output queries: what the decoder is asked for.
+"""Output queries, from which the decoder computes its outputs.
 
 A query module is called as `queries(tokens, query)`: the input's tokens, for queries made from
-them, and whatever the caller chose (points, task ids, a dict by modality; None for the default).
-It gives Tokens, or a dict of Tokens by modality.
+them, and the caller's selection (points, task ids, a dict by modality; None for the default).
+It returns Tokens, or a dict of Tokens by modality.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class LearnedQueries(hk.Module):
 
 @dataclass(frozen=True)
 class PositionQueries:
-    """A position encoding as the query: of a dense grid, or of points that the caller gives."""
+    """Position encodings as queries: of a dense grid, or of points given by the caller."""
 
     positions: Positions
     shape: tuple[int, ...]
@@ -48,24 +48,24 @@ class PositionQueries:
 
 
 class InputQueries:
-    """The input's own features with their positions, one query for each input."""
+    """The input tokens themselves, features and positions, as queries."""
 
     def __call__(self, tokens: Tokens, query: Int[Array, " O"] | None) -> Tokens:
-        """The tokens themselves; those of the numbers `query`, where it is given."""
+        """All tokens, or those with the indices `query`."""
         return tokens if query is None else _at(tokens, query)
 
 
 @dataclass(frozen=True)
 class FirstInputQueries:
-    """The first inputs, features with positions, one query for each.
+    """The first input tokens, features and positions, as queries.
 
-    share: that of the first ones, 1 / share of all inputs.
+    share: the default is the first 1 / share of all tokens.
     """
 
     share: int
 
     def __call__(self, tokens: Tokens, query: Int[Array, " O"] | None) -> Tokens:
-        """The first tokens; those of the numbers `query`, where it is given."""
+        """The first tokens, or those with the indices `query`."""
         if query is not None:
             return _at(tokens, query)
         first = lambda x: x[:, : -(-x.shape[1] // self.share)]  # noqa: E731
@@ -73,14 +73,14 @@ class FirstInputQueries:
 
 
 class TaskQueries(hk.Module):
-    """One learned vector a task (Perceiver IO, section 4.1, multitask query)."""
+    """One learned vector per task (Perceiver IO, section 4.1, multitask query)."""
 
     def __init__(self, num_tasks: int, dim: int, name: str = "task_queries"):
         super().__init__(name=name)
         self._shape = (num_tasks, dim)
 
     def __call__(self, tokens: Tokens, query: Int[Array, " B"] | None) -> Tokens:
-        """A single query for the task of each example, [B, 1, C]; for all tasks, [1, T, C]."""
+        """One query for the task of each example, [B, 1, C], or those of all T tasks, [1, T, C]."""
         del tokens
         embeddings = hk.get_parameter("embeddings", self._shape, init=POSITION_INIT)
         return Tokens(embeddings[None] if query is None else embeddings[query][:, None])
@@ -88,7 +88,7 @@ class TaskQueries(hk.Module):
 
 @dataclass(frozen=True)
 class ConcatenatedQueries:
-    """Several sets of queries of one width in a row; `query` is one choice a set, or None."""
+    """Several sets of queries of equal width, concatenated; `query` is one selection per set."""
 
     parts: Sequence[Any]
 
@@ -107,18 +107,18 @@ class ConcatenatedQueries:
 
 @dataclass(frozen=True)
 class ModalityQueries:
-    """A set of queries for each modality, padded with learned channels to one width.
+    """A set of queries per modality, padded with learned channels to a common width.
 
     parts: query modules by modality.
-    extra_channels: the common width is that of the widest modality plus this, so that each has
-        some learned channels to tell it by.
+    extra_channels: the common width is the widest modality's plus this, so that every modality has
+        learned channels that identify it.
     """
 
     parts: Mapping[str, Any]
     extra_channels: int
 
     def __call__(self, tokens: Tokens, query: Mapping[str, Any] | None) -> dict[str, Tokens]:
-        """Queries by modality, for all modalities or for those that `query` names."""
+        """Queries by modality, for all modalities or for the keys of `query`."""
         chosen = dict.fromkeys(self.parts) if query is None else query
         sets = {name: part(tokens, chosen.get(name)) for name, part in self.parts.items()}
         width = max(part.width for part in sets.values()) + self.extra_channels
@@ -129,7 +129,7 @@ class ModalityQueries:
 
 
 class PaddedChannels(hk.Module):
-    """Fills tokens up to `width` with learned channels, the same for every token."""
+    """Pads tokens to `width` with learned channels, the same for every token."""
 
     def __init__(self, width: int, init: hk.initializers.Initializer, name: str):
         super().__init__(name=name)
@@ -154,7 +154,7 @@ def _mask_of(tokens: Tokens, batch: int) -> Array:
 
 
 def _at(tokens: Tokens, places: Int[Array, " n"]) -> Tokens:
-    """The tokens of some places, in a row."""
+    """The tokens with the given indices."""
     positions = tokens.positions
     if isinstance(positions, GridPositions):
         row, column = jnp.divmod(places, positions.columns.shape[2])

@@ -1,4 +1,4 @@
-"""Text: embedded token ids as inputs, a query at each token's place."""
+"""Text: embedded token ids as inputs, and one query per token position."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from perceiver_io.models.perceiver.positions import LearnedPositions
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.weights import EMBEDDING_INIT
 
-# Beyond this size of a table, a product with one-hot rows costs more than the scatter it replaces.
+# For larger tables, a product with one-hot rows costs more than the scatter that it replaces.
 _SMALL_TABLE = 1024
 
 
@@ -26,17 +26,17 @@ class Embeddings(hk.Module):
 
     @hk.name_like("__call__")
     def table(self) -> Float[Array, "V C"]:
-        """All vectors."""
+        """The embedding table."""
         return hk.get_parameter("embeddings", self._shape, init=EMBEDDING_INIT)
 
     def __call__(self, ids: Int[Array, "B M"]) -> Float[Array, "B M C"]:
-        """The vectors of `ids`."""
+        """The embeddings of `ids`."""
         return embed(self.table(), ids)
 
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Token ids, embedded, with a learned position added to each (Perceiver IO, section 4.1)."""
+    """Embeddings of token ids plus learned positions (Perceiver IO, section 4.1)."""
 
     embeddings: Embeddings
     positions: LearnedPositions
@@ -44,49 +44,49 @@ class TextTokens:
     def __call__(
         self, inputs: Int[Array, "B M"], mask: Bool[Array, "B M"] | None, is_training: bool
     ) -> Tokens:
-        """The tokens of texts of any length up to the number of positions."""
+        """The tokens, for texts of any length up to the number of positions."""
         del is_training
         return Tokens(self.embeddings(inputs) + first(self.positions, inputs.shape[1]), mask=mask)
 
     def with_places(
         self, inputs: Int[Array, "B M"], mask: Bool[Array, "B M"] | None, is_training: bool
     ) -> tuple[Tokens, Int[np.ndarray, " M"]]:
-        """The tokens in the order of the text."""
+        """The tokens, and their indices in the order of the text."""
         return self(inputs, mask, is_training), np.arange(inputs.shape[1])
 
 
 @dataclass(frozen=True)
 class TokenQueries:
-    """A learned query for each place of the input, the same for every text.
+    """A learned query for each position of the input, the same for every text.
 
-    Without it a shorter text would be asked for as many outputs as the longest one.
+    There are as many queries as the text has tokens, rather than always the maximum length.
     """
 
     positions: LearnedPositions
 
     def __call__(self, tokens: Tokens, query: Int[Array, "B O"] | None) -> Tokens:
-        """The queries of all input places, [1, M, C], or of the places `query`, [B, O, C]."""
+        """The queries of all input positions, [1, M, C], or of the positions `query`, [B, O, C]."""
         if query is None:
             return Tokens(first(self.positions, tokens.features.shape[1]))
         return Tokens(self.positions.at(query))
 
 
 def first(positions: LearnedPositions, length: int) -> Float[Array, "1 M P"]:
-    """The positions of the first `length` places. Raises UserError where there are fewer."""
+    """The first `length` position embeddings. Raises UserError if there are fewer."""
     if length > positions.num_positions:
         raise UserError(
             f"A text of {length} tokens is longer than the {positions.num_positions} positions "
-            "that the model has: cut it, or set model.max_length to its length and train."
+            "that the model has: truncate it, or train a model with a larger model.max_length."
         )
     return positions.at(jnp.arange(length)[None])
 
 
 @jax.custom_vjp
 def embed(table: Float[Array, "V C"], ids: Int[Array, "..."]) -> Float[Array, "... C"]:
-    """The rows of `table` that `ids` name.
+    """Looks up the rows `ids` of `table`.
 
-    The gradient of a small table is a product with one-hot rows: adding many rows into a few, one
-    after the other, is what accelerators are slowest at.
+    The gradient with respect to a small table is computed as a product with one-hot rows, because
+    accelerators are slow at a scatter-add of many rows into few.
     """
     return table[ids]
 

@@ -1,4 +1,4 @@
-"""Tokens: the one carrier of arrays into the encoder, and of queries into the decoder."""
+"""Tokens: what goes into the encoder as inputs and into the decoder as queries."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ from jaxtyping import Array, Bool, Float
 
 
 class GridPositions(NamedTuple):
-    """Positions of a grid, rows[i] + columns[j] at place (i, j), places in array order.
+    """Positions on a grid: rows[i] + columns[j] at cell (i, j), in array order.
 
-    rows: of all axes but the last, flattened.
-    columns: of the last axis; the other axis of 1 stands for being the same in each row.
+    rows: for all axes but the last, flattened.
+    columns: for the last axis, shared by all rows (hence the second axis of size 1).
     """
 
     rows: Float[Array, "1 R P"]
@@ -20,11 +20,11 @@ class GridPositions(NamedTuple):
 
     @property
     def width(self) -> int:
-        """P, the channels of a position."""
+        """P, the channels of a position encoding."""
         return self.rows.shape[-1]
 
     def dense(self) -> Float[Array, "1 M P"]:
-        """The position of each place."""
+        """The position encoding of each cell."""
         return (self.rows[:, :, None] + self.columns).reshape(1, -1, self.width)
 
 
@@ -32,11 +32,11 @@ Positions = Float[Array, "#B M P"] | GridPositions
 
 
 class Tokens(NamedTuple):
-    """A set of elements, each with features, a position and whether it counts.
+    """A set of tokens, each with features, a position encoding and a mask bit.
 
     features: a batch of 1 is shared by every example.
-    positions: to be concatenated to the features; None where these hold the position already.
-    mask: False for elements that are not there; None if all are.
+    positions: to be concatenated to the features; None if the features already include them.
+    mask: False for tokens to ignore; None if there are none.
     """
 
     features: Float[Array, "#B M C"]
@@ -45,12 +45,12 @@ class Tokens(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Features and positions together."""
+        """C + P, the channels of features and positions together."""
         extra = 0 if self.positions is None else jax.tree.leaves(self.positions)[0].shape[-1]
         return self.features.shape[-1] + extra
 
     def joined(self) -> Float[Array, "#B M D"]:
-        """Features with their positions, [B, M, C + P]."""
+        """Features concatenated with their positions, D = C + P."""
         if self.positions is None:
             return self.features
         positions = dense_positions(self.positions)
@@ -59,11 +59,11 @@ class Tokens(NamedTuple):
         return jnp.concatenate(list(parts), axis=-1)
 
     def astype(self, dtype: DTypeLike) -> "Tokens":
-        """The same tokens with features and positions in `dtype`."""
+        """The tokens with features and positions cast to `dtype`."""
         positions = jax.tree.map(lambda x: x.astype(dtype), self.positions)
         return self._replace(features=self.features.astype(dtype), positions=positions)
 
 
 def dense_positions(positions: Positions | None) -> Float[Array, "#B M P"] | None:
-    """Positions as one array."""
+    """Positions as a single array."""
     return positions.dense() if isinstance(positions, GridPositions) else positions

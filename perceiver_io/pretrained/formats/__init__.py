@@ -1,1 +1,1 @@
-"""File formats of published weights, read without running anything in them."""
+"""File formats of published weights, read without executing any code in them."""

@@ -1,4 +1,4 @@
-"""Checkpoints of Haiku models as the papers' authors publish them: pickles of nested dicts."""
+"""Checkpoints of Haiku models as published by the papers' authors: pickles of nested dicts."""
 
 import math
 import mmap
@@ -11,45 +11,46 @@ from perceiver_io.pretrained.formats.unpickler import Name, StandIn, as_dict, lo
 
 _EXPECTED = (
     "Nothing in it was executed. It should be a pickle of nested dicts of NumPy or JAX arrays, as "
-    "published for Haiku models: take another file, or download this one again."
+    "published for Haiku models: use another file, or download this one again."
 )
 
-# NumPy's codes of the kinds of numbers that arrays may have, and the size of one in bytes.
+# NumPy's codes of the admitted element types, with their sizes in bytes.
 _ITEM_SIZES = {
     **{"b1": 1, "i1": 1, "i2": 2, "i4": 4, "i8": 8, "u1": 1, "u2": 2, "u4": 4, "u8": 8},
     **{"f2": 2, "f4": 4, "f8": 8, "c8": 8, "c16": 16, "bfloat16": 2},
 }
 
-# NumPy's own limit, and more than any array that fits into a file has along one axis.
+# NumPy's own limit on axes; and a length of an axis that no array in a file can exceed.
 _MAX_AXES = 64
 _MAX_SIZE = 2**48
 
 
 def read_pickle(path: str | Path) -> Any:
-    """What a pickle of a Haiku checkpoint holds, without running anything it asks for.
+    """Reads the pickle of a Haiku checkpoint, without executing anything that it asks for.
 
-    Haiku's mappings and ordered dicts come out as dicts, JAX arrays as NumPy arrays: contiguous, in
-    the machine's byte order, half precision as float32. They may be read-only and share memory.
+    Haiku's mappings and ordered dicts become dicts; JAX arrays become NumPy arrays, contiguous, in
+    native byte order, half precision as float32. They may be read-only and share memory.
 
-    Raises UserError, naming the file, if it is missing, truncated, no pickle, or asks for anything
-    but arrays, numbers and text in dicts, lists and tuples.
+    Raises UserError, naming the file, if it is missing, truncated, not a pickle, or asks for
+    anything but arrays, numbers and text in dicts, lists and tuples.
     """
     path = Path(path)
     with refusing(path, _EXPECTED), path.open("rb") as file:
         if not path.stat().st_size:
             raise ValueError("it is empty")
-        # Mapped, since a file that claims gigabytes would have an ordinary file make room for them.
+        # Memory-mapped: with an ordinary file object, a pickle that claims to hold gigabytes would
+        # make the unpickler allocate them.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return load_pickle(data, _TABLE)
 
 
 def decode(data: bytes | bytearray, kind: str, byte_order: str) -> np.ndarray:
-    """Numbers from their bytes: one axis, in the machine's byte order, half precision as float32.
+    """Decodes bytes to a one-dimensional array in native byte order, half precision as float32.
 
     Args:
-        data: as many bytes as whole numbers need, else ValueError.
-        kind: NumPy's code without the byte order, such as `f4`, or `bfloat16`.
-        byte_order: `<` or `>`; for single bytes also `|`.
+        data: the bytes of a whole number of elements; else ValueError.
+        kind: NumPy's type code without the byte order, such as `f4`, or `bfloat16`.
+        byte_order: `<` or `>`; for single-byte types also `|`.
     """
     if kind == "bfloat16":
         # A bfloat16 is the upper half of a float32.
@@ -61,15 +62,15 @@ def decode(data: bytes | bytearray, kind: str, byte_order: str) -> np.ndarray:
 
 
 class _Dtype(StandIn):
-    """Stands for `numpy.dtype(code, align, copy)`, of numbers only."""
+    """Stands for `numpy.dtype(code, align, copy)`; numeric types only."""
 
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
-        # That of bfloat16 is made from its class, all others from a code.
+        # The dtype of bfloat16 is created from its class, all others from a code.
         self.kind = code.name.removeprefix("ml_dtypes.") if type(code) is Name else code
-        # Text first: to look up a deeply nested tuple, for one, overflows the C stack.
+        # The type is checked first, since hashing a deeply nested tuple overflows the C stack.
         if type(self.kind) is not str or self.kind not in _ITEM_SIZES:
             shown = self.kind[:20] if type(self.kind) is str else type(self.kind).__name__
-            raise ValueError(f"it has arrays of the type {shown!r}, not of numbers")
+            raise ValueError(f"it has arrays of the non-numeric type {shown!r}")
         self.item_size = _ITEM_SIZES[self.kind]
         self.byte_order = "|"
 
@@ -83,7 +84,7 @@ class _Dtype(StandIn):
 
 
 class _Array(StandIn):
-    """Stands for an array that NumPy makes empty, and then fills with `__setstate__`."""
+    """Stands for an array that NumPy creates empty and then fills with `__setstate__`."""
 
     def __init__(self) -> None:
         self._parts: tuple | None = None
@@ -93,17 +94,17 @@ class _Array(StandIn):
         self.set_parts(data, dtype, shape, "F" if fortran else "C", None)
 
     def set_parts(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any) -> None:
-        """As NumPy's `_frombuffer` takes them: with order `K`, `axes` transpose the result."""
+        """Takes arguments as NumPy's `_frombuffer`; with order `K`, `axes` transpose the result."""
         if type(shape) is not tuple or len(shape) > _MAX_AXES:
             raise ValueError("it has an array without a shape")
         if any(type(size) is not int or not 0 <= size < _MAX_SIZE for size in shape):
-            raise ValueError("it has an array whose shape is not made of sizes")
+            raise ValueError("it has an array with invalid sizes in its shape")
         _check_numbers(data, dtype, math.prod(shape))
         self._parts = data, dtype, shape, order, axes
 
     def value(self) -> np.ndarray:
         if self._parts is None:
-            raise ValueError("it holds an array without its numbers")
+            raise ValueError("it has an array without data")
         data, dtype, shape, order, axes = self._parts
         array = decode(_as_bytes(data), dtype.kind, dtype.byte_order)
         if order == "K":
@@ -113,9 +114,9 @@ class _Array(StandIn):
 
 def _check_numbers(data: Any, dtype: Any, count: int) -> None:
     if type(dtype) is not _Dtype or type(data) not in (bytes, bytearray, str):
-        raise ValueError("it has an array that is not of numbers")
+        raise ValueError("it has an array that is not numeric")
     if len(data) != count * dtype.item_size:
-        raise ValueError(f"an array of {count} numbers comes with {len(data)} bytes")
+        raise ValueError(f"it has an array of {count} numbers with {len(data)} bytes of data")
 
 
 def _as_bytes(data: bytes | bytearray | str) -> bytes | bytearray:
@@ -140,23 +141,23 @@ def _scalar(dtype: Any, data: Any) -> np.generic:
 
 
 def _jax_array(function: Any, arguments: Any, state: Any, about: Any) -> _Array:
-    """JAX pickles an array as the parts of NumPy's, and whether its type is a weak one."""
+    """JAX pickles an array as the parts of a NumPy array, and whether it is weakly typed."""
     if type(function) is not Name or function.function is not _reconstruct:
-        raise ValueError("it has a JAX array that is made from no NumPy array")
+        raise ValueError("it has a JAX array that is not made from a NumPy array")
     array = _reconstruct(*arguments)
     array.__setstate__(state)
     return array
 
 
 def _encoded(text: Any, encoding: Any) -> str:
-    """Bytes as protocols 0 to 2 write them. They stay text until an array is made from them."""
+    """Bytes as written by protocols 0 to 2. They remain text until an array is made from them."""
     if type(text) is not str or encoding != "latin1":
         raise ValueError("it has bytes in an unknown encoding")
     return text
 
 
 def _no_bytes() -> bytes:
-    """How protocols 0 to 2 write bytes of length 0."""
+    """Bytes of length 0 as written by protocols 0 to 2."""
     return b""
 
 
@@ -182,7 +183,7 @@ _TABLE = {
     "numpy.ndarray": None,
     "ml_dtypes.bfloat16": None,
     "numpy.dtype": _Dtype,
-    # The older of both is what NumPy 1 writes.
+    # The first of each pair is written by NumPy 1, the second by NumPy 2.
     **dict.fromkeys(
         ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"), _reconstruct
     ),

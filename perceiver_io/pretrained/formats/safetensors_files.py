@@ -1,4 +1,4 @@
-"""Folders as Hugging Face publishes models: config.json and the weights, in one or more files."""
+"""Model folders in the layout of Hugging Face: config.json, and weights in one or more files."""
 
 import json
 import os
@@ -26,15 +26,15 @@ _HALF_PRECISION = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
 def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The config and the weights of a model in the layout of Hugging Face.
+    """Reads the config and the weights of a model in the layout of Hugging Face.
 
-    The weights are the first of these that the folder has: `model.safetensors`, its shards by
-    `model.safetensors.index.json`, `pytorch_model.bin`, its shards by
-    `pytorch_model.bin.index.json`. Half precision comes out as float32. Arrays of PyTorch files may
+    The weights are read from the first of these that exists: `model.safetensors`, the shards listed
+    in `model.safetensors.index.json`, `pytorch_model.bin`, the shards listed in
+    `pytorch_model.bin.index.json`. Half precision becomes float32. Arrays from PyTorch files may
     share memory and be read-only.
 
     Returns:
-        The dict of `config.json`, and all arrays by name.
+        The contents of `config.json`, and all arrays by name.
 
     Raises UserError if the folder, its config or its weights are missing, incomplete or corrupt.
     """
@@ -68,17 +68,17 @@ def write_folder(
     arrays: Mapping[str, np.ndarray],
     max_shard_bytes: float = 5e9,
 ) -> None:
-    """Writes a model in the layout of Hugging Face, so that `read_folder` and others read it.
+    """Writes a model in the layout of Hugging Face, for `read_folder` and other readers.
 
-    The folder appears when it is complete, not before.
+    The folder appears only when it is complete.
 
     Args:
         path: a folder that does not exist yet, or is empty.
-        config: what JSON can hold, for `config.json`.
-        arrays: numbers, by name.
-        max_shard_bytes: more bytes of arrays than this are cut into several files, by whole arrays.
+        config: the contents of `config.json`, serialisable as JSON.
+        arrays: numeric arrays by name.
+        max_shard_bytes: maximum bytes of arrays per file; further arrays go into further files.
 
-    Raises UserError if the folder exists with files in it, or cannot be written.
+    Raises UserError if the folder has files in it, or cannot be written.
     """
     folder = Path(os.path.abspath(path))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -104,7 +104,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     with refusing(path, _EXPECTED):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("it is not a JSON object")
     return content
 
 
@@ -118,7 +118,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
             with safetensors.safe_open(path, framework="np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (safetensors.SafetensorError, AttributeError) as error:
-            # The latter for types of numbers that NumPy does not have.
+            # AttributeError is raised for element types that NumPy does not have.
             raise ValueError(str(error)) from error
         return {
             name: array.astype(np.float32) if array.dtype in _HALF_PRECISION else array
@@ -135,8 +135,8 @@ def _read_shards(index: Path, reader: Any, suffix: str) -> dict[str, np.ndarray]
         found = reader(index.parent / shard)
         if wanted != set(found):
             raise UserError(
-                f"{index.parent / shard} does not have the tensors that {index} says: it lacks "
-                f"{listing(sorted(wanted - set(found))[:3])}, and has beside them "
+                f"{index.parent / shard} does not have the tensors that {index} lists: missing are "
+                f"{listing(sorted(wanted - set(found))[:3])}, unexpected "
                 f"{listing(sorted(set(found) - wanted)[:3])}. {_EXPECTED}"
             )
         arrays.update(found)
@@ -144,11 +144,11 @@ def _read_shards(index: Path, reader: Any, suffix: str) -> dict[str, np.ndarray]
 
 
 def _check_weight_map(weight_map: Any, index: Path, suffix: str) -> None:
-    """Raises UserError unless it gives, for each tensor, the name of a file beside the index."""
+    """Raises UserError unless it maps each tensor to the name of a file next to the index."""
     if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{index} has no weight_map, of files by tensor. {_EXPECTED}")
+        raise UserError(f"{index} has no weight_map from tensors to files. {_EXPECTED}")
     for shard in weight_map.values():
-        # A path, even one that leads back, could be made to lead anywhere.
+        # Any path, even a relative one, could be made to lead outside the folder.
         is_plain = isinstance(shard, str) and not set(shard) & set("/\\:\0")
         if not is_plain or not shard.endswith(suffix):
             raise UserError(
@@ -158,7 +158,7 @@ def _check_weight_map(weight_map: Any, index: Path, suffix: str) -> None:
 
 
 def _write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], max_shard_bytes: float) -> None:
-    # The library writes the memory as it lies, so that a transposed array would come out wrong.
+    # The library writes memory as is, so that transposed arrays would be written wrongly.
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     shards = list(_cut(arrays, max_shard_bytes))
     names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
@@ -170,14 +170,14 @@ def _write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], max_shard_byte
     else:
         names = [_SAFETENSORS]
     for name, shard in zip(names, shards, strict=True):
-        # Other readers ask for this note.
+        # Other readers require this metadata.
         safetensors.numpy.save_file(shard, folder / name, metadata={"format": "pt"})
-        # The library lets nobody but the owner read the file.
+        # The library creates files that only their owner can read.
         shutil.copymode(folder / _CONFIG, folder / name)
 
 
 def _cut(arrays: Mapping[str, np.ndarray], max_bytes: float) -> Iterator[dict[str, np.ndarray]]:
-    """Consecutive arrays of at most `max_bytes` together, or one that is larger on its own."""
+    """Groups consecutive arrays into shards of at most `max_bytes`, or of one larger array."""
     shard: dict[str, np.ndarray] = {}
     size = 0
     for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Weights as PyTorch saves them, `pytorch_model.bin`, read without PyTorch."""
+"""Weights saved by PyTorch, `pytorch_model.bin`, read without PyTorch."""
 
 import io
 import math
@@ -13,14 +13,14 @@ from perceiver_io.pretrained.formats.pickles import decode
 from perceiver_io.pretrained.formats.unpickler import Name, as_dict, load_pickle, refusing
 
 _EXPECTED = (
-    "Nothing in it was executed. It should be a state dict as torch.save writes it, all tensors by "
-    "name: take the model.safetensors of the same model, or download this file again."
+    "Nothing in it was executed. It should be a state dict written by torch.save, with all tensors "
+    "by name: use the model.safetensors of the same model, or download this file again."
 )
 _MAX_AXES = 64
-# PyTorch's first format was a row of pickles, of which the first is this number.
+# PyTorch's first format was a sequence of pickles, the first of which is this number.
 _OLD_FORMAT = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 
-# The code of the numbers in each type of storage; see `decode`.
+# The element type of each type of storage; see `decode`.
 _STORAGES = {
     "torch.FloatStorage": "f4",
     "torch.DoubleStorage": "f8",
@@ -38,20 +38,20 @@ _STORAGES = {
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a file of PyTorch 1.6 or newer, without running anything it asks for.
+    """Reads the tensors of a file of PyTorch 1.6 or newer, without executing anything in it.
 
-    Half precision comes out as float32. Tensors are views of the storages they had in PyTorch, so
-    they may share memory and not be contiguous; they are read-only.
+    Half precision becomes float32. Tensors are read-only views of their storages, as in PyTorch, so
+    they may share memory and need not be contiguous.
 
     Raises UserError, naming the file, if it is missing, truncated, of PyTorch's older format, or
-    holds anything but tensors by name.
+    contains anything but tensors by name.
     """
     path = Path(path)
     with refusing(path, _EXPECTED), path.open("rb") as file:
         if file.read(len(_OLD_FORMAT)) == _OLD_FORMAT:
             raise UserError(
                 f"Cannot read {path}: it is in the format that PyTorch wrote before version 1.6. "
-                "Take the model.safetensors of the same model, or save the file again in the new "
+                "Use the model.safetensors of the same model, or save the file again in the new "
                 "format: torch.save(torch.load(path, weights_only=True), path)."
             )
         with _opened(file) as archive:
@@ -66,12 +66,12 @@ def _opened(file: Any) -> zipfile.ZipFile:
 
 
 class _Archive:
-    """The zip archive: a pickle of the tensors, and one entry for each of their storages."""
+    """The zip archive: a pickle of the tensors, and one entry per storage."""
 
     def __init__(self, archive: zipfile.ZipFile, file_size: int) -> None:
         entries = archive.infolist()
-        # PyTorch does not compress. So no entry is larger than the file, whatever it claims, and
-        # not all of them together, unless they lie upon each other.
+        # PyTorch does not compress. So whatever entries claim, none is larger than the file, nor
+        # are all of them together, unless they overlap.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError("it is compressed, which torch.save does not do")
         if sum(entry.file_size for entry in entries) > file_size:
@@ -86,13 +86,13 @@ class _Archive:
         self._storages: dict[str, tuple[str, np.ndarray]] = {}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All tensors by name. Raises ValueError if the pickle holds something else."""
+        """All tensors by name. Raises ValueError if the pickle contains anything else."""
         tensors = load_pickle(io.BytesIO(self._read("data.pkl")), _TABLE, self._storage)
         if type(tensors) is not dict:
-            raise ValueError("it holds no dict of tensors")
+            raise ValueError("it is not a dict of tensors")
         for name, tensor in tensors.items():
             if type(name) is not str or type(tensor) is not np.ndarray:
-                raise ValueError(f"its entry {str(name)[:100]!r} is no tensor")
+                raise ValueError(f"its entry {str(name)[:100]!r} is not a tensor")
         return tensors
 
     def _read(self, name: str) -> bytes:
@@ -104,8 +104,7 @@ class _Archive:
             raise ValueError(f"its entry {name[:100]!r} is damaged") from error
 
     def _read_byte_order(self) -> str:
-        # Before PyTorch 2.1 there is no such entry; such a file was hardly ever written elsewhere
-        # than on a little-endian machine.
+        # PyTorch before 2.1 writes no such entry, and was hardly ever used on big-endian machines.
         if self._folder + "byteorder" not in self._names:
             return "<"
         name = self._read("byteorder")
@@ -114,10 +113,10 @@ class _Archive:
         return "<" if name == b"little" else ">"
 
     def _storage(self, persistent_id: Any) -> np.ndarray:
-        """Called by the unpickler: all numbers of a storage."""
+        """All numbers of a storage; called by the unpickler."""
         tag, kind, key, _, count = persistent_id
         if tag != "storage" or type(kind) is not Name or kind.name not in _STORAGES:
-            raise ValueError("it refers to something that is no storage of a tensor")
+            raise ValueError("it refers to something that is not a tensor's storage")
         if type(key) is not str or type(count) is not int:
             raise ValueError("it has a storage without a name or a size")
         if key not in self._storages:
@@ -134,20 +133,20 @@ class _Archive:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
-    """Stands for `_rebuild_tensor_v2`: a view of a storage, whose numbers it all finds in there."""
+    """Stands for `_rebuild_tensor_v2`: a view of a storage that stays within its bounds."""
     if type(storage) is not np.ndarray or storage.ndim != 1:
         raise ValueError("it has a tensor without a storage")
     if type(shape) is not tuple or type(strides) is not tuple or len(shape) > _MAX_AXES:
         raise ValueError("it has a tensor without a shape and strides")
     if any(type(number) is not int or number < 0 for number in (offset, *shape, *strides)):
-        raise ValueError("it has a tensor whose offset, shape or strides are no counts")
+        raise ValueError("it has a tensor with an invalid offset, shape or strides")
     steps = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
     count = math.prod(shape)
-    # More numbers than the storage has: a view that repeats them, and could repeat them for ever.
+    # A view with more numbers than its storage repeats some, and might be arbitrarily large.
     if count and (offset + sum(steps) >= len(storage) or count > len(storage)):
         raise ValueError(
-            f"it has a tensor of {count} numbers outside of its storage of {len(storage)}, or one "
-            "that repeats them (save its contiguous copy)"
+            f"it has a tensor of {count} numbers that exceeds its storage of {len(storage)}, or "
+            "repeats numbers in it (save a contiguous copy instead)"
         )
     if not count:
         return storage[:0].reshape(shape)
@@ -158,7 +157,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.
 
 def _parameter(tensor: Any, *_: Any) -> np.ndarray:
     if type(tensor) is not np.ndarray:
-        raise ValueError("it has a parameter that is no tensor")
+        raise ValueError("it has a parameter that is not a tensor")
     return tensor
 
 

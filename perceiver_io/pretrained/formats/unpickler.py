@@ -1,9 +1,9 @@
-"""Python's own unpickler, confined to arrays in containers: it runs nothing that a file asks for.
+"""Python's own unpickler, restricted to arrays in containers: it executes nothing a file asks for.
 
-`pickle.Unpickler` imports and calls whatever a file names, and takes memory that a few bytes claim.
-Here the instructions are checked before it sees them, each name is looked up in a table of a few
-functions that stand in for the real ones, and what comes out is checked and counted. Compared with
-an interpreter of our own, which this replaced, it refuses the same hostile files with fewer lines.
+`pickle.Unpickler` imports and calls whatever a file names, and allocates whatever memory a few
+bytes claim. Here, opcodes are checked before the unpickler sees them, every name is looked up in a
+small table of functions that stand in for the real ones, and the result is checked and counted.
+Compared with a hand-written interpreter, it rejects the same hostile files with less code.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ import numpy as np
 
 from perceiver_io.errors import UserError
 
-# Far above what a checkpoint of some thousand arrays needs, far below what fills a memory.
+# Far more than a checkpoint of a few thousand arrays needs, far less than what exhausts memory.
 _MAX_INSTRUCTIONS = 1_000_000
-# As dictionary keys, tuples in tuples are hashed by recursion in C without a check of its depth:
-# this many of them take less than 2 MB of stack.
+# Nested tuples as dictionary keys are hashed by recursion in C without a check of its depth; this
+# many need less than 2 MB of stack.
 _MAX_TUPLES = 20_000
 _MAX_DEPTH = 100
-# The bytes of half precision become twice as many.
+# Half precision doubles in size when converted to float32.
 _GROWTH = 2
 
-# What Python 3 writes for arrays, numbers and text in dicts, lists and tuples.
+# The opcodes that Python 3 writes for arrays, numbers and text in dicts, lists and tuples.
 _STORE = {"PUT", "BINPUT", "LONG_BINPUT"}
 _TUPLE = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
 _ADMITTED = {
@@ -43,11 +43,11 @@ _LEAVES = (str, bytes, int, float, type(None), np.ndarray, np.generic)
 
 @contextlib.contextmanager
 def refusing(path: Path, expected: str) -> Iterator[None]:
-    """Within it, what a bad file raises becomes a UserError, unless it is one already.
+    """A context in which the errors raised for a bad file become UserErrors.
 
     Args:
         path: the file.
-        expected: what it should be, and the way out, as one or more sentences.
+        expected: one or more sentences on what the file should be, and how to get it.
     """
     try:
         yield
@@ -63,15 +63,15 @@ def refusing(path: Path, expected: str) -> Iterator[None]:
 
 
 class StandIn:
-    """Stands for what a pickle names or makes, so that it cannot reach the real thing."""
+    """Stands in for what a pickle names or creates, so that it cannot reach the original."""
 
     def __setstate__(self, state: Any) -> None:
-        """Called by the unpickler with what completes a value. Raises ValueError if it is wrong."""
+        """Called by the unpickler to complete a value. Raises ValueError for an invalid state."""
         raise ValueError("it sets the state of something that has none")
 
     def value(self) -> np.ndarray:
         """The finished array. Raises ValueError if there is none, or it is not finished."""
-        raise ValueError("it holds something that is neither array nor number nor text")
+        raise ValueError("it contains something that is neither an array nor a number nor text")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,32 +80,32 @@ class Name(StandIn):
 
     Attributes:
         name: `module.name`.
-        function: what a call of it does here; None if it may be mentioned, but not called.
+        function: what a call of it does here; None if it may be named, but not called.
     """
 
     name: str
     function: Callable[..., Any] | None
 
     def __call__(self, *arguments: Any) -> Any:
-        """What the pickle gets for a call."""
+        """The result that the pickle gets from a call."""
         if self.function is None:
-            raise ValueError(f"it calls {self.name}, which is no function")
+            raise ValueError(f"it calls {self.name}, which is not a function")
         return self.function(*arguments)
 
 
 class ExtendedDict(dict):
-    """A dict that may carry a state beside its items, such as `_metadata`, which is left out."""
+    """A dict that may come with a state, such as `_metadata`, which is ignored."""
 
     def __setstate__(self, state: Any) -> None:
-        """Leaves it out."""
+        """Ignores the state."""
 
 
 def as_dict(mapping: Any = None) -> dict:
-    """Stands for the classes of mappings. Raises ValueError unless made from a dict, or empty."""
+    """Stands in for mapping classes. Raises ValueError unless made from a dict or from nothing."""
     if mapping is None:
         return ExtendedDict()
     if not isinstance(mapping, dict):
-        raise ValueError("it has a mapping that is made from no dict")
+        raise ValueError("it has a mapping that is not made from a dict")
     return mapping
 
 
@@ -117,14 +117,14 @@ def load_pickle(
     """The value of a pickle: arrays, numbers and text in dicts, lists and tuples.
 
     Args:
-        file: of bytes, ordinary or mapped, at its beginning; it has to allow `seek`.
-        table: for each `module.name` that the pickle may ask for, the function that a call of it
-            becomes, or None; see `Name`. They get whatever the pickle gives them, and it may set
-            items and the state of what they return: of arrays therefore only read-only ones.
-        persistent: what a persistent id stands for. Without it there may be none.
+        file: a seekable binary file, ordinary or memory-mapped, at its beginning.
+        table: for each `module.name` that the pickle may ask for, the function that replaces it, or
+            None; see `Name`. Functions are called with whatever the pickle passes, and it may set
+            items and the state of what they return, so arrays they return must be read-only.
+        persistent: resolves persistent ids; None if there must be none.
 
-    Raises ValueError, or another error that `refusing` knows, if the pickle is corrupt or asks for
-    anything that is not admitted.
+    Raises ValueError, or another error that `refusing` handles, if the pickle is corrupt or asks
+    for anything that is not admitted.
     """
     _check_instructions(file)
     size = file.tell()
@@ -137,26 +137,26 @@ def load_pickle(
 
 
 def _check_instructions(file: Any) -> None:
-    """Raises ValueError for what the unpickler does not check, or would make too much room for."""
+    """Raises ValueError for what the unpickler does not check, or would allocate too much for."""
     tuples = last = frame_end = 0
     argument: Any
     place: Any
     for count, (opcode, argument, place) in enumerate(pickletools.genops(file)):
         if opcode.name not in _ADMITTED:
-            raise ValueError(f"it has the instruction {opcode.name}, needed for no array in a dict")
+            raise ValueError(f"it has the opcode {opcode.name}, which no array in a dict needs")
         tuples += opcode.name in _TUPLE
         if count >= _MAX_INSTRUCTIONS or tuples > _MAX_TUPLES:
             raise ValueError(
-                f"it has more than {_MAX_INSTRUCTIONS} instructions, or {_MAX_TUPLES} tuples"
+                f"it has more than {_MAX_INSTRUCTIONS} opcodes, or {_MAX_TUPLES} tuples"
             )
-        # It makes room for all places up to this one.
+        # The unpickler allocates all memo slots up to this one.
         if opcode.name in _STORE and argument > count:
-            raise ValueError(f"it stores to place {argument} before it has that many values")
-        # It forgets the rest of a frame when it reads across its end, and so would read other
-        # instructions than these.
+            raise ValueError(f"it stores to memo slot {argument} before it has that many values")
+        # The unpickler drops the rest of a frame when it reads across the frame's end, and so would
+        # see other opcodes than these.
         is_frame = opcode.name == "FRAME"
         if last < frame_end < place or (is_frame and place < frame_end):
-            raise ValueError("it has an instruction across the end of a frame")
+            raise ValueError("it has an opcode across the end of a frame")
         frame_end = file.tell() + argument if is_frame else frame_end
         last = place
 
@@ -175,27 +175,27 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, persistent_id: Any) -> Any:
         if self._persistent is None:
-            raise ValueError("it refers to values outside of the file")
+            raise ValueError("it refers to values outside the file")
         return self._persistent(persistent_id)
 
 
 class _Finisher:
-    """Copies containers with their arrays finished.
+    """Copies containers, replacing stand-ins by finished arrays.
 
     A pickle of a few bytes can hold containers that contain themselves, or each other many times
-    over, and many arrays of the same bytes, so what it visits and makes is counted.
+    over, and many arrays that share bytes, so visits and bytes are counted.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._visited = 0
-        # By identity, so that what was shared in the file is made once and stays shared.
+        # By identity, so that arrays shared in the file are made once and remain shared.
         self._made: dict[int, np.ndarray] = {}
 
     def visit(self, node: Any, depth: int = 0) -> Any:
         self._visited += 1
         if depth > _MAX_DEPTH or self._visited > _MAX_INSTRUCTIONS:
-            raise ValueError("its containers are nested without end")
+            raise ValueError("its containers are too many or nested too deeply")
         if isinstance(node, StandIn):
             return self._make(node)
         if isinstance(node, dict):
@@ -205,7 +205,7 @@ class _Finisher:
         if type(node) in (list, tuple):
             return type(node)(self.visit(value, depth + 1) for value in node)
         if not isinstance(node, _LEAVES):
-            raise ValueError("it holds something that is neither array nor number nor text")
+            raise ValueError("it contains something that is neither an array nor a number nor text")
         return node
 
     def _make(self, node: StandIn) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Figures of classified images: answers, what they are read from, and confused classes."""
+"""Figures of image classification: predictions, attention, and confused classes."""
 
 import textwrap
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from perceiver_io.data.vision.crop import Box
+from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
 from perceiver_io.tasks.figures import (
     ACCENT,
@@ -32,7 +33,7 @@ _OTHERS = "#90b4d8"
 def confusion_matrix(
     labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"], class_names: Sequence[str]
 ) -> Figure:
-    """The confusion matrix: counts in the cells, shades by the share of the true class.
+    """The confusion matrix: counts as numbers, shaded by the fraction of the true class.
 
     Meant for up to about 20 classes.
     """
@@ -59,7 +60,7 @@ def confusion_matrix(
     axes.set_yticks(range(num_classes), ticks)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(_accuracy_title(labels, predictions), fontsize=10)
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.colorbar(image, label="fraction of the true class", shrink=0.8)
     return figure
 
 
@@ -69,7 +70,7 @@ def confused_pairs(
     class_names: Sequence[str],
     most: int = 20,
 ) -> Figure:
-    """The pairs of a true class and a wrong answer that occur most often, as bars."""
+    """The most frequent pairs of a true and a wrongly predicted class, as bars."""
     wrong = labels != predictions
     pairs, counts = np.unique(
         np.stack([labels[wrong], predictions[wrong]]), axis=1, return_counts=True
@@ -100,14 +101,14 @@ def classified_images(
     class_names: Sequence[str],
     columns: int = 6,
 ) -> Figure:
-    """A grid of images, each with the most probable class, its probability, and right or wrong.
+    """A grid of images, each with its predicted class, the probability, and whether it is right.
 
     Args:
         images: values from 0 to 255.
         labels: the true classes.
         probabilities: the model's probabilities.
         class_names: the names of the classes.
-        columns: images side by side.
+        columns: images per row.
     """
     rows = max(-(-len(images) // columns), 1)
     figure = Figure(figsize=(1.6 * columns, 1.95 * rows), layout="constrained")
@@ -122,13 +123,13 @@ def classified_images(
 def classified_image(
     image: Picture, *, seen: Box, title: str, probabilities: Sequence[tuple[str, float]]
 ) -> Figure:
-    """An image with the part that the model sees dashed, and beside it bars of probabilities.
+    """An image, with the part that the model sees in a dashed box, beside bars of probabilities.
 
     Args:
         image: the whole image.
-        seen: left, upper, right and lower edge of the part.
+        seen: left, upper, right and lower edge of that part.
         title: the image's name.
-        probabilities: (class name, probability), the most probable one first.
+        probabilities: (class name, probability), in descending order of probability.
     """
     height, width, _ = image.shape
     wide = float(np.clip(width / height, 0.4, 2.5))
@@ -142,7 +143,7 @@ def classified_image(
     )
     frame.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=INK)])
     picture.add_patch(frame)
-    picture.set_title(title, fontsize=10, parse_math=False)
+    picture.set_title(printable(title), fontsize=10, parse_math=False)
     note = dict(transform=picture.transAxes, ha="center", va="top", fontsize=8, color=INK)
     picture.text(0.5, -0.02, "dashed: what the model sees", **note)
     _draw_bars(bars, probabilities)
@@ -150,11 +151,11 @@ def classified_image(
 
 
 def image_attention(image: Picture, attention: Attention, *, title: str) -> Figure:
-    """An image, what its class is read from, and what single latents look at.
+    """An image, the attention of its class to it, and the attention of single latents.
 
     Args:
         image: as the model sees it.
-        attention: of one query; a row of maps for each cross-attend.
+        attention: of one query; drawn with a row of maps for each cross-attend.
         title: of the figure.
     """
     rows = [np.concatenate(maps) for maps in zip(attention.through, attention.encoder, strict=True)]
@@ -175,7 +176,7 @@ def image_attention(image: Picture, attention: Attention, *, title: str) -> Figu
         for panel, weights in zip(line, maps, strict=True):
             heat_and_scale(panel, image, weights)
         if reads > 1:
-            name_row(line[0], f"read {number + 1}")
+            name_row(line[0], f"cross-attend {number + 1}")
     for panel, name in zip(panels[0], titles, strict=True):
         panel.set_title(name, fontsize=8)
     heat_bar(figure)
@@ -205,6 +206,8 @@ def _accuracy_title(labels: np.ndarray, predictions: np.ndarray) -> str:
 
 
 def _shorten(name: str, width: int = 22) -> str:
+    """Truncates a long name and escapes dollar signs, which would start mathematics."""
+    name = name.replace("$", r"\$")
     return name if len(name) <= width else name[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

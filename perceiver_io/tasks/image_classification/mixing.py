@@ -1,4 +1,4 @@
-"""MixUp and CutMix of a batch, on the device; see `perceiver_io.data.vision.mixing`."""
+"""MixUp and CutMix on the device; see `perceiver_io.data.vision.mixing`."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Real
@@ -12,24 +12,24 @@ def mix_pairs(
     weight: Float[Array, " B"],
     box: Int[Array, "B 4"],
 ) -> tuple[Float[Array, "B H W C"], Float[Array, "B K"]]:
-    """Mixes examples 0 and 1, 2 and 3 ..., each of which receives from the other.
+    """Mixes examples 0 and 1, 2 and 3 ..., each with a part of the other.
 
-    A label gets the exact share of the pixels. Mixing commutes with normalisation.
+    Labels are mixed in the exact proportion of the pixels. Mixing commutes with normalisation.
 
     Args:
         image: pixels.
         label: class probabilities.
-        weight: of an example's own content; of each pair the first one counts.
-        box: top, bottom, left and right of what is exchanged; likewise.
+        weight: of an example's own content; that of the first example of each pair is used.
+        box: top, bottom, left and right of the exchanged box; likewise.
 
     Raises UserError for an odd number of examples.
     """
     batch, height, width, _ = image.shape
     if batch % 2:
         raise UserError(
-            f"A batch of {batch} examples cannot be mixed, since MixUp and CutMix take two at a "
-            "time: choose config.training.batch_size so that it is even, on each device where "
-            "config.parallel is pmap; or set config.data.mixup_alpha and cutmix_alpha to 0."
+            f"A batch of {batch} examples cannot be mixed, since MixUp and CutMix work on pairs: "
+            "choose an even config.training.batch_size (with config.parallel=pmap, an even number "
+            "of examples per device); or set config.data.mixup_alpha and cutmix_alpha to 0."
         )
     weight, box = (jnp.repeat(x[::2], 2, axis=0) for x in (weight, box))
     top, bottom, left, right = box.T[:, :, None]
@@ -43,6 +43,6 @@ def mix_pairs(
 
 
 def _blend(x: Float[Array, "B ..."], own: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
-    """Own * x + (1 - own) * its neighbour."""
+    """Computes own * x + (1 - own) * (the other example of the pair)."""
     neighbour = x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
     return x + (1 - own) * (neighbour - x)

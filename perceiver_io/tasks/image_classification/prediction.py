@@ -1,4 +1,4 @@
-"""The most probable classes of images, and pictures with these beside the images."""
+"""Predicts the most probable classes of images, and draws them beside the images."""
 
 import dataclasses
 import functools
@@ -21,7 +21,14 @@ from perceiver_io.models.architectures import Architecture
 from perceiver_io.models.normalization import normalized
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
-from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
+from perceiver_io.tasks.batches import (
+    Advance,
+    check_batch_size,
+    check_natural,
+    check_positive,
+    each_in_batches,
+    ignore,
+)
 from perceiver_io.tasks.figures import save
 from perceiver_io.tasks.files import existing, images_of, unique_names
 from perceiver_io.tasks.image_classification.figures import classified_image, image_attention
@@ -33,17 +40,17 @@ ImageLike = str | Path | UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]
 
 
 class TopClasses(NamedTuple):
-    """The K most probable classes, the most probable one first, of an image or of several."""
+    """The K most probable classes of one or several images, in descending order of probability."""
 
     classes: Int32[np.ndarray, "*N K"]
     probabilities: Float[np.ndarray, "*N K"]
 
 
 class ImageClassifier(Predictor):
-    """Tells the classes of images of any size.
+    """Classifies images of any size.
 
     Attributes:
-        trained: the model.
+        trained: the model and its weights.
         class_names: the name of each class.
         input: how images are prepared for the model.
     """
@@ -64,19 +71,19 @@ class ImageClassifier(Predictor):
     def predict(
         self, images: ImageLike | Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 8
     ) -> TopClasses:
-        """The most probable classes of each image, up to `top_k` of them.
+        """The most probable classes of each image, at most `top_k`.
 
         Args:
-            images: one or several: files, or arrays of any size, RGB [H, W, 3] or grey [H, W], with
+            images: one or several files, or arrays of any size, RGB [H, W, 3] or grey [H, W], with
                 values from 0 to 255. An array [N, H, W, 3] is N images.
-            top_k: how many classes, K; all if there are fewer.
+            top_k: number of classes K; all if there are fewer.
             batch_size: images at a time.
 
         Returns:
-            The numbers of the classes [N, K], whose names are in `class_names`, and their
-            probabilities [N, K] from 0 to 1. N is 1 for a single image.
+            Indices of the classes [N, K] into `class_names`, and their probabilities [N, K] from 0
+            to 1. N is 1 for a single image.
 
-        Raises UserError for a file that cannot be read, and an array that is no image.
+        Raises UserError for a file that cannot be read, and an array that is not an image.
         """
         if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
             images = [images]
@@ -90,7 +97,7 @@ class ImageClassifier(Predictor):
         )
 
     def prepared(self, image: ImageLike) -> UInt8[np.ndarray, "H W C"]:
-        """An image as the model takes it. Raises UserError when it cannot be read."""
+        """Prepares an image for the model. Raises UserError when it cannot be read."""
         if isinstance(image, np.ndarray):
             return self.input.of_image(_image(image))
         return self.input(_bytes(Path(image)), str(image))
@@ -102,22 +109,26 @@ class ImageClassifier(Predictor):
         inputs: Sequence[str],
         top_k: int = 5,
         batch_size: int = 8,
+        pictures: int = 24,
         attention: bool = False,
     ) -> Report:
-        """Up to `top_k` classes of each image, and NAME_classes.png with them beside it.
+        """Predicts up to `top_k` classes of each image, and draws them in NAME_classes.png.
 
-        Images of a folder that cannot be read are left out and named.
+        Images in folders that cannot be read are skipped and reported.
 
         Args:
             output: the folder for the figures.
-            inputs: image files, and folders of them.
-            top_k: how many classes.
+            inputs: image files, and folders of images.
+            top_k: number of classes.
             batch_size: images at a time.
-            attention: whether attention_NAME.png shows what the model looks at.
+            pictures: greatest number of images to draw; the first ones are drawn.
+            attention: whether to draw attention maps, in attention_NAME.png.
 
-        Raises UserError for the attention of a model that has none.
+        Raises UserError if attention maps are requested of a model without cross-attention.
         """
-        check_positive(top_k=top_k, batch_size=batch_size)
+        check_positive(top_k=top_k)
+        check_batch_size(batch_size)
+        check_natural(pictures=pictures)
         if attention:
             self._check_attends()
         paths = images_of(inputs)
@@ -134,21 +145,23 @@ class ImageClassifier(Predictor):
                 advance=progress.advance,
             )
             for (index, pixels), top in zip(shown, best, strict=True):
-                figure = output / f"{names[index]}_classes.png"
-                answer = dict(input=str(paths[index]), figure=str(figure), classes=self._list(top))
-                save(self._figure(paths[index], answer), figure)
+                answer = dict(input=str(paths[index]), classes=self._list(top))
+                answers.append(answer)
+                if len(answers) > pictures:
+                    continue
+                answer["figure"] = str(output / f"{names[index]}_classes.png")
+                save(self._figure(paths[index], answer), Path(answer["figure"]))
                 if attention:
                     answer["attention"] = str(output / f"attention_{names[index]}.png")
                     save(self._attention_figure(pixels, answer), Path(answer["attention"]))
-                answers.append(answer)
-        return _report(answers, unreadable)
+        return _report(answers, unreadable, pictures)
 
     def _readable(
         self, paths: Sequence[Path], required: set[Path], unreadable: list[str]
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Index and pixels of each image that can be read; names of others go to `unreadable`.
+        """Index and pixels of each readable image; the names of others are added to `unreadable`.
 
-        Raises UserError on one of those that are required.
+        Raises UserError for an unreadable image that is required.
         """
         for index, path in enumerate(paths):
             try:
@@ -167,7 +180,7 @@ class ImageClassifier(Predictor):
         ]
 
     def _figure(self, path: Path, answer: dict[str, Any]) -> Figure:
-        # Decoded again, as the model's view is decoded at no more resolution than it needs.
+        # Decoded again, since the model's view is decoded at a reduced resolution.
         image = read_image(path)
         height, width, _ = image.shape
         return classified_image(
@@ -181,22 +194,22 @@ class ImageClassifier(Predictor):
         if self.trained.model.encoder_maps is None:
             raise UserError(
                 f"--attention: the model {self.trained.section['name']} has no cross-attention to "
-                "show. Leave the flag out, or give a Perceiver."
+                "show. Leave the flag out, or use a Perceiver."
             )
 
     def _attention_figure(self, pixels: np.ndarray, answer: dict[str, Any]) -> Figure:
-        """What the model looks at in an image."""
+        """Attention maps for an image."""
         best = answer["classes"][0]
         return image_attention(
             np.broadcast_to(pixels, (*pixels.shape[:2], 3)),
             attention_to_image(self.trained, pixels, count=_LATENTS_SHOWN),
             title=f"{Path(answer['input']).name}: {best['name']} {best['probability']:.1%}\n"
-            "heat: where a latent reads the image; weight: how much the class is read from it",
+            "heat: where a latent attends; weight: how much the class attends to the latent",
         )
 
 
 def image_input(trained: Trained) -> ImageInput:
-    """How the weights' images are prepared; those of published weights as for ImageNet."""
+    """How images are prepared for the weights; for published weights, as for ImageNet."""
     prepared = trained.preparation or dict(
         PUBLISHED, image_shape=(*trained.section["inputs"]["image_size"], 3)
     )
@@ -205,7 +218,7 @@ def image_input(trained: Trained) -> ImageInput:
 
 
 def class_names(trained: Trained) -> Sequence[str]:
-    """The model's own names; else, of 1000 classes, those of ImageNet; else numbers."""
+    """The model's own class names; else, for 1000 classes, those of ImageNet; else numbers."""
     if trained.class_names:
         return trained.class_names
     num_classes, imagenet = trained.section["num_classes"], imagenet_class_names()
@@ -220,19 +233,20 @@ def classify(
     batch_size: int,
     advance: Advance = ignore,
 ) -> Iterator[TopClasses]:
-    """The `top_k` most probable classes of each image; images are taken in a batch at a time.
+    """The `top_k` most probable classes of each image; images are read one batch at a time.
 
     Args:
-        trained: its model gives logits [B, classes] of `inputs` [B, H, W, C].
-        images: an array [N, H, W, C], or images that come one by one, as the model takes them; the
-            evaluation batches of its dataset are.
+        trained: its model maps `inputs` [B, H, W, C] to logits [B, classes].
+        images: an array [N, H, W, C] or an iterable of images, prepared for the model as in the
+            evaluation batches of its dataset.
         top_k: how many classes.
-        batch_size: images at a time; the last batch is filled up.
+        batch_size: images at a time; the last batch is padded.
         advance: called after each batch with the number of its images.
 
     Raises UserError if there are fewer classes than `top_k`.
     """
-    check_positive(top_k=top_k, batch_size=batch_size)
+    check_positive(top_k=top_k)
+    check_batch_size(batch_size)
     top = functools.partial(_top, trained.model, top_k, trained.params, trained.state)
     return each_in_batches(top, images, batch_size, advance)
 
@@ -244,7 +258,7 @@ def _top(
     logits, _ = model.apply(params, state, None, inputs=images, is_training=False)
     num_classes = logits.shape[-1]
     if top_k > num_classes:
-        raise UserError(f"top_k={top_k} is more than the {num_classes} classes that there are.")
+        raise UserError(f"top_k={top_k} is more than the number of classes, {num_classes}.")
     probabilities, classes = jax.lax.top_k(jax.nn.softmax(logits), top_k)
     return TopClasses(classes, probabilities)
 
@@ -252,14 +266,14 @@ def _top(
 def attention_to_image(
     trained: Trained, image: Real[np.ndarray, "H W C"], *, count: int
 ) -> Attention:
-    """What a classifier looks at: the latents that the class is read from most.
+    """Attention of a classifier: of the latents to which the class attends most.
 
-    The original Perceiver averages its latents; all count alike, and the first ones are shown.
+    The original Perceiver averages its latents, so all have equal weights and the first are shown.
 
     Args:
         trained: its model takes `inputs` [1, H, W, C].
         image: as the model takes it.
-        count: latents to show.
+        count: number of latents to show.
     """
     attended = CrossAttention(trained, image[None])
     decoder = np.asarray(attended.decoder())
@@ -279,23 +293,27 @@ def _image(pixels: np.ndarray) -> Image.Image:
     if not is_image or pixels.dtype != np.uint8 or not pixels.size:
         raise UserError(
             f"An image is {pixels.dtype} {list(pixels.shape)}, but must be uint8 [height, width, "
-            "3], or [height, width] if it is grey, with values from 0 to 255."
+            "3], or [height, width] for grey, with values from 0 to 255."
         )
     return Image.fromarray(pixels)
 
 
-def _report(answers: list[dict[str, Any]], unreadable: list[str]) -> Report:
+def _report(answers: list[dict[str, Any]], unreadable: list[str], pictures: int) -> Report:
     """Raises UserError if no image could be read."""
     if not answers:
         raise UserError(
             f"None of the {len(unreadable)} images can be read, such as {unreadable[0]}: they are "
-            "damaged or no images. Give others; the error of one given alone tells more."
+            "damaged or not images. For details of the error, give one of them by itself."
         )
     paragraphs = list(map(_table, answers))
+    if len(answers) > pictures:
+        paragraphs.append(
+            f"figures of the first {pictures} of {len(answers)} images; --pictures=NUMBER for more"
+        )
     if unreadable:
         count = len(answers) + len(unreadable)
         paragraphs.append(
-            f"warning: left out {len(unreadable)} of {count} images, which cannot be read: "
+            f"warning: skipped {len(unreadable)} of {count} images, which cannot be read: "
             f"{', '.join(unreadable)}"
         )
     return Report("\n\n".join(paragraphs), {"images": answers, "unreadable": unreadable})

@@ -13,7 +13,7 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
-from perceiver_io.config.annotations import Count, Rate
+from perceiver_io.config.annotations import Rate, Width
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision import DATASETS
 from perceiver_io.data.vision.images import PUBLISHED
@@ -23,7 +23,7 @@ from perceiver_io.tasks.image_classification import figures
 from perceiver_io.tasks.image_classification.mixing import mix_pairs
 from perceiver_io.tasks.task import Batch, Task
 
-# Beyond this many classes a figure for each is noise, and a matrix of their pairs illegible.
+# With more classes, per-class accuracies are noisy and a confusion matrix is illegible.
 MAX_LISTED_CLASSES = 20
 
 
@@ -31,35 +31,36 @@ MAX_LISTED_CLASSES = 20
 class ImageClassification(Task):
     """Assigns one of `num_classes` classes to an image.
 
-    Batches hold `image` [B, H, W, C] from 0 to 255, `label` [B] (int) and `valid` [B]. Where
-    training mixes images, their labels become probabilities [B, num_classes]; the class of such a
-    soft label is its most probable one. The model's outputs are logits [B, num_classes].
+    Batches hold `image` [B, H, W, C] from 0 to 255, `label` [B] (int) and `valid` [B]. With MixUp
+    or CutMix, labels become probabilities [B, num_classes]; the class of such a soft label is its
+    most probable one. The model's outputs are logits [B, num_classes].
 
     Attributes:
         num_classes: the number of classes.
-        label_smoothing: the share s of a label that is spread evenly over all classes:
-            (1 - s) * label + s / num_classes.
+        label_smoothing: the fraction s of a label that is spread evenly over all classes: (1 - s) *
+            label + s / num_classes.
     """
 
-    num_classes: Count
-    label_smoothing: Rate
+    num_classes: Width
+    label_smoothing: Rate = 0.1
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS
 
     published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType(PUBLISHED)
 
     def check_dataset(self, dataset: Dataset) -> None:
-        """Raises UserError about another number of classes."""
+        """Raises UserError if the dataset has another number of classes."""
         found = len(dataset.class_names)
         if found != self.num_classes:
             raise UserError(
                 f"The dataset has {found} classes, but config.task.num_classes is "
-                f"{self.num_classes}. Set --config.task.num_classes to the number of classes of "
-                "the dataset; the model's output must have the same width."
+                f"{self.num_classes}. To train on it, set config.task.num_classes and "
+                f"config.model.num_classes to {found}; trained weights can be evaluated on data of "
+                "their own classes only."
             )
 
     def augmented(self, batch: Batch) -> Batch:
-        """Neighbours mixed by MixUp or CutMix, where the dataset drew how."""
+        """Pairs mixed by MixUp or CutMix, if the dataset has drawn the parameters."""
         if "mixup_weight" not in batch:
             return batch
         image, label = mix_pairs(
@@ -87,9 +88,9 @@ class ImageClassification(Task):
     def metrics(
         self, outputs: Float[Array, "B K"], batch: Batch
     ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
-        """`top_1` and, where there are more than five classes, `top_5`.
+        """`top_1` and, with more than five classes, `top_5`.
 
-        With five classes or fewer every answer is among the five best, so `top_5` is left out.
+        With five classes or fewer, top-5 accuracy is always 1.
         """
         self._check_classes(outputs)
         label = jnp.argmax(self._probabilities(batch), -1)
@@ -110,10 +111,10 @@ class ImageClassification(Task):
     def report(
         self, predictions: Mapping[str, np.ndarray], dataset: Dataset
     ) -> tuple[dict[str, float], dict[str, Figure]]:
-        """Accuracy by class, and which classes are taken for which.
+        """Accuracy per class, and the confusions between classes.
 
-        `mean_class_accuracy` weighs every class that occurs the same. Up to 20 classes there are
-        also one `class_accuracy/NAME` each, and the figure is the confusion matrix; beyond, the
+        `mean_class_accuracy` weights all classes that occur equally. For up to 20 classes, there is
+        also a `class_accuracy/NAME` for each, and the figure is the confusion matrix; for more, the
         figure lists the most confused pairs.
         """
         label, prediction = predictions["label"], predictions["prediction"]
@@ -130,12 +131,12 @@ class ImageClassification(Task):
         return metrics, {"confusion": figure}
 
     def reported(self, dataset: Dataset) -> tuple[str, ...]:
-        """`mean_class_accuracy`, and up to 20 classes one for each."""
+        """`mean_class_accuracy` and, for up to 20 classes, `class_accuracy/NAME`."""
         listed = dataset.class_names if self.num_classes <= MAX_LISTED_CLASSES else ()
         return ("mean_class_accuracy", *(f"class_accuracy/{name}" for name in listed))
 
     def figure(self, outputs: Float[np.ndarray, "B K"], batch: Batch, dataset: Dataset) -> Figure:
-        """Up to 24 valid images, spread over the batch, with the model's answer above each."""
+        """Up to 24 valid images, spread over the batch, with the model's prediction above each."""
         valid = np.flatnonzero(batch["valid"])
         shown = valid[np.linspace(0, len(valid) - 1, min(len(valid), 24)).astype(int)]
         return figures.classified_images(
@@ -146,19 +147,20 @@ class ImageClassification(Task):
         )
 
     def _probabilities(self, batch: Batch) -> Float[Array, "B K"]:
-        """The labels, soft ones as they are."""
+        """Labels as probabilities; soft labels are unchanged."""
         label = jnp.asarray(batch["label"])
         return label if label.ndim == 2 else jax.nn.one_hot(label, self.num_classes)
 
     def _check_classes(self, outputs: Float[Array, "B K"]) -> None:
         if outputs.shape[-1] != self.num_classes:
             raise UserError(
-                f"The model gives {outputs.shape[-1]} classes, but config.task.num_classes is "
-                f"{self.num_classes}. Set --config.model.num_classes to the same."
+                f"The model has {outputs.shape[-1]} classes, but config.task.num_classes is "
+                f"{self.num_classes}. To train, set config.model.num_classes to the same number; "
+                "trained weights can only be evaluated on data of their own classes."
             )
 
 
 def _in_top_k(logits: Float[Array, "B K"], label: Int[Array, " B"], k: int) -> Bool[Array, " B"]:
-    """Whether the label is among the k largest logits; of equal logits the first one counts."""
+    """Whether the label is among the k largest logits; ties go to the first."""
     _, best = jax.lax.top_k(logits, k)
     return (best == label[:, None]).any(-1)

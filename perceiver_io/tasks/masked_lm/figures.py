@@ -1,4 +1,4 @@
-"""Figures of filled texts: what their unknown bytes are read from."""
+"""Figures of filled-in texts: attention of their masked bytes."""
 
 from collections.abc import Sequence
 
@@ -12,29 +12,29 @@ from perceiver_io.tasks.figures import HEAT, heat_bar, titled_figure
 
 _UNKNOWN = "#c62828"
 _BYTES_IN_LINE = 80
-_MOST_BYTES = 24  # unknown ones of a text that are shown
+_MOST_BYTES = 24  # masked bytes of a text that are shown
 
 
 def text_attention(symbols: Sequence[str], unknown: Sequence[int], attention: Attention) -> Figure:
-    """What the unknown bytes of a text are filled in from, line by line of the text.
+    """Attention of the masked bytes of a text, drawn along the lines of the text.
 
-    Above, the bytes that each unknown one is read from through all latents; below, what single
-    latents read; at the end, which of these latents the unknown ones read.
+    At the top, the bytes to which each masked byte attends through all latents; below, those to
+    which single latents attend; at the end, the latents to which the masked bytes attend.
 
     Args:
-        symbols: one for each byte, of the filled text.
-        unknown: places of the bytes that were unknown, the queries.
+        symbols: one for each byte of the filled-in text.
+        unknown: positions of the masked bytes, the queries.
         attention: of these queries.
     """
     count = min(len(unknown), _MOST_BYTES)
     asking = [f"{symbols[place]}, byte {place}" for place in unknown[:count]]
     latents = [f"latent {number}" for number in attention.latents]
     asked_for = (
-        "unknown bytes" if count == len(unknown) else f"{count} of {len(unknown)} unknown bytes"
+        "masked bytes" if count == len(unknown) else f"{count} of {len(unknown)} masked bytes"
     )
     kinds = (
-        (f"{asked_for} are read from (through all latents)", asking, attention.through[0][:count]),
-        ("single latents read", latents, attention.encoder[0]),
+        (f"attention of {asked_for}, through all latents", asking, attention.through[0][:count]),
+        ("attention of single latents", latents, attention.encoder[0]),
     )
     columns = min(len(symbols), _BYTES_IN_LINE)
     lines = -(-len(symbols) // _BYTES_IN_LINE)
@@ -52,7 +52,7 @@ def text_attention(symbols: Sequence[str], unknown: Sequence[int], attention: At
         panel.set_xlim(-0.5, columns - 0.5)
         _symbols_below(panel, symbols, places, unknown)
     asked = attention.decoder[:count]
-    _matrix(panels[-1], f"{asked_for} read these latents", asking, asked, asked.max())
+    _matrix(panels[-1], f"attention of {asked_for} to these latents", asking, asked, asked.max())
     panels[-1].set_xticks(range(len(latents)), latents, fontsize=8)
     heat_bar(figure)
     return figure
@@ -76,7 +76,7 @@ def _matrix(
 def _symbols_below(
     axes: Axes, symbols: Sequence[str], places: Sequence[int], unknown: Sequence[int]
 ) -> None:
-    """The bytes of a line; those that were unknown in red."""
+    """Writes the bytes of a line, with masked ones in red."""
     axes.set_xticks(range(len(places)), [symbols[k] for k in places], parse_math=False)
     for label, place in zip(axes.get_xticklabels(), places, strict=True):
         label.set(family="monospace", fontsize=9)

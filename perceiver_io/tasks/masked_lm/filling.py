@@ -1,4 +1,4 @@
-"""Unknown tokens of texts filled in by a masked language model."""
+"""Fills in the masked tokens of texts with a masked language model."""
 
 import functools
 from typing import NamedTuple
@@ -13,17 +13,18 @@ from perceiver_io.models.architectures import Architecture
 from perceiver_io.tasks.batches import Advance, check_positive, ignore
 from perceiver_io.tasks.predictor import Trained
 
-# A program is compiled for each length; texts are filled up to multiples of this one.
+# A program is compiled for each length; texts are padded to multiples of this length.
 _LENGTH_STEP = 128
 
 
 class Filled(NamedTuple):
-    """Texts without unknown tokens, and what else the model had in mind for these.
+    """Texts with their masked tokens filled in, and the model's candidates for these.
 
-    ids: the texts.
-    top_ids: the K most probable ids of each position that was unknown, the most probable one
-        first, as the model saw them when it filled the position; zeros at all others.
-    top_probabilities: their probabilities; zeros at all other positions.
+    Attributes:
+        ids: the texts.
+        top_ids: the K most probable ids of each masked position, in descending order, at the time
+            when the position was filled; zeros at all other positions.
+        top_probabilities: their probabilities; zeros at all other positions.
     """
 
     ids: Int32[np.ndarray, "B M"]
@@ -45,21 +46,22 @@ def fill(
 ) -> Filled:
     """Replaces every `mask_id` by the model's most probable id.
 
-    In one step all unknown tokens are filled at once, each as if the others stayed unknown. In
-    several, each step fills an equal share of every text's unknown tokens, those that the model is
-    most certain of, and the next step reads them; with as many steps as tokens, one by one.
+    With one step, all masked tokens are filled in at once, each without knowing the others. With
+    several, each step fills in an equal share of every text's masked tokens, those of which the
+    model is most certain, and the next step reads them; with as many steps as tokens, they are
+    filled in one by one.
 
     Args:
-        trained: its model gives logits [B, M, vocabulary] of `inputs` [B, M] and their
-            `input_mask`.
+        trained: its model maps `inputs` [B, M] and their `input_mask` to logits [B, M, vocabulary].
         ids: the texts.
-        input_mask: False where a text is only filled up to the length of the others.
-        mask_id: the id of an unknown token.
-        num_reserved: ids below this one are never filled in; probabilities are among the others.
-        longest: tokens that the model takes.
-        top_k: how many candidates to report for each position.
-        steps: how often the model is asked.
-        advance: called after each step with the number of tokens that it filled.
+        input_mask: False for padding.
+        mask_id: the id of a masked token.
+        num_reserved: ids below this one are never filled in; probabilities are normalised over the
+            others.
+        longest: most tokens that the model takes.
+        top_k: number of candidates to report for each position.
+        steps: number of times that the model is applied.
+        advance: called after each step with the number of tokens that it filled in.
 
     Raises UserError for texts longer than `longest`, a mask of another shape, or fewer ids than
     `top_k`.
@@ -97,7 +99,7 @@ def fill(
 def filled_up(
     ids: Int32[np.ndarray, "B M"], input_mask: Bool[np.ndarray, "B M"], longest: int
 ) -> tuple[Int32[np.ndarray, "B m"], Bool[np.ndarray, "B m"]]:
-    """Texts and mask at one of a few lengths up to `longest`, of which each compiles a program."""
+    """Pads texts and mask to one of few lengths up to `longest`: each length compiles a program."""
     length = ids.shape[1]
     padding = [(0, 0), (0, min(-(-length // _LENGTH_STEP) * _LENGTH_STEP, longest) - length)]
     return np.pad(ids, padding), np.pad(input_mask, padding)
@@ -130,7 +132,7 @@ def _candidates(
 def _most_certain(
     certainty: Float[np.ndarray, "B M"], unknown: Bool[np.ndarray, "B M"], steps_left: int
 ) -> Bool[np.ndarray, "B M"]:
-    """This step's share of each text's unknown tokens."""
+    """The masked tokens of each text to fill in at this step."""
     share = -(-unknown.sum(axis=1, keepdims=True) // steps_left)
     order = np.argsort(np.where(unknown, -certainty, np.inf), axis=1, kind="stable")
     rank = np.argsort(order, axis=1)
@@ -140,11 +142,11 @@ def _most_certain(
 def _check_shapes(ids: np.ndarray, input_mask: np.ndarray, longest: int) -> None:
     if ids.ndim != 2 or ids.shape != input_mask.shape:
         raise UserError(
-            f"ids of shape {ids.shape} and a mask of shape {input_mask.shape} do not go together: "
-            "both must be (texts, tokens)."
+            f"ids of shape {ids.shape} and a mask of shape {input_mask.shape} do not match: both "
+            "must be (texts, tokens)."
         )
     if ids.shape[1] > longest:
         raise UserError(
             f"The text has {ids.shape[1]} tokens, but the model takes at most {longest}: shorten "
-            "it, or split it into several."
+            "it, or split it into several texts."
         )

@@ -1,4 +1,4 @@
-"""Masked bytes of texts filled in by a masked language model."""
+"""Fills in the masked bytes of texts with a masked language model."""
 
 import itertools
 import sys
@@ -15,7 +15,13 @@ from perceiver_io.data.text import bytes as tokenizer
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
-from perceiver_io.tasks.batches import Advance, check_positive, ignore
+from perceiver_io.tasks.batches import (
+    Advance,
+    check_batch_size,
+    check_natural,
+    check_positive,
+    ignore,
+)
 from perceiver_io.tasks.figures import save
 from perceiver_io.tasks.files import existing
 from perceiver_io.tasks.masked_lm.figures import text_attention
@@ -29,14 +35,14 @@ Text = str | Path | Int32[np.ndarray, " M"]
 
 
 class FilledText(NamedTuple):
-    """A text without unknown bytes, and the candidates for those that were unknown.
+    """A text with its masked bytes filled in, and the candidates for these.
 
     Attributes:
-        text: the filled text.
+        text: the filled-in text.
         ids: its token ids; see `perceiver_io.data.text.bytes`.
-        positions: the places of the U bytes that were unknown.
-        candidates: the K most probable bytes for each, from 0 to 255, the most probable one first,
-            as the model saw them when it filled the place.
+        positions: the positions of the U masked bytes.
+        candidates: the K most probable bytes for each, from 0 to 255, in descending order of
+            probability, at the time when the position was filled in.
         probabilities: their probabilities.
     """
 
@@ -48,7 +54,7 @@ class FilledText(NamedTuple):
 
 
 class MaskFiller(Predictor):
-    """Fills in the unknown bytes of texts."""
+    """Fills in the masked bytes of texts."""
 
     @classmethod
     def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
@@ -58,18 +64,20 @@ class MaskFiller(Predictor):
     def predict(
         self, texts: Text | Iterable[Text], *, top_k: int = 5, batch_size: int = 8, steps: int = 1
     ) -> list[FilledText]:
-        """The texts with the most probable bytes in place of those that are unknown.
+        """Replaces masked bytes by the most probable ones.
 
         Args:
-            texts: one or several: strings in which [MASK] stands for one unknown byte and [MASK:5]
-                for five; token ids [M] as of `perceiver_io.data.text.bytes`, in which MASK stands
-                for one; or `Path`s of files with one such text a line, which may be empty.
-            top_k: how many candidates to give for each unknown byte, K.
+            texts: one or several strings in which [MASK] stands for one masked byte and [MASK:5]
+                for five; token ids [M] as in `perceiver_io.data.text.bytes`, in which MASK stands
+                for one; or `Path`s of files with one such text per line, in which empty lines are
+                skipped.
+            top_k: number of candidates K for each masked byte.
             batch_size: texts at a time.
-            steps: times that the model is asked, each time filling in what it is most certain of.
+            steps: number of times that the model is applied, each time filling in the bytes of
+                which it is most certain.
 
         Returns:
-            One `FilledText` for each text, in their order.
+            One `FilledText` for each text, in the same order.
 
         Raises UserError for a text that is too long, or has nothing to fill in.
         """
@@ -87,21 +95,25 @@ class MaskFiller(Predictor):
         top_k: int = 5,
         batch_size: int = 8,
         steps: int = 1,
+        pictures: int = 24,
         attention: bool = False,
     ) -> Report:
-        """The texts with the most probable bytes in place of their markers.
+        """Writes the texts with their masked bytes filled in.
 
         Args:
-            output: the folder for pictures of attention, if there are any.
-            text: texts as of `predict`.
-            inputs: files with one such text a line.
-            top_k: bytes to list for each unknown one.
-            batch_size: as of `predict`.
-            steps: as of `predict`.
-            attention: whether attention_NUMBER.png shows for each text what the unknown bytes are
-                read from when the model is first asked.
+            output: the folder for figures of attention, if any.
+            text: texts as for `predict`.
+            inputs: files with one such text per line.
+            top_k: number of candidates to list for each masked byte.
+            batch_size: as for `predict`.
+            steps: as for `predict`.
+            pictures: greatest number of texts to draw; the first ones are drawn.
+            attention: whether to draw the attention of each text's masked bytes in the model's
+                first application, in attention_NUMBER.png.
         """
-        check_positive(top_k=top_k, batch_size=batch_size, steps=steps)
+        check_positive(top_k=top_k, steps=steps)
+        check_batch_size(batch_size)
+        check_natural(pictures=pictures)
         texts = [*text, *(line for path in existing(inputs) for line in _lines(path))]
         if not texts:
             raise UserError(
@@ -113,9 +125,8 @@ class MaskFiller(Predictor):
             filled = list(self._fill(ids, top_k, batch_size, steps, progress.advance))
         answers = list(map(_answer, texts, filled))
         if attention:
-            for number, (answer, before, after) in enumerate(
-                zip(answers, ids, filled, strict=True), 1
-            ):
+            shown = list(zip(answers, ids, filled, strict=True))[:pictures]
+            for number, (answer, before, after) in enumerate(shown, 1):
                 answer["attention"] = str(output / f"attention_{number}.png")
                 save(self._attention_figure(before, after), Path(answer["attention"]))
         return Report("\n\n".join(map(_shown, answers)), {"texts": answers})
@@ -128,7 +139,8 @@ class MaskFiller(Predictor):
         steps: int,
         advance: Advance = ignore,
     ) -> Iterator[FilledText]:
-        check_positive(top_k=top_k, batch_size=batch_size, steps=steps)
+        check_positive(top_k=top_k, steps=steps)
+        check_batch_size(batch_size)
         self._check_vocabulary()
         longest = self.trained.section["max_length"]
         padded, masks = tokenizer.pad(ids, longest)
@@ -153,11 +165,11 @@ class MaskFiller(Predictor):
         if size != tokenizer.VOCABULARY_SIZE:
             raise UserError(
                 f"The model has {size} token ids, but bytes need {tokenizer.VOCABULARY_SIZE}: "
-                "masks are filled in by models of bytes only."
+                "only byte-level models can fill in masks."
             )
 
     def _attention_figure(self, before: Int32[np.ndarray, " M"], after: FilledText) -> Figure:
-        """What the unknown bytes of a text are read from; in the picture they are filled in."""
+        """Attention of the masked bytes of a text, which are shown filled in."""
         attention = attention_to_text(
             self.trained,
             before,
@@ -177,14 +189,14 @@ def attention_to_text(
     longest: int,
     count: int,
 ) -> Attention:
-    """What a masked language model looks at to fill in a text's unknown tokens, all at once.
+    """Attention of a masked language model when it fills in all masked tokens of a text at once.
 
     Args:
         trained: its model takes `inputs` [1, M] and their `input_mask`.
         ids: the text.
-        mask_id: the id of an unknown token; these are the queries.
-        longest: tokens that the model takes.
-        count: latents to show.
+        mask_id: the id of a masked token; the masked tokens are the queries.
+        longest: most tokens that the model takes.
+        count: number of latents to show.
     """
     inputs, input_mask = filled_up(ids[None], np.ones((1, len(ids)), bool), longest)
     attended = CrossAttention(trained, inputs, input_mask)
@@ -197,25 +209,26 @@ def attention_to_text(
 
 
 def _lines(text: Text) -> list[str | Int32[np.ndarray, " M"]]:
-    """A text itself; or of a file all lines that are not empty."""
+    """The text itself, or all non-empty lines of a file."""
     if not isinstance(text, Path):
         return [text]
     try:
-        lines = text.read_text(encoding="utf-8").splitlines()
+        # Only line feeds end a line: `splitlines` would also split at U+2028 and the like.
+        lines = text.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"Cannot read {text} as text ({error}): give a file in UTF-8 with one text a line."
+            f"Cannot read {text} as text ({error}): give a UTF-8 file with one text per line."
         ) from error
     return [line for line in lines if line.strip()]
 
 
 def _encoded(text: str | Int32[np.ndarray, " M"]) -> Int32[np.ndarray, " M"]:
-    """Ids with something to fill in. Raises UserError if there is nothing."""
+    """The ids of a text. Raises UserError if there is nothing to fill in."""
     ids = tokenizer.encode_masked(text) if isinstance(text, str) else np.asarray(text, np.int32)
     if tokenizer.MASK not in ids:
         raise UserError(
-            f"The text {text[:60]!r} has nothing to fill in: put [MASK] where one byte is unknown, "
-            "and [MASK:5] where five are."
+            f"The text {text[:60]!r} has nothing to fill in: write [MASK] for one masked byte, "
+            "and [MASK:5] for five."
         )
     return ids
 
@@ -226,7 +239,7 @@ def _filled_text(
     top_ids: Int32[np.ndarray, "m K"],
     top_probabilities: Float[np.ndarray, "m K"],
 ) -> FilledText:
-    """A row of `Filled`, which may be longer than its text."""
+    """A row of `Filled`, cut to the length of its text."""
     ids = ids[: len(before)]
     positions = np.flatnonzero(before == tokenizer.MASK).astype(np.int32)
     candidates = top_ids[positions] - tokenizer.NUM_RESERVED
@@ -236,7 +249,7 @@ def _filled_text(
 
 
 def _answer(text: str, filled: FilledText) -> dict[str, Any]:
-    """What was made of one text; `position` counts the bytes of the filled text."""
+    """The results for one text; `position` counts the bytes of the filled-in text."""
     unknown = np.isin(np.arange(len(filled.ids)), filled.positions)
     return dict(
         text=text,
@@ -262,7 +275,7 @@ def _listed(candidates: np.ndarray, probabilities: np.ndarray) -> list[dict[str,
 
 
 def _shown(answer: dict[str, Any]) -> str:
-    """The text with what was filled in marked: in colour on a terminal, else by guillemets."""
+    """The text with filled-in parts marked: in colour on a terminal, else by guillemets."""
     opening, closing = (_BOLD_GREEN, _PLAIN) if sys.stdout.isatty() else ("«", "»")
     parts = (
         f"{opening}{_printable(part['text'])}{closing}" if part["is_filled"] else part["text"]
@@ -276,17 +289,17 @@ def _shown(answer: dict[str, Any]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text without characters that a terminal would obey."""
+    """Text without control characters."""
     return "".join(x if x.isprintable() else f"\\x{ord(x):02X}" for x in text)
 
 
 def _short_symbol(byte: int) -> str:
-    """A byte as one sign, where there is one: spaces as a low bracket, others by their number."""
+    """A byte as a single character if possible: a space as an open box, others by number."""
     if byte == ord(" "):
         return "\N{OPEN BOX}"
     return chr(byte) if 32 < byte < 127 else f"{byte:02X}"
 
 
 def _symbol(byte: int) -> str:
-    """A byte as its ASCII character in quotes, or as its number."""
+    """A byte as a quoted ASCII character, or as its number."""
     return f"'{chr(byte)}'" if 32 <= byte < 127 else f"{byte:02X}h"

@@ -1,1 +1,1 @@
-"""Autoencoding of video, sound and a label."""
+"""Autoencoding of videos with sound and a class label."""

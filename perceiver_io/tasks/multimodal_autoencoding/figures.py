@@ -1,4 +1,4 @@
-"""Figures of autoencoded videos: frames and sound beside their reconstruction, and attention."""
+"""Figures of autoencoded videos: frames and sound with their reconstructions, and attention."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,6 +7,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
 from perceiver_io.tasks.figures import (
     ACCENT,
@@ -22,7 +23,7 @@ from perceiver_io.tasks.figures import (
 
 Envelope = Float[np.ndarray, "T 2"]
 
-_MOST_PARTS = 2000  # of an envelope, more than a picture has columns
+_MOST_PARTS = 2000  # of an envelope; more than a figure has columns
 
 
 def contact_sheet(
@@ -34,14 +35,14 @@ def contact_sheet(
     duration: float,
     title: str,
 ) -> Figure:
-    """Frames above their reconstructions, and below them the sound of both.
+    """Frames above their reconstructions, and the sound of both below.
 
     Args:
         originals: frames.
-        reconstructions: as many.
-        seconds: when they are in the video.
-        sounds: name -> least and greatest sample of equal parts of the video.
-        duration: of the video in seconds.
+        reconstructions: one for each frame.
+        seconds: times of the frames in the video.
+        sounds: for each name, the least and greatest sample in equal parts of the video.
+        duration: of the video, in seconds.
         title: one line.
     """
     columns = len(originals)
@@ -52,7 +53,7 @@ def contact_sheet(
         figsize=(max(side * columns, 6) + 0.4, 2 * tall + 0.9 * len(sounds) + 1.1),
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(printable(title), fontsize=10, parse_math=False)
     pictures, waves = figure.subfigures(
         2, 1, height_ratios=[2 * tall + 0.4, 0.9 * len(sounds) + 0.5]
     )
@@ -79,11 +80,11 @@ def clip_attention(
     *,
     title: str,
 ) -> Figure:
-    """What an autoencoder looks at in some frames of a clip and in all of its sound.
+    """Attention of an autoencoder to some frames of a clip and to all of its sound.
 
     Args:
-        frames: some of the clip at equal distances from first to last, by their seconds.
-        samples: all of its sound.
+        frames: evenly spaced frames from the first to the last, by their times in seconds.
+        samples: all of the clip's sound.
         attention: of image, sound and label; the encoder's maps are dicts by modality.
         title: one line.
     """
@@ -131,7 +132,7 @@ def _draw_sounds(figure: SubFigure, sounds: Mapping[str, Envelope], duration: fl
 def _draw_clip(
     line: Sequence[Axes], frames: Mapping[float, Picture], samples: Float[np.ndarray, " S"]
 ) -> None:
-    """The frames, and the sound as a curve."""
+    """Draws the frames, and the sound as a curve."""
     for panel, (time, frame) in zip(line[:-1], frames.items(), strict=True):
         show(panel, frame)
         panel.set_title(f"{time:.2f} s", fontsize=8)
@@ -142,19 +143,19 @@ def _draw_clip(
 
 
 def _names_of_clip(attention: Attention) -> list[str]:
-    """What the rows of `clip_attention` are."""
+    """Names of the rows in `clip_attention`."""
     modalities = ("video", "sound", "label")
-    names = [f"{name} reads,\nthrough all latents" for name in modalities]
+    names = [f"{name},\nthrough all latents" for name in modalities]
     for number, weights in zip(attention.latents, attention.decoder.T, strict=True):
         shares = (f"{name} {x:.1%}" for name, x in zip(modalities, weights, strict=True))
-        names.append("\n".join([f"latent {number}, read by", *shares]))
+        names.append("\n".join([f"latent {number}, used by", *shares]))
     return names
 
 
 def _draw_heard(
     axes: Axes, heard: Float[np.ndarray, " t"], seen: Float[np.ndarray, "t h w"]
 ) -> None:
-    """Weights over the time of the sound, and how much video and sound have in all."""
+    """Draws weights over the time of the sound, with the totals of video and sound."""
     axes.fill_between(range(len(heard)), heard, color=INK, linewidth=0.5)
     axes.set(xlim=(0, len(heard) - 1), ylim=(0, None), xticks=[], yticks=[])
     axes.set_title(

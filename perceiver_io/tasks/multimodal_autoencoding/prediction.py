@@ -1,4 +1,4 @@
-"""Videos encoded into latents and decoded again, clip by clip, and shown beside the original."""
+"""Encodes videos into latents and decodes them, clip by clip, and shows them with the originals."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ _LATENTS_OF_MODALITY = 2
 
 
 class _Sizes(NamedTuple):
-    """What the model takes at a time."""
+    """Sizes of the model's inputs."""
 
     num_frames: int
     image_size: tuple[int, int]
@@ -48,16 +48,16 @@ class _Sizes(NamedTuple):
 
     @property
     def num_points(self) -> int:
-        """What `reconstruct` counts for a piece."""
+        """Number of points that `reconstruct` counts for a clip."""
         height, width = self.image_size
         return self.num_frames * height * width + self.audio_patches
 
 
 class VideoAutoencoder(Predictor):
-    """Compresses a video with its sound into latents, and reconstructs it from these.
+    """Compresses a video with its sound into latents, and reconstructs it from them.
 
-    A video of any length is cut into pieces of as many frames as the model takes. Where the model
-    names its classes, `trained.class_names` has them.
+    A video of any length is split into clips of as many frames as the model takes.
+    `trained.class_names` has the names of its classes, if they are known.
     """
 
     @classmethod
@@ -80,17 +80,18 @@ class VideoAutoencoder(Predictor):
         """The reconstruction of a video.
 
         Args:
-            video: a file, which is scaled and cropped to the model's image size and taken at 25
-                frames a second; or frames of the model's image size, uint8 from 0 to 255.
-            audio: the sound of these frames from -1 to 1, as many samples a frame as the model
-                takes; None for silence. Of a file it is the file's own.
-            chunk_size: points of the picture, or patches of the sound, that are decoded at a time.
+            video: a file, which is scaled and cropped to the model's image size and resampled to 25
+                frames per second; or frames of the model's image size, uint8 from 0 to 255.
+            audio: the sound for these frames, from -1 to 1, with as many samples per frame as the
+                model takes; None for silence. For a file, its own sound is used.
+            chunk_size: pixels of the video, or patches of the sound, that are decoded at a time.
 
         Returns:
-            All T frames, from about 0 to 1, and all S samples of the sound, from about -1 to 1, as
-            the model gives them; the probability of each class, the mean over the pieces.
+            All T frames, approximately in [0, 1], and all S samples of the sound, approximately in
+            [-1, 1], as the model outputs them; the probability of each class, averaged over the
+            clips.
 
-        Raises UserError for a file that cannot be read, and for arrays of another size.
+        Raises UserError for a file that cannot be read, and for arrays of the wrong size.
         """
         sizes = _sizes(self.trained.section)
         if isinstance(video, np.ndarray):
@@ -98,7 +99,7 @@ class VideoAutoencoder(Predictor):
         elif audio is None:
             clips = _clips(sizes, *existing([video]))
         else:
-            raise UserError(f"{video} is a file, whose own sound is taken: leave out `audio`.")
+            raise UserError(f"{video} is a file, whose own sound is used: leave out `audio`.")
         return _joined((clip, self._reconstruct(sizes, clip, chunk_size)) for clip in clips)
 
     def write(
@@ -109,15 +110,16 @@ class VideoAutoencoder(Predictor):
         chunk_size: int = 16384,
         attention: bool = False,
     ) -> Report:
-        """NAME_reconstruction.mp4, the original to the left, and NAME_sheet.png with a few frames.
+        """Writes NAME_reconstruction.mp4, and NAME_sheet.png with a few frames.
 
-        The sound of the video is the reconstructed one.
+        The video shows the original on the left and the reconstruction on the right, with the
+        reconstructed sound.
 
         Args:
             output: the folder to write into.
             inputs: video files.
-            chunk_size: as of `predict`.
-            attention: whether attention_NAME.png shows what the model looks at in the first piece.
+            chunk_size: as for `predict`.
+            attention: whether to draw attention maps for the first clip, in attention_NAME.png.
         """
         check_positive(chunk_size=chunk_size)
         paths = existing(inputs)
@@ -136,7 +138,7 @@ class VideoAutoencoder(Predictor):
         return Report("\n\n".join(map(_shown, answers)), {"videos": answers})
 
     def _write_video(self, sizes: _Sizes, path: Path, video: Path, chunk_size: int) -> VideoRecord:
-        """Writes the video piece by piece."""
+        """Writes the video clip by clip."""
         count = count_pieces(path, num_frames=sizes.num_frames)
         total = None if count is None else count * sizes.num_points
         record = VideoRecord(_FRAMES_OF_SHEET)
@@ -167,7 +169,7 @@ class VideoAutoencoder(Predictor):
         )
 
     def _attention_figure(self, sizes: _Sizes, path: Path) -> Figure:
-        """What the model looks at in the first piece of a video."""
+        """Attention maps for the first clip of a video."""
         clip = next(_clips(sizes, path))
         attention = attention_to_clip(
             self.trained,
@@ -181,7 +183,7 @@ class VideoAutoencoder(Predictor):
             frames,
             clip.audio[:, 0],
             attention,
-            title=f"{path.name}\nheat and curves: where the clip is read",
+            title=f"{path.name}\nheat and curves: attention to the clip",
         )
 
 
@@ -192,16 +194,16 @@ def attention_to_clip(
     audio_patches: int,
     count: int,
 ) -> Attention:
-    """What an autoencoder looks at for all points of each modality together.
+    """Attention of an autoencoder, for all points of each modality together.
 
     The rows of `decoder` are means over the queries of image, audio and label; `latents` are the
-    ones that each of these in turn uses most.
+    most used latents of each of these in turn.
 
     Args:
         trained: its model takes `inputs` and `query` as in `reconstruct`.
         clip: `image` [T, H, W, 3] from 0 to 1 and `audio` [S, 1] from -1 to 1.
         audio_patches: number of patches that the model divides the sound into.
-        count: latents to show of each modality.
+        count: number of latents to show for each modality.
     """
     attended = CrossAttention(trained, {name: x[None] for name, x in clip.items()})
     shapes = {"image": clip["image"].shape[:3], "audio": (audio_patches,)}
@@ -214,7 +216,7 @@ def attention_to_clip(
 def _mean_over_grid(
     attended: CrossAttention, modality: str, shape: tuple[int, ...]
 ) -> Float[np.ndarray, " N"]:
-    """How much all points of a modality's grid attend to each latent, in the mean."""
+    """Attention to each latent, averaged over all points of a modality's grid."""
     total = 0
     for points in in_pieces(math.prod(shape)):
         coordinates = subsampled_coordinates(jnp.asarray(points)[None], shape)
@@ -228,7 +230,7 @@ def _sizes(model: Mapping[str, Any]) -> _Sizes:
     if audio["num_samples"] % num_frames:
         raise UserError(
             f"The model takes {audio['num_samples']} samples of sound for {num_frames} frames, "
-            "which is no whole number for each: no video can be cut so."
+            "which is not a whole number per frame: no video can be split that way."
         )
     return _Sizes(
         num_frames,
@@ -250,7 +252,7 @@ def _clips(sizes: _Sizes, path: Path) -> Iterator[Clip]:
 def _cut(
     frames: UInt8[np.ndarray, "T H W 3"], audio: Float32[np.ndarray, "S 1"] | None, sizes: _Sizes
 ) -> Iterator[Clip]:
-    """Raises UserError for frames or sound that are not of the model's size."""
+    """Splits arrays into clips. Raises UserError for frames or sound not of the model's size."""
     if audio is None:
         audio = np.zeros((len(frames) * sizes.samples_per_frame, 1), np.float32)
     height, width = sizes.image_size
@@ -258,18 +260,18 @@ def _cut(
     if not fits or frames.dtype != np.uint8:
         raise UserError(
             f"The frames are {frames.dtype} {list(frames.shape)}, but the model takes uint8 [any "
-            f"number, {height}, {width}, 3] from 0 to 255."
+            f"number, {height}, {width}, 3] with values from 0 to 255."
         )
     if audio.shape != (len(frames) * sizes.samples_per_frame, 1):
         raise UserError(
-            f"The sound is {list(audio.shape)}, but {len(frames)} frames have "
+            f"The sound has shape {list(audio.shape)}, but {len(frames)} frames need "
             f"[{len(frames) * sizes.samples_per_frame}, 1]: {sizes.samples_per_frame} samples each."
         )
     return cut(frames, audio, sizes.num_frames)
 
 
 def _joined(results: Iterable[tuple[Clip, Reconstruction]]) -> Reconstruction:
-    """The pieces as one, without what only fills up the last."""
+    """Concatenates the clips, without the padding of the last one."""
     images, sounds, labels = [], [], []
     for clip, result in results:
         samples_per_frame = len(clip.audio) // len(clip.frames)
@@ -286,7 +288,7 @@ def _inputs(clip: Clip) -> dict[str, np.ndarray]:
 def _at_sample_rate(
     audio: Float[np.ndarray, "S 1"], samples_per_frame: int
 ) -> Float32[np.ndarray, "s 1"]:
-    """Sound of the model's resolution as videos have it."""
+    """Resamples sound from the model's sample rate to that of videos."""
     if samples_per_frame != SAMPLES_PER_FRAME:
         audio = scipy.signal.resample_poly(audio, SAMPLES_PER_FRAME, samples_per_frame)
     return np.asarray(audio, np.float32)
@@ -321,7 +323,7 @@ def _sheet(record: VideoRecord, path: Path, answer: Mapping[str, Any]) -> Figure
 
 def _quality(answer: Mapping[str, Any]) -> str:
     psnr = answer["psnr"]
-    return f"PSNR of the picture {psnr['image']:.2f} dB, of the sound {psnr['audio']:.2f} dB"
+    return f"PSNR of the video {psnr['image']:.2f} dB, of the sound {psnr['audio']:.2f} dB"
 
 
 def _shown(answer: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A clip of video and sound encoded once, and decoded piece by piece."""
+"""Reconstructs a clip of video and sound: encoded once, decoded in chunks."""
 
 import functools
 import math
@@ -19,11 +19,12 @@ from perceiver_io.tasks.predictor import Trained
 
 
 class Reconstruction(NamedTuple):
-    """What a model makes of a clip.
+    """A model's reconstruction of a clip.
 
-    image: the frames, of about 0 to 1; the model does not hold itself to these limits.
-    audio: the samples, of about -1 to 1.
-    label: the probability of each class.
+    Attributes:
+        image: the frames, approximately in [0, 1]; the model's outputs are not bounded.
+        audio: the samples, approximately in [-1, 1].
+        label: the probability of each class.
     """
 
     image: Float[np.ndarray, "T H W 3"]
@@ -39,7 +40,7 @@ def reconstruct(
     chunk_size: int,
     advance: Advance = ignore,
 ) -> Reconstruction:
-    """A clip from its latents; memory does not grow with its size, beyond that of the result.
+    """Reconstructs a clip; beyond the result, memory does not grow with its size.
 
     Args:
         trained: its model's `encode` takes `inputs`, a dict of `image` [1, T, H, W, 3] and `audio`
@@ -47,12 +48,12 @@ def reconstruct(
             patches [1, n, 1], or None for `label`, and gives [1, n, 3], [1, n, samples of a patch]
             and logits [1, K].
         clip: `image` [T, H, W, 3] from 0 to 1 and `audio` [S, 1] from -1 to 1.
-        audio_patches: number of patches that the model divides the sound into.
-        chunk_size: points, or patches, that are decoded at a time.
-        advance: called after each piece with the number of its points or patches;
-            T * H * W + `audio_patches` in all.
+        audio_patches: number of patches into which the model divides the sound.
+        chunk_size: number of points or patches that are decoded at a time.
+        advance: called after each chunk with the number of its points or patches, in total T * H *
+            W + `audio_patches`.
 
-    Raises UserError for sound that the patches do not make up.
+    Raises UserError for sound whose length does not match the patches.
     """
     check_positive(audio_patches=audio_patches, chunk_size=chunk_size)
     model, params, state = trained[:3]
@@ -62,9 +63,9 @@ def reconstruct(
     audio = decode("audio", (audio_patches,))
     if audio.size != len(clip["audio"]):
         raise UserError(
-            f"The sound has {len(clip['audio'])} samples, but {audio_patches} patches of "
-            f"{audio.shape[-1]} samples, as the model makes them, are {audio.size}: set "
-            "audio_patches to what the model was built for, and cut the sound to that length."
+            f"The sound has {len(clip['audio'])} samples, but the model's {audio_patches} patches "
+            f"of {audio.shape[-1]} samples need {audio.size}: set audio_patches to the number for "
+            "which the model was built, and cut the sound to that length."
         )
     image = decode("image", clip["image"].shape[:3])
     return Reconstruction(
@@ -82,7 +83,7 @@ def _decode_all(
     modality: str,
     shape: tuple[int, ...],
 ) -> Float[np.ndarray, "n C"]:
-    """All points of a grid, in array order."""
+    """Decodes all points of a grid, in array order."""
     points = np.arange(math.prod(shape), dtype=np.int32)
 
     def decode(chunk):
@@ -96,11 +97,11 @@ def _encode(
     model: Architecture, params: PyTree, state: PyTree, inputs: dict[str, Array]
 ) -> Encoded:
     encoded, _ = model.encode(params, state, None, inputs=inputs, is_training=False)
-    # No query is made from the tokens, which are the larger part by far.
+    # Drops the tokens, by far the largest part: no query needs them.
     return encoded._replace(tokens=Tokens(encoded.latents[:, :0]))
 
 
-# Compiled, which drops the queries of the modalities that are not asked for.
+# Compiled, so that the queries of the other modalities are not computed.
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _decode_points(
     model: Architecture,

@@ -1,4 +1,4 @@
-"""What is kept of a video and its reconstruction while they go by, in little memory."""
+"""A compact record of a video and its reconstruction, collected clip by clip."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ _PARTS_OF_FRAME = 4  # of the sound's envelope
 
 
 class Kept(NamedTuple):
-    """A frame of the video."""
+    """A frame of the video and its reconstruction."""
 
     index: int
     original: UInt8[np.ndarray, "H W 3"]
@@ -20,14 +20,14 @@ class Kept(NamedTuple):
 
 
 class VideoRecord:
-    """A few frames, the sounds' envelopes, the errors and the classes of a video.
+    """A few frames, the envelopes of the sounds, the errors and the class probabilities of a video.
 
     Attributes:
-        kept: up to `most_kept` frames at equal distances, the first one among them.
+        kept: up to `most_kept` evenly spaced frames, including the first.
         num_frames: frames so far.
-        envelopes: of the original and of the reconstructed sound, one array a piece: least and
-            greatest sample of equal parts.
-        labels: the probabilities of the classes of each piece.
+        envelopes: of the original and of the reconstructed sound, one array per clip: the least and
+            greatest sample in equal parts.
+        labels: the class probabilities of each clip.
     """
 
     def __init__(self, most_kept: int):
@@ -39,7 +39,7 @@ class VideoRecord:
         self._image_error, self._audio_error = SquaredError(), SquaredError()
 
     def add(self, clip: Clip, result: Reconstruction) -> None:
-        """The next piece; what only fills it up after the video's end counts nowhere."""
+        """Adds the next clip, ignoring the padding after the end of the video."""
         samples_per_frame = len(clip.audio) // len(clip.frames)
         count = clip.num_frames
         image, audio = clipped(result)
@@ -53,7 +53,7 @@ class VideoRecord:
             self._keep(original, ours)
 
     def psnr(self) -> dict[str, float]:
-        """Of `image` and `audio` in dB."""
+        """PSNR of `image` and `audio` in dB."""
         return {"image": self._image_error.psnr(), "audio": self._audio_error.psnr()}
 
     def _keep(self, original: np.ndarray, reconstruction: np.ndarray) -> None:
@@ -66,18 +66,18 @@ class VideoRecord:
 
 
 class SquaredError:
-    """The peak signal-to-noise ratio of two arrays that come in pieces."""
+    """Accumulates the squared error and PSNR of two arrays, chunk by chunk."""
 
     def __init__(self):
         self._total, self._count = 0.0, 0
 
     def add(self, found: np.ndarray, wanted: np.ndarray) -> None:
-        """A piece of both, of one shape."""
+        """Adds a chunk of both arrays, of the same shape."""
         self._total += float(np.square(found - wanted, dtype=np.float64).sum())
         self._count += found.size
 
     def psnr(self) -> float:
-        """In dB, for a peak of 1: white in a picture, the loudest sample of a sound."""
+        """PSNR in dB, for a peak value of 1."""
         mean = self._total / self._count
         return float("inf") if mean == 0 else -10 * float(np.log10(mean))
 
@@ -85,17 +85,17 @@ class SquaredError:
 def clipped(
     result: Reconstruction,
 ) -> tuple[Float[np.ndarray, "T H W 3"], Float[np.ndarray, "S 1"]]:
-    """Picture and sound within the limits that files have."""
+    """Frames and sound, clipped to the range of files."""
     return np.clip(result.image, 0, 1), np.clip(result.audio, -1, 1)
 
 
 def to_pixels(image: Float[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H W 3"]:
-    """Frames of 0 to 1 as bytes."""
+    """Converts frames from 0 to 1 to bytes."""
     return np.rint(255 * image).astype(np.uint8)
 
 
 def envelope(sound: Float[np.ndarray, "T s"]) -> Float[np.ndarray, "P 2"]:
-    """Least and greatest sample of each of up to four parts of each row, in a row."""
+    """Least and greatest sample in up to four parts of each row, concatenated over rows."""
     parts = np.array_split(sound, min(_PARTS_OF_FRAME, sound.shape[1]), axis=1)
     limits = np.stack([(part.min(1), part.max(1)) for part in parts])  # part, which, row
     return limits.transpose(2, 0, 1).reshape(-1, 2)

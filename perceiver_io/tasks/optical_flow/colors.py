@@ -1,7 +1,7 @@
-"""Optical flow as colours: the hue is the direction, the saturation the length.
+"""Optical flow as colours: hue is direction, saturation is length.
 
 Source: Baker, Scharstein, Lewis, Roth, Black, Szeliski, "A Database and Evaluation Methodology for
-Optical Flow" (2011), whose colour wheel the figures of most papers on optical flow use.
+Optical Flow" (2011), whose colour wheel is used in the figures of most papers on optical flow.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 from perceiver_io.data.flow.files import UNKNOWN_FLOW
 from perceiver_io.errors import UserError
 
-# From each colour to the next, back to the first: the steps between them, finer where the eye tells
-# more hues apart.
+# Number of steps from each colour to the next and back to the first; finer where the eye
+# distinguishes more hues.
 _CORNERS = (
     ((255, 0, 0), 15),  # red to yellow
     ((255, 255, 0), 6),  # to green
@@ -20,15 +20,19 @@ _CORNERS = (
     ((0, 0, 255), 13),  # to magenta
     ((255, 0, 255), 6),  # to red
 )
-# The percentile of a picture's lengths that is best given full saturation: a few wild pixels do not
-# bleach all others.
+# The percentile of flow lengths to show at full saturation, so that a few outliers do not make all
+# other pixels pale.
 SATURATION_PERCENTILE = 99
+
+# Shortest flow in pixels that may have full saturation, so that noise between frames without motion
+# stays pale.
+LEAST_SCALE = 1.0
 
 _BEYOND = 0.75  # brightness of flow longer than the maximum, at full saturation
 
 
 def color_wheel() -> UInt8[np.ndarray, "55 3"]:
-    """The 55 hues, from that of flow to the right, clockwise as seen in the image."""
+    """The 55 hues, clockwise as seen in the image, beginning with flow to the right."""
     colors = np.array([color for color, _ in _CORNERS], float)
     hues = [
         start + (end - start) * np.arange(steps)[:, None] / steps
@@ -40,17 +44,18 @@ def color_wheel() -> UInt8[np.ndarray, "55 3"]:
 def flow_colors(
     flow: Float[np.ndarray, "H W 2"], max_length: float | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture of optical flow: no motion is white, unknown flow black.
+    """A picture of optical flow: no motion is white, unknown flow is black.
 
-    Red is to the right, yellow down, cyan to the left and violet up; the further, the more
-    saturated, and darker beyond the maximum.
+    Red is right, yellow down, cyan left and violet up; longer flow is more saturated, and darker
+    beyond the maximum.
 
     Args:
-        flow: offsets in pixels, to the right and down. A component that is not finite or beyond
-            1e9 means: not known. For a Flow, `np.where(valid[..., None], flow, np.nan)`.
-        max_length: the length in pixels with full saturation; None: the longest in this picture.
+        flow: displacements in pixels, to the right and down. Where a component is not finite or
+            beyond 1e9, the flow is unknown. For a `Flow`, pass
+            `np.where(valid[..., None], flow, np.nan)`.
+        max_length: the length in pixels at full saturation; None: the greatest in this picture.
 
-    Raises UserError when the shape or the maximum is not of this kind.
+    Raises UserError for another shape, and for a maximum that is not positive.
     """
     if flow.ndim != 3 or flow.shape[-1] != 2:
         raise UserError(f"Flow of shape {list(flow.shape)} must be [height, width, 2].")
@@ -69,9 +74,9 @@ def flow_colors(
 
 
 def color_wheel_legend(size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The key to the colours: a disc whose points have the colour of flow from its centre to them.
+    """The colour key: a disc in which each point has the colour of flow from the centre to it.
 
-    Raises UserError when `size`, the side in pixels, is not above 0.
+    Raises UserError when `size`, the side in pixels, is not positive.
     """
     if size < 1:
         raise UserError(f"size={size} must be at least 1 pixel.")
@@ -85,7 +90,7 @@ def color_wheel_legend(size: int) -> UInt8[np.ndarray, "size size 3"]:
 def _hues(angle: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W 3"]:
     """Colours in [0, 1] by direction in radians, clockwise from the right."""
     wheel = color_wheel() / 255
-    # By convention a full turn goes from the first of the hues to the last, not to the first again.
+    # By convention, a full turn goes from the first hue to the last, not back to the first.
     place = np.mod(angle, 2 * np.pi) / (2 * np.pi) * (len(wheel) - 1)
     lower = np.floor(place).astype(int)
     upper = (lower + 1) % len(wheel)

@@ -1,4 +1,4 @@
-"""Optical flow of whole images, tile by tile: its measures, and files for benchmarks' servers."""
+"""Evaluation of optical flow on whole images, tile by tile, and benchmark submissions."""
 
 import dataclasses
 import functools
@@ -22,6 +22,7 @@ from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.sintel import Sintel
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.pipeline.sources import one_of_each
+from perceiver_io.data.vision.image_files import printable
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
@@ -35,12 +36,12 @@ from perceiver_io.tasks.optical_flow.tiling import TiledFlow
 from perceiver_io.tasks.task import Task
 
 _ROWS_OF_FIGURE = 4
-# Pairs are read while the model works on those before.
+# Number of pairs that are read ahead while the model runs.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
 
 class Predicted(NamedTuple):
-    """A pair with its flow. Repeated are pairs that only give all processes equally many."""
+    """A pair with its predicted flow; `repeated` pairs only pad each process to equally many."""
 
     pair: FlowPair
     flow: np.ndarray
@@ -49,19 +50,18 @@ class Predicted(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WholeImages:
-    """Measures the pairs of a split, which may be of any size, tile by tile.
+    """Evaluates the pairs of a split, which may be of any size, tile by tile.
 
-    Of several processes, each takes every n-th pair, on the first of its devices, so that the
-    tiles of a pair follow one another there, a batch at a time.
+    With n processes, each takes every n-th pair and runs all of its tiles on its first device, one
+    batch after the other.
 
     Attributes:
-        task: has the measures.
-        dataset: has the split.
-        split: its name.
+        task: computes the metrics.
+        dataset: with the split.
+        split: name of the split.
         tile_size: (height, width) of the model's frames.
-        batch_size: tiles at a time over all devices of all processes, at most.
-        overlap: least number of pixels that neighbouring tiles have in common; None: 20, or less
-            where tiles are small.
+        batch_size: most tiles at a time, over all devices of all processes.
+        overlap: least overlap of adjacent tiles in pixels; None: 20, or less if tiles are small.
     """
 
     task: Task
@@ -73,20 +73,20 @@ class WholeImages:
     overlap: int | None
 
     def metric_names(self, model: Architecture) -> list[str]:
-        """The loss and the measures of the task; reads a pair to see what is known of it."""
+        """The loss and the task's metrics; reads a pair to see whether occlusions are known."""
         del model
         self.dataset.check_labelled(self.split)
-        pairs = one_of_each(self.dataset.source(self.split))
+        pairs = one_of_each(self.dataset.examples(self.split))
         occlusion = any(pair.occluded is not None for pair in pairs)
         return sorted({"loss", *_names(self.task, occlusion=occlusion)})
 
     def __call__(
         self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
     ) -> Result:
-        """As of every evaluator; compiles on the first pair of a size.
+        """Evaluates the split, see `Evaluator`; compiles on the first pair of each size.
 
-        The figures are of this process's pairs: `examples` has the first ones, `worst`, where there
-        are more, those with the largest error. Raises UserError on an unknown split, and on one
+        The figures show this process's pairs: `examples` the first ones and, if there are more,
+        `worst` those with the largest errors. Raises UserError on an unknown split, and on one
         whose flow is not known.
         """
         self.dataset.check_labelled(self.split)
@@ -102,7 +102,7 @@ class WholeImages:
                 ranked = heapq.nlargest(
                     _ROWS_OF_FIGURE, [*ranked, (total / count, one)], key=lambda item: item[0]
                 )
-        # All processes add up the same names, whatever pairs each has.
+        # All processes sum the same metrics, whatever pairs each has.
         totals = _over_processes(totals, _names(self.task, occlusion=True))
         metrics = losses.means(totals, self.task.loss_weights, self.split)
         return Result(metrics, _figures(examples, worst=[one for _, one in ranked]))
@@ -110,10 +110,10 @@ class WholeImages:
     def submit(
         self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy, folder: Path
     ) -> int:
-        """Writes the files that the benchmark's server wants; returns their number.
+        """Writes the files to submit to the benchmark's server; returns their number.
 
-        Raises UserError on an unknown split, on one whose flow is known, and if the dataset is of
-        no benchmark with a server.
+        Raises UserError on an unknown split, on one whose flow is known, and if the dataset's
+        benchmark has no server.
         """
         write = _writer(self.dataset, folder)
         self._check_unlabelled()
@@ -127,25 +127,25 @@ class WholeImages:
         if self.split not in self.dataset.source.unlabelled_splits:
             raise UserError(
                 f"--submission is for pairs whose true flow only the benchmark's server has, but "
-                f"that of the split {self.split!r} of {self.dataset.name} is known. "
-                "Choose --split=test, or measure here, without --submission."
+                f"the flow of the split {self.split!r} of {self.dataset.name} is known. "
+                "Choose --split=test, or evaluate locally, without --submission."
             )
 
     def _predicted(
         self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
     ) -> Iterator[Predicted]:
-        """This process's pairs, as many as every process has."""
+        """This process's pairs; every process has equally many."""
         weights = jax.device_put(strategy.fetch((params, state)))
         tiled = functools.partial(
             TiledFlow, model, *weights, tile_size=self.tile_size, overlap=self.overlap
         )
         corners = tiled(batch_size=1).corners
-        source = self.dataset.source(self.split)
+        source = self.dataset.examples(self.split)
         index, count = jax.process_index(), jax.process_count()
         rounds = -(-len(source) // count)
         positions = grain.MapDataset.range(index, rounds * count, count)
         pairs = positions.map(lambda i: (source[i % len(source)], i >= len(source)))
-        # Exact where all pairs have as many tiles as the first.
+        # Exact if all pairs have as many tiles as the first.
         with Progress(rounds * len(corners(source[0].size)), "tiles") as progress:
             for pair, is_repeated in pairs.to_iter_dataset(_READ_AHEAD):
                 flow_between = tiled(batch_size=self._even(len(corners(pair.size))))
@@ -153,7 +153,7 @@ class WholeImages:
                 yield Predicted(pair, flow, is_repeated)
 
     def _even(self, num_tiles: int) -> int:
-        """The size of equal batches, of which the last is filled up no more than it must."""
+        """The size of equal batches that needs the least padding in the last one."""
         num_batches = -(-num_tiles // -(-self.batch_size // jax.device_count()))
         return -(-num_tiles // num_batches)
 
@@ -166,7 +166,7 @@ def _measures(
 
 
 def _names(task: Task, *, occlusion: bool) -> list[str]:
-    """What `_measures` gives, of pairs whose occlusion is known or is not."""
+    """Names of the metrics in `_measures`, for pairs with or without known occlusions."""
     flow, mask = jnp.zeros((1, 1, 1, 2)), jnp.ones((1, 1, 1), bool)
     batch = {"flow": flow, "flow_valid": mask, "valid": jnp.ones(1, bool)}
     if occlusion:
@@ -175,7 +175,7 @@ def _names(task: Task, *, occlusion: bool) -> list[str]:
 
 
 def _batch(one: Predicted) -> dict[str, np.ndarray]:
-    """A batch of the one pair, which counts nowhere where it is repeated."""
+    """A batch of one pair, which is not valid if it is repeated."""
     pair = one.pair
     batch = {
         "flow": pair.flow.flow,
@@ -188,16 +188,16 @@ def _batch(one: Predicted) -> dict[str, np.ndarray]:
 
 
 def _over_processes(totals: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-    """The sums over all processes, each of which may lack some of the names."""
+    """Sums over all processes, some of which may lack some of the names."""
     own = np.stack([totals.get(name, np.zeros(2)) for name in names])
-    # As bytes, because JAX would round numbers of 64 bits.
+    # As bytes, because JAX would round 64-bit numbers.
     gathered = multihost_utils.process_allgather(np.frombuffer(own.tobytes(), np.uint8))
     of_each = np.frombuffer(gathered.tobytes(), own.dtype).reshape(-1, *own.shape)
     return dict(zip(names, of_each.sum(0), strict=True))
 
 
 def _figures(examples: list[Predicted], worst: list[Predicted]) -> dict[str, Figure]:
-    """Of `worst` none where the other has the same pairs, nor of either without pairs."""
+    """The figures that have pairs, without `worst` if it has the same pairs as `examples`."""
     if not examples:
         return {}
     figures = {"examples": _draw(examples)}
@@ -207,22 +207,22 @@ def _figures(examples: list[Predicted], worst: list[Predicted]) -> dict[str, Fig
 
 
 def _draw(shown: list[Predicted]) -> Figure:
-    """A row for each pair, with its name."""
+    """Draws a row for each pair, with its name."""
     figure = compared_flow([ComparedFlow(*one.pair[:2], one.flow, *one.pair.flow) for one in shown])
     first_panels = [axes for axes in figure.axes if axes.get_title() == "first frame"]
     for axes, one in zip(first_panels, shown, strict=True):
-        axes.set_ylabel(one.pair.name, fontsize=8)
+        axes.set_ylabel(printable(one.pair.name), fontsize=8, parse_math=False)
     return figure
 
 
 def _writer(dataset: Dataset, folder: Path) -> Callable[[str, np.ndarray], Path]:
-    """Writes the flow of the pair of a name."""
+    """A function that writes a pair's flow, given its name."""
     source = dataset.source
     if isinstance(source, Sintel):
         return lambda *pair: write_sintel_submission(folder, source.rendering, *pair)
     if isinstance(source, Kitti):
         return lambda *pair: write_kitti_submission(folder, source.year, *pair)
     raise UserError(
-        f"--submission={folder} is for Sintel and KITTI, whose servers measure flow, but the "
+        f"--submission={folder} is for Sintel and KITTI, whose servers evaluate flow, but the "
         f"dataset is {dataset.name}: leave it out, or choose another --config."
     )

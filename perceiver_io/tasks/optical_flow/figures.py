@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Circle
 
 from perceiver_io.tasks.attention import Attention
 from perceiver_io.tasks.figures import (
@@ -20,18 +22,19 @@ from perceiver_io.tasks.figures import (
     titled_figure,
 )
 from perceiver_io.tasks.optical_flow.colors import (
+    LEAST_SCALE,
     SATURATION_PERCENTILE,
     color_wheel_legend,
     flow_colors,
 )
 
-# Errors in pixels, up to which they are told apart; less where all flow is shorter.
+# Upper end of the error scale in pixels; less if all flow is shorter.
 _LARGEST_ERROR = 10.0
 _WHEEL_SIZE = 200
 
 
 class ComparedFlow(NamedTuple):
-    """A pair of frames with the true flow, where it is known, and a predicted one, in pixels."""
+    """A pair of frames with the true flow, where known, and the predicted flow, in pixels."""
 
     first: UInt8[np.ndarray, "H W 3"]
     second: UInt8[np.ndarray, "H W 3"]
@@ -41,10 +44,10 @@ class ComparedFlow(NamedTuple):
 
 
 def compared_flow(pairs: Sequence[ComparedFlow]) -> Figure:
-    """A row for each pair: frames, true and predicted flow in the same colours, and the error.
+    """A row for each pair: frames, true and predicted flow on the same scale, and the error.
 
-    Colours stand for directions, their saturation for lengths (Baker et al., 2011). Where the flow
-    is not known, true flow and error are grey.
+    Hues are directions, saturations are lengths (Baker et al., 2011), as in the key in a corner of
+    the true flow. Where the flow is not known, true flow and error are grey.
     """
     height, width, _ = pairs[0].first.shape
     side = 2.4
@@ -67,12 +70,12 @@ def flow_pictures(
     labels: Sequence[tuple[str, str]],
     max_length: float,
 ) -> Figure:
-    """Two frames and the flow between them in each row, and the key to the colours.
+    """Two frames and the flow between them in each row, and the colour key.
 
     Args:
         rows: frame, next frame, and the flow as colours.
         labels: names of the frames.
-        max_length: pixels of flow at the rim of the colour wheel.
+        max_length: length of flow at the rim of the colour wheel, in pixels.
     """
     height, width, _ = rows[0][0].shape
     side = 3.6 * float(np.clip(width / height, 0.5, 2)) ** 0.5
@@ -91,15 +94,21 @@ def flow_pictures(
 
 
 def flow_attention(
-    frames: Sequence[Picture], flow: Picture, attention: Attention, *, title: str
+    frames: Sequence[Picture],
+    flow: Picture,
+    attention: Attention,
+    *,
+    max_length: float,
+    title: str,
 ) -> Figure:
-    """What latents read in two frames, and which pixels of the flow are read from them.
+    """Attention of latents to two frames, and of pixels of the flow to these latents.
 
     Args:
-        frames: both, as the model sees them.
+        frames: both frames, as the model sees them.
         flow: between them, as colours.
-        attention: of queries on the grid of the first frame; the encoder's maps are of both frames
-            together, [n, h, w], or of each, [n, 2, h, w].
+        attention: of queries on the grid of the first frame; the encoder's maps are for both frames
+            together, [n, h, w], or for each of them, [n, 2, h, w].
+        max_length: length in pixels at the rim of the colour key.
         title: one line.
     """
     (encoder,) = attention.encoder
@@ -122,7 +131,9 @@ def flow_attention(
         line[0].set_title(name, fontsize=8)
         for panel, weights in zip(line[1:], maps, strict=True):
             heat_and_scale(panel, frames[0] if name == "flow" else picture, weights)
-        name_row(line[1], "read by" if name == "flow" else "reads")
+        name_row(line[1], "used by" if name == "flow" else "attends to")
+    panels[-1, 0].set_title(f"flow, rim of the key: {max_length:.3g} px", fontsize=8)
+    _draw_key(panels[-1, 0])
     for panel, name in zip(panels[0, 1:], latent_titles(attention), strict=True):
         panel.set_title(name, fontsize=8)
     heat_bar(figure)
@@ -130,15 +141,17 @@ def flow_attention(
 
 
 def _saturated_length(pair: ComparedFlow) -> float:
-    """The length of the true flow that has full saturation."""
+    """The length of true flow at full saturation."""
     length = np.hypot(*np.moveaxis(pair.true[pair.valid], -1, 0))
-    return float(np.percentile(length, SATURATION_PERCENTILE).clip(1)) if length.size else 1.0
+    if not length.size:
+        return LEAST_SCALE
+    return float(np.percentile(length, SATURATION_PERCENTILE).clip(LEAST_SCALE))
 
 
 def _draw_pair(
     row: np.ndarray, pair: ComparedFlow, max_length: float, largest_error: float
 ) -> AxesImage:
-    """Draws a pair into an array of five axes; returns the map of its error."""
+    """Draws a pair into an array of five axes; returns the image of its error."""
     error = np.hypot(*np.moveaxis(pair.predicted - pair.true, -1, 0))
     mean = f"{error[pair.valid].mean():.2f} px on average" if pair.valid.any() else "unknown"
     true = flow_colors(pair.true, max_length)
@@ -146,7 +159,7 @@ def _draw_pair(
     panels = {
         "first frame": pair.first,
         "second frame": pair.second,
-        f"true flow, up to {max_length:.0f} px": true,
+        f"true flow, rim of the key: {max_length:.3g} px": true,
         "predicted flow": flow_colors(pair.predicted, max_length),
         f"error, {mean}": np.ma.masked_array(error, ~pair.valid),
     }
@@ -154,4 +167,15 @@ def _draw_pair(
         image = axes.imshow(panel, cmap="magma", vmin=0, vmax=largest_error)
         axes.set_title(title, fontsize=8)
         axes.set_facecolor("grey")
+    _draw_key(row[2])
     return image
+
+
+def _draw_key(axes: Axes) -> None:
+    """Draws the colour key of flow in a corner."""
+    key = axes.inset_axes((0.02, 0.02, 0.22, 0.22))
+    wheel = key.imshow(color_wheel_legend(_WHEEL_SIZE))
+    radius = _WHEEL_SIZE / 2
+    rim = key.add_patch(Circle((radius, radius), radius - 1, fill=False, color="black"))
+    wheel.set_clip_path(rim)
+    key.set_axis_off()

@@ -1,4 +1,4 @@
-"""Files of predicted flow as the servers of the benchmarks want them.
+"""Files of predicted flow for submission to benchmark servers.
 
 Sources: the bundler in MPI-Sintel-complete.zip; the development kits of KITTI 2012 and 2015.
 """
@@ -17,10 +17,10 @@ from perceiver_io.errors import UserError
 def sintel_submission_path(
     folder: str | os.PathLike[str], rendering: Literal["clean", "final"], name: str
 ) -> pathlib.Path:
-    """folder/clean/ambush_1/frame_0001.flo for the pair "ambush_1/frame_0001".
+    """Returns folder/clean/ambush_1/frame_0001.flo for the pair "ambush_1/frame_0001".
 
-    Sintel's `bundler folder/clean folder/final submission.lzma` makes the file to upload of all
-    test pairs of both renderings.
+    From all test pairs of both renderings, Sintel's `bundler folder/clean folder/final
+    submission.lzma` makes the file to upload.
     """
     return pathlib.Path(folder) / rendering / f"{name}.flo"
 
@@ -31,7 +31,7 @@ def write_sintel_submission(
     name: str,
     flow: Float[np.ndarray, "H W 2"],
 ) -> pathlib.Path:
-    """Writes the flow, in pixels, of one test pair of Sintel and returns its path.
+    """Writes the flow of one Sintel test pair, in pixels, and returns its path.
 
     Raises UserError on flow that is not finite, and when the path cannot be written.
     """
@@ -44,9 +44,9 @@ def write_sintel_submission(
 def kitti_submission_path(
     folder: str | os.PathLike[str], year: Literal[2012, 2015], name: str
 ) -> pathlib.Path:
-    """folder/000000_10.png in 2012, folder/flow/000000_10.png in 2015, for the pair "000000_10".
+    """For "000000_10", returns folder/000000_10.png (2012) or folder/flow/000000_10.png (2015).
 
-    The file to upload is a ZIP of what is in `folder`.
+    The file to upload is a ZIP archive of the contents of `folder`.
     """
     inside = pathlib.Path(folder) if year == 2012 else pathlib.Path(folder) / "flow"
     return inside / f"{name}.png"
@@ -58,9 +58,9 @@ def write_kitti_submission(
     name: str,
     flow: Float[np.ndarray, "H W 2"],
 ) -> pathlib.Path:
-    """Writes the flow, in pixels, of one test pair of KITTI and returns its path.
+    """Writes the flow of one KITTI test pair, in pixels, and returns its path.
 
-    The format holds -512 to 511.98 pixels, to 1/64; a prediction beyond is set to the limit.
+    The format has a range of -512 to 511.98 pixels in steps of 1/64; predictions are clipped to it.
     Raises UserError on flow that is not finite, and when the path cannot be written.
     """
     path = kitti_submission_path(folder, year, name)

@@ -1,4 +1,4 @@
-"""Optical flow: robust losses, end-point error and the measures of Sintel and KITTI."""
+"""Optical flow: robust losses, end-point error, and the metrics of Sintel and KITTI."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -23,26 +23,26 @@ from perceiver_io.tasks.task import Batch, Section, Task
 Field = Float[Array, "B H W 2"]
 PerPixel = Float[Array, "B H W"]
 
-# Pixels that a unit of the loss stands for, as for the published models.
+# Pixels per unit of flow in the loss, as for the published models.
 LOSS_UNIT = 20.0
 
-# Speeds in pixels per frame whose errors Sintel lists apart.
+# Limits in pixels per frame of the speed ranges for which Sintel reports errors separately.
 SPEEDS = {"s0_10": (0.0, 10.0), "s10_40": (10.0, 40.0), "s40": (40.0, float("inf"))}
 
 
 def end_point(error: Field) -> PerPixel:
-    """The length of the error."""
-    # The square root has no gradient at zero.
+    """The length of the error vector."""
+    # The gradient of the square root is infinite at zero.
     return jnp.sqrt(jnp.square(error).sum(-1) + 1e-12)
 
 
 def l1(error: Field) -> PerPixel:
-    """The sum of the errors of both coordinates."""
+    """The sum of the absolute errors of both components."""
     return jnp.abs(error).sum(-1)
 
 
 def robust(error: Field) -> PerPixel:
-    """(L1 + 0.01)^0.4, as PWC-Net for fine-tuning (1709.02371): outliers weigh less."""
+    """(L1 + 0.01)^0.4, as in the fine-tuning of PWC-Net (1709.02371): reduces outliers' weight."""
     return (l1(error) + 0.01) ** 0.4
 
 
@@ -55,19 +55,19 @@ LOSSES: Mapping[str, Callable[[Field], PerPixel]] = {
 
 @dataclasses.dataclass(frozen=True)
 class OpticalFlow(Task):
-    """Tells for each pixel of a frame where it is in the next one.
+    """Estimates the displacement of each pixel from a frame to the next.
 
     Batches hold `frames` [B, 2, H, W, 3] (uint8), `flow` [B, H, W, 2] in pixels, `flow_valid`
-    [B, H, W] and `valid` [B]; those of whole images also `occluded` [B, H, W] where it is known.
-    The model's outputs are flow [B, H, W, 2] in pixels.
+    [B, H, W] and `valid` [B]; those of whole images also `occluded` [B, H, W], if it is known. The
+    model's outputs are flow [B, H, W, 2] in pixels.
 
     Attributes:
-        loss_name: one of `LOSSES`, of errors in units of 20 pixels.
-        overlap: least number of pixels that neighbouring tiles of whole images have in common;
-            None: 20, or less where tiles are small.
+        loss_name: one of `LOSSES`, applied to errors in units of 20 pixels.
+        overlap: least overlap of adjacent tiles of whole images, in pixels; None: 20, or less if
+            tiles are small.
     """
 
-    loss_name: Annotated[str, Limit(f"one of {listing(LOSSES)}", LOSSES.__contains__)]
+    loss_name: Annotated[str, Limit(f"one of {listing(LOSSES)}", LOSSES.__contains__)] = "end_point"
     overlap: Natural | None = None
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS
@@ -87,17 +87,17 @@ class OpticalFlow(Task):
     def metrics(
         self, outputs: Field, batch: Batch
     ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
-        """Measures over all known pixels of all examples.
+        """Metrics over all known pixels of all examples.
 
         - `epe`: end-point error in pixels; `epe_per_pair`: the mean of the pairs' means, which
-          weighs pairs with few known pixels the same as others (KITTI's EPE in most papers).
-        - `1px`, `3px`, `5px`: share of pixels whose error is larger than that.
-        - `fl_all`: share of pixels whose error is above 3 pixels and above 5% of the true flow's
+          weights all pairs equally, however few pixels are known (KITTI's EPE in most papers).
+        - `1px`, `3px`, `5px`: fraction of pixels whose error is larger than that.
+        - `fl_all`: fraction of pixels whose error is above 3 pixels and above 5% of the true flow's
           length (KITTI 2015).
         - `epe_s0_10`, `epe_s10_40`, `epe_s40`: end-point error by the length of the true flow.
-        - `epe_matched`, `epe_unmatched`: of pixels that are seen in both frames, or in one.
+        - `epe_matched`, `epe_unmatched`: of pixels that are visible in both frames, or only in one.
 
-        A measure of which there is no pixel has a count of 0.
+        A metric for which there are no pixels has a count of 0.
         """
         known = _known(batch)
         epe = jnp.sqrt(jnp.square(_error(outputs, batch)).sum(-1))
@@ -117,19 +117,19 @@ class OpticalFlow(Task):
         return sums | {"epe_per_pair": _mean_of_pairs(epe, known)}
 
     def evaluators(self, config: Section) -> dict[str, Evaluator]:
-        """Each split twice: `SPLIT`, the middle of each pair; `SPLIT_whole`, whole images.
+        """Two for each split: `SPLIT` for centre crops, `SPLIT_whole` for whole images.
 
-        The first are as large as the examples of training, take one pass of the model, and show
-        its loss; the second are what benchmarks measure, tile by tile.
+        Centre crops have the size of training examples, take one pass of the model, and show the
+        training loss; whole images, processed in tiles, are what benchmarks measure.
         """
-        # Those of another config may be of another size than the model's frames.
+        # Another config's examples may differ in size from the model's frames.
         data = {**config["data"], "image_size": tuple(config["model"]["image_size"])}
         crops = super().evaluators({**config, "data": data})
         whole = self._whole_images(config)
         return crops | {f"{split}_whole": images for split, images in whole.items()}
 
     def submitters(self, config: Section) -> dict[str, Submitter]:
-        """Files for the servers of Sintel and KITTI."""
+        """Writers of submissions for Sintel and KITTI."""
         return {split: images.submit for split, images in self._whole_images(config).items()}
 
     def _whole_images(self, config: Section) -> dict[str, WholeImages]:
@@ -149,7 +149,7 @@ class OpticalFlow(Task):
     def figure(
         self, outputs: Float[np.ndarray, "B H W 2"], batch: Batch, dataset: Dataset
     ) -> Figure:
-        """Up to 4 pairs, spread over the batch: frames, true and predicted flow, error."""
+        """Up to 4 pairs, spread over the batch: frames, true and predicted flow, and error."""
         del dataset
         valid = np.flatnonzero(batch["valid"])
         shown = valid[np.linspace(0, len(valid) - 1, min(len(valid), 4)).astype(int)]
@@ -173,7 +173,7 @@ def _known(batch: Batch) -> Bool[Array, "B H W"]:
 
 
 def _error(outputs: Field, batch: Batch) -> Field:
-    """Outputs minus flow; 0 where the flow is not known, for the sake of the gradient there."""
+    """Outputs minus flow; 0 where the flow is not known, to keep the gradient finite there."""
     return jnp.where(_known(batch)[..., None], outputs - batch["flow"], 0)
 
 

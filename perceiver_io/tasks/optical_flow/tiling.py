@@ -1,7 +1,7 @@
-"""Optical flow of images of any size, from a model of one size, tile by tile.
+"""Optical flow of images of any size from a model of fixed size, tile by tile.
 
-As the published Sintel and KITTI figures were measured: overlapping tiles, blended by the distance
-to the tile's edge, where the model sees least of its surroundings.
+As in the published evaluations on Sintel and KITTI, overlapping tiles are blended with weights by
+the distance to the tile's edge, where the model has the least context.
 """
 
 import functools
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from perceiver_io.config.annotations import Size
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.tasks.batches import Advance, check_positive, each_in_batches, ignore
+from perceiver_io.tasks.batches import Advance, check_batch_size, each_in_batches, ignore
 
 _USUAL_OVERLAP = 20
 
@@ -23,10 +23,10 @@ Frame = UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W 3"]
 
 
 def tiles(height: int, width: int, tile_size: Size, overlap: int) -> list[tuple[int, int]]:
-    """(top, left) of the fewest tiles of `tile_size` = (height, width) that cover an image.
+    """(top, left) of as few tiles of `tile_size` = (height, width) as needed to cover an image.
 
-    Neighbours overlap by `overlap` pixels, the last ones of a row or column by as much as it takes
-    to end with the image. An image smaller than a tile has one, at 0.
+    Adjacent tiles overlap by `overlap` pixels, the last ones in a row or column by as much as
+    needed to end at the image's edge. An image smaller than a tile has a single tile, at 0.
     """
     tops, lefts = (
         [*range(0, whole - side, side - overlap), max(whole - side, 0)]
@@ -36,13 +36,13 @@ def tiles(height: int, width: int, tile_size: Size, overlap: int) -> list[tuple[
 
 
 def blending_weights(tile_size: Size) -> Float[np.ndarray, "H W"]:
-    """The distance in pixels of each pixel of a tile to just outside of the nearest edge."""
+    """Distance in pixels from each pixel of a tile to just outside the nearest edge."""
     rows, columns = (np.minimum(np.arange(side) + 1, side - np.arange(side)) for side in tile_size)
     return np.minimum(rows[:, None], columns).astype(np.float32)
 
 
 class TiledFlow:
-    """Flow between frames of any size; one program is compiled for all of them."""
+    """Flow between frames of any size; only one program is compiled for all sizes."""
 
     def __init__(
         self,
@@ -54,20 +54,20 @@ class TiledFlow:
         batch_size: int,
         overlap: int | None = None,
     ):
-        """Compiles on the first call.
+        """Prepares the model, which is compiled on the first call.
 
         Args:
-            model: gives flow [B, h, w, 2] in pixels of `inputs` [B, 2, h, w, 3] in -1 to 1.
+            model: maps `inputs` [B, 2, h, w, 3] from -1 to 1 to flow [B, h, w, 2] in pixels.
             params: its parameters.
             state: its state.
             tile_size: (h, w), the size of the model's frames.
-            batch_size: tiles at a time; the last batch is filled up.
-            overlap: least number of pixels that neighbouring tiles have in common; None: 20, as in
-                the published evaluations, or half of a smaller tile's side if that is less.
+            batch_size: tiles at a time; the last batch is padded.
+            overlap: least overlap of adjacent tiles in pixels; None: 20, as in the published
+                evaluations, or half of the tile's smaller side if that is less.
 
         Raises UserError for an overlap that is negative or as large as a tile.
         """
-        check_positive(batch_size=batch_size)
+        check_batch_size(batch_size)
         if overlap is None:
             overlap = min(_USUAL_OVERLAP, min(tile_size) // 2)
         if not 0 <= overlap < min(tile_size):
@@ -82,23 +82,23 @@ class TiledFlow:
     def __call__(
         self, first: Frame, second: Frame, advance: Advance = ignore
     ) -> Float[np.ndarray, "H W 2"]:
-        """The flow in pixels (channels as the model has them) from `first` to `second`.
+        """The flow from `first` to `second` in pixels, with channels as the model has them.
 
         Args:
             first: uint8 from 0 to 255, or floating point from -1 to 1.
             second: a frame of the same size.
             advance: called after each batch with the number of its tiles.
 
-        Raises UserError for frames of different sizes, of other types or values.
+        Raises UserError for frames of different sizes, or of other types or values.
         """
         return next(self.video((first, second), advance))
 
     def video(
         self, frames: Iterable[Frame], advance: Advance = ignore
     ) -> Iterator[Float[np.ndarray, "H W 2"]]:
-        """The flow from each frame to the next, as `__call__`. A batch has tiles of several pairs.
+        """The flow from each frame to the next, as in `__call__`; a batch may span several pairs.
 
-        Frames are read as they are needed, and only those of one batch are kept.
+        Frames are read as needed, and only those of one batch are kept in memory.
         """
         pairs, again = itertools.tee(itertools.pairwise(frames))
         flows = each_in_batches(
@@ -119,7 +119,7 @@ class TiledFlow:
     def middle_tile(
         self, first: Frame, second: Frame
     ) -> tuple[Float[np.ndarray, "2 h w 3"], tuple[slice, slice]]:
-        """The tile nearest to the middle of two frames, as the model takes it, and where it is."""
+        """The tile nearest to the centre of two frames, prepared for the model, and where it is."""
         size = _common_size(first, second)
 
         def distance(corner: tuple[int, int]) -> float:
@@ -133,7 +133,7 @@ class TiledFlow:
 
     def _tiles_of(self, first: Frame, second: Frame) -> Iterator[Float[np.ndarray, "2 h w 3"]]:
         size = _common_size(first, second)
-        # Images smaller than a tile go on beyond their edge with the pixels of the edge.
+        # Images smaller than a tile are padded with the pixels of their edge.
         beyond = [
             (0, max(side - whole, 0)) for whole, side in zip(size, self._tile_size, strict=True)
         ]
@@ -148,7 +148,7 @@ class TiledFlow:
     def _blended(
         self, flows: Sequence[np.ndarray], corners: Sequence[tuple[int, int]], size: Size
     ) -> Float[np.ndarray, "H W 2"]:
-        """The mean over the tiles at each pixel, by their weights."""
+        """The weighted mean over the tiles at each pixel."""
         height, width = size
         covered = tuple(map(max, size, self._tile_size))
         total = np.zeros((*covered, 2), np.float32)
@@ -174,7 +174,7 @@ def _common_size(first: Frame, second: Frame) -> Size:
             )
     if first.shape != second.shape:
         raise UserError(
-            f"There is no flow between frames of different sizes: {first.shape[0]}x"
+            f"Flow needs frames of the same size, but they have {first.shape[0]}x"
             f"{first.shape[1]} and {second.shape[0]}x{second.shape[1]} pixels. Resize or crop one "
             "of them."
         )
@@ -182,17 +182,17 @@ def _common_size(first: Frame, second: Frame) -> Size:
 
 
 def scaled(frames: Array | np.ndarray) -> Array | np.ndarray:
-    """Bytes as models of optical flow take them, from -1 to 1."""
+    """Scales bytes to the range of models of optical flow, from -1 to 1."""
     return frames.astype(np.float32) / 127.5 - 1
 
 
 def _checked(frame: Frame) -> Float[np.ndarray, "H W 3"]:
-    """From -1 to 1. Raises UserError for other types and values."""
+    """The frame from -1 to 1. Raises UserError for other types and values."""
     if frame.dtype == np.uint8:
         return scaled(frame)
     if not np.issubdtype(frame.dtype, np.floating):
         raise UserError(
-            f"A frame of type {frame.dtype} cannot be read: give uint8 from 0 to 255, or floating "
+            f"A frame has the type {frame.dtype}, but must be uint8 from 0 to 255, or floating "
             "point from -1 to 1."
         )
     if not np.abs(frame).max() <= 1:

@@ -1,4 +1,4 @@
-"""Augmentation as a whole: each part alone, all together, and what its settings may be."""
+"""Augmentation as a whole: each part alone, all together, and the limits of its settings."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_settings_of_nothing_cut_out_a_random_part(probability):
+def test_without_any_change_a_random_crop_is_taken(probability):
     pair = scene(MOTION)
     corners = set()
     for seed in range(8):
@@ -80,7 +80,7 @@ def test_settings_of_nothing_cut_out_a_random_part(probability):
             if (pair.flow.flow[y, x] == part.flow.flow[0, 0]).all()
         )
         expected = cut(pair, (top, left), SIZE)
-        # Only what leaves the part is occluded in addition.
+        # Only points that leave the part become occluded.
         assert (part.occluded >= expected.occluded).all()
         assert_same(part._replace(occluded=expected.occluded), expected)
         corners.add((top, left))
@@ -102,14 +102,14 @@ def test_flow_stays_the_motion_between_the_frames(settings):
 
 
 def assert_affine(flow):
-    """An affine motion seen through affine maps is an affine one."""
+    """An affine motion seen through affine maps is affine."""
     places = np.concatenate([pixels(*SIZE), np.ones((*SIZE, 1))], axis=-1).reshape(-1, 3)
     fit, *_ = np.linalg.lstsq(places, flow.flow.reshape(-1, 2), rcond=None)
     np.testing.assert_allclose(places @ fit, flow.flow.reshape(-1, 2), atol=1e-3)
 
 
 @pytest.mark.parametrize("name, axis", [("horizontal_flip", 1), ("vertical_flip", 0)])
-def test_flips_of_the_whole_mirror_it_and_undo_themselves(name, axis):
+def test_flips_mirror_the_pair_and_undo_themselves(name, axis):
     pair = scene(MOTION)
     once = augment(pair, pair.size, **{name: 1.0})
     np.testing.assert_array_equal(once.first, np.flip(pair.first, axis))
@@ -118,7 +118,7 @@ def test_flips_of_the_whole_mirror_it_and_undo_themselves(name, axis):
     assert_same(augment(once, pair.size, **{name: 1.0}), pair)
 
 
-def test_flips_happen_as_often_as_they_should():
+def test_frequency_of_flips():
     pair = scene(MOTION, 16, 24)
     flipped = [
         (augment(pair, pair.size, seed, horizontal_flip=0.25).first != pair.first).any()
@@ -127,7 +127,7 @@ def test_flips_happen_as_often_as_they_should():
     assert 70 <= sum(flipped) <= 130
 
 
-def test_spatial_changes_happen_as_often_as_they_should():
+def test_frequency_of_spatial_changes():
     pair = scene(affine(np.eye(2), np.array([1.0, 0])), 40, 40)
     settings = {"spatial_probability": 0.3, "log2_scale": (0.5, 0.5)}
     scales = np.array([augment(pair, (16, 24), s, **settings).flow.flow.max() for s in range(300)])
@@ -135,7 +135,7 @@ def test_spatial_changes_happen_as_often_as_they_should():
     assert 65 <= (scales > 1).sum() <= 115
 
 
-def test_scales_and_stretches_are_spread_over_their_ranges():
+def test_scales_and_stretches_cover_their_ranges():
     pair = scene(affine(np.eye(2), np.array([1.0, 1.0])), 40, 60)
     settings = {"log2_scale": (-0.1, 0.5), "log2_stretch": 0.2}
     flows = np.array([augment(pair, (16, 24), s, **settings).flow.flow[0, 0] for s in range(300)])
@@ -145,7 +145,7 @@ def test_scales_and_stretches_are_spread_over_their_ranges():
     assert -0.4 <= stretches.min() < -0.3 and 0.3 < stretches.max() <= 0.4
 
 
-def test_the_second_frame_is_shifted_by_a_share_of_the_sides():
+def test_the_second_frame_is_shifted_by_a_fraction_of_its_size():
     shifts = np.array(
         [
             augment(scene(np.eye(3)), seed=s, relative_translation=0.1).flow.flow[0, 0]
@@ -164,12 +164,12 @@ def test_small_frames_are_enlarged_up_to_the_greatest_scale():
     np.testing.assert_allclose(part.first[0, 0], pair.first[0, 0], atol=1)
     with pytest.raises(UserError, match=r"waves has 40x60 .* scales up to 1.41 it needs 46x69:"):
         augment(pair, log2_scale=(-0.5, 0.5))
-    # Scaling is left out altogether.
+    # There is no scaling at all.
     with pytest.raises(UserError, match=r"scales up to 1 it needs 64x96:.*image_size"):
         augment(pair, log2_scale=(-0.5, 0.7), spatial_probability=0.0)
 
 
-def test_sparse_flow_stays_about_as_sparse():
+def test_sparse_flow_stays_sparse():
     pair = scene(MOTION)
     valid = np.random.default_rng(0).random(pair.size) < 0.3
     flow = Flow(np.where(valid[..., None], pair.flow.flow, np.float32(0)), valid)
@@ -193,7 +193,7 @@ def test_symmetric_colors_keep_equal_frames_equal_and_asymmetric_ones_do_not():
 
 
 @pytest.mark.parametrize("name", COLORS)
-def test_every_change_of_colors_is_seen_and_leaves_the_flow(name):
+def test_every_colour_change_is_visible_and_keeps_the_flow(name):
     pair = scene(MOTION)
     part, plain = augment(pair, pair.size, **{name: COLORS[name]}), augment(pair, pair.size)
     assert (part.first != plain.first).any() and (part.second != plain.second).any()
@@ -216,7 +216,7 @@ def test_the_eraser_changes_the_second_frame_and_never_the_flow():
     assert (erased.occluded >= plain.occluded).all() and (erased.occluded > plain.occluded).any()
 
 
-def test_boxes_are_as_many_as_they_may_be():
+def test_up_to_the_greatest_number_of_boxes_is_drawn():
     grey = np.full((200, 300, 3), 100, np.uint8)
     grey[::2] = 50
     still = Flow(np.zeros((200, 300, 2), np.float32), np.ones((200, 300), bool))
@@ -232,7 +232,7 @@ def test_boxes_are_as_many_as_they_may_be():
     np.testing.assert_array_equal(no_box.second, grey)
 
 
-def test_the_generator_alone_decides():
+def test_results_depend_on_the_generator_only():
     pair = scene(MOTION)
     before = [x.copy() for x in arrays(pair)]
     assert_same(augment(pair, seed=3, **FULL), augment(pair, seed=3, **FULL))
@@ -241,7 +241,7 @@ def test_the_generator_alone_decides():
         np.testing.assert_array_equal(array, copy)
 
 
-def test_weakened_by_nothing_by_half_and_to_nothing():
+def test_weakened_augmentation():
     full = FlowAugmentation(**NOTHING | FULL | {"spatial_probability": 1.0})
     assert full.weakened(1.0) == full
     half = full.weakened(0.5)

@@ -1,4 +1,4 @@
-"""Folders of optical flow with something wrong in them: the error names the file."""
+"""Optical flow folders with errors: the message names the file."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ SETTINGS = {
     FlyingThings3D: {"rendering": "clean", "cameras": ("left",)},
     Middlebury: {},
 }
-# How to build it, and the files that its first training pair is read from.
+# How to build each dataset, and the files of its first training pair.
 FILES = {
     "autoflow": (
         layouts.autoflow,
@@ -82,7 +82,7 @@ def test_a_missing_folder_says_what_to_download(tmp_path, kind, split):
 
 
 def test_the_layout_of_every_missing_folder_is_the_one_read(tmp_path):
-    """Every path that the error of one folder draws is a file of the miniature dataset."""
+    """Every path shown in the error message is a file of the miniature dataset."""
     for build, split in (
         (layouts.autoflow, "train"),
         (layouts.kitti, "train"),
@@ -94,7 +94,7 @@ def test_the_layout_of_every_missing_folder_is_the_one_read(tmp_path):
         with pytest.raises(UserError) as error:
             dataclasses.replace(dataset.source, root=str(tmp_path / "nowhere"))(split)
         drawn = [x.strip().removeprefix("root/") for x in str(error.value).split("\n")[1:]]
-        # Other numbers of tables are as good.
+        # Table numbers may differ.
         drawn = [path.replace("table_0_batch_0", "table_3_batch_7") for path in drawn]
         assert drawn and all((root / path).exists() for path in drawn)
 
@@ -130,12 +130,12 @@ def test_a_damaged_file_is_named(tmp_path, build, file):
 
 
 @pytest.mark.parametrize("build, file", [case for case in EVERY_FILE if case[1].endswith(".flo")])
-def test_flow_that_is_no_number(tmp_path, build, file):
+def test_flow_that_is_nan(tmp_path, build, file):
     dataset = build(tmp_path)
     data = bytearray((tmp_path / file).read_bytes())
     data[-12:-8] = np.float32(np.nan).tobytes()
     (tmp_path / file).write_bytes(data)
-    with pytest.raises(UserError, match="has 1 values that are no numbers") as error:
+    with pytest.raises(UserError, match="has 1 values that are not numbers") as error:
         dataset.source("train")[0]
     assert str(tmp_path / file) in str(error.value)
 
@@ -190,7 +190,7 @@ def test_chairs_for_validation_need_the_split_file(tmp_path):
 
 @pytest.mark.parametrize(
     "labels, message",
-    [("1\n3\n1\n", "'3' as its entry 2"), ("1\n2\n", "has 2 lines, but there is a pair 00003")],
+    [("1\n3\n1\n", "'3' as entry 2"), ("1\n2\n", "has 2 lines, but there is a pair 00003")],
 )
 def test_a_wrong_split_file(tmp_path, labels, message):
     with pytest.raises(UserError, match=message):

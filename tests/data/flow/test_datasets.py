@@ -1,4 +1,4 @@
-"""Datasets of optical flow, in miniature folders with the layout of their publishers."""
+"""Optical flow datasets, in miniature folders with the layouts of their publishers."""
 
 import pickle
 
@@ -48,7 +48,7 @@ def test_autoflow(tmp_path):
 
 
 def autoflow_members(root, part, numbers, share):
-    """The pairs of each split, by the last part of the name; files are not looked at."""
+    """The pairs of each split, by the last part of the name; files are not opened."""
     for number in numbers:
         (root / part / f"table_{number}_batch_0").mkdir(parents=True)
     dataset = layouts.dataset(AutoFlow, root=str(root), validation_share=share)
@@ -83,7 +83,7 @@ def test_sintel(tmp_path, rendering):
     assert pair.backward is None
 
 
-def test_sintel_counts_frames_beyond_nine(tmp_path):
+def test_sintel_frame_numbers_beyond_nine(tmp_path):
     dataset = layouts.sintel(tmp_path)
     for number in range(4, 12):
         layouts.save(tmp_path, f"test/clean/alley_1/frame_{number:04d}.png")
@@ -124,7 +124,7 @@ def test_kitti_2012_prefers_colour(tmp_path):
     assert_frames(pair, f"{folder}/000000_10.png", f"{folder}/000000_11.png")
 
 
-def test_chairs(tmp_path):
+def test_flying_chairs(tmp_path):
     dataset = layouts.chairs(tmp_path)
     assert names(dataset, "train") == ["00001", "00003"]
     assert names(dataset, "validation") == ["00002"]
@@ -134,11 +134,11 @@ def test_chairs(tmp_path):
     assert pair.backward is None and pair.occluded is None
 
 
-def test_all_chairs_without_the_split_file(tmp_path):
+def test_without_the_split_file_all_chairs_are_for_training(tmp_path):
     assert names(layouts.chairs(tmp_path, labels=""), "train") == ["00001", "00002", "00003"]
 
 
-def test_some_chairs_keep_their_splits(tmp_path):
+def test_a_subset_of_chairs_keeps_its_splits(tmp_path):
     dataset = layouts.chairs(tmp_path)
     for path in (tmp_path / "data").glob("00001*"):
         path.unlink()
@@ -147,7 +147,7 @@ def test_some_chairs_keep_their_splits(tmp_path):
 
 
 @pytest.mark.parametrize("rendering", ["clean", "final"])
-def test_things(tmp_path, rendering):
+def test_flying_things(tmp_path, rendering):
     dataset = layouts.things(tmp_path, rendering=rendering)
     expected = [
         f"{scene}/{camera}/000{i}"
@@ -166,7 +166,7 @@ def test_things(tmp_path, rendering):
     assert names(dataset, "test")[0] == "A/0002/left/0006"
 
 
-def test_one_camera_of_things(tmp_path):
+def test_one_camera_of_flying_things(tmp_path):
     dataset = layouts.things(tmp_path, cameras=("left",))
     assert names(dataset, "test") == ["A/0002/left/0006", "A/0002/left/0007"]
     pair = dataset.source("test")[0]
@@ -187,7 +187,7 @@ def test_middlebury(tmp_path):
     assert_unknown(pair)
 
 
-def test_the_flow_of_the_motorcycle_leads_to_the_same_colours(monkeypatch):
+def test_the_flow_of_the_motorcycle_maps_to_equal_colours(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("no network")
 
@@ -231,7 +231,7 @@ def test_sources_are_cheap_to_pickle(tmp_path, build):
         assert len(pickle.dumps(source)) == size
 
 
-def test_a_batch_to_evaluate(tmp_path):
+def test_an_evaluation_batch(tmp_path):
     dataset = layouts.sintel(tmp_path)
     options = {"training": False, "seed": 0, "shard": (0, 1)}
     first, second = dataset.load("train", batch_size=3, **options)
@@ -250,7 +250,7 @@ def test_a_batch_to_evaluate(tmp_path):
     np.testing.assert_array_equal(second["flow"][0], np.where(valid[..., None], flow, 0))
 
 
-def test_a_batch_to_train_with(tmp_path):
+def test_a_training_batch(tmp_path):
     dataset = layouts.things(tmp_path)
     stream = iter(dataset.load("train", batch_size=4, training=True, seed=0, shard=(0, 1)))
     first, second = next(stream), next(stream)

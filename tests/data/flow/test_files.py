@@ -1,4 +1,4 @@
-"""Files of optical flow, checked against files put together byte by byte."""
+"""Optical flow files, checked against files assembled byte by byte."""
 
 import struct
 import zlib
@@ -86,7 +86,7 @@ def test_kitti_round_trip(tmp_path):
     assert struct.unpack(">IIBB", data[16:26]) == (14, 9, 16, 2)
 
 
-def test_kitti_rounds_to_its_unit_and_ignores_what_is_not_valid(tmp_path):
+def test_kitti_rounds_and_ignores_invalid_flow(tmp_path):
     flow = np.array([[[0.01, -0.0079], [np.nan, 1e10]]], np.float32)
     flow_files.write_kitti_png(tmp_path / "a.png", Flow(flow, np.array([[True, False]])))
     expected = [[[1 / 64, -1 / 64], [0, 0]]]
@@ -118,22 +118,22 @@ def test_flow_in_a_pfm(tmp_path):
 @pytest.mark.parametrize(
     "name, data, message",
     [
-        ("a.flo", b"", "begins with b'' and not b'PIEH'"),
+        ("a.flo", b"", "begins with b'', not b'PIEH'"),
         ("a.flo", b"PIEX" + FLO[4:], "begins with b'PIEX'"),
         ("a.flo", FLO[:10], "has 10 bytes"),
         ("a.flo", FLO[:-1], "has 47 bytes after its header; 3x2 pixels .* need 48"),
         ("a.flo", FLO + b"x", "has 49 bytes after its header"),
         ("a.flo", b"PIEH" + struct.pack("<ii", 1_000_000, 2), "1000000 pixels wide .* 1 to 32768"),
         ("a.flo", b"PIEH" + struct.pack("<ii", 3, -2), "-2 high"),
-        ("a.flo", FLO[:-4] + struct.pack("<f", np.nan), "has 1 values that are no numbers"),
-        ("a.png", b"P5 nothing", "it is no PNG"),
-        ("a.png", kitti()[:20], "it is no PNG"),
+        ("a.flo", FLO[:-4] + struct.pack("<f", np.nan), "has 1 values that are not numbers"),
+        ("a.png", b"P5 nothing", "not a PNG file"),
+        ("a.png", kitti()[:20], "not a PNG file"),
         ("a.png", png([bytes(9)], width=3, depth=8), "8 bits and colour type 2"),
         ("a.png", png([bytes(6)], width=3, color=0), "16 bits and colour type 0"),
         ("a.png", png([bytes(6)], width=70_000), "70000 pixels wide"),
-        ("a.pfm", b"P6\n2 2\n255\n", "a PFM begins with a line PF or Pf"),
-        ("a.pfm", b"PF\n2 2", "a PFM begins with a line PF or Pf"),
-        ("a.pfm", b"PF\n2 x\n1\n", "'2 x' and b'1' should have the width and height"),
+        ("a.pfm", b"P6\n2 2\n255\n", "a PFM file begins with PF or Pf"),
+        ("a.pfm", b"PF\n2 2", "a PFM file begins with PF or Pf"),
+        ("a.pfm", b"PF\n2 x\n1\n", "'2 x' and b'1' should be the width and height"),
         ("a.pfm", b"PF\n2 2\n0\n", "its scale is 0"),
         ("a.pfm", b"PF\n2 0\n1\n", "0 high"),
         ("a.pfm", pfm("<")[:-1], "has 47 bytes after its header"),
@@ -147,7 +147,7 @@ def test_damaged_files_are_named(tmp_path, name, data, message):
     assert str(tmp_path / name) in str(error.value)
 
 
-def test_flow_of_a_pfm_that_is_no_number_is_unknown(tmp_path):
+def test_nan_in_a_pfm_is_unknown_flow(tmp_path):
     image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     image[0, 1, 1] = np.nan
     flow = flow_files.read_flow(save(tmp_path, "a.pfm", flow_layouts.pfm(image)))
@@ -156,16 +156,16 @@ def test_flow_of_a_pfm_that_is_no_number_is_unknown(tmp_path):
 
 
 @pytest.mark.parametrize("end", range(26, len(kitti()) - 12, 7))
-def test_a_png_cut_off_anywhere_is_named(tmp_path, end):
-    with pytest.raises(UserError, match="a.png is cut off or damaged"):
+def test_a_truncated_png_is_named(tmp_path, end):
+    with pytest.raises(UserError, match="a.png is truncated or damaged"):
         flow_files.read_kitti_png(save(tmp_path, "a.png", kitti()[:end]))
 
 
 @pytest.mark.parametrize("place", [30, 45, 55])
-def test_a_png_with_a_wrong_bit_is_named(tmp_path, place):
+def test_a_png_with_a_flipped_bit_is_named(tmp_path, place):
     data = bytearray(kitti())
     data[place] ^= 4
-    with pytest.raises(UserError, match="a.png is cut off or damaged"):
+    with pytest.raises(UserError, match="a.png is truncated or damaged"):
         flow_files.read_kitti_png(save(tmp_path, "a.png", data))
 
 
@@ -181,7 +181,7 @@ def test_missing_files_and_folders_are_named(tmp_path):
     "flow, message",
     [
         (Flow(np.where(VALID[..., None], np.nan, FLOW), VALID), "valid values that are NaN"),
-        (Flow(FLOW, VALID[:1]), r"\[2, 3, 2\] with a mask bool \[1, 3\]"),
+        (Flow(FLOW, VALID[:1]), r"\[2, 3, 2\] and mask bool \[1, 3\]"),
         (Flow(FLOW, VALID.astype(float)), "mask float64"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Affine maps of pairs: where the part lies, and that flow stays the motion between the frames."""
+"""Affine maps of pairs: where the part lies, and that flow remains the motion of the frames."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ PARTS = {
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 @pytest.mark.parametrize("motion", [STILL, TURNING, SHEARED])
-def test_flow_is_the_formula_to_a_thousandth_of_a_pixel(motion, part):
+def test_flow_equals_the_formula_to_a_thousandth_of_a_pixel(motion, part):
     pair = warp_pair(scene(motion), part)
     places = pixels(*SIZE)
     to_first = np.linalg.inv(part.to_source)
@@ -45,27 +45,27 @@ def test_flow_is_the_formula_to_a_thousandth_of_a_pixel(motion, part):
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 @pytest.mark.parametrize("motion", [STILL, TURNING, SHEARED, PROJECTIVE])
-def test_flow_leads_to_the_same_colors_and_back(motion, part):
+def test_flow_maps_to_equal_colours_and_back(motion, part):
     pair = warp_pair(scene(motion), part)
     errors = warping_errors(pair)
     assert errors.mean() < 1.5 and np.quantile(errors, 0.99) < 5
     assert round_trips(pair).max() < 2e-3
 
 
-def test_a_wrong_flow_is_found_by_its_colors():
+def test_wrong_flow_is_detected_by_colours():
     pair = warp_pair(scene(TURNING), PARTS["all"])
     off_by_one = pair._replace(flow=pair.flow._replace(flow=pair.flow.flow + 1))
     assert warping_errors(off_by_one).mean() > 5
 
 
-def test_whole_pixels_are_cut_out_exactly():
+def test_crops_at_whole_pixels_are_exact():
     pair = scene(PROJECTIVE)
     part, expected = warp_pair(pair, PARTS["plain"]), cut(pair, (30, 20), SIZE)
     same_flow(part.flow, expected.flow)
     same_flow(part.backward, expected.backward)
     np.testing.assert_array_equal(part.first, expected.first)
     np.testing.assert_array_equal(part.second, expected.second)
-    # What was visible elsewhere in the whole second frame is not so in its part.
+    # Points that were visible elsewhere in the whole second frame are not visible in its part.
     leaves = ~in_frame(pixels(*SIZE) + part.flow.flow, *SIZE)
     assert (leaves & ~expected.occluded).any()
     np.testing.assert_array_equal(part.occluded, expected.occluded | leaves)
@@ -76,12 +76,12 @@ def same_flow(one, other):
     np.testing.assert_array_equal(one.flow, other.flow)
 
 
-def test_a_part_of_a_part_is_no_view_of_the_whole():
+def test_a_part_of_a_part_is_not_a_view_of_the_whole():
     pair = cut(scene(TURNING), (10, 10), (100, 140))  # not contiguous in memory
     assert warping_errors(warp_pair(pair, PARTS["zoomed"])).mean() < 1.5
 
 
-def test_what_sticks_out_is_mirrored_and_neither_valid_nor_visible():
+def test_beyond_the_border_frames_are_mirrored_and_flow_is_invalid():
     pair = scene(STILL, *SIZE)
     part = warp_pair(pair, Part(affine(np.eye(2), np.array([-5.0, 4.0])), STILL, SIZE))
     known = np.zeros(SIZE, bool)
@@ -95,7 +95,7 @@ def test_what_sticks_out_is_mirrored_and_neither_valid_nor_visible():
 
 
 @pytest.mark.filterwarnings("error")
-def test_flow_is_not_mixed_across_an_edge_of_motion():
+def test_flow_is_not_interpolated_across_a_motion_edge():
     height, width = 120, 160
     still = scene(STILL)
     flow = np.zeros((height, width, 2), np.float32)
@@ -112,7 +112,7 @@ def test_flow_is_not_mixed_across_an_edge_of_motion():
     assert result.backward is None
 
 
-def test_weak_edges_are_mixed_and_strong_ones_are_not():
+def test_only_weak_edges_are_interpolated():
     flow = np.zeros((4, 4, 2), np.float32)
     between = Part(affine(np.eye(2), np.array([0.25, 0])), STILL, (4, 3))
     for step, expected in ((0.4, 0.1), (0.6, 0)):
@@ -122,7 +122,7 @@ def test_weak_edges_are_mixed_and_strong_ones_are_not():
 
 
 @pytest.mark.filterwarnings("error")
-def test_sparse_flow_stays_as_sparse_and_as_exact():
+def test_sparse_flow_stays_sparse_and_exact():
     pair = scene(TURNING)
     valid = np.random.default_rng(0).random(pair.size) < 0.3
     flow = np.where(valid[..., None], pair.flow.flow, np.float32(0))
@@ -131,7 +131,7 @@ def test_sparse_flow_stays_as_sparse_and_as_exact():
     x, y = np.moveaxis(np.rint(apply(ZOOMED, pixels(*SIZE))).astype(int), -1, 0)
     np.testing.assert_array_equal(part.flow.valid, valid[y, x])
     assert not part.flow.flow[~part.flow.valid].any()
-    # The nearest point, up to 0.7 pixels away, moves otherwise by 0.7 * 0.1 pixels at most.
+    # The motion of the nearest point, up to 0.7 pixels away, differs by at most 0.7 * 0.1 pixels.
     whole = warp_pair(scene(TURNING), PARTS["zoomed"]).flow.flow
     assert np.abs(part.flow.flow - whole)[part.flow.valid].max() < 0.08
 
@@ -151,15 +151,15 @@ def place(linear, relative=STILL, whole=(120, 160), size=SIZE, enlargement=1.0, 
     )
 
 
-def test_both_frames_lie_inside_where_there_is_room():
+def test_both_frames_lie_inside_if_they_fit():
     relative = affine(1.02 * rotation(4), np.array([5.0, -3.0]))
     seen = np.concatenate([corners(place(rotation(12), relative, seed=s)) for s in range(300)])
     assert (seen >= -1e-6).all() and (seen <= np.array([159, 119]) + 1e-6).all()
-    # All of the room is used.
+    # The whole frame is used.
     assert (seen.min(axis=0) < 2).all() and (seen.max(axis=0) > (157, 117)).all()
 
 
-def test_without_scale_and_rotation_every_whole_place_is_as_likely():
+def test_without_scale_and_rotation_all_whole_positions_are_equally_likely():
     places = [place(np.diag([-1.0, 1.0]), whole=(65, 98), seed=s).to_source for s in range(600)]
     offsets, counts = np.unique([p[:2, 2] for p in places], axis=0, return_counts=True)
     np.testing.assert_array_equal(
@@ -169,7 +169,7 @@ def test_without_scale_and_rotation_every_whole_place_is_as_likely():
     assert counts.min() > 60
 
 
-def test_a_part_that_does_not_fit_is_enlarged_just_as_much_as_needed():
+def test_a_part_that_does_not_fit_is_enlarged_as_needed():
     relative = affine(rotation(3), np.array([2.0, 1.0]))
     part = place(rotation(20), relative, whole=SIZE, enlargement=4.0)
     seen = corners(part)
@@ -178,14 +178,14 @@ def test_a_part_that_does_not_fit_is_enlarged_just_as_much_as_needed():
     assert max(np.ptp(seen, axis=0) / (np.array(SIZE[::-1]) - 1)) == pytest.approx(1)
 
 
-def test_a_side_that_does_not_fit_at_all_is_central():
+def test_a_side_that_cannot_fit_is_centred():
     (x, y) = corners(place(rotation(90), whole=SIZE)).T
     assert np.ptp(y) == pytest.approx(SIZE[1] - 1)
     assert y.mean() == pytest.approx((SIZE[0] - 1) / 2)
     assert x.min() >= -1e-6 and x.max() <= SIZE[1] - 1 + 1e-6
 
 
-def test_the_relative_map_turns_about_the_centre():
+def test_the_relative_map_rotates_about_the_centre():
     part = place(np.eye(2), affine(rotation(30), np.zeros(2)))
     center = (np.array(SIZE[::-1]) - 1) / 2
     np.testing.assert_allclose(apply(part.relative, center), center)

@@ -1,4 +1,4 @@
-"""A mixture of pairs, as a config names it."""
+"""A mixture of pairs, as a config describes it."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from tests.helpers.procedural_scenes import EASY
 
 
 def config(tmp_path, *overrides):
-    """Read back from JSON, as that of a run is."""
+    """Read back from JSON, like that of a run."""
     whole = experiments.load("optical_flow", "small")
     drawn = dict(frame_size=(64, 64), num_train=8, num_validation=8, num_test=8, scene=EASY)
     parts = dict(
@@ -30,17 +30,17 @@ def config(tmp_path, *overrides):
 
 
 @pytest.mark.parametrize("weight, share", [(1.0, 0.25), (3.0, 0.5)])
-def test_pairs_come_in_their_proportions(tmp_path, weight, share):
+def test_pairs_come_in_proportion_to_the_weights(tmp_path, weight, share):
     read = config(tmp_path, f"--config.data.parts.real.weight={weight}")
     dataset = setup.build_dataset(read, setup.build_task(read))
     assert dataset.source.splits == ("test",) and dataset.num_examples("test") == 9
     stream = iter(dataset.load("test", batch_size=4, training=True, seed=0, shard=(0, 1)))
     down = np.concatenate([batch["flow"][..., 1] for batch in itertools.islice(stream, 4)])
-    # The motorcycle moves sideways only.
+    # The motorcycle only moves sideways.
     assert np.mean([not pair.any() for pair in down]) == share
 
 
-def test_a_part_that_is_wrong_is_named(tmp_path):
+def test_a_wrong_part_is_named(tmp_path):
     with pytest.raises(UserError, match="config.data.parts.real.root is not a key"):
         config(tmp_path, "--config.data.parts.real.root=/nowhere")
     read = config(tmp_path, "--config.data.parts.drawn.num_test=0")

@@ -1,4 +1,4 @@
-"""Pairs of frames: parts, reversal, and the two phases of training with them."""
+"""Pairs of frames: crops, reversal, and the two phases of training."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ class Moved(Source):
         return [moved(i) for i in range(12)]
 
 
-def test_a_part_is_cut_out_of_everything():
+def test_every_field_is_cropped():
     pair = moved(0)
     part = cut(pair, (3, 2), (4, 5))
     np.testing.assert_array_equal(part.first, pair.first[3:7, 2:7])
@@ -65,17 +65,17 @@ def test_a_part_is_cut_out_of_everything():
     assert part.occluded.shape == (4, 5) and part.flow.flow.shape == (4, 5, 2)
 
 
-def test_frames_smaller_than_the_part():
-    with pytest.raises(UserError, match="pair 0 has 10x14 pixels, .* of 11x14 can be cut out"):
+def test_frames_smaller_than_the_crop():
+    with pytest.raises(UserError, match="pair 0 has 10x14 pixels, too few for a crop of 11x14"):
         cut(moved(0), (0, 0), (11, 14))
 
 
-def test_reversed_pairs_have_the_flow_back():
+def test_reversed_pairs_have_the_backward_flow():
     pair = reversed_pair(moved(0))
     np.testing.assert_array_equal(pair.first, moved(0).second)
     np.testing.assert_array_equal(pair.flow.flow[..., 0], -SHIFT[0])
     np.testing.assert_array_equal(pair.backward.flow[..., 0], SHIFT[0])
-    # Without a known flow back it is made from the flow forth.
+    # If the backward flow is not known, it is derived from the forward flow.
     made = reversed_pair(moved(0, backward=False))
     expected = np.zeros((10, 14), bool)
     expected[:9, 2:] = True
@@ -93,8 +93,8 @@ def test_inverse_flow_is_not_valid_where_surfaces_cover_each_other():
 
 
 @pytest.mark.parametrize("scale,shift", [(1.3, 0.0), (1.0, 12.5)])
-def test_what_is_hidden_does_not_show_through(scale, shift):
-    """A square that grows, or moves by half pixels, leaves pixels that none of its own lead to."""
+def test_hidden_surfaces_do_not_show_through(scale, shift):
+    """A square that grows, or moves by half pixels, has pixels where none of its flow ends."""
     y, x = np.mgrid[:96, :128].astype(np.float32)
     square = (abs(x - 48) < 24) & (abs(y - 48) < 24)
     moving = np.stack([(scale - 1) * (x - 48) + shift, (scale - 1) * (y - 48)], -1)
@@ -140,12 +140,12 @@ def test_plain_examples_come_first_and_are_reversed_half_of_the_time():
     plain = np.concatenate([batch["flow"][:, 0, 0] for batch in found[:2]])
     forth = (plain == SHIFT).all(-1)
     assert (forth | (plain == np.negative(SHIFT)).all(-1)).all() and 0 < forth.sum() < 8
-    # Here every augmented pair is mirrored, and none reversed.
+    # Here every augmented pair is mirrored, and none is reversed.
     for batch in found[2:]:
         assert (batch["flow"] == (-SHIFT[0], SHIFT[1])).all()
 
 
-def test_augmentation_grows_evenly_after_the_plain_examples(monkeypatch):
+def test_augmentation_grows_linearly_after_the_plain_examples(monkeypatch):
     severities = set()
 
     def weakened(augmentation, severity):
@@ -161,7 +161,7 @@ def test_without_augmentation_all_examples_are_plain():
     assert all((np.abs(batch["flow"]) == np.abs(SHIFT)).all() for batch in batches(0, None))
 
 
-def test_batches_are_as_promised():
+def test_batches_match_their_spec():
     dataset = dataset_of()
     batch = next(iter(dataset.load("train", batch_size=4, training=False, seed=0, shard=(0, 1))))
     promised = {name: (shape, dtype) for name, (shape, dtype) in dataset.batch_spec(4).items()}
@@ -169,7 +169,7 @@ def test_batches_are_as_promised():
     np.testing.assert_array_equal(batch["frames"][1, 0], moved(1).first[2:8, 3:11])
 
 
-def test_evaluation_continues_pairs_that_are_too_small():
+def test_evaluation_pads_small_pairs():
     dataset = dataset_of(image_size=(12, 8))
     batch = next(iter(dataset.load("train", batch_size=2, training=False, seed=0, shard=(0, 1))))
     assert batch["flow_valid"][:, :10].all() and not batch["flow_valid"][:, 10:].any()

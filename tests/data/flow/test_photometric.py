@@ -19,7 +19,7 @@ def change(*frames, **changes):
     return [x.astype(float) for x in change_colors(frames, **NEUTRAL | changes)]
 
 
-def test_neutral_changes_nothing():
+def test_neutral_settings_change_nothing():
     pixels = frame(low=0, high=256)
     np.testing.assert_array_equal(change(pixels)[0], pixels)
 
@@ -37,7 +37,7 @@ def test_contrast_keeps_the_mean_of_all_frames():
         np.testing.assert_allclose(result, mean + 0.5 * (pixels - mean), atol=1)
 
 
-def test_contrast_is_about_the_brightened_mean():
+def test_contrast_is_relative_to_the_brightened_mean():
     (result,) = change(frame(), contrast=0.5, brightness=1.2)
     mean = (frame() @ LUMA).mean() * 1.2
     np.testing.assert_allclose(result, mean + 0.5 * (frame() * 1.2 - mean), atol=1)
@@ -51,7 +51,7 @@ def test_saturation_keeps_the_luma():
     )
 
 
-def test_hue_turns_the_channels_round_and_leaves_greys():
+def test_hue_permutes_the_channels_and_keeps_greys():
     (result,) = change(frame(), hue=1 / 3)
     np.testing.assert_allclose(result, np.roll(frame(), 1, axis=-1), atol=1)
     grey = np.repeat(frame()[..., :1], 3, axis=-1)
@@ -64,7 +64,7 @@ def test_gamma_is_an_exponent():
     np.testing.assert_allclose(change(pixels, gamma=2)[0], 255 * (pixels / 255) ** 2, atol=0.5)
 
 
-def test_values_are_cut_off_and_do_not_wrap_around():
+def test_values_are_clipped_and_do_not_wrap_around():
     white, black = np.full((2, 2, 3), 250, np.uint8), np.full((2, 2, 3), 10, np.uint8)
     results = change(white, black, contrast=2)
     np.testing.assert_array_equal(results, [np.full((2, 2, 3), 255), np.zeros((2, 2, 3))])
@@ -98,9 +98,9 @@ def test_erased_boxes_have_the_mean_color_and_hide_what_moves_there():
     np.testing.assert_allclose(result.second[box], np.tile(mean, (box.sum(), 1)), atol=0.51)
     np.testing.assert_array_equal(result.second[~box], pair.second[~box])
     hidden = np.zeros(pair.size, bool)
-    hidden[7:16, 4:11] = True  # moved there by (4, -2); nothing moves into the second box
+    hidden[7:16, 4:11] = True  # moved by (4, -2); nothing moves into the second box
     hidden[12] = False  # where flow is not known
-    hidden[0] = True  # was so before
+    hidden[0] = True  # already occluded
     np.testing.assert_array_equal(result.occluded, hidden)
     assert result.flow is pair.flow and result.first is pair.first
     assert erase(pair._replace(occluded=None), [(slice(5), slice(5))]).occluded is None
@@ -112,7 +112,7 @@ def test_erasing_leaves_the_given_frame_alone():
     np.testing.assert_array_equal(pair.second, frame(1))
 
 
-def test_random_boxes_are_of_the_size_asked_for_and_everywhere():
+def test_random_boxes_have_the_given_sizes_and_cover_the_frame():
     rng = np.random.default_rng(0)
     covered, sides = np.zeros((40, 60), int), set()
     for _ in range(1000):

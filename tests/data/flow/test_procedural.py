@@ -19,7 +19,7 @@ from tests.helpers.procedural_scenes import (
 
 
 def at_targets(values, flow, order):
-    """The values of the second frame where the pixels of the first one go."""
+    """The values of the second frame where the flow of the first one ends."""
     height, width = flow.shape[:2]
     y, x = np.mgrid[:height, :width]
     places = [y + flow[..., 1], x + flow[..., 0]]
@@ -30,13 +30,13 @@ def at_targets(values, flow, order):
 
 
 def interior(pair):
-    """Pixels away from the jumps of both flows."""
+    """Pixels away from discontinuities of both flows."""
     edges = near_edges(pair.backward.flow)[..., None]
     return ~near_edges(pair.flow.flow) & ~(at_targets(edges, pair.flow.flow, 1)[..., 0] > 0)
 
 
 def outside(pair):
-    """Pixels that go out of the second frame."""
+    """Pixels that leave the second frame."""
     height, width = pair.size
     x = np.arange(width) + pair.flow.flow[..., 0]
     y = np.arange(height)[:, None] + pair.flow.flow[..., 1]
@@ -44,14 +44,14 @@ def outside(pair):
 
 
 def return_error(pair):
-    """Distance in pixels between where a pixel is and where the flow forth and back leads."""
+    """Distance in pixels from a pixel to where forward and then backward flow leads."""
     back = at_targets(pair.backward.flow, pair.flow.flow, 1)
     return np.linalg.norm(back + pair.flow.flow, axis=-1)
 
 
-# Measured on 40 pairs each, away from edges: frames differ by 0.38 grey levels on average, the 99th
-# percentile is 1.7 (easy) and 2.1 (hard); the flow forth and back returns to within 0.001 and 0.009
-# pixels, most of which is the interpolation of the flow back.
+# Measured on 40 pairs each, away from edges: frames differ by 0.38 grey levels on average, with a
+# 99th percentile of 1.7 (easy) and 2.1 (hard); forward and backward flow return to within 0.001 and
+# 0.009 pixels, mostly an error of interpolating the backward flow.
 @pytest.mark.parametrize("scene", [EASY, HARD], ids=["easy", "hard"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_frames_agree_along_the_flow(scene, backwards):
@@ -71,13 +71,13 @@ def test_frames_agree_along_the_flow(scene, backwards):
 
 
 @pytest.mark.parametrize("scene", [EASY, HARD], ids=["easy", "hard"])
-def test_flow_forth_and_back_are_inverse(scene):
+def test_forward_and_backward_flow_are_inverse(scene):
     for pair in pairs(scene):
         assert return_error(pair)[interior(pair) & ~pair.occluded].max() < 0.02
 
 
 @pytest.mark.parametrize("scene", [EASY, HARD], ids=["easy", "hard"])
-def test_occluded_is_where_the_flow_back_leads_elsewhere_or_the_point_is_outside(scene):
+def test_occluded_pixels_fail_the_backward_check_or_leave_the_frame(scene):
     agreement, shares = [], []
     for pair in pairs(scene, 10):
         elsewhere = return_error(pair) > 0.5
@@ -113,7 +113,7 @@ def test_a_pair_depends_on_split_and_index_only():
         np.testing.assert_array_equal(x, y)
 
 
-def test_sources_end():
+def test_sources_are_finite():
     source = dataset().source("test")
     assert len(source) == dataset().num_examples("test") == 20
     assert len(list(dataset(num_test=3).source("test"))) == 3

@@ -1,4 +1,4 @@
-"""What the settings of procedural optical flow change."""
+"""The effects of the settings of procedural optical flow."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_the_mean_translation_is_that_of_most_objects():
 
 
 def background_slopes(motion):
-    """Derivatives of four flows without objects: [4, H, W, component, along x or y]."""
+    """Derivatives of four flows without objects: [4, H, W, component, direction x or y]."""
     scene = MOTIONLESS | dict(num_objects=(0, 0), camera_motion=STILL | motion)
     slopes = []
     for pair in pairs(scene, 4):
@@ -121,7 +121,7 @@ def test_effects_that_never_happen_change_nothing(effect):
         np.testing.assert_array_equal(plain.first, other.first)
 
 
-def test_no_photograph_serves_two_splits_and_all_are_there():
+def test_no_photograph_is_in_two_splits_and_all_exist():
     names = [name for split in ProceduralFlow.splits for name in source_photos.PHOTOS[split]]
     assert len(names) == len(set(names))
     for name in names:
@@ -133,7 +133,7 @@ def test_no_photograph_serves_two_splits_and_all_are_there():
 
 
 @pytest.mark.parametrize("split", ProceduralFlow.splits)
-def test_textures_come_from_photographs_of_the_split_as_often_as_they_should(split, monkeypatch):
+def test_frequency_of_photographic_textures(split, monkeypatch):
     used = set()
     photo, fruit = source_photos.photo, source_photos.fruit
     monkeypatch.setattr(source_photos, "photo", lambda name: used.add(name) or photo(name))
@@ -148,7 +148,7 @@ def test_textures_come_from_photographs_of_the_split_as_often_as_they_should(spl
 WRONG = [
     (dict(frame_size=(100, 5000)), r"\(100, 5000\), each of which must be from 1 to 4096"),
     (dict(num_train=0), "config.data.num_train is 0, which must be at least 1"),
-    (dict(scene=EASY | dict(num_objects=(5, 2))), r"num_objects is \(5, 2\), .* lesser one first"),
+    (dict(scene=EASY | dict(num_objects=(5, 2))), r"num_objects is \(5, 2\), .* in ascending"),
     (
         dict(scene=EASY | dict(hole_probability=1.5)),
         "hole_probability is 1.5, .* from 0 to 1",

@@ -1,4 +1,4 @@
-"""Parts of the drawing of scenes: motion, outlines, textures, effects."""
+"""Parts of scene rendering: motion, outlines, textures, effects."""
 
 import dataclasses
 
@@ -51,7 +51,7 @@ def objects(**settings):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_places_lead_back_to_the_surface(seed):
+def test_to_surface_inverts_to_frame(seed):
     motion = draw_motion(WILD, (200.0, 150.0), 300.0, np.random.default_rng(seed))
     places = grid((384, 512))
     for time in (-0.5, 0.3, 0.5):
@@ -62,7 +62,7 @@ def test_places_lead_back_to_the_surface(seed):
             assert np.abs(x - y).max() < 1e-3
 
 
-def test_at_time_0_a_surface_is_about_its_centre():
+def test_at_time_0_a_surface_lies_around_its_centre():
     motion = draw_motion(WILD, (20.0, 10.0), 300.0, np.random.default_rng(0))
     places = motion.to_frame(grid((5, 5)), 0.0)
     np.testing.assert_allclose(places.x, grid((5, 5)).x + 20, atol=1e-4)
@@ -101,7 +101,7 @@ def test_a_filled_outline_has_its_area_and_its_holes():
     assert pierced[20, 27] == 0
 
 
-def test_holes_are_in_objects_as_often_as_they_should():
+def test_frequency_of_holes():
     def num_pierced(probability):
         return sum(
             ndimage.label(surface.picture[..., 3] < 128)[1] > 1
@@ -116,7 +116,7 @@ def test_numbers_and_sizes_of_objects():
     counts = {len(scene.surfaces) - 1 for scene in scenes(20, num_objects=(2, 4))}
     assert counts == {2, 3, 4}
     sizes = [np.linalg.norm(s.outline, axis=1).max() for s in objects(object_size=(0.5, 0.5))]
-    # Half of the shorter side across; curves may bulge a little.
+    # Half of the shorter side; curves may bulge slightly.
     assert min(sizes) > 15 and max(sizes) < 0.65 * 60
     smooth = [objects(smooth_probability=p)[0].outline for p in (0.0, 1.0)]
     straight = [(np.abs(np.diff(x, 2, axis=0)).max(axis=1) < 1e-3).mean() for x in smooth]
@@ -132,14 +132,14 @@ def surface(color, size, outline, **motion):
 
 
 def square_scene(shutter):
-    """A red square of 10 pixels moves 8 to the right in front of a blue background at rest."""
+    """A red square of 10 pixels moves right by 8 in front of a static blue background."""
     outline = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], np.float32)
     background = surface((0, 0, 255), (40, 60), None)
     square = surface((255, 0, 0), (10, 10), outline, centre=(20.0, 15.0), translation=(8.0, 0.0))
     return Scene((40, 60), (background, square), shutter)
 
 
-def test_a_square_that_moves():
+def test_a_moving_square():
     rendering = render(square_scene(0.0))
     expected = np.zeros((2, 40, 60), bool)
     expected[0, 15:25, 16:26] = expected[1, 15:25, 24:34] = True
@@ -161,7 +161,7 @@ def test_motion_blur_smears_along_the_motion():
     np.testing.assert_array_equal(blurred.flows[0], sharp.flows[0])
 
 
-def test_what_leaves_the_frame_is_occluded_and_has_flow():
+def test_points_that_leave_the_frame_are_occluded_and_have_flow():
     scene = square_scene(0.0)
     square = surface(
         (255, 0, 0),
@@ -171,7 +171,7 @@ def test_what_leaves_the_frame_is_occluded_and_has_flow():
         translation=(16.0, 0.0),
     )
     rendering = render(scene._replace(surfaces=(scene.surfaces[0], square)))
-    # It is at 40 to 49, then at 56 to 65, of which 59 is the last pixel of the frame.
+    # It is at 40 to 49, then at 56 to 65, where 59 is the last pixel of the frame.
     np.testing.assert_allclose(rendering.flows[0][15:25, 40:50, 0], 16, atol=1e-5)
     assert rendering.occluded[0][15:25, 44:50].all()
     assert not rendering.occluded[0][15:25, 40:44].any()
@@ -190,7 +190,7 @@ def test_textures_of_any_size(size, photo_share):
     assert (drawn[0] != drawn[1]).mean() > 0.5
 
 
-def test_smooth_noise_is_as_coarse_as_asked_for():
+def test_wavelengths_of_smooth_noise():
     def roughness(*wavelengths):
         noise = textures.smooth_noise((256, 256), wavelengths, 0.7, np.random.default_rng(0))
         assert noise.shape == (256, 256) and noise.min() >= 0 and noise.max() <= 1
@@ -221,7 +221,7 @@ def test_without_effects_frames_are_rounded():
     assert np.abs(affected()).max() <= 0.5
 
 
-def test_noise_differs_between_frames_and_has_up_to_its_deviation():
+def test_noise_differs_between_frames_and_has_at_most_its_deviation():
     changes = affected(max_noise=10.0)
     deviations = changes.std(axis=(2, 3, 4))
     assert 8 < deviations.max() < 10.5
@@ -244,7 +244,7 @@ def test_lighting_differs_between_frames_and_stays_in_its_limits():
     assert (changes < brightest - grey_frames()[0] + 1).all()
 
 
-def test_effects_happen_as_often_as_they_should():
+def test_frequency_of_effects():
     for name, maximum in (("fog", "max_fog"), ("lighting", "max_lighting")):
         changes = affected(**{f"{name}_probability": 0.5, maximum: 0.5})
         happened = (np.abs(changes).max(axis=(1, 2, 3, 4)) > 0.6).mean()

@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 import json
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from typing import ClassVar
@@ -16,7 +18,13 @@ from absl import flags
 from perceiver_io.data.pipeline import dataset as dataset_module
 from perceiver_io.data.pipeline.dataset import Composed, Numbered, Preparation
 from perceiver_io.data.pipeline.mixture import mixture_of
-from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.pipeline.sources import (
+    MixedExamples,
+    Source,
+    broken_of,
+    names_of,
+    without,
+)
 from perceiver_io.errors import UserError
 
 SIZE = 10
@@ -24,7 +32,7 @@ SIZE = 10
 
 @dataclasses.dataclass(frozen=True)
 class Range(Source):
-    """Numbers from `first` on."""
+    """Numbers starting at `first`."""
 
     first: int = 0
     size: int = SIZE
@@ -118,7 +126,7 @@ def test_workers_change_nothing(num_workers):
 
 
 @pytest.mark.slow
-def test_workers_that_are_told_to_end_are_started_again():
+def test_workers_ended_by_sigterm_are_restarted():
     stream = Numbers(num_workers=2).load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
     iterator = iter(stream)
     batches = [next(iterator)]
@@ -130,6 +138,24 @@ def test_workers_that_are_told_to_end_are_started_again():
     assert_same(batches, training_batches(20))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (signal.SIGKILL, "worker process that prepares batches was killed, .*num_workers=0"),
+        (signal.SIGBUS, "/dev/shm, .* is full: its size is .* MB.*num_workers=0"),
+    ],
+)
+def test_a_worker_that_ends_by_itself_is_explained(number, message):
+    stream = Numbers(num_workers=1).load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
+    iterator = iter(stream)
+    next(iterator)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, number)
+    with pytest.raises(UserError, match=message):
+        list(itertools.islice(iterator, 19))
+
+
 @pytest.mark.parametrize(
     "batch_size, piece",
     [(1, 1), (2, 2), (64, 64), (100, 50), (202, 2), (1024, 64), (675, 45), (67, 1)],
@@ -139,7 +165,7 @@ def test_pieces_divide_the_batch(batch_size, piece):
 
 
 @pytest.mark.slow
-def test_large_batches_are_put_together_from_pieces(monkeypatch):
+def test_large_batches_are_assembled_from_pieces(monkeypatch):
     whole = training_batches(3, batch_size=10)
     monkeypatch.setattr(dataset_module, "_MAX_PIECE", 3)
     assert_same(whole, training_batches(3, batch_size=10, num_workers=2))
@@ -155,7 +181,7 @@ def test_large_batches_are_put_together_from_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("num_shards", [2, 4])
-def test_shards_side_by_side_are_the_single_process_batches(num_shards):
+def test_concatenated_shards_are_the_single_process_batches(num_shards):
     whole = training_batches(7, batch_size=8)
     parts = [
         training_batches(7, batch_size=8 // num_shards, shard=(index, num_shards))
@@ -189,7 +215,7 @@ def test_a_saved_iterator_continues_exactly_with_any_number_of_workers(before, a
     resumed.close()
 
 
-def test_a_running_iterator_can_be_set_back_and_forth():
+def test_the_position_of_a_running_iterator_can_be_set():
     iterator = iterate(0)
     batches = [next(iterator) for _ in range(6)]
     for position in (0, 5, 2):
@@ -244,7 +270,7 @@ def test_evaluation_sees_each_example_once_on_equally_many_batches(batch_size, n
         np.testing.assert_array_equal(seen, np.arange(SIZE))
 
 
-def test_what_is_random_is_the_same_at_each_evaluation_and_differs_by_position():
+def test_randomness_in_evaluation_is_fixed_by_position():
     first, again = evaluation_batches(batch_size=4), evaluation_batches(batch_size=4)
     assert_same(first, again)
     noise = {4: first, 3: evaluation_batches(batch_size=3)}
@@ -277,7 +303,7 @@ PART = {"name": "numbers", "weight": 1.0}
 
 
 def nested(part, weight=1.0):
-    """A mixture of numbers and of a mixture of one part."""
+    """A mixture of numbers and a mixture with one part."""
     return {"a": PART, "x": {"name": "mixture", "weight": weight, "parts": {"y": part}}}
 
 
@@ -307,7 +333,7 @@ def test_a_mixture_has_the_proportions_of_its_weights(weights):
         assert (numbers[start : start + 160] < 100).mean() == pytest.approx(share, abs=1 / 80)
 
 
-def test_each_part_of_a_mixture_is_shuffled_and_begins_again_by_itself():
+def test_each_part_of_a_mixture_is_shuffled_and_repeated_independently():
     numbers = joined(mixed_batches(mixed(), 140))
     small, large = numbers[numbers < 100], numbers[numbers >= 100]
     epochs = small[:140].reshape(-1, SIZE), large[:420].reshape(-1, 7)
@@ -316,7 +342,7 @@ def test_each_part_of_a_mixture_is_shuffled_and_begins_again_by_itself():
         assert len({tuple(epoch) for epoch in part}) == len(part)
 
 
-def test_a_mixture_depends_on_the_seed_alone():
+def test_a_mixture_depends_on_the_seed_only():
     assert_same(mixed_batches(mixed(), 5), mixed_batches(mixed(), 5))
     other = mixed_batches(mixed(), 5, seed=1)
     assert (joined(other) != joined(mixed_batches(mixed(), 5))).any()
@@ -328,10 +354,25 @@ def test_workers_change_nothing_of_a_mixture():
     assert_same(mixed_batches(mixed(), 5), mixed_batches(mixed(num_workers=2), 5))
 
 
-def test_shards_of_a_mixture_side_by_side_are_the_single_process_batches():
+def test_concatenated_shards_of_a_mixture_are_the_single_process_batches():
     parts = [mixed_batches(mixed(), 5, batch_size=2, shard=(index, 2)) for index in range(2)]
     together = [{name: joined(step, name) for name in step[0]} for step in zip(*parts, strict=True)]
     assert_same(mixed_batches(mixed(), 5), together)
+
+
+def test_broken_examples_of_a_mixture_are_left_out():
+    class Files(list):
+        broken: ClassVar = {1: "empty"}
+
+    inner = MixedExamples([Files([10, 11]), [20]], [1, 1])
+    whole = MixedExamples([Files([0, 1, 2]), inner], [3, 4])
+    assert broken_of(whole) == {1: "empty", 4: "empty"}
+    assert names_of(whole) == ["0/0", "0/1", "0/2", "1/0/0", "1/0/1", "1/1/0"]
+    kept = without(whole, broken_of(whole))
+    assert list(kept) == [0, 2, 10, 20] and kept.weights == [3, 4]
+    assert list(map(list, kept.parts)) == [[0, 2], [10, 20]]
+    with pytest.raises(UserError, match="All 1 examples are broken"):
+        without(whole, {5})
 
 
 def test_a_mixture_resumes():
@@ -350,7 +391,7 @@ def test_a_mixture_is_evaluated_part_by_part():
     np.testing.assert_array_equal(numbers, [*range(SIZE), *range(100, 107)])
 
 
-def test_a_mixture_of_one_is_mixed_of_its_part_only():
+def test_a_mixture_of_one_part_has_only_its_examples():
     dataset = Mixed(parts={"all": {"name": "numbers", "weight": 2.0}}, num_workers=0)
     assert sorted(joined(mixed_batches(dataset, 5))) == sorted([*range(SIZE)] * 2)
 
@@ -358,7 +399,7 @@ def test_a_mixture_of_one_is_mixed_of_its_part_only():
 @pytest.mark.parametrize(
     "parts, message",
     [
-        ({}, "config.data.parts has no part"),
+        ({}, "config.data.parts is empty"),
         ({"a": {"name": "numbers"}}, r"config.data.parts.a lacks weight"),
         (3, r"config.data.parts is 3, but must be a section: write it as dict\(...\)"),
         ({"a": 3}, r"config.data.parts.a is 3, but must be a section"),

@@ -1,7 +1,7 @@
-"""The streams of the shipped datasets stay what they were: runs resume in them.
+"""The streams of the datasets do not change, so that runs can resume.
 
-The hashes are of three training batches each. Those of images were taken when they were normalised
-on the host, from the pixels before; those of flow cover both phases of its curriculum.
+Each hash is of three training batches. Those of images date from when normalisation was on the
+host, and are of the pixels before it; those of flow cover both phases of the curriculum.
 """
 
 import hashlib

@@ -31,18 +31,18 @@ def test_every_byte_decodes():
     assert text[128:] == "\ufffd" * 128
 
 
-def test_decoding_skips_reserved_ids_and_replaces_broken_letters():
+def test_decoding_skips_special_tokens_and_replaces_invalid_bytes():
     assert byte_tokens.decode(np.array([4, A, 3, A + 1, 0, 0, 5])) == "AB"
     assert byte_tokens.decode(np.array([A, 0xC3 + 6])) == "A\ufffd"
 
 
 @pytest.mark.parametrize("wrong", [-1, 262])
-def test_decoding_names_what_is_no_id(wrong):
-    with pytest.raises(UserError, match=f"{wrong} is not the id of a byte: ids go from 0 to 261"):
+def test_decoding_names_an_invalid_id(wrong):
+    with pytest.raises(UserError, match=f"{wrong} is not a token id: ids go from 0 to 261"):
         byte_tokens.decode(np.array([A, wrong]))
 
 
-def test_half_a_surrogate_pair_is_named():
+def test_an_unpaired_surrogate_is_named():
     with pytest.raises(UserError, match=r"Character 2 of the text, '\\udc80'"):
         byte_tokens.encode("ab\udc80")
 
@@ -56,7 +56,7 @@ def test_half_a_surrogate_pair_is_named():
         ("é[MASK]", [0xC3 + 6, 0xA9 + 6, 3]),
     ],
 )
-def test_markers_are_unknown_bytes(text, expected):
+def test_markers_are_masked_bytes(text, expected):
     ids = byte_tokens.encode_masked(text)
     assert ids.dtype == np.int32 and ids.tolist() == expected
 
@@ -65,7 +65,7 @@ def test_markers_are_unknown_bytes(text, expected):
 def test_a_marker_without_a_number_is_named(marker):
     with pytest.raises(UserError) as error:
         byte_tokens.encode_masked(f"A{marker}A")
-    assert f"{marker} says no number" in str(error.value)
+    assert f"{marker} does not give a number" in str(error.value)
 
 
 def test_padding():

@@ -1,6 +1,7 @@
-"""Videos that are read; all are made here, so that each frame and sample is known."""
+"""Reading videos, all of them generated here so that each frame and sample is known."""
 
 import fractions
+import pathlib
 import sys
 import wave
 
@@ -11,10 +12,13 @@ from PIL import Image
 
 from perceiver_io.data.video import clips as video
 from perceiver_io.errors import UserError
+from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers.videos import beep, brightness, gray, heard, make, noise, read
 
+FILES = pathlib.Path(__file__).parents[2] / "files"
 
-def test_pieces_of_16_frames_with_the_last_one_padded(tmp_path):
+
+def test_clips_of_16_frames_with_the_last_one_padded(tmp_path):
     path = make(tmp_path / "a.mkv", gray(range(0, 200, 5)), sound={0: np.full(80_000, 0.5)})
     clips = list(video.pieces(path, size=(32, 40)))
     assert [clip.num_frames for clip in clips] == [16, 16, 8]
@@ -36,7 +40,7 @@ def test_pieces_of_16_frames_with_the_last_one_padded(tmp_path):
         (10, np.repeat(range(0, 100, 5), [3, 2] * 10)),
     ],
 )
-def test_frames_come_25_times_a_second(tmp_path, rate, values):
+def test_frames_come_25_times_per_second(tmp_path, rate, values):
     count = 2 * rate
     path = make(tmp_path / "a.mkv", gray(np.arange(count) * (100 // count)), rate=rate)
     np.testing.assert_allclose(brightness(read(path)[0]), values, atol=1.5)
@@ -51,7 +55,7 @@ def test_frames_are_placed_by_their_timestamps(tmp_path):
 
 
 def test_time_begins_with_the_first_frame(tmp_path):
-    # In milliseconds: the second frame is 16 after the first, less than half of 40.
+    # The second frame is 16 ms after the first, less than half of 40 ms.
     path = make(tmp_path / "a.mkv", gray([0, 40, 80, 99]), rate=1000, times=[10, 26, 50, 90])
     np.testing.assert_allclose(brightness(read(path)[0]), [40, 80], atol=1.5)
 
@@ -70,21 +74,35 @@ def test_frames_cover_the_size_and_are_cropped_in_the_centre(tmp_path, shape, si
     np.testing.assert_allclose(shown[:, 2:-2, 1].mean(axis=0), columns[2:-2], atol=3)
 
 
-def test_a_video_of_a_turned_camera_is_upright(tmp_path):
-    frame = gray([0])[0]
-    frame[:24] = 255  # above: white
+# Upright, upside down, lying on either side; and the same mirrored, as from front cameras.
+MATRICES = [(1, 0, 0, 1), (-1, 0, 0, -1), (0, 1, -1, 0), (0, -1, 1, 0)]
+MATRICES += [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_videos_are_rotated_and_mirrored_by_their_display_matrix(tmp_path, matrix):
+    a, b, c, d = matrix  # (x, y) of the file is shown at (a x + c y, b x + d y)
+    frame, expected = gray([0])[0], {}
+    for (x, y), value in {(-1, -1): 0, (1, -1): 80, (-1, 1): 160, (1, 1): 240}.items():
+        rows = slice(0, 24) if y < 0 else slice(24, 48)
+        frame[rows, slice(0, 32) if x < 0 else slice(32, 64)] = value
+        expected[a * x + c * y, b * x + d * y] = value
     path = make(tmp_path / "a.mp4", [frame] * 5, codec="mpeg4")
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44  # of the track: turn by 90 degrees clockwise
-    turn = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30]
-    data[matrix : matrix + 36] = np.array(turn, ">i4").tobytes()
+    begin = data.index(b"tkhd") + 44
+    of_track = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    data[begin : begin + 36] = np.array(of_track, ">i4").tobytes()
     path.write_bytes(data)
-    for shown in (read(path)[0][0], next(video.read_frames(path).frames)):
-        assert shown[:, -4:].mean() > 250 and shown[:, :4].mean() < 5  # right: white
-    assert next(video.read_frames(path).frames).shape == (64, 48, 3)
+    as_is = next(video.read_frames(path).frames)
+    assert as_is.shape == ((48, 64, 3) if a else (64, 48, 3))
+    for shown in (as_is, read(path, (32, 32))[0][0]):
+        height, width, _ = shown.shape
+        for (x, y), value in expected.items():
+            found = shown[(2 + y) * height // 4, (2 + x) * width // 4]
+            np.testing.assert_allclose(found, value, atol=8)
 
 
-def test_pixels_that_are_not_square_are_shown_in_proportion(tmp_path):
+def test_pixels_that_are_not_square_keep_their_aspect_ratio(tmp_path):
     path = tmp_path / "a.mp4"
     frame = gray([0], 64, 64)[0]
     frame[:, 16:48] = 255
@@ -95,12 +113,12 @@ def test_pixels_that_are_not_square_are_shown_in_proportion(tmp_path):
         stream.codec_context.sample_aspect_ratio = fractions.Fraction(2)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    # 128 wide on a screen, of which the centre is white.
+    # Displayed 128 pixels wide, with a white centre.
     assert read(path, (64, 64))[0][:, :, 2:-2].min() > 240
 
 
 @pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
-def test_sound_is_in_time_and_as_loud_as_each_channel(tmp_path, layout):
+def test_sound_is_in_sync_and_as_loud_as_each_channel(tmp_path, layout):
     frames = gray([0] * 25 + [255] * 25)
     sound = {0: beep(2, 1, 2, rate=44_100, loudness=0.9)}
     shown, audio = read(make(tmp_path / "a.mkv", frames, sound=sound, layout=layout))
@@ -110,7 +128,7 @@ def test_sound_is_in_time_and_as_loud_as_each_channel(tmp_path, layout):
 
 
 @pytest.mark.parametrize("shift, first_frame", [(0.2, 0), (0, 5), (0, 50)])
-def test_sound_keeps_its_distance_to_the_first_frame(tmp_path, shift, first_frame):
+def test_sound_keeps_its_offset_from_the_first_frame(tmp_path, shift, first_frame):
     times = [first_frame + index for index in range(100)]
     sound = {shift: beep(3, 2.4, 2.8, rate=44_100)}
     path = make(tmp_path / "a.mkv", gray([99] * 100), times=times, sound=sound)
@@ -131,7 +149,7 @@ def test_without_sound_there_is_silence(tmp_path):
     np.testing.assert_array_equal(audio, np.zeros(20 * 1920))
 
 
-def test_one_piece_at_a_time_is_read(tmp_path, monkeypatch):
+def test_one_clip_at_a_time_is_read(tmp_path, monkeypatch):
     path = make(tmp_path / "a.mkv", gray([99] * 100))
     decoded, convert = [], video._pixels
     monkeypatch.setattr(video, "_pixels", lambda *args: decoded.append(1) or convert(*args))
@@ -142,7 +160,7 @@ def test_one_piece_at_a_time_is_read(tmp_path, monkeypatch):
     assert len(decoded) == 32
 
 
-def test_a_stream_without_container_has_no_stated_length(tmp_path):
+def test_a_stream_without_container_states_no_length(tmp_path):
     frames = gray(range(0, 200, 10))
     path = make(tmp_path / "a.h264", frames, codec="libx264", format="h264")
     assert video.count_pieces(path) is None
@@ -150,8 +168,14 @@ def test_a_stream_without_container_has_no_stated_length(tmp_path):
     np.testing.assert_allclose(brightness(read(path)[0]), range(0, 200, 10), atol=2)
 
 
+def test_frames_come_with_their_times(tmp_path):
+    path = make(tmp_path / "a.mkv", gray([0, 40, 80]), times=[5, 6, 30])
+    times = [frame.seconds for frame in video.timed_frames(path)]
+    np.testing.assert_allclose(list(map(float, times)), [0, 0.04, 1], atol=1e-3)  # Matroska: 1 ms
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
-def test_read_frames_of_a_video_as_they_are(tmp_path, name):
+def test_read_frames_of_a_video_unchanged(tmp_path, name):
     rate = fractions.Fraction(30_000, 1001)
     frames = gray(range(0, 200, 10))
     sequence = video.read_frames(make(tmp_path / name, frames, rate=rate))
@@ -162,7 +186,7 @@ def test_read_frames_of_a_video_as_they_are(tmp_path, name):
     np.testing.assert_allclose(brightness(shown), range(0, 200, 10), atol=1.5)
 
 
-def test_read_frames_of_a_folder_in_the_order_of_numbers(tmp_path):
+def test_read_frames_of_a_folder_in_natural_order(tmp_path):
     for number in (1, 2, 10):
         Image.fromarray(gray([number])[0]).save(tmp_path / f"frame{number}.png")
     (tmp_path / "notes.txt").write_text("no image")
@@ -191,23 +215,38 @@ def consume_frames(path):
 
 
 @pytest.mark.parametrize("use", [consume, consume_frames, video.count_pieces])
-def test_what_is_no_video_is_named(tmp_path, use):
+def test_a_file_that_is_not_a_video_is_named(tmp_path, use):
     with pytest.raises(UserError, match="Cannot read the video .*a.mp4: No such file"):
         use(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").write_bytes(b"nothing of the kind" * 50)
-    with pytest.raises(UserError, match="a.mp4 is no video that FFmpeg can read"):
+    with pytest.raises(UserError, match="FFmpeg cannot read .*a.mp4"):
         use(tmp_path / "a.mp4")
     (tmp_path / "a.txt").write_text("hello\n" * 100)
-    with pytest.raises(UserError, match="a.txt has no pictures"):
+    with pytest.raises(UserError, match="a.txt has no video stream"):
         use(tmp_path / "a.txt")
     with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(bytes(8000))
-    with pytest.raises(UserError, match="a.wav has no pictures .*WAV"):
+    with pytest.raises(UserError, match="a.wav has no video stream .*WAV"):
         use(tmp_path / "a.wav")
 
 
-def test_a_folder_is_no_video_and_one_without_images_no_frames(tmp_path):
+def test_cover_art_is_not_a_video():
+    with pytest.raises(UserError, match="cover_art.mp3 has no video stream"):
+        video.read_frames(FILES / "cover_art.mp3")
+
+
+def test_a_colon_in_a_relative_path_is_not_a_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "take:1.mkv", gray([99]))
+    assert len(list(video.read_frames("take:1.mkv").frames)) == 1
+    (tmp_path / "scene:2").mkdir()
+    with VideoWriter("scene:2/a.mp4", frame_rate=25) as writer:
+        writer.write(gray([99]))
+    assert (tmp_path / "scene:2" / "a.mp4").exists()
+
+
+def test_a_folder_is_not_a_video_and_needs_images(tmp_path):
     with pytest.raises(UserError, match="Is a directory"):
         consume(tmp_path)
     with pytest.raises(UserError, match="folder .* has no images"):
@@ -216,7 +255,7 @@ def test_a_folder_is_no_video_and_one_without_images_no_frames(tmp_path):
 
 @pytest.mark.parametrize("use", [consume, consume_frames])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
-def test_a_video_that_is_cut_off_is_named(tmp_path, use, name):
+def test_a_truncated_video_is_named(tmp_path, use, name):
     options = {"movflags": "faststart"} if name == "a.mp4" else {}
     path = make(tmp_path / name, noise(50), codec="mpeg4", options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
@@ -245,7 +284,7 @@ def test_frames_that_change_their_size_are_named(tmp_path):
         consume(path)
 
 
-def test_a_size_of_nothing_is_refused(tmp_path):
+def test_a_size_of_zero_is_refused(tmp_path):
     path = make(tmp_path / "a.mkv", gray([99]))
     with pytest.raises(UserError, match=r"size=\(0, 8\) must be"):
         next(video.pieces(path, size=(0, 8)))

@@ -3,13 +3,17 @@
 import functools
 import io
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from perceiver_io.data.vision import crop
+from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.errors import UserError
+
+FILES = pathlib.Path(__file__).parents[2] / "files"
 
 
 def encode(pixels, file_format="PNG", **options):
@@ -83,7 +87,7 @@ def test_scaled_jpeg_decoding_shows_the_same_as_full_decoding(box):
     assert abs(difference.mean()) < 1
 
 
-# Boxes as large as the image: their edges are quotients, which are rounded.
+# Boxes as large as the image, whose edges are rounded quotients.
 TOUCHING = {
     "square": functools.partial(crop.central_box, fraction=1.0, aspect=1.0),
     "wide": functools.partial(crop.central_box, fraction=1.0, aspect=16 / 9),
@@ -96,7 +100,7 @@ TOUCHING = {
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
 @pytest.mark.parametrize("choose_box", TOUCHING.values(), ids=TOUCHING)
-def test_boxes_that_touch_the_border_do_not_stick_out(choose_box, file_format):
+def test_boxes_that_touch_the_border_stay_inside(choose_box, file_format):
     sides = (3, 5, 15, 61, 119, 123, 200, 241, 248)
     for width, height in itertools.product(sides, sides):
         data = encode(np.zeros((height, width, 3), np.uint8), file_format)
@@ -113,9 +117,49 @@ def test_every_mode_becomes_rgb(mode):
     assert image.size == (12, 10)
 
 
+GRAY = gradient(20, 15)[..., 0]
+WIDE = {
+    "float": (GRAY / 255).astype(np.float32),
+    "int32 of 8 bits": GRAY.astype(np.int32),
+    "int32 of 16 bits": GRAY.astype(np.int32) * 257,
+    "uint16": GRAY.astype(np.uint16) * 257,
+}
+
+
+@pytest.mark.parametrize("pixels", WIDE.values(), ids=WIDE)
+def test_values_of_more_than_8_bits_are_scaled(pixels, tmp_path):
+    (tmp_path / "a.tif").write_bytes(encode(pixels, "TIFF"))
+    expected = np.repeat(GRAY[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+    data = (tmp_path / "a.tif").read_bytes()
+    image = crop.decode_crop(data, name="x", choose_box=whole, size=GRAY.shape)
+    np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5\n20 15\n65535\n" + GRAY.astype(">u2").tobytes())
+    assert not read_image(tmp_path / "a.pgm").any()
+
+
+@pytest.mark.parametrize(
+    "dtype, values, message",
+    [
+        (np.float32, (0, 255), "floats range from 0 to 255, not from 0 .* at most 1 "),
+        (np.float32, (-0.5, 1), "floats range from -0.5 to 1"),
+        (np.float32, (0, np.nan), "floats range from nan to nan"),
+        (np.int32, (0, 70_000), "integers range from 0 to 70000, .* at most 65535 "),
+        (np.int32, (-1, 255), "integers range from -1 to 255"),
+    ],
+)
+def test_values_without_a_known_white_are_named(dtype, values, message):
+    data = encode(np.array([values], dtype), "TIFF")
+    with pytest.raises(UserError, match=f"Cannot decode image x: its {message}"):
+        crop.decode_crop(data, name="x", choose_box=whole, size=(8, 8))
+
+
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
-def test_photographs_are_turned_upright(orientation, file_format):
+def test_photographs_are_rotated_upright(orientation, file_format):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     stored = gradient(96, 64)
@@ -135,8 +179,16 @@ def test_photographs_are_turned_upright(orientation, file_format):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no image", encode(gradient(64, 64), "JPEG")[:300], encode(gradient(9, 9))[:60]]
+    "data",
+    [
+        b"",
+        b"no image",
+        encode(gradient(64, 64), "JPEG")[:300],
+        encode(gradient(9, 9))[:60],
+        (FILES / "damaged.avif").read_bytes(),
+    ],
 )
 def test_a_corrupt_image_is_named(data):
-    with pytest.raises(UserError, match="Cannot decode image cats/7.jpg"):
+    with pytest.raises(UserError, match="Cannot decode image cats/7.jpg") as raised:
         crop.decode_crop(data, name="cats/7.jpg", choose_box=whole, size=(8, 8))
+    assert "<" not in str(raised.value)  # no BytesIO

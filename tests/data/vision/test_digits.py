@@ -1,4 +1,4 @@
-"""The digits of scikit-learn."""
+"""The scikit-learn digits."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_without_movement_training_images_are_the_originals():
 
 
 class _Fixed:
-    """A generator that always gives the upper limit."""
+    """A generator that always returns the upper limit."""
 
     def uniform(self, low, high, size=None):
         return high if size is None else np.full(size, high)

@@ -1,5 +1,7 @@
 """Folders of images."""
 
+import dataclasses
+import os
 import pathlib
 
 import numpy as np
@@ -8,6 +10,7 @@ from PIL import Image
 
 from perceiver_io.config.construct import construct
 from perceiver_io.data.vision.image_folder import image_folder
+from perceiver_io.data.vision.image_sequence import list_images
 from perceiver_io.errors import UserError
 from tests.helpers.sections import PHOTOGRAPHS
 
@@ -85,7 +88,7 @@ def test_classes_are_mixed_in_an_order_that_does_not_change(flat_root):
     assert labels == [image.label for image in folder(flat_root).source("train")]
 
 
-def test_a_fraction_of_zero_is_no_split(flat_root):
+def test_a_fraction_of_zero_gives_no_split(flat_root):
     dataset = folder(flat_root, (0.5, 0.5, 0.0))
     assert dataset.source.splits == ("train", "validation")
     with pytest.raises(UserError, match="no split 'test'"):
@@ -110,25 +113,101 @@ def test_folder_without_classes(tmp_path):
 
 def test_class_without_images(flat_root):
     (flat_root / "emu").mkdir()
-    with pytest.raises(UserError, match="class folder .*emu has no image"):
+    with pytest.raises(UserError, match="class folder .*emu has no images"):
         folder(flat_root).num_examples("train")
 
 
-def test_class_that_training_has_not(split_root):
+def test_class_missing_from_training(split_root):
     write(split_root / "validation" / "emu" / "0.png")
-    with pytest.raises(UserError, match="has the classes emu, which .*train has not"):
+    with pytest.raises(UserError, match="has the classes emu, which .*train lacks"):
         folder(split_root).num_examples("validation")
+
+
+# Contents of folders, and what is left out.
+
+
+@pytest.fixture
+def cluttered_root(flat_root):
+    """Ten images of each class, and other files that are common in users' folders."""
+    for path in ("cat/._cat1.png", "cat/notes.txt", "dog/movie.mp4", "cover.png", ".DS_Store"):
+        (flat_root / path).write_bytes(b"\0")
+    for path in ("__MACOSX/cat", "dog/more", ".cache"):
+        (flat_root / path).mkdir(parents=True)
+    return flat_root
+
+
+def test_summary_line_of_examples_and_left_out_files(cluttered_root):
+    assert folder(cluttered_root).summary(("train", "test", "train")) == (
+        "ImageFolder: 2 classes (cat, dog), train 12, test 4; left out: hidden 4 (.DS_Store, "
+        ".cache, __MACOSX, ...), images outside of class folders 1 (cover.png), other files 2 "
+        "(notes.txt, movie.mp4), folders 1 (more)"
+    )
+
+
+def test_extra_folders_beside_the_splits_are_reported(split_root):
+    write(split_root / "unlabelled" / "0.png")
+    assert folder(split_root).summary(("validation",)) == (
+        "ImageFolder: 2 classes (cat, dog), validation 4; left out: folders 1 (unlabelled), "
+        "hidden 1 (.hidden), other files 1 (notes.txt)"
+    )
+
+
+@pytest.mark.parametrize("name", ["val", "valid"])
+def test_other_names_of_the_validation_folder(split_root, name):
+    (split_root / "validation").rename(split_root / name)
+    dataset = folder(split_root)
+    assert dataset.source.splits == ("train", "validation")
+    assert dataset.num_examples("validation") == 4
+    (split_root / "validation").mkdir()
+    with pytest.raises(UserError, match=f"validation and .*{name} are both for the split"):
+        dataset.num_examples("train")
+
+
+def test_training_and_prediction_use_the_same_files(cluttered_root):
+    for name in ("a.jfif", "a.avif", "a.jp2", "a.ppm", "A.JPG", "a.eps", "a.pdf"):
+        write(cluttered_root / "cat" / name)
+    dataset = folder(cluttered_root, (1.0, 0.0, 0.0))
+    for_training = {image.name for image in dataset.source("train")}
+    for_prediction = {*list_images(cluttered_root / "cat"), *list_images(cluttered_root / "dog")}
+    assert for_training == set(map(str, for_prediction)) and len(for_training) == 25
+    (batch,) = dataset.load("train", batch_size=25, training=False, seed=0, shard=(0, 1))
+    assert batch["valid"].all()
+
+
+def test_empty_files_and_dead_links_are_found_at_the_start(flat_root):
+    (flat_root / "cat" / "empty.jpg").touch()
+    (flat_root / "dog" / "gone.jpg").symlink_to("nowhere.jpg")
+    dataset = folder(flat_root, (1.0, 0.0, 0.0))
+    message = r"2 of 22 examples of the split 'train' .*cat/empty.jpg: empty.*broken_files=skip"
+    with pytest.raises(UserError, match=message):
+        dataset.check_labelled("train")
+    skipping = dataclasses.replace(dataset, broken_files="skip")
+    assert "; left out: broken in train 2 (" in skipping.summary(["train"])
+    assert skipping.num_examples("train") == 20
+    (batch,) = skipping.load("train", batch_size=20, training=False, seed=0, shard=(0, 1))
+    assert batch["valid"].all()
+    next(iter(skipping.load("train", batch_size=20, training=True, seed=0, shard=(0, 1))))
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    root = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    for index in range(4):
+        write(root / os.fsdecode(b"\xff") / os.fsdecode(b"%d\xfe.png" % index))
+    dataset = folder(root, (0.5, 0.5, 0.0))
+    assert dataset.class_names == (r"\udcff",)
+    (batch,) = dataset.load("train", batch_size=2, training=False, seed=0, shard=(0, 1))
+    assert batch["valid"].all()
 
 
 def test_corrupt_image_is_named(split_root):
     broken = split_root / "train" / "cat" / "0.jpg"
     broken.write_bytes(b"nothing")
     stream = folder(split_root).load("train", batch_size=6, training=False, seed=0, shard=(0, 1))
-    with pytest.raises(UserError, match=f"Cannot decode image {broken}"):
+    with pytest.raises(UserError, match=f"Cannot decode image {broken}.*experiments.check_data"):
         next(iter(stream))
 
 
-def test_vanished_image_is_named(split_root):
+def test_deleted_image_is_named(split_root):
     source = folder(split_root).source("train")
     pathlib.Path(source[2].name).unlink()
     with pytest.raises(UserError, match="Cannot read image .*: No such file"):

@@ -1,4 +1,4 @@
-"""Folders of frames: which images, in which order, and what is missing."""
+"""Folders of frames: which images, in which order, and missing ones."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_gap_is_named(tmp_path, names, message):
         ["frame_0001.png"],
         ["frame_0007.png", "frame_0008.png", "frame_0009.png", "frame_0010.png"],
         ["0.png", "10.png", "20.png"],  # every tenth
-        ["1.png", "2.png", "10.png"],  # hardly a count
+        ["1.png", "2.png", "10.png"],  # not a numbered sequence
         ["1403636579763555584.png", "1403636579813555456.png", "1403636579863555328.png"],  # times
         ["000000_10.png", "000000_11.png", "000002_10.png", "000002_11.png"],
         ["a.png", "b.png", "c7.png"],
@@ -49,6 +49,6 @@ def test_names_without_a_gap(tmp_path, names):
     assert len(list_frames(tmp_path)) == len(names)
 
 
-def test_gaps_do_not_matter_where_images_are_no_frames(tmp_path):
+def test_gaps_do_not_matter_unless_images_are_frames(tmp_path):
     folder_of(tmp_path, "1.png", "3.png")
     assert [path.name for path in list_images(tmp_path)] == ["1.png", "3.png"]

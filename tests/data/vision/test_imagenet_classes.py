@@ -15,7 +15,7 @@ def identifiers():
     return [line.split("\t")[0] for line in lines]
 
 
-def test_there_are_1000_and_no_two_alike():
+def test_there_are_1000_distinct_names():
     names = imagenet_class_names()
     assert len(names) == 1000
     assert len(set(names)) == 1000
@@ -39,7 +39,7 @@ def test_names_by_label(label, name):
     assert imagenet_class_names()[label] == name
 
 
-def test_only_coinciding_names_have_a_second_one():
+def test_only_ambiguous_names_have_a_second_one():
     assert sum("(" in name for name in imagenet_class_names()) == 4
 
 

@@ -1,4 +1,4 @@
-"""Batches of images: normalisation, labels, augmentation switched on and off."""
+"""Batches of images: normalisation, labels, with and without augmentation."""
 
 import io
 import itertools
@@ -112,7 +112,7 @@ def test_flip_mirrors_about_half_of_the_images():
     assert 15 < sum(same) < 45
 
 
-def test_how_pairs_are_mixed_comes_with_the_batch_in_training_only():
+def test_mixing_parameters_come_with_training_batches_only():
     weight = np.concatenate([b["mixup_weight"] for b in first_batches(AUGMENTED, 5)])
     box = np.concatenate([b["cutmix_box"] for b in first_batches(AUGMENTED, 5)])
     by_mixup, by_cutmix = weight < 1, box.any(axis=1)
@@ -150,7 +150,7 @@ def test_prediction_prepares_an_image_as_evaluation_does(resample):
     np.testing.assert_array_equal(batch["image"][0], by_hand)
 
 
-def test_training_crops_are_resized_as_evaluation_ones():
+def test_training_crops_are_resized_like_evaluation_crops():
     whole = {"image_size": (24, 32), "resample": "bicubic"}
     (batch,) = first_batches(PLAIN | whole, batch_size=10)
     expected = [Image.fromarray(pixels(i)).resize((32, 24), Image.BICUBIC) for i in range(10)]
@@ -193,6 +193,6 @@ def test_fields_out_of_range_are_named(field, value):
 
 
 @pytest.mark.parametrize("field", ["mean", "std"])
-def test_normalisation_needs_one_number_a_channel(field):
+def test_normalisation_needs_one_number_per_channel(field):
     with pytest.raises(UserError, match=f"{field}="):
         Noise(**PLAIN | {field: (0.5,)})

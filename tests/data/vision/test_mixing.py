@@ -1,4 +1,4 @@
-"""How pairs are mixed, as it is drawn with the examples."""
+"""The random parameters of mixing, drawn with the examples."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ def draw(seed, mixup_alpha=0.5, cutmix_alpha=0.5):
     return drawn["mixup_weight"], drawn["cutmix_box"]
 
 
-def test_each_method_alone_and_both_in_equal_parts():
-    # A box may be empty, but a weight is hardly ever 1.
+def test_each_method_alone_and_both_equally_often():
+    # A box may be empty, but a weight is almost never 1.
     seeds = range(400)
     assert all(draw(s, mixup_alpha=0.0)[0] == 1 for s in seeds)
     assert not any(draw(s, cutmix_alpha=0.0)[1].any() for s in seeds)
@@ -31,7 +31,7 @@ def test_weights_follow_the_beta_distribution():
 
 
 class _Fixed:
-    """A generator of one kept area and one centre."""
+    """A generator that returns a fixed area and centre."""
 
     def __init__(self, kept, centre):
         self._kept, self._centre = kept, list(centre)

@@ -28,7 +28,7 @@ def photos(**fields):
     return composed_photos(**plain | fields)
 
 
-# Counts of the authors' splits.
+# Sizes of the original splits.
 COARSE = {
     "train": {"Apple": 278, "Melon": 154, "Orange": 57, "Pear": 116, "Satsumas": 70},
     "validation": {"Apple": 22, "Melon": 20, "Orange": 5, "Pear": 5, "Satsumas": 5},
@@ -67,7 +67,7 @@ def test_every_photo_decodes_with_a_shorter_side_of_64():
         assert sum(int(b["valid"].sum()) for b in stream) == sum(COARSE[split].values())
 
 
-def test_no_photo_is_there_twice():
+def test_no_photo_occurs_twice():
     data = [photo.data for split in COARSE for photo in photos().source(split)]
     assert len(data) == len(set(data)) == 1393
 

@@ -28,7 +28,7 @@ def test_there_are_the_sixteen_operations():
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("magnitude", [0, 5, 10, 15])
-def test_size_and_input_stay(name, magnitude):
+def test_size_and_input_are_unchanged(name, magnitude):
     image = random_image()
     assert run(name, magnitude, image=image).shape == (30, 40, 3)
     np.testing.assert_array_equal(np.asarray(image), PIXELS)
@@ -93,7 +93,7 @@ def test_color_moves_away_from_grey():
 
 
 @pytest.mark.parametrize("name, axis", [("translate_x", 1), ("translate_y", 0)])
-def test_translation_moves_either_way_and_fills_with_grey(name, axis):
+def test_translation_goes_both_ways_and_fills_with_grey(name, axis):
     image = random_image(56, 56)
     pixels = np.asarray(image, dtype=int)
     results = {run(name, 4, seed, image).tobytes() for seed in range(20)}
@@ -114,7 +114,7 @@ def test_geometry_goes_both_ways_about_as_often(name):
     assert 8 <= results.count(results[0]) <= 32
 
 
-def test_rotation_turns_by_thirty_degrees_at_ten():
+def test_magnitude_ten_rotates_by_thirty_degrees():
     image = Image.new("RGB", (101, 101))
     # A spot 40 pixels to the right of the centre.
     image.paste((255, 255, 255), (89, 49, 92, 52))

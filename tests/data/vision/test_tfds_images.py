@@ -1,4 +1,4 @@
-"""Image sets of TensorFlow Datasets, on a miniature that TFDS itself writes, without TensorFlow."""
+"""TensorFlow Datasets images without TensorFlow, on a miniature dataset written by TFDS itself."""
 
 import io
 import json
@@ -22,7 +22,7 @@ SIZES = {"train": 12, "validation": 5}
 
 
 class Miniature(tfds.core.GeneratorBasedBuilder):
-    """Grey images, lighter from example to example, with the features of imagenet2012."""
+    """Increasingly light grey images, with the features of imagenet2012."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -109,7 +109,7 @@ def test_training_in_a_worker_process(root):
     np.testing.assert_array_equal(*batches)
 
 
-def test_tensorflow_stays_out(dataset):
+def test_tensorflow_is_not_imported(dataset):
     brightness(dataset, "train")
     assert "tensorflow" not in sys.modules
 

@@ -1,4 +1,4 @@
-"""The brightness of digits: the quickstart's data and model, for another task."""
+"""Brightness of digits: the quickstart's data and model for another task."""
 
 from configs import quickstart
 

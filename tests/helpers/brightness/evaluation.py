@@ -1,4 +1,4 @@
-"""The brightness of images of one grey: data and a measure of their own."""
+"""Brightness of uniform images: an evaluator with its own data and metric."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ SHAPE = (8, 8, 1)
 
 @dataclasses.dataclass(frozen=True)
 class FlatImages:
-    """The largest error over all greys."""
+    """The largest error over all grey levels."""
 
     def metric_names(self, model):
         del model

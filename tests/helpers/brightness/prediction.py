@@ -1,4 +1,4 @@
-"""The brightness of images, in Python and by `experiments.predict`."""
+"""Prediction of brightness, in Python and with `experiments.predict`."""
 
 import functools
 
@@ -10,21 +10,21 @@ from perceiver_io.tasks.predictor import Predictor, Report
 
 
 class BrightnessEstimator(Predictor):
-    """Tells the brightness of images of 8x8 grey pixels."""
+    """Predicts the brightness of grey images of 8x8 pixels."""
 
     def predict(self, images):
-        """From images [N, 8, 8, 1] to their brightness [N]."""
+        """The brightness [N] of images [N, 8, 8, 1]."""
         return estimate(self.trained.model, self.trained.params, self.trained.state, images)
 
     def write(self, output, *, inputs):
-        """Nothing but the summary, for files of 8x8 pixels."""
+        """Only the summary, for files of 8x8 pixels."""
         del output
         found = self.predict(np.stack([read_image(path)[..., :1] for path in inputs])).tolist()
         return Report("\n".join(map(str, found)), {"brightness": found})
 
 
 def estimate(model, params, state, images):
-    """The function that evaluation and prediction share."""
+    """The function shared by evaluation and prediction."""
     return np.asarray(_outputs(model, params, state, images.astype(np.float32))[:, 0])
 
 

@@ -1,4 +1,4 @@
-"""The brightness of images: a small task, with all that a task can have of its own."""
+"""Brightness of images: a small task that uses everything a task can define."""
 
 import dataclasses
 from typing import ClassVar
@@ -12,10 +12,10 @@ from tests.helpers.brightness.evaluation import FlatImages
 
 @dataclasses.dataclass(frozen=True)
 class Brightness(Task):
-    """Tells the mean of an image's values, from 0 to 1.
+    """Predicts the mean of an image's values, from 0 to 1.
 
     Attributes:
-        tolerance: errors up to which an answer is right.
+        tolerance: greatest error of a right answer.
     """
 
     tolerance: float
@@ -36,7 +36,7 @@ class Brightness(Task):
         return {"right": sum_and_count(is_right, batch["valid"])}
 
     def evaluators(self, config):
-        """The splits; and `flat`, images that are of one grey each."""
+        """One for each split, and `flat` for uniform images."""
         return super().evaluators(config) | {"flat": FlatImages()}
 
 

@@ -1,4 +1,4 @@
-"""Rows in chunks and back."""
+"""Splitting rows into chunks and joining them."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +22,7 @@ def test_chunk_size_divides_where_a_near_one_does(rows, most, size):
 
 
 @pytest.mark.parametrize("rows,size", [(12, 4), (13, 5)])
-def test_chunks_hold_the_rows_in_order(rows, size):
+def test_chunks_keep_the_order_of_rows(rows, size):
     rng = np.random.default_rng(0)
     tree = {
         "own": jnp.asarray(rng.normal(size=(3, rows, 2))),
@@ -42,8 +42,8 @@ def test_chunks_hold_the_rows_in_order(rows, size):
 
 
 @pytest.mark.parametrize("most,size", [(8, 8), (7, 4), (3, 4), (11, 8)])
-def test_chunks_are_whole_runs(most, size):
-    """Arrays that hold a row for each run of four, or one for all, go along."""
+def test_chunks_do_not_split_runs(most, size):
+    """Arrays with a row for each run of four, or one for all, are split accordingly."""
     places = jnp.arange(24.0).reshape(1, 24)
     tree = (places, places[:, ::4], jnp.ones((1, 1, 7)))
     assert choose_chunk_size(tree, most) == size
@@ -53,7 +53,7 @@ def test_chunks_are_whole_runs(most, size):
         assert part.shape == (1, size) and shared.shape == (1, 1, 7)
 
 
-def test_chunks_are_put_back_and_shared_rows_added_up():
+def test_chunks_are_joined_and_shared_rows_summed():
     places = jnp.arange(24.0).reshape(1, 24)
     tree = (places, places[:, ::4], jnp.ones((1, 1, 7)))
     whole = tuple(map(jnp.zeros_like, tree))

@@ -18,7 +18,7 @@ from tests.helpers import oracles
 from tests.helpers.oracles import normal, random_mask, values_and_gradients
 
 TEXTBOOK = AttentionForm("textbook")
-# A platform and a form; "entry" is the public function, compiled for the CPU of the tests.
+# Platform and form; "entry" is the public function, compiled for the CPU that runs the tests.
 FORMS = {
     "auto": ("entry", AttentionForm()),
     "unfolded": ("entry", AttentionForm(fold_projections=False)),
@@ -33,7 +33,7 @@ QUERY_DIM, INPUT_DIM, OUTPUT_DIM = 7, 8, 6
 
 
 def random_weights(num_heads, qk_dim=3, v_dim=5):
-    """The widths are those of one head."""
+    """Widths are those of a single head."""
     sizes = [
         (QUERY_DIM, num_heads * qk_dim),
         (INPUT_DIM, num_heads * qk_dim),
@@ -79,7 +79,7 @@ def assert_equals_textbook(name, weights, queries, inputs, bias=None, **options)
 @pytest.mark.parametrize("num_heads", [1, 2])
 @pytest.mark.parametrize("sizes", [(3, 10), (12, 5)], ids=["few queries", "few inputs"])
 def test_equals_textbook(sizes, num_heads, name):
-    """With masks; the last example sees nothing, and gives the output layer's bias."""
+    """With masks; the last example has no inputs, so its output is the output layer's bias."""
     num_queries, num_inputs = sizes
     weights = random_weights(num_heads)
     queries, inputs = normal(3, num_queries, QUERY_DIM), normal(3, num_inputs, INPUT_DIM, seed=1)
@@ -97,7 +97,7 @@ def test_equals_textbook(sizes, num_heads, name):
     assert not of_queries[~query_mask].any() and not of_inputs[~key_mask].any()
 
 
-# One example's queries, one example's inputs, or both with a mask for each; one or two heads.
+# Shared queries, shared inputs, or both shared with a mask for each example; one or two heads.
 SHARED = [(1, 3, None), (3, 1, None), (1, 1, 3)]
 
 
@@ -109,7 +109,7 @@ SHARED = [(1, 3, None), (3, 1, None), (1, 1, 3)]
         for j, name in enumerate(FORMS)
     ],
 )
-def test_what_is_shared_by_all_examples(batches, name, num_heads):
+def test_sides_shared_by_all_examples(batches, name, num_heads):
     query_batch, input_batch, mask_batch = batches
     mask = None if mask_batch is None else random_mask(mask_batch, 10)
     assert_equals_textbook(
@@ -167,7 +167,7 @@ TURNS = 3
 
 @pytest.mark.parametrize("name,chunk_size", [("auto", 12), ("chunks", 4)])
 @pytest.mark.parametrize("bias_shape", [None, (1, 6, 4, 12), (2, 1, 4, 1)], ids=str)
-def test_heads_in_turns(bias_shape, name, chunk_size, monkeypatch):
+def test_head_groups(bias_shape, name, chunk_size, monkeypatch):
     monkeypatch.setattr(heads, "_LOGITS_AT_ONCE", 2 * 2 * chunk_size * 4)
     weights, queries = random_weights(6), normal(2, 4, QUERY_DIM)
     inputs, mask = normal(2, 12, INPUT_DIM, seed=1), random_mask(2, 12)
@@ -196,8 +196,8 @@ def test_heads_in_turns(bias_shape, name, chunk_size, monkeypatch):
         ((2, 1, 1, 5), (1, 1), 1),
     ],
 )
-def test_queries_in_turns(bias_shape, batches, num_heads, monkeypatch):
-    """On accelerators, where logits would be too many: five turns, the last one filled up."""
+def test_chunks_of_queries(bias_shape, batches, num_heads, monkeypatch):
+    """On accelerators, when there would be too many logits: five chunks, the last one padded."""
     weights, mask = random_weights(num_heads), random_mask(2, 5)
     queries, inputs = normal(batches[0], 12, QUERY_DIM), normal(batches[1], 5, INPUT_DIM, seed=1)
     monkeypatch.setattr(whole, "_LOGITS_AT_ONCE", 2 * num_heads * 5 * 12 // 5 + 1)
@@ -213,7 +213,7 @@ def test_queries_in_turns(bias_shape, batches, num_heads, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["auto", "chunks"])
-def test_bias_of_every_shape_with_heads_in_turns(name, monkeypatch):
+def test_bias_of_every_shape_with_head_groups(name, monkeypatch):
     monkeypatch.setattr(heads, "_LOGITS_AT_ONCE", 2 * 2 * 4 * 4)
     test_bias_of_every_shape(name)
 
@@ -249,7 +249,7 @@ NUM_KEYS, NUM_QUERIES = 240, 200
 
 
 def shown_weights(num_heads):
-    """Attention whose result is its weights: values are unit vectors, the output the identity."""
+    """Attention that returns its weights: values are unit vectors, the output is the identity."""
     to_heads = lambda rows: Linear(  # noqa: E731
         normal(rows, 4 * num_heads, seed=rows), jnp.zeros(4 * num_heads)
     )
@@ -264,7 +264,7 @@ DROPOUT_FORMS = FORMS | {"long chunks": ("entry", AttentionForm(key_chunk_size=6
 
 @pytest.mark.parametrize("name", ["auto", "long chunks", "accelerator"])
 @pytest.mark.parametrize("num_heads", [1, 2])
-def test_dropout_thins_weights_and_keeps_their_mean(num_heads, name, monkeypatch):
+def test_dropout_drops_weights_and_keeps_their_mean(num_heads, name, monkeypatch):
     if name == "long chunks":
         monkeypatch.setattr(heads, "_LOGITS_AT_ONCE", 60 * NUM_QUERIES)
     rate, rng = 0.3, jax.random.key(0)
@@ -276,19 +276,19 @@ def test_dropout_thins_weights_and_keeps_their_mean(num_heads, name, monkeypatch
     np.testing.assert_array_equal(dropped, run(rng=rng, dropout_rate=rate))
     dropped = dropped.reshape(whole.shape)
     kept = dropped != 0
-    # Five standard deviations of the share among this many weights.
+    # Five standard deviations of the fraction among this many weights.
     assert abs(kept.mean() - 0.7) < 5 * np.sqrt(rate * 0.7 / kept.size)
     np.testing.assert_allclose(dropped[kept], whole[kept] / 0.7, rtol=1e-4)
     assert abs(dropped.sum(-1).mean() - 1) < 0.05
-    # Independent: no row or column is dropped as a whole, no two chunks or heads alike.
+    # Independent: no row or column is dropped as a whole, and no two chunks or heads are equal.
     assert np.abs(kept.mean(0) - 0.7).max() < 0.25 and np.abs(kept.mean(2) - 0.7).max() < 0.25
     assert np.mean(kept[..., :60] == kept[..., 60:120]) < 0.7
     assert num_heads == 1 or np.mean(kept[:, 0] == kept[:, 1]) < 0.7
 
 
 @pytest.mark.parametrize("num_heads", [1, 2])
-def test_gradient_drops_what_the_value_drops(num_heads):
-    """Along any direction the gradient is the slope of the value, for one key."""
+def test_gradient_and_value_drop_the_same_weights(num_heads):
+    """In any direction, the gradient is the slope of the value for the same random key."""
     weights = random_weights(num_heads)
     queries, inputs = normal(1, 3, QUERY_DIM), normal(2, 10, INPUT_DIM, seed=1)
     direction = normal(*inputs.shape, seed=2)
@@ -306,7 +306,7 @@ def test_gradient_drops_what_the_value_drops(num_heads):
 
 
 def lowered(platform, form, num_heads=2, num_inputs=4096):
-    """The text of the program for a platform, which need not be there."""
+    """The text of the program for a platform, which need not be present."""
     weights = random_weights(num_heads)
     arrays = (
         jax.ShapeDtypeStruct((1, 8, QUERY_DIM), jnp.float32),
@@ -322,7 +322,7 @@ def lowered(platform, form, num_heads=2, num_inputs=4096):
 
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_each_platform_gets_its_own_program(num_heads):
-    """CPUs take keys in chunks, by a loop; accelerators all at once, unless told otherwise."""
+    """CPUs loop over chunks of keys; accelerators take all at once, unless set otherwise."""
     auto, chunks = AttentionForm(), AttentionForm(key_chunk_size=512)
     assert "stablehlo.while" in lowered("cpu", auto, num_heads)
     for platform in ("cuda", "tpu"):

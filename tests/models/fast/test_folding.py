@@ -1,4 +1,4 @@
-"""Folded projections of one-head attention: the same function as the plain ones, in fewer FLOPs."""
+"""Folded projections of one-head attention: the same function in fewer FLOPs."""
 
 import itertools
 
@@ -25,7 +25,7 @@ from tests.helpers.oracles import normal, random_mask, values_and_gradients
 
 QUERY_DIM, INPUT_DIM, OUTPUT_DIM = 7, 8, 6
 FEW_QUERIES, FEW_INPUTS = Counts(3, 20), Counts(20, 3)
-# Counts, query/key width, value width, and what is then the cheapest.
+# Counts, query/key width, value width, and the cheapest plan for these.
 CHEAPEST = {
     "nothing": (FEW_QUERIES, 2, 2, Plan("both", "inputs")),
     "keys into queries": (FEW_QUERIES, 9, 2, Plan("queries", "inputs")),
@@ -55,7 +55,7 @@ def test_the_cheapest_plan_is_chosen(case):
     counts, qk_dim, v_dim, expected = CHEAPEST[case]
     weights = random_weights(qk_dim, v_dim)
     assert plan(weights, counts, drops=False) == expected
-    # Dropped weights do not sum to one, so that a value bias cannot be added afterwards.
+    # With dropout, weights do not sum to one, so a value bias cannot be added afterwards.
     assert plan(weights, counts, drops=True).values != "attended"
 
 
@@ -66,7 +66,7 @@ PLANS = [
 
 
 def attend(chosen, lazy, weights, queries, inputs, key_mask=None, query_mask=None):
-    """Attention by a plan, chunk by chunk where keys and values are made lazily."""
+    """Attention by a plan, chunk by chunk if keys and values are computed lazily."""
     queries, inputs = Tokens(queries, mask=query_mask), Tokens(inputs, mask=key_mask)
     way = choose_way(
         "cpu", AttentionForm(key_chunk_size=4), weights, Norms(), queries, inputs, num_heads=1,
@@ -99,7 +99,7 @@ def test_every_plan_equals_the_textbook(chosen, lazy, masked):
     ids=["image encoder", "flow decoder", "latents"],
 )
 def test_folding_saves_flops(queries, inputs, width, most):
-    """Counted by the compiler: the sizes are those of the published models."""
+    """Counted by the compiler, at the sizes of the published models."""
     query_dim, input_dim = (1024, 261) if queries < inputs else (322, 512)
     array = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
     linear = lambda rows, columns: Linear(array(rows, columns), array(columns))  # noqa: E731
@@ -112,7 +112,7 @@ def test_folding_saves_flops(queries, inputs, width, most):
 
     def flops(folded):
         def function(weights, x, y):
-            # What accelerators compute: without a loop, whose body the compiler counts once.
+            # As on accelerators, without a loop, since the compiler counts a loop's body once.
             x, y = Tokens(x), Tokens(y)
             form = AttentionForm(fold_projections=folded)
             way = choose_way(
@@ -137,7 +137,7 @@ def test_folding_saves_flops(queries, inputs, width, most):
     ],
     ids=["many rows", "one row", "a waist", "three maps"],
 )
-def test_adjacent_maps_merge_where_that_saves_flops(widths, num_rows, shapes):
+def test_adjacent_linear_layers_merge_if_that_saves_flops(widths, num_rows, shapes):
     pairs = enumerate(zip(widths, widths[1:], strict=False))
     maps = [random_linear(*pair, seed) for seed, pair in pairs]
     x = normal(3, widths[0], seed=9)
@@ -156,7 +156,7 @@ def test_adjacent_maps_merge_where_that_saves_flops(widths, num_rows, shapes):
 
 
 @pytest.mark.parametrize(("outputs", "direct"), [(2, True), (9, False)])
-def test_an_mlp_goes_straight_to_narrow_outputs(outputs, direct):
+def test_an_mlp_merges_with_narrow_outputs(outputs, direct):
     norm = LayerNorm(normal(6, seed=3), normal(6, seed=4))
     mlp = MLP(random_linear(6, 12, 0), random_linear(12, 6, 1))
     output, x = random_linear(6, outputs, 2), normal(1, 3, 6, seed=9)

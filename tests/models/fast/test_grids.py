@@ -1,4 +1,4 @@
-"""Tokens of a grid multiplied without being joined: the same attention, in fewer FLOPs."""
+"""Grid tokens without materialised positions: the same attention in fewer FLOPs."""
 
 import math
 
@@ -23,7 +23,7 @@ from tests.helpers import oracles
 from tests.helpers.oracles import normal, random_mask, values_and_gradients
 
 TEXTBOOK = AttentionForm("textbook")
-# Axes; most tokens a chunk: whole, rows that divide, rows that do not, less than a row; masked.
+# Axes; most tokens per chunk: all, rows that divide, rows that do not, less than a row; masked.
 CASES = [
     ((4, 5), None, True),
     ((4, 5), 11, False),
@@ -35,13 +35,13 @@ CASES = [
 
 
 def on_grid(features, shape, num_bands=16):
-    """Features with wide positions, so that it pays not to join them."""
+    """Features with wide positions, for which it pays not to concatenate them."""
     positions = grid_of(FourierPositions(num_bands, shape), shape)
     return Tokens(features, positions).astype(features.dtype)
 
 
 def outcome(make, form, *arguments):
-    """Results of a Haiku function with random parameters in a form, and its gradients."""
+    """Results and gradients of a Haiku function in a form, with random parameters."""
     init, apply = hk.transform(make(form))
     params = oracles.random_params(init, *arguments)
     run = lambda params, *x: apply(params, jax.random.key(1), *x)  # noqa: E731
@@ -49,7 +49,7 @@ def outcome(make, form, *arguments):
 
 
 def read(shape, mask=None, dense=False, num_bands=16, **settings):
-    """Given a form: latents that read features on a grid."""
+    """For a form: latents that attend to features on a grid."""
     settings = CrossAttendSettings(num_heads=1, use_query_residual=True, **settings)
 
     def make(form):
@@ -64,7 +64,7 @@ def read(shape, mask=None, dense=False, num_bands=16, **settings):
 
 
 def decode(shape, mask=None, chunk_size=None, dense=False, num_bands=16, **settings):
-    """Given a form: features on a grid that read latents."""
+    """For a form: features on a grid that attend to latents."""
     settings = DecoderSettings(
         CrossAttendSettings(num_heads=1, use_query_residual=False, **settings), chunk_size
     )
@@ -82,7 +82,7 @@ def decode(shape, mask=None, chunk_size=None, dense=False, num_bands=16, **setti
 
 @pytest.fixture
 def for_cpu(monkeypatch):
-    """Traces what CPUs run only: accelerators join features and positions."""
+    """Traces the CPU version only: accelerators concatenate features and positions."""
     run = lambda function, *arguments: function("cpu", *arguments)  # noqa: E731
     monkeypatch.setattr(fast, "_by_platform", run)
 
@@ -92,7 +92,7 @@ def joined(positions):
 
 
 def assert_same_without_joining(make, form, arguments, monkeypatch):
-    """What the textbook gives, from rows and columns alone."""
+    """The textbook result, from rows and columns only."""
     textbook = outcome(make, TEXTBOOK, *arguments)
     with monkeypatch.context() as patch:
         patch.setattr(GridPositions, "dense", joined)
@@ -123,7 +123,7 @@ def test_queries_on_a_grid(shape, chunk_size, masked, monkeypatch, for_cpu):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batches", [(1, 1), (1, 3), (3, 1), (3, 3)], ids=str)
-def test_what_is_shared_by_all_examples(batches, monkeypatch, for_cpu):
+def test_sides_shared_by_all_examples(batches, monkeypatch, for_cpu):
     features, latents = normal(batches[0], 20, 2), normal(batches[1], 2, 7, seed=1)
     form = AttentionForm(key_chunk_size=11)
     make = read((4, 5), qk_dim=30, v_dim=30)
@@ -134,8 +134,8 @@ def test_what_is_shared_by_all_examples(batches, monkeypatch, for_cpu):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["inputs", "queries"])
-def test_attention_dropout_is_that_of_dense_positions(side):
-    """In chunks on both sides, since each chunk of keys draws its own."""
+def test_attention_dropout_equals_that_of_dense_positions(side):
+    """In chunks in both forms, since each chunk of keys draws its own dropout."""
     make = {
         "inputs": lambda dense: read((4, 5), dense=dense, attention_dropout=0.5),
         "queries": lambda dense: decode((4, 5), dense=dense, attention_dropout=0.5),
@@ -171,20 +171,20 @@ def test_bfloat16_is_as_close_as_dense_positions(side):
 @pytest.mark.parametrize("mean", [0, 300])
 @pytest.mark.slow
 def test_standardised_tokens(mean):
-    """Features far from zero lose no more than in a norm of the joined tokens."""
+    """Features far from zero lose no more precision than in a norm of the concatenated tokens."""
     features, shape = mean + normal(2, 12, 3), (3, 4)
     tokens = on_grid(features, shape)
     rows = standardised(features, tokens.positions)
     unit = LayerNorm(jnp.ones(tokens.width), jnp.zeros(tokens.width))
     through = lift(3, tokens.positions)
-    # The rows are read off by multiplying with the identity.
+    # Multiplying by the identity gives the rows themselves.
     matrix = rows.query_logits(jnp.eye(len(through))[None, None])[:, 0]
     expected = layer_norm(unit, tokens.joined())
     oracles.assert_close(jnp.einsum("bkm,kd->bmd", matrix, through), expected, 1e-5)
 
 
-def test_any_rows_and_columns_may_overlap():
-    """The summands of Fourier features have no channel in common; learned ones may."""
+def test_rows_and_columns_may_share_channels():
+    """Row and column parts of Fourier features share no channel; those of learned ones may."""
     positions = GridPositions(normal(1, 3, 6), normal(1, 1, 4, 6, seed=1))
     features = normal(2, 12, 2, seed=2)
     tokens = Tokens(features, positions)
@@ -195,7 +195,7 @@ def test_any_rows_and_columns_may_overlap():
     oracles.assert_close(result, layer_norm(unit, tokens.joined()), 1e-5)
 
 
-def test_only_grids_of_several_rows_are_rows_and_columns():
+def test_only_grids_with_several_rows_are_split():
     fourier = FourierPositions(2, (3, 4))
     assert isinstance(grid_of(fourier, (3, 4)), GridPositions)
     assert grid_of(fourier, (1, 4)).shape == (1, 4, 10)
@@ -229,7 +229,7 @@ def test_published_sizes_take_fewer_flops(queries, shape, channels, decodes, mos
 
 
 def test_unfavourable_sizes_stay_dense(monkeypatch, for_cpu):
-    """Narrow positions, or many rows at once, would take more FLOPs than joined tokens."""
+    """Narrow positions, or many rows at once, would take more FLOPs than concatenated tokens."""
     monkeypatch.setattr(GridPositions, "dense", joined)
     arguments = normal(1, 40, 2), normal(1, 2, 7, seed=1)
     for num_bands in (1, 4):

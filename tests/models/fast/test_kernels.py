@@ -1,4 +1,4 @@
-"""Fused kernels, interpreted where there is no GPU, and what they are used for."""
+"""Fused kernels, interpreted if there is no GPU, and when they are used."""
 
 import jax.numpy as jnp
 import pytest
@@ -35,7 +35,7 @@ def test_pallas_equals_the_textbook(counts, batches):
     oracles.assert_close(values_and_gradients(fused, *arrays[:3]), textbook, 1e-5)
 
 
-def test_what_pallas_takes():
+def test_shapes_that_pallas_supports():
     def taken(mask=None, drops=False, **settings):
         return takes("pallas", random_arrays(**settings), key_mask=mask, drops=drops)
 
@@ -46,17 +46,17 @@ def test_what_pallas_takes():
     assert not taken(sizes=(5, 300))
 
 
-def test_no_kernel_takes_a_bias_or_what_is_turned_off():
+def test_no_kernel_supports_a_bias_or_is_used_when_turned_off():
     arrays = random_arrays()
     for kernel in ("cudnn", "pallas"):
         biased = arrays._replace(bias=jnp.zeros((1, 1, 1, 128)))
         assert not takes(kernel, biased, key_mask=None, drops=False)
     assert not takes("none", arrays, key_mask=None, drops=False)
-    # cuDNN takes half precision only.
+    # cuDNN supports half precision only.
     assert not takes("cudnn", arrays, key_mask=None, drops=False)
 
 
-def test_cudnn_takes_even_numbers_without_masks(monkeypatch):
+def test_cudnn_supports_even_lengths_without_masks(monkeypatch):
     monkeypatch.setattr(kernels, "_widest_cudnn_head", lambda: 256)
 
     def takes_cudnn(num_queries, num_keys, width, dtype="bfloat16", mask=None):

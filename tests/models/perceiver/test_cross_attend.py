@@ -1,4 +1,4 @@
-"""The block of encoders and decoders: against NumPy, shared sides, masks, dropout."""
+"""The cross-attention block: against NumPy, shared sides, masks, dropout."""
 
 import haiku as hk
 import jax
@@ -38,7 +38,7 @@ def made(form, *arguments, num_heads=1, residual=True, is_training=True, masks=(
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_equals_numpy(num_heads, form):
-    """Widths of queries, inputs, query/key and values all differ; both masks."""
+    """With different widths of queries, inputs, query/key and values, and both masks."""
     queries, inputs = normal(2, 5, 7), normal(2, 9, 4, seed=1)
     masks = random_mask(2, 9), random_mask(2, 5, seed=2, empty=False)
     params, apply = made(
@@ -54,7 +54,7 @@ def test_equals_numpy(num_heads, form):
     oracles.assert_close(apply(params, None, queries, inputs), expected)
 
 
-def test_without_residual_and_with_the_inputs_widths():
+def test_without_residual_and_with_the_inputs_width():
     queries, inputs = normal(1, 5, 6), normal(3, 9, 4, seed=1)
     params, apply = made(FORMS["textbook"], queries, inputs, residual=False)
     assert params["cross_attend/attention/query"]["w"].shape == (6, 4)
@@ -65,7 +65,7 @@ def test_without_residual_and_with_the_inputs_widths():
 
 
 @pytest.mark.parametrize("form", ["textbook", "folded"])
-def test_shared_latents_give_what_their_copies_give(form):
+def test_shared_latents_equal_their_copies(form):
     latents, inputs = normal(1, 4, 6), normal(3, 9, 6, seed=1)
     params, apply = made(FORMS[form], latents, inputs)
     run = lambda *x: apply(x[0], None, *x[1:])  # noqa: E731
@@ -85,11 +85,11 @@ def test_shared_latents_are_projected_once():
         params, apply = made(FORMS["folded"], *arguments, num_heads=2, qk_dim=64)
         return apply.lower(params, None, *arguments).cost_analysis()["flops"]
 
-    # One [64, 64] x [64, 64] product (two FLOPs a multiply-add) in place of eight.
+    # One [64, 64] x [64, 64] product (two FLOPs per multiply-add) instead of eight.
     assert flops(8) - flops(1) >= 7 * 2 * 64**3
 
 
-def test_map_is_the_softmax_inside():
+def test_map_equals_the_softmax_inside():
     queries, inputs = normal(1, 5, 7), normal(2, 9, 4, seed=1)
     mask = random_mask(2, 9, empty=False)
     block = lambda: CrossAttend(CrossAttendSettings(num_heads=2, use_query_residual=True))  # noqa: E731
@@ -136,7 +136,7 @@ def test_dropout_is_for_training_only(rates, form):
 
 @pytest.mark.parametrize("form", ["textbook", "folded"])
 def test_dropout_rate_of_a_residual_branch(form):
-    """An attention output that is all ones and an MLP that is zero leave the mask to be seen."""
+    """An attention output of ones and an MLP output of zeros make the dropout mask visible."""
     queries, inputs = jnp.zeros((50, 40, 6)), normal(50, 3, 6)
     params, apply = made(FORMS[form], queries, inputs, dropout=0.25)
     params = jax.tree.map(jnp.zeros_like, params)
@@ -147,7 +147,7 @@ def test_dropout_rate_of_a_residual_branch(form):
 
 
 def test_long_inputs_are_never_projected_as_a_whole():
-    """Keys and values of all inputs would take 2 x 4096 x 256 numbers."""
+    """Keys and values of all inputs would be 2 x 4096 x 256 numbers."""
     arguments = (normal(1, 2, 8), normal(1, 4096, 8))
     form = AttentionForm(key_chunk_size=128)
     params, apply = made(form, *arguments, qk_dim=256, v_dim=256)

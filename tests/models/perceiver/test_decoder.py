@@ -1,4 +1,4 @@
-"""Decoding in every form against the textbook: in pieces, with outputs folded in, on grids."""
+"""Decoding in every form against the textbook: in chunks, with folded outputs, on grids."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def random_weights(query_dim=QUERY_DIM):
 def assert_equals_textbook(
     target, form, chunk_size, queries, latents, widths, num_heads=1, residual=False
 ):
-    """Linear layers of `widths` follow the block."""
+    """The block is followed by linear layers of `widths`."""
     block = CrossAttendSettings(num_heads=num_heads, use_query_residual=residual)
     settings = DecoderSettings(block, chunk_size)
     weights = random_weights(queries.width)
@@ -77,7 +77,7 @@ def assert_equals_textbook(
     oracles.assert_close(outcome(other, compiled=True), outcome(textbook, compiled=False))
 
 
-# Of 12 queries: pieces that divide, that do not, one query at a time, all at once.
+# Of 12 queries: chunks that divide, that do not, one query at a time, all at once.
 @pytest.mark.parametrize(
     "target,chunk_size,form",
     [
@@ -93,7 +93,7 @@ def assert_equals_textbook(
         ("other", None, "folded"),
     ],
 )
-def test_pieces_of_masked_queries(target, chunk_size, form):
+def test_chunks_of_masked_queries(target, chunk_size, form):
     queries = Tokens(normal(2, 12, QUERY_DIM), mask=random_mask(2, 12))
     latents = normal(2, 9, LATENT_DIM, seed=1)
     assert_equals_textbook(target, FORMS[form], chunk_size, queries, latents, [5, 2])
@@ -122,7 +122,7 @@ def test_outputs_of_any_width(target, residual, widths):
 @pytest.mark.parametrize("batches", [(1, 3), (3, 1), (1, 1)], ids=str)
 @pytest.mark.parametrize("num_heads", [1, 2])
 @pytest.mark.parametrize("target", ["entry", "other"])
-def test_what_is_shared_by_all_examples(target, num_heads, batches):
+def test_sides_shared_by_all_examples(target, num_heads, batches):
     queries = Tokens(normal(batches[0], 12, 5), normal(1, 12, 8, seed=3))
     latents = normal(batches[1], 9, LATENT_DIM, seed=1)
     assert_equals_textbook(target, AttentionForm(), 5, queries, latents, [2], num_heads)
@@ -139,7 +139,7 @@ def test_queries_on_a_grid(target, shape, chunk_size):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rates", [dict(dropout=0.3), dict(attention_dropout=0.3)], ids=str)
-def test_pieces_drop_independently_and_the_same_in_the_gradient(form, rates):
+def test_chunks_drop_independently_and_equally_in_the_gradient(form, rates):
     queries = Tokens(jnp.tile(normal(1, 1, QUERY_DIM), (1, 12, 1)))
     latents, weights = normal(1, 9, LATENT_DIM, seed=1), random_weights()
     settings = DecoderSettings(

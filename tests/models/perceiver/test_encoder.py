@@ -1,4 +1,4 @@
-"""Encoders: the scanned stack against a loop, and which weights are shared."""
+"""Encoders: the scanned stack against a loop, and weight sharing."""
 
 import dataclasses
 
@@ -50,7 +50,7 @@ def stack(latents, **settings):
 
 
 def looped(params, name, latents):
-    """The stack as a Python loop over `SelfAttend`, with the weights of the scanned one."""
+    """The stack as a Python loop over `SelfAttend`, with the weights of the scanned stack."""
     layer = hk.transform(lambda x: SelfAttend(SelfAttendSettings(2))(x, is_training=True))
     stacked = {
         key.removeprefix(f"{name.removesuffix('self_attend')}"): value
@@ -98,7 +98,7 @@ def test_rematerialisation_saves_memory():
 
 
 def test_layers_drop_independently():
-    """Each of three layers adds 0 or 2 where its attention gives 1, dropped half of the time."""
+    """Each of three layers adds 0 or 2: its attention output is 1, with a dropout rate of 1/2."""
     function = transformed(lambda x: stack(x, dropout=0.5))
     latents = np.zeros((2, 50, 6), np.float32)
     params = function.init(jax.random.key(0), latents)
@@ -113,7 +113,7 @@ def test_layers_drop_independently():
 
 def encode(num_blocks, form=AttentionForm()):
     def function(inputs):
-        settings = EncoderSettings(5, 6, num_blocks, CROSS_ATTEND, STACK)
+        settings = EncoderSettings(5, 6, STACK, num_blocks)
         return SingleReadEncoder(settings, form)(Tokens(inputs), True)
 
     return function
@@ -134,7 +134,7 @@ def test_encoder_against_numpy():
 
 
 @pytest.mark.slow
-def test_blocks_apply_the_same_stack_again():
+def test_blocks_repeat_the_same_stack():
     def by_hand(inputs):
         class Repeated(hk.Module):
             def __call__(self, inputs):
@@ -156,7 +156,7 @@ def test_blocks_apply_the_same_stack_again():
 
 
 def interleaved(cross_attends, stacks):
-    return InterleavedEncoderSettings(5, 6, cross_attends, stacks, CROSS_ATTEND, STACK)
+    return InterleavedEncoderSettings(5, 6, cross_attends, stacks, STACK)
 
 
 def interleave(cross_attends, stacks):
@@ -181,14 +181,14 @@ def interleave(cross_attends, stacks):
     ],
     ids=str,
 )
-def test_sharing_shows_in_the_names(cross_attends, stacks, names):
+def test_shared_weights_share_their_names(cross_attends, stacks, names):
     params = random_params(interleave(cross_attends, stacks), INPUTS)
     assert {"latents"} == set(params["encoder"])
     assert sorted({key.split("/")[1] for key in params if "/" in key}) == names
 
 
 def test_interleaved_stages_against_numpy():
-    """Two cross-attends and two stacks in an order in which each comes more than once."""
+    """Two cross-attends and two stacks, each used more than once."""
     cross_attends, stacks = (0, 1, None, 1), (0, 1, 1, 0)
     function = interleave(cross_attends, stacks)
     params = random_params(function, INPUTS)
@@ -221,7 +221,7 @@ CHOSEN = jnp.array([3, 0])
 
 
 def shown(encoder, mask=None):
-    """Functions that give the encoder's maps of the chosen latents."""
+    """Functions that return the encoder's maps of the chosen latents."""
     return hk.without_apply_rng(
         hk.transform(lambda x: encoder().attention_maps(Tokens(x, mask=mask), CHOSEN))
     )
@@ -247,7 +247,7 @@ MASK = random_mask(2, 9, empty=False)
 
 def test_map_of_the_single_cross_attend():
     params = random_params(encode(2), INPUTS)
-    encoder = lambda: SingleReadEncoder(EncoderSettings(5, 6, 2, CROSS_ATTEND, STACK))  # noqa: E731
+    encoder = lambda: SingleReadEncoder(EncoderSettings(5, 6, STACK, num_blocks=2))  # noqa: E731
     (result,) = shown(encoder, MASK).apply(params, INPUTS)
     latents = params["encoder"]["latents"][None, CHOSEN]
     oracles.assert_close(result, map_of(latents, params, "encoder/cross_attend"))
@@ -262,7 +262,7 @@ def test_maps_of_all_cross_attends_in_their_order():
     maps = shown(encoder, MASK).apply(params, INPUTS)
     names = ["encoder/cross_attend", "encoder/cross_attend_1", "encoder/cross_attend_1"]
     for i, (result, name) in enumerate(zip(maps, names, strict=True)):
-        # What a cross-attend is asked by: the latents after the stages before it.
+        # The queries of a cross-attend are the latents after the stages before it.
         stages = [0, 1, 3][i]
         latents = params["encoder"]["latents"][None]
         if stages:

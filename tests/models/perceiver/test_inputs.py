@@ -1,4 +1,4 @@
-"""Input adapters: what becomes a token, in which order, at which width."""
+"""Input adapters: what becomes a token, in which order, with which width."""
 
 import haiku as hk
 import jax
@@ -52,7 +52,7 @@ def test_tokens_in_another_precision():
     assert Tokens(random(2, 3, 4)).astype(jnp.bfloat16).positions is None
 
 
-def test_patches_are_in_the_order_rows_columns_channels():
+def test_patches_are_flattened_in_the_order_rows_columns_channels():
     image = random(2, 4, 9, 3)
     patches = Patches((2, 3))(image, True)
     assert patches.shape == (2, 2, 3, 18)
@@ -84,7 +84,7 @@ def test_pointwise_conv():
 
 
 def windows(x, size, stride, fill):
-    """Windows [B, h, w, size, size, C] of SAME padding: the odd row or column goes last."""
+    """Windows [B, h, w, size, size, C] with SAME padding: an odd row or column is added last."""
     out = [-(-n // stride) for n in x.shape[1:3]]
     padding = [max((n - 1) * stride + size - m, 0) for n, m in zip(out, x.shape[1:3], strict=True)]
     before_after = [(0, 0), *((p // 2, p - p // 2) for p in padding), (0, 0)]
@@ -100,7 +100,7 @@ def windows(x, size, stride, fill):
 
 
 def stem(image, params, mean, variance):
-    """The stem in NumPy, with the statistics given: (activations, convolution's output)."""
+    """The stem in NumPy with given statistics: (activations, output of the convolution)."""
     weight = np.asarray(params["conv_stem/conv"]["w"])
     convolved = np.einsum("bhwijc,ijcf->bhwf", windows(np.asarray(image), 7, 2, 0), weight)
     if mean is None:
@@ -127,7 +127,7 @@ def test_conv_stem(size):
         variances.append(convolved.var((0, 1, 2)))
     assert result.shape == (2, -(-size[0] // 4), -(-size[1] // 4), 4)
 
-    # Evaluation uses the moving averages, corrected for their start at zero, and keeps them.
+    # Evaluation uses the bias-corrected moving averages without updating them.
     weights = np.array([0.1 * 0.9**2, 0.1 * 0.9, 0.1]) / (1 - 0.9**3)
     mean, variance = weights @ np.array(means), weights @ np.array(variances)
     result, unchanged = transformed.apply(params, state, None, images[0], False)
@@ -163,7 +163,7 @@ def test_positions_are_concatenated_to_the_features():
     np.testing.assert_array_equal(tokens.joined()[1, :, 4:], params["positions"]["embeddings"])
 
 
-def test_positions_are_those_of_the_grid_that_the_stem_leaves():
+def test_positions_follow_the_grid_after_the_stem():
     positions = FourierPositions(num_bands=2, resolution=(2, 3))
     tokens = ArrayTokens(Patches((2, 2)), positions)(random(1, 4, 6, 3), None, True)
     np.testing.assert_array_equal(dense_positions(tokens.positions), positions.grid((2, 3)))
@@ -199,7 +199,7 @@ def test_permuted_tokens_keep_their_positions_and_mask():
 
 
 @pytest.mark.parametrize("permuted", [False, True])
-def test_places_name_the_token_at_each_point_of_the_grid(permuted):
+def test_places_give_the_token_at_each_grid_point(permuted):
     image = random(2, 4, 5, 3)
     adapter = ArrayTokens(RawValues(), FourierPositions(num_bands=2, resolution=(4, 5)))
     adapter = PermutedTokens(adapter, seed=3) if permuted else adapter

@@ -63,7 +63,7 @@ def test_average_pooled_logits():
     oracles.assert_close(result, oracles.linear(np.asarray(X).mean(1), params["logits"]))
 
 
-def test_shared_projection_has_one_layer_for_all_and_one_of_its_own():
+def test_shared_projection_has_a_shared_and_a_separate_layer():
     class Decoder(hk.Module):
         def __call__(self, adapter, x):
             return adapter.arrange(applied(adapter, x))

@@ -1,4 +1,4 @@
-"""Perceiver IO and Perceiver as a whole: masks, chunks, pieces, permutations."""
+"""Perceiver IO and Perceiver as a whole: masks, chunks, permutations."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ from tests.helpers.oracles import normal, values_and_gradients
 
 POSITIONS = FourierPositions(num_bands=2, resolution=(3, 4))
 CROSS_ATTEND = CrossAttendSettings(num_heads=1, use_query_residual=True)
-ENCODER = EncoderSettings(4, 6, 1, CROSS_ATTEND, LatentStackSettings(num_layers=1, num_heads=2))
+ENCODER = EncoderSettings(4, 6, LatentStackSettings(num_layers=1, num_heads=2))
 
 
 def perceiver_io(
@@ -63,7 +63,7 @@ def perceiver_io(
         return oracles.random_params(init, *arguments, is_training=True, **keywords)
 
     def quiet(function):
-        """Evaluation, compiled, without a random key."""
+        """Compiled evaluation without a random key."""
         return jax.jit(
             lambda params, *arguments, **keywords: function(
                 params, None, *arguments, is_training=False, **keywords
@@ -78,7 +78,7 @@ INPUTS = normal(2, 9, 5)
 INPUT_MASK = jnp.array([[1, 0, 1, 1, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0, 1, 0, 1]], bool)
 
 
-def test_masked_inputs_do_not_count():
+def test_masked_inputs_are_ignored():
     init, apply, *_ = perceiver_io()
     params = init(INPUTS)
     changed = np.where(INPUT_MASK[..., None], INPUTS, 100 * normal(2, 9, 5, seed=1))
@@ -109,7 +109,7 @@ def test_masked_queries_attend_to_nothing():
     unmasked = apply(params, INPUTS)
     result = apply(params, INPUTS, query_mask=mask)
     np.testing.assert_allclose(result[mask], unmasked[mask], atol=1e-5)
-    # What remains for them is the same for all inputs and queries: biases through the MLP.
+    # Their output, biases passed through the MLP, is the same for all inputs and queries.
     exact = oracles.as_float64(params)
     bias = exact["decoder/cross_attend/attention/output"]["b"]
     nothing = bias + oracles.mlp(bias, exact, "decoder/cross_attend/mlp")
@@ -170,14 +170,14 @@ def test_memory_of_decoding_in_chunks_does_not_grow_with_its_queries():
         params = init(INPUTS)
         lowered = apply.lower(params, INPUTS)
         memory = lowered.compile().memory_analysis()
-        # The queries themselves are made as a whole: 10 channels of 4 bytes.
+        # The queries themselves are computed as a whole: 10 channels of 4 bytes.
         return memory.temp_size_in_bytes - 2 * size * 64 * 40
 
     assert temporary_bytes(64, 64) < temporary_bytes(64, None) / 4
 
 
 @pytest.mark.slow
-def test_encoded_once_and_decoded_in_pieces():
+def test_encoded_once_and_decoded_in_chunks():
     points = np.random.default_rng(0).uniform(-1, 1, (2, 8, 2)).astype(np.float32)
     queries = lambda: PositionQueries(POSITIONS, (3, 4))  # noqa: E731
     init, apply, encode, decode, _ = perceiver_io(queries=queries)
@@ -199,7 +199,7 @@ def test_encoded_once_and_decoded_in_pieces():
 
 
 @pytest.mark.slow
-def test_shared_queries_give_what_their_copies_give():
+def test_shared_queries_equal_their_copies():
     queries = lambda: PositionQueries(POSITIONS, (3, 4))  # noqa: E731
     init, apply, *_ = perceiver_io(queries=queries)
     params = init(INPUTS)
@@ -239,7 +239,7 @@ def test_modalities():
 
 
 @pytest.mark.slow
-def test_a_model_of_sets_does_not_see_the_order_of_its_inputs():
+def test_a_set_model_ignores_the_order_of_its_inputs():
     image, mask = normal(2, 3, 4, 2), np.arange(24).reshape(2, 12) % 5 > 0
     tokens = lambda: ArrayTokens(RawValues(), POSITIONS)  # noqa: E731
     init, apply, *_ = perceiver_io(inputs=tokens)
@@ -250,7 +250,7 @@ def test_a_model_of_sets_does_not_see_the_order_of_its_inputs():
         return values_and_gradients(lambda p, x: apply(p, x, input_mask=mask), params, image)
 
     oracles.assert_close(run(permuted), run(apply))
-    # Pixels without their positions would be seen: the test is not blind.
+    # Moving pixels without their positions does change the result.
     shuffled = image.reshape(2, 12, 2)[:, np.random.default_rng(1).permutation(12)]
     other = apply(params, shuffled.reshape(image.shape), input_mask=mask)
     assert np.abs(other - apply(params, image, input_mask=mask)).max() > 1e-3
@@ -271,8 +271,8 @@ def test_perceiver_averages_its_latents():
     oracles.assert_close(logits, oracles.linear(np.asarray(latents).mean(1), exact["logits"]))
 
 
-def test_queries_of_different_widths_have_decoders_of_their_own():
-    """Two sets of learned queries, 3 and 7 wide, from one encoding; each learns by itself."""
+def test_queries_of_different_widths_have_separate_decoders():
+    """Two sets of learned queries, 3 and 7 wide, decoded from one encoding by separate weights."""
     tokens = normal(2, 5, 6)
 
     def build(form):

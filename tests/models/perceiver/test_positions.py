@@ -1,4 +1,4 @@
-"""Position encodings against formulas written out point by point."""
+"""Position encodings against formulas evaluated point by point."""
 
 import math
 
@@ -20,7 +20,7 @@ GRIDS = [((5,), (7,)), ((4, 6), (4, 6)), ((8, 3), (5, 9)), ((2, 3, 4), (3, 2, 5)
 
 
 def fourier(point, num_bands, resolution, coordinates=True, cosines=True):
-    """The channels of one point, a scalar at a time."""
+    """The channels of one point, one scalar at a time."""
     channels = list(point) if coordinates else []
     for wave in (math.sin, math.cos) if cosines else (math.sin,):
         for x, samples in zip(point, resolution, strict=True):
@@ -52,7 +52,7 @@ def test_fourier_grid(shape, resolution, coordinates, cosines):
     np.testing.assert_allclose(grid[0], expected, atol=1e-5)
 
 
-def test_fourier_points_are_those_of_the_grid():
+def test_fourier_points_equal_the_grid():
     positions = FourierPositions(num_bands=5, resolution=(6, 8))
     points = jnp.array(list(points_of((6, 8))))
     np.testing.assert_allclose(positions.at(points), positions.grid((6, 8))[0], atol=1e-5)
@@ -63,7 +63,7 @@ def test_fourier_points_are_those_of_the_grid():
 
 
 def test_fourier_frequencies_end_at_half_the_resolution():
-    """At the Nyquist frequency, samples a resolution apart are half a period apart."""
+    """At the Nyquist frequency, adjacent samples are half a period apart."""
     positions = FourierPositions(num_bands=3, resolution=(16,), concatenate_coordinates=False)
     features = positions.at(jnp.array([[0.0], [2 / 16], [2.0]]))
     np.testing.assert_allclose(features[:, 5], [1, -1, 1], atol=1e-5)
@@ -79,7 +79,7 @@ def test_fourier_of_other_axes(shape):
     positions = FourierPositions(num_bands=2, resolution=(4, 4))
     with pytest.raises(UserError, match=f"2 axes.*points of {len(shape)} axes"):
         positions.grid(shape)
-    with pytest.raises(UserError, match="one number an axis"):
+    with pytest.raises(UserError, match="one number per axis"):
         positions.at(jnp.zeros((3, len(shape))))
 
 
@@ -115,7 +115,7 @@ def test_learned_positions():
     np.testing.assert_array_equal(chosen[0], embeddings[np.array([3, 0])])
 
 
-def test_learned_positions_have_one_size():
+def test_learned_positions_have_a_fixed_size():
     with pytest.raises(UserError, match=r"6 inputs, but a grid of \(3, 3\) has 9"):
         run(lambda: LearnedPositions((2, 3), 4).grid((3, 3)))
 

@@ -1,4 +1,4 @@
-"""Query modules: what each asks the decoder for."""
+"""Query modules: the queries that each one makes."""
 
 import haiku as hk
 import jax
@@ -28,7 +28,7 @@ GRID = FourierPositions(num_bands=2, resolution=(4, 3))
 
 
 def run(make, query=None):
-    """(params, what the query module gives for TOKENS)."""
+    """(params, queries of the module for TOKENS)."""
     transformed = hk.without_apply_rng(hk.transform(lambda: make()(TOKENS, query)))
     params = transformed.init(jax.random.key(0))
     return params, transformed.apply(params)
@@ -48,7 +48,7 @@ def test_position_queries_of_a_grid_or_of_points():
     np.testing.assert_array_equal(queries.features, GRID.at(points))
 
 
-def test_input_queries_are_the_inputs_with_their_mask():
+def test_input_queries_equal_the_inputs_with_their_mask():
     _, queries = run(InputQueries)
     np.testing.assert_array_equal(queries.joined(), TOKENS.joined())
     np.testing.assert_array_equal(queries.mask, TOKENS.mask)
@@ -88,7 +88,7 @@ def test_concatenated_queries():
     np.testing.assert_array_equal(
         features[:, 8], params["task_queries"]["embeddings"][np.array([1, 2])]
     )
-    # Parts without a mask count as present.
+    # Parts without a mask are unmasked.
     np.testing.assert_array_equal(queries.mask[:, 2:8], TOKENS.mask)
     assert queries.mask[:, :2].all() and queries.mask[:, 8:].all()
 
@@ -125,7 +125,7 @@ def test_modality_queries_are_padded_to_one_width():
     assert queries["pixels"].mask is None
 
 
-def test_some_modalities_only_at_the_width_of_all():
+def test_a_subset_of_modalities_keeps_the_full_width():
     points = jnp.zeros((2, 5, 2))
     _, queries = run(modalities, {"pixels": points, "label": None})
     assert list(queries) == ["label", "pixels"]

@@ -1,4 +1,4 @@
-"""Pickles of Haiku checkpoints: what they hold is read, what they ask for is not run."""
+"""Pickles of Haiku checkpoints: contents are read, code is never run."""
 
 import os
 import pickle
@@ -31,7 +31,7 @@ def assert_refused(data, tmp_path, match):
 
 
 class Call:
-    """Pickled, it becomes a call of a function."""
+    """Pickles as a function call."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -102,7 +102,7 @@ def test_mappings_become_dicts_and_other_values_stay(protocol, tmp_path):
         ("haiku._src.data_structures FlatMapping", "haiku._src.data_structures frozendict"),
     ],
 )
-def test_names_of_older_libraries_are_known(today, formerly, tmp_path):
+def test_names_of_older_libraries_are_accepted(today, formerly, tmp_path):
     tree = data_structures.to_immutable_dict({"w": jnp.ones(3), "n": np.float32(2)})
     # Protocol 2 writes names as lines.
     today, formerly = (f"c{name}\n".replace(" ", "\n").encode() for name in (today, formerly))
@@ -123,7 +123,7 @@ def test_shared_arrays_stay_shared(tmp_path):
 def test_a_call_of_the_shell_is_refused_and_leaves_no_trace(protocol, tmp_path):
     trace = tmp_path / "trace"
     data = pickle.dumps({"w": Call(os.system, f"touch {trace}")}, protocol)
-    pickle.loads(data)  # Python's own reader does run it.
+    pickle.loads(data)  # Python's own reader runs it.
     assert trace.exists()
     trace.unlink()
     assert_refused(data, tmp_path, f"{os.name}.system")
@@ -134,7 +134,7 @@ def test_a_call_of_the_shell_is_refused_and_leaves_no_trace(protocol, tmp_path):
     "name",
     ["haiku._src.data_structures\nFlatMapping", "collections\nOrderedDict", "numpy\ndtype"],
 )
-def test_a_call_inside_of_an_admitted_one_is_refused(name, tmp_path):
+def test_a_call_inside_an_allowed_one_is_refused(name, tmp_path):
     trace = tmp_path / "trace"
     data = f"c{name}\n(cposix\nsystem\n(Vtouch {trace}\ntRtR.".encode()
     assert_refused(data, tmp_path, "posix.system")
@@ -191,7 +191,7 @@ def test_other_instructions_are_refused(data, opcode, tmp_path):
 @pytest.mark.parametrize(
     "data, match",
     [
-        (b"Vabc\nQ.", "outside of the file"),
+        (b"Vabc\nQ.", "outside the file"),
         (b"cnumpy\nndarray\n}b.", "sets the state"),
         (b"cnumpy\ndtype\n}b.", "sets the state"),
         (b"cnumpy\ndtype\nN}Vfunction\nNs\x86b.", "sets the state"),
@@ -199,14 +199,14 @@ def test_other_instructions_are_refused(data, opcode, tmp_path):
         (b"cnumpy\nndarray\n)R.", "calls numpy.ndarray"),
         (b"Vabc\n)R.", "not callable"),
         (b"cnumpy\ndtype\n]R.", "must be a tuple"),
-        (b"cnumpy\ndtype\n(cnumpy\nndarray\ntR.", "arrays of the type"),
-        (b"ccollections\nOrderedDict\n(cnumpy\nndarray\ntR.", "made from no dict"),
-        (b"cnumpy\nndarray\n.", "neither array nor number"),
-        (b"cnumpy\ndtype\n(Vf4\ntR.", "neither array nor number"),
-        (b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nNNtR.", "without its numbers"),
+        (b"cnumpy\ndtype\n(cnumpy\nndarray\ntR.", "arrays of the non-numeric type"),
+        (b"ccollections\nOrderedDict\n(cnumpy\nndarray\ntR.", "not made from a dict"),
+        (b"cnumpy\nndarray\n.", "neither an array nor a number"),
+        (b"cnumpy\ndtype\n(Vf4\ntR.", "neither an array nor a number"),
+        (b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nNNtR.", "array without data"),
         (b"cnumpy._core.multiarray\n_reconstruct\n(NNNtR.", "unknown class"),
         (b"cnumpy._core.multiarray\nscalar\n(cnumpy\ndtype\n(VO8\ntRVabc\ntR.", "type 'O8'"),
-        (b"cjax._src.array\n_reconstruct_array\n(cnumpy\ndtype\n))}tR.", "no NumPy array"),
+        (b"cjax._src.array\n_reconstruct_array\n(cnumpy\ndtype\n))}tR.", "made from a NumPy array"),
         (b"}(]I1\nu.", "unhashable"),
         (b"}()I1\nu.", "a key that is neither"),
         (b"V\n(I1\nI2\nu.", "item assignment"),
@@ -222,7 +222,7 @@ def test_misused_instructions_are_refused(data, match, tmp_path):
     assert_refused(data, tmp_path, match)
 
 
-def test_attributes_of_an_ordered_dict_are_left_out(tmp_path):
+def test_attributes_of_an_ordered_dict_are_ignored(tmp_path):
     result = read(b"ccollections\nOrderedDict\n)R}V__class__\nI1\nsb.", tmp_path)
     assert type(result) is dict
     assert result == {}
@@ -243,25 +243,25 @@ def test_attributes_of_an_ordered_dict_are_left_out(tmp_path):
     ],
     ids=lambda array: f"{type(array).__name__}-{array.dtype}",
 )
-def test_arrays_of_anything_but_numbers_are_refused(array, protocol, tmp_path):
+def test_arrays_other_than_numbers_are_refused(array, protocol, tmp_path):
     assert_refused(pickle.dumps(array, protocol), tmp_path, "Cannot read")
 
 
 @pytest.mark.parametrize(
     "shape, match",
     [
-        (b"K\x02\x85", "an array of 2 numbers comes with 4 bytes"),
-        (b"J\x00\x00\x00\x70J\x00\x00\x00\x70\x86", "comes with 4 bytes"),
-        (b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86", "not made of sizes"),
-        (b"\x88\x85", "not made of sizes"),
-        (b"G\x3f\xf0\x00\x00\x00\x00\x00\x00\x85", "not made of sizes"),
+        (b"K\x02\x85", "an array of 2 numbers with 4 bytes"),
+        (b"J\x00\x00\x00\x70J\x00\x00\x00\x70\x86", "with 4 bytes of data"),
+        (b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86", "invalid sizes"),
+        (b"\x88\x85", "invalid sizes"),
+        (b"G\x3f\xf0\x00\x00\x00\x00\x00\x00\x85", "invalid sizes"),
         (b"(" + b"K\x01" * 65 + b"t", "without a shape"),
         (b"N", "without a shape"),
     ],
 )
 def test_shapes_that_do_not_fit_the_bytes_are_refused(shape, match, tmp_path):
     valid = pickle.dumps(np.zeros(1, np.float32), 3)
-    # The second is the shape; the first, which NumPy writes for an empty array, is (0,).
+    # The second is the shape; the first, (0,), is what NumPy writes for the empty array.
     assert valid.count(b"K\x01\x85") == 1
     assert_refused(valid.replace(b"K\x01\x85", shape), tmp_path, match)
 

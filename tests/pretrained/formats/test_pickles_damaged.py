@@ -1,4 +1,4 @@
-"""Pickles that are damaged, cut off, too long or no pickles are refused."""
+"""Files that are damaged, truncated, too long or not pickles are refused."""
 
 import pickle
 
@@ -11,15 +11,15 @@ from perceiver_io.pretrained.formats.pickles import read_pickle
 from tests.pretrained.formats.test_pickles import PROTOCOLS, assert_refused, read
 
 
-def test_a_high_place_in_the_memo_is_refused(tmp_path):
-    # Python's own reader makes room for as many places.
-    assert_refused(b"I7\nr\xff\xff\xff\xff.", tmp_path, "place 4294967295")
+def test_a_high_memo_index_is_refused(tmp_path):
+    # Python's own reader allocates memory for all lower indices.
+    assert_refused(b"I7\nr\xff\xff\xff\xff.", tmp_path, "memo slot 4294967295")
 
 
 @pytest.mark.parametrize("length", [2**40, 2**62, 3])
 def test_frames_that_hide_instructions_are_refused(length, tmp_path):
     # Python's own reader drops the rest of a frame at an instruction that reaches beyond its end,
-    # so that other bytes become instructions than those that are in turn.
+    # so that it does not continue with the next bytes.
     hidden = b"r\xff\xff\xff\xff."
     text = b"X" + len(hidden).to_bytes(4, "little") + hidden
     frame = b"\x95" + length.to_bytes(8, "little")
@@ -31,14 +31,14 @@ def test_frames_that_hide_instructions_are_refused(length, tmp_path):
 @pytest.mark.parametrize(
     "data, match",
     [
-        (b"]" * 200_000 + b"a" * 199_999 + b".", "nested without end"),
+        (b"]" * 200_000 + b"a" * 199_999 + b".", "nested too deeply"),
         (b"})" + b"\x85" * 200_000 + b"Ns.", "20000 tuples"),
         (b"})" + b"\x85" * 19_999 + b"Ns.", "a key that is neither"),
-        (b"cnumpy\ndtype\n()" + b"\x85" * 19_999 + b"tR.", "not of numbers"),
-        (b"]q\x00h\x00a.", "nested without end"),
-        (b"}q\x00Vx\nh\x00s.", "nested without end"),
+        (b"cnumpy\ndtype\n()" + b"\x85" * 19_999 + b"tR.", "non-numeric"),
+        (b"]q\x00h\x00a.", "nested too deeply"),
+        (b"}q\x00Vx\nh\x00s.", "nested too deeply"),
         (b"cnumpy\ndtype\n()" + b"\x85" * 200_000 + b"tR.", "20000 tuples"),
-        (b"N" * 1_000_001 + b".", "more than 1000000 instructions"),
+        (b"N" * 1_000_001 + b".", "more than 1000000 opcodes"),
     ],
     ids=[
         *("deep lists", "too deep key", "deep key", "deep type", "list in itself"),
@@ -52,7 +52,7 @@ def test_bombs_are_refused(data, match, tmp_path):
 @pytest.mark.slow
 def test_doubling_lists_are_refused(tmp_path):
     data = b"]" + b"".join(b"q%c(h%ch%cl" % (i, i, i) for i in range(90))
-    assert_refused(b"(" + data + b"t.", tmp_path, "nested without end")
+    assert_refused(b"(" + data + b"t.", tmp_path, "nested too deeply")
 
 
 def test_many_arrays_of_the_same_bytes_are_refused(tmp_path):

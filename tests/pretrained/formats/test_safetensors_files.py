@@ -1,4 +1,4 @@
-"""Folders in the layout of Hugging Face, in and out."""
+"""Reading and writing folders in Hugging Face's layout."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def edit_index(folder, change):
     path.write_text(json.dumps(index))
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_folders_round_trip(tmp_path):
     folder = tmp_path / "new/model"
     write_folder(folder, CONFIG, arrays())
     assert names_in(folder) == ["config.json", "model.safetensors"]
@@ -105,7 +105,7 @@ def test_half_precision_becomes_float32(dtype, tmp_path):
     assert_same(read_folder(tmp_path / "model")[1], {"w": half.astype(np.float32)})
 
 
-def test_nothing_is_left_of_a_folder_that_could_not_be_written(tmp_path):
+def test_nothing_remains_of_a_failed_write(tmp_path):
     with pytest.raises(UserError, match="Cannot write the folder"):
         write_folder(tmp_path / "model", CONFIG, {"a": np.ones(3), "b": np.array(["text"])})
     with pytest.raises(TypeError):
@@ -129,7 +129,7 @@ def test_a_parent_that_is_a_file_is_an_error(tmp_path):
         write_folder(tmp_path / "file/model", CONFIG, arrays())
 
 
-def test_files_of_torch(tmp_path):
+def test_torch_files(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     shutil.copy(REAL, tmp_path / "pytorch_model.bin")
     config, found = read_folder(tmp_path)
@@ -137,7 +137,7 @@ def test_files_of_torch(tmp_path):
     np.testing.assert_array_equal(found["bias"], np.array([0.5, -1], np.float32))
 
 
-def test_shards_of_torch(tmp_path):
+def test_torch_shards(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     shutil.copy(REAL, tmp_path / "pytorch_model-00001-of-00001.bin")
     (tmp_path / "other").mkdir()
@@ -149,7 +149,7 @@ def test_shards_of_torch(tmp_path):
     assert_same(read_folder(tmp_path)[1], whole)
 
 
-def test_safetensors_come_before_torch(sharded):
+def test_safetensors_take_precedence_over_torch(sharded):
     (sharded / "pytorch_model.bin").write_bytes(b"not read")
     assert_same(read_folder(sharded)[1], arrays())
 
@@ -177,7 +177,7 @@ def test_a_bad_config_is_named(text, sharded):
     ["../model.safetensors", "/etc/model.safetensors", "a/b.safetensors", "..", "", "x.bin", 3]
     + ["a\\b.safetensors", "c:b.safetensors", "a\0.safetensors", None, ["x.safetensors"]],
 )
-def test_an_index_refers_to_files_beside_it_only(shard, sharded, tmp_path):
+def test_an_index_refers_only_to_files_beside_it(shard, sharded, tmp_path):
     shutil.copy(sharded / "model-00002-of-00002.safetensors", tmp_path / "model.safetensors")
     edit_index(sharded, lambda index: index["weight_map"].update({"encoder.bias": shard}))
     with pytest.raises(UserError, match="not the plain name of a file"):
@@ -199,11 +199,11 @@ def test_a_missing_shard_is_named(sharded):
 
 def test_tensors_that_differ_from_the_index_are_named(sharded):
     edit_index(sharded, lambda index: index["weight_map"].pop("encoder.bias"))
-    with pytest.raises(UserError, match="lacks none, and has beside them encoder.bias"):
+    with pytest.raises(UserError, match="missing are none, unexpected encoder.bias"):
         read_folder(sharded)
     shard = "model-00001-of-00002.safetensors"
     edit_index(sharded, lambda index: index["weight_map"].update({"encoder.bias": shard}))
-    with pytest.raises(UserError, match="00001.* lacks encoder.bias, and has beside them none"):
+    with pytest.raises(UserError, match="00001.* missing are encoder.bias, unexpected none"):
         read_folder(sharded)
 
 
@@ -218,7 +218,7 @@ def test_truncated_weights_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F4", "X"])
-def test_numbers_that_numpy_does_not_have_are_refused(dtype, tmp_path):
+def test_dtypes_that_numpy_lacks_are_refused(dtype, tmp_path):
     header = json.dumps({"w": {"dtype": dtype, "shape": [2], "data_offsets": [0, 2]}}).encode()
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"ab")

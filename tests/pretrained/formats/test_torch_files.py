@@ -1,4 +1,4 @@
-"""PyTorch's files, read without PyTorch: real ones, hand-made ones and hostile ones."""
+"""PyTorch files, read without PyTorch: real, handmade and hostile ones."""
 
 import io
 import pathlib
@@ -19,7 +19,7 @@ FLOATS = np.arange(6, dtype="<f4")
 
 
 def tensor(kind="Float", key="0", count=6, offset=0, shape=(2, 3), strides=(3, 1)):
-    """The instructions that make a tensor; a size may be any text that is one."""
+    """The opcodes that build a tensor; a size may be any text that stands for a number."""
 
     def sizes(values):
         return "(" + "".join(f"I{value}\n" for value in values) + "t"
@@ -52,7 +52,7 @@ def assert_refused(path, match):
     assert str(path) in str(error.value)
 
 
-def test_a_file_of_torch():
+def test_a_torch_file():
     tensors = read_torch(REAL)
     whole = np.arange(24, dtype=np.float32).reshape(4, 6)
     expected = {
@@ -93,7 +93,7 @@ def test_a_file_of_torch():
         ("ComplexDouble", "c16"),
     ],
 )
-def test_kinds_of_numbers(kind, dtype, byte_order, tmp_path):
+def test_dtypes(kind, dtype, byte_order, tmp_path):
     numbers = np.array([0, 1, 2, 3, 100, 7]).astype(byte_order + dtype)
     name = {"<": "little", ">": "big"}[byte_order]
     path = write(
@@ -139,16 +139,16 @@ def test_views(view, expected, tmp_path):
 @pytest.mark.parametrize(
     "view, match",
     [
-        ({"offset": 1}, "6 numbers outside"),
-        ({"strides": (4, 1)}, "6 numbers outside"),
-        ({"shape": (1,), "strides": (1,), "offset": 6}, "1 numbers outside"),
-        ({"shape": (2**40, 2**40), "strides": (0, 0)}, "repeats them"),
-        ({"shape": (7,), "strides": (0,)}, "repeats them"),
-        ({"shape": (2**62,), "strides": (2**62,)}, "outside"),
-        ({"offset": -1}, "no counts"),
-        ({"shape": (-1, 3)}, "no counts"),
-        ({"strides": (-3, 1), "offset": 3}, "no counts"),
-        ({"shape": ("01",), "strides": (1,)}, "no counts"),  # That is, true.
+        ({"offset": 1}, "6 numbers that exceeds"),
+        ({"strides": (4, 1)}, "6 numbers that exceeds"),
+        ({"shape": (1,), "strides": (1,), "offset": 6}, "1 numbers that exceeds"),
+        ({"shape": (2**40, 2**40), "strides": (0, 0)}, "repeats numbers"),
+        ({"shape": (7,), "strides": (0,)}, "repeats numbers"),
+        ({"shape": (2**62,), "strides": (2**62,)}, "exceeds its storage"),
+        ({"offset": -1}, "invalid offset"),
+        ({"shape": (-1, 3)}, "invalid offset"),
+        ({"strides": (-3, 1), "offset": 3}, "invalid offset"),
+        ({"shape": ("01",), "strides": (1,)}, "invalid offset"),  # That is, true.
         ({"strides": (1,)}, "corrupt|shorter"),
         ({"shape": (1,) * 65, "strides": (1,) * 65}, "without a shape"),
         ({"count": 7}, "has 6 numbers as torch.FloatStorage, not 7"),
@@ -163,7 +163,7 @@ def test_views_beyond_their_storage_are_refused(view, match, tmp_path):
     assert_refused(write(tmp_path / "x.bin", state_dict(w=tensor(**view))), match)
 
 
-def test_one_storage_has_one_kind_of_numbers(tmp_path):
+def test_one_storage_has_one_dtype(tmp_path):
     both = state_dict(a=tensor(), b=tensor("Int"))
     assert_refused(write(tmp_path / "x.bin", both), "not 6 as torch.IntStorage")
 
@@ -171,16 +171,16 @@ def test_one_storage_has_one_kind_of_numbers(tmp_path):
 @pytest.mark.parametrize(
     "pickle, match",
     [
-        ("]I1\na.", "no dict of tensors"),
-        (state_dict(epoch="I3\n"), "'epoch' is no tensor"),
-        (state_dict(model="}"), "'model' is no tensor"),
-        ("}I1\n" + tensor() + "s.", "'1' is no tensor"),
-        ("}Vw\n(Vmodule\nctorch\nFloatStorage\nV0\nVcpu\nI6\ntQs.", "no storage"),
-        ("}Vw\n(Vstorage\nVFloatStorage\nV0\nVcpu\nI6\ntQs.", "no storage"),
+        ("]I1\na.", "not a dict of tensors"),
+        (state_dict(epoch="I3\n"), "'epoch' is not a tensor"),
+        (state_dict(model="}"), "'model' is not a tensor"),
+        ("}I1\n" + tensor() + "s.", "'1' is not a tensor"),
+        ("}Vw\n(Vmodule\nctorch\nFloatStorage\nV0\nVcpu\nI6\ntQs.", "not a tensor.s storage"),
+        ("}Vw\n(Vstorage\nVFloatStorage\nV0\nVcpu\nI6\ntQs.", "not a tensor.s storage"),
         ("}Vw\n(Vstorage\nctorch\nFloatStorage\nI0\nVcpu\nI6\ntQs.", "without a name"),
         ("}Vw\nVstorage\nQs.", "Cannot read"),
         ("}Vw\nctorch._utils\n_rebuild_tensor_v2\n(I0\nI0\n))tRs.", "without a storage"),
-        ("}Vw\nctorch._utils\n_rebuild_parameter\n(NI01\nNtRs.", "no tensor"),
+        ("}Vw\nctorch._utils\n_rebuild_parameter\n(NI01\nNtRs.", "not a tensor"),
         ("}Vw\nctorch\nload\n(Vx\ntRs.", "torch.load"),
         ("}Vw\nctorch._utils\n_rebuild_tensor_v2.__globals__\ns.", "__globals__"),
         ("}Vw\nctorch\nFloatStorage\n(I9\ntRs.", "calls torch.FloatStorage"),
@@ -202,9 +202,9 @@ def test_a_call_of_the_shell_is_refused_and_leaves_no_trace(tmp_path):
     assert not trace.exists()
 
 
-def test_the_old_format_is_refused_with_a_way_out(tmp_path):
+def test_the_old_format_is_refused_with_advice(tmp_path):
     path = tmp_path / "x.bin"
-    # How PyTorch's first format begins: this number, pickled, and its version, 1001.
+    # PyTorch's first format begins with this number, pickled, and its version, 1001.
     magic = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
     path.write_bytes(b"\x80\x02\x8a\x0a" + magic + b".\x80\x02M\xe9\x03.")
     assert_refused(path, r"before version 1\.6.*weights_only=True")
@@ -220,7 +220,7 @@ def test_a_compressed_archive_is_refused(tmp_path):
 def test_an_archive_that_claims_more_than_it_has_is_refused(tmp_path):
     path = write(tmp_path / "x.bin", state_dict(w=tensor()))
     data = bytearray(path.read_bytes())
-    # In the table of contents, 20 bytes into a line: the compressed and the full size.
+    # In the central directory, 20 bytes into an entry: the compressed and the full size.
     line = data.rindex(b"PK\x01\x02", 0, data.rindex(b"archive/data/0"))
     assert struct.unpack_from("<II", data, line + 20) == (24, 24)
     struct.pack_into("<II", data, line + 20, 2**31, 2**31)
@@ -228,7 +228,7 @@ def test_an_archive_that_claims_more_than_it_has_is_refused(tmp_path):
     assert_refused(path, "claim more bytes")
 
 
-def test_entries_upon_each_other_are_refused(tmp_path):
+def test_overlapping_entries_are_refused(tmp_path):
     path = write(tmp_path / "x.bin", state_dict(), {str(key): bytes(1000) for key in range(20)})
     file = io.BytesIO(path.read_bytes())
     with zipfile.ZipFile(file, "a") as archive:
@@ -251,7 +251,7 @@ def test_an_unknown_byte_order_is_refused(byte_order, tmp_path):
     assert_refused(path, "byte order")
 
 
-def test_zip_files_of_others_are_refused(tmp_path):
+def test_other_zip_files_are_refused(tmp_path):
     path = tmp_path / "x.bin"
     np.savez(path.with_suffix(".npz"), w=FLOATS)
     path.with_suffix(".npz").rename(path)

@@ -1,4 +1,4 @@
-"""What the figures show, read back from the drawing."""
+"""The contents of figures, read back from the drawing."""
 
 import numpy as np
 import pytest
@@ -37,6 +37,12 @@ def test_confusion_matrix_cells(answers):
     assert f"{(labels == predictions).sum()} of 300" in axes.get_title()
 
 
+def test_dollars_in_names_are_not_mathematics(answers):
+    figure = figures.confusion_matrix(*answers, (r"$\apple$", *NAMES[1:]))
+    drawn_pixels(figure)
+    assert figure.axes[0].get_yticklabels()[0].get_text() == r"\$\apple\$"
+
+
 def test_confused_pairs_are_the_most_frequent_ones(answers):
     labels, predictions = answers
     figure = figures.confused_pairs(labels, predictions, NAMES, most=3)
@@ -50,7 +56,7 @@ def test_confused_pairs_are_the_most_frequent_ones(answers):
     assert matrix[true, taken] == matrix.max()
 
 
-def test_confused_pairs_without_mistakes(answers):
+def test_confused_pairs_without_errors(answers):
     labels, _ = answers
     figure = figures.confused_pairs(labels, labels, NAMES)
     assert not figure.axes[0].patches

@@ -1,4 +1,4 @@
-"""MixUp and CutMix on the device, against numbers in NumPy and whole training steps."""
+"""MixUp and CutMix on the device, against NumPy and complete training steps."""
 
 import haiku as hk
 import jax
@@ -23,7 +23,7 @@ TASK = ImageClassification(num_classes=CLASSES, label_smoothing=0.1)
 
 
 def batch_of(seed=0):
-    """Pairs in turn mixed by MixUp and by CutMix; what second examples drew must not count."""
+    """Pairs mixed alternately by MixUp and CutMix; the second examples' parameters are ignored."""
     rng = np.random.default_rng(seed)
     by_mixup = np.arange(BATCH) // 2 % 2 == 0
     corners = np.sort(rng.integers(0, 6, (BATCH, 2, 2)), axis=-1)
@@ -79,7 +79,7 @@ MODEL = normalized(Architecture(linear.init, *[linear.apply] * 3), ((0.5,) * 3, 
 
 
 def train(strategy, accumulate):
-    """The losses of two steps, and the parameters after them."""
+    """The losses of two steps, and the final parameters."""
     optimizer = optax.sgd(0.1)
 
     def initialise():
@@ -114,8 +114,8 @@ def test_the_first_loss_is_that_of_the_mixed_batch(reference):
 
 
 @pytest.mark.parametrize("strategy, accumulate", [(Mesh, 2), (Pmap, 1), (Pmap, 2)])
-def test_training_does_not_depend_on_how_a_batch_is_spread(reference, strategy, accumulate):
-    """Neighbours are mixed before microbatches, of every second example here, part them."""
+def test_training_does_not_depend_on_sharding(reference, strategy, accumulate):
+    """Pairs are mixed before being split into microbatches, here of every second example."""
     losses, params = train(strategy(fsdp=1) if strategy is Mesh else strategy(), accumulate)
     np.testing.assert_allclose(losses, reference[0], rtol=1e-5)
     jax.tree.map(

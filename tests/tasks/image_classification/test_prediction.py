@@ -1,4 +1,4 @@
-"""Classes of images: batches, padding, order; and of a person's own images, as files."""
+"""Prediction of classes: batches, padding, order, and image files."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ WEIGHTS = np.random.default_rng(1).normal(size=(60, 6)).astype(np.float32)
 
 
 def linear_model(batch_shapes, bias=0.0):
-    """Linear logits; the shapes that it is traced for are appended to `batch_shapes`."""
+    """A linear model; the shapes for which it is traced are appended to `batch_shapes`."""
 
     def apply(params, state, rng, *, inputs, is_training):
         assert rng is None and not is_training
@@ -71,7 +71,7 @@ def test_a_second_call_compiles_nothing():
     assert len(shapes) == 1
 
 
-def test_images_are_taken_in_a_batch_at_a_time():
+def test_images_are_read_one_batch_at_a_time():
     taken = []
     images = (taken.append(index) or image for index, image in enumerate(IMAGES))
     found = classify(linear_model([]), images, top_k=1, batch_size=3)
@@ -80,7 +80,7 @@ def test_images_are_taken_in_a_batch_at_a_time():
     assert len(list(found)) == 6
 
 
-def test_no_images_have_no_classes():
+def test_no_images_give_no_classes():
     assert not list(classify(linear_model([]), IMAGES[:0], top_k=1, batch_size=2))
 
 
@@ -102,9 +102,14 @@ def test_with_a_model_of_the_project():
 @pytest.mark.parametrize(
     "top_k,batch_size,message",
     [
-        (7, 2, "top_k=7 is more than the 6 classes"),
+        (7, 2, "top_k=7 is more than the number of classes, 6"),
         (0, 2, "top_k=0 must be at least 1"),
         (1, 0, "batch_size=0 must be at least 1"),
+        (
+            1,
+            10**9,
+            "batch_size=1000000000 must be .* at most 4,096, since there is not enough memory",
+        ),
     ],
 )
 def test_errors(top_k, batch_size, message):
@@ -130,7 +135,7 @@ def test_classes_of_images_of_all_kinds(tmp_path):
     result = ImageClassifier(model).write(tmp_path, inputs=[str(tmp_path / "in")], batch_size=2)
     answers = {Path(x["input"]).name: x for x in result.summary["images"]}
     assert set(answers) == {*files, "shallow.png"}
-    # Kinds of file that keep all pixels give the same.
+    # Lossless file formats give the same result.
     found = {name: [x["probability"] for x in a["classes"]] for name, a in answers.items()}
     for one, other in (("a.png", "a.webp"), ("a.png", "a.bmp"), ("deep.png", "shallow.png")):
         oracles.assert_close(np.array(found[one]), np.array(found[other]))
@@ -138,8 +143,8 @@ def test_classes_of_images_of_all_kinds(tmp_path):
     figure_paths = [x["figure"] for x in answers.values()]
     assert len(set(figure_paths)) == 5
     assert all(min(size_of(path)) > 200 for path in figure_paths)
-    # The same by hand: the central seven eighths, resized as the publishers do, normalised by
-    # ImageNet's mean and deviation.
+    # The same by hand: the central seven eighths, resized like the published models' inputs and
+    # normalised by ImageNet's mean and standard deviation.
     box = (60 - 39.375, 45 - 39.375, 60 + 39.375, 45 + 39.375)
     seen = np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC, box=box)) / 255
     inputs = (seen - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
@@ -159,13 +164,13 @@ def test_class_names_of_the_weights_come_first_and_numbers_last():
     assert class_names(trained(few)) == ("0", "1", "2")
 
 
-def test_an_image_that_cannot_be_read_is_named(tmp_path):
+def test_an_unreadable_image_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"Cannot decode image .*a\.png"):
         ImageClassifier(trained(CLASSIFIER)).write(tmp_path, inputs=[str(tmp_path / "a.png")])
 
 
-def test_images_of_a_folder_that_cannot_be_read_are_left_out(tmp_path):
+def test_unreadable_images_of_a_folder_are_skipped(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for seed, name in enumerate(("a.png", "b.png", "c.png", "d.png")):
@@ -183,21 +188,35 @@ def test_images_of_a_folder_that_cannot_be_read_are_left_out(tmp_path):
         )
         oracles.assert_close(found, expected)
         assert size_of(answer["figure"])[0] > 200
-    assert alone.summary["unreadable"] == [] and "left out" not in alone.text
+    assert alone.summary["unreadable"] == [] and "skipped" not in alone.text
     last_line = result.text.splitlines()[-1]
-    assert last_line.startswith("warning: left out 1 of 4 images") and "b.png" in last_line
-    with pytest.raises(UserError, match=r"Cannot decode image .*b\.png"):  # as it is named too
+    assert last_line.startswith("warning: skipped 1 of 4 images") and "b.png" in last_line
+    with pytest.raises(UserError, match=r"Cannot decode image .*b\.png"):  # if it is named as well
         model.write(tmp_path, inputs=[str(folder), str(folder / "b.png")])
 
 
-def test_a_folder_without_an_image_that_can_be_read(tmp_path):
+def test_only_some_images_are_drawn(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(picture(20, 20)).save(folder / name)
+    model = ImageClassifier(trained(CLASSIFIER))
+    result = model.write(tmp_path, inputs=[str(folder)], pictures=1)
+    assert ["figure" in answer for answer in result.summary["images"]] == [True, False, False]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["a_classes.png"]
+    assert result.text.endswith("figures of the first 1 of 3 images; --pictures=NUMBER for more")
+    with pytest.raises(UserError, match="pictures=-1 must be at least 0"):
+        model.write(tmp_path, inputs=[str(folder)], pictures=-1)
+
+
+def test_a_folder_without_a_readable_image(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"no image")
     with pytest.raises(UserError, match=r"None of the 2 images can be read, such as .*a\.png"):
         ImageClassifier(trained(CLASSIFIER)).write(tmp_path, inputs=[str(tmp_path)])
 
 
-def test_transparent_parts_are_white_and_turned_images_upright(tmp_path):
+def test_transparency_is_white_and_rotated_images_are_upright(tmp_path):
     pixels = np.concatenate([picture(10, 20), np.zeros((10, 20, 1), np.uint8)], axis=-1)
     pixels[5:, :, 3] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -205,7 +224,7 @@ def test_transparent_parts_are_white_and_turned_images_upright(tmp_path):
     assert (image[:5] == 255).all()
     np.testing.assert_array_equal(image[5:], pixels[5:, :, :3])
     orientation = Image.Exif()
-    orientation[0x0112] = 6  # turned a quarter to the left in the file
+    orientation[0x0112] = 6  # rotated by 90 degrees to the left in the file
     turned = Image.fromarray(np.rot90(pixels[..., :3]))
     turned.save(tmp_path / "b.png", exif=orientation)
     np.testing.assert_array_equal(read_image(tmp_path / "b.png"), pixels[..., :3])

@@ -64,7 +64,7 @@ def test_loss_is_linear_in_soft_labels(batch, logits):
     np.testing.assert_allclose(loss_of(logits, mixed), expected, rtol=1e-5)
 
 
-def test_without_smoothing_a_certain_right_answer_costs_nothing(batch):
+def test_without_smoothing_a_certain_right_answer_has_no_loss(batch):
     task = dataclasses.replace(TASK, label_smoothing=0.0)
     assert batch_loss(task, jnp.asarray(1e4 * one_hot(batch)), batch) == 0
 
@@ -160,7 +160,7 @@ def test_report_of_many_classes_is_short(digits):
     task = dataclasses.replace(TASK, num_classes=1000)
     metrics, figures = task.report({"label": labels, "prediction": labels // 2}, many)
     assert set(metrics) == {"mean_class_accuracy"} == set(task.reported(many))
-    # Bars of the worst pairs and not a thousand rows.
+    # Bars of the worst pairs instead of a thousand rows.
     assert len(figures["confusion"].axes[0].patches) == 20
 
 
@@ -190,7 +190,7 @@ def test_model_inputs(batch):
 
 
 def test_number_of_classes_must_agree(batch, logits, digits):
-    with pytest.raises(UserError, match=r"model gives 7 classes.*num_classes is 10"):
+    with pytest.raises(UserError, match=r"model has 7 classes.*num_classes is 10"):
         loss_of(logits[:, :7], batch)
     TASK.check_dataset(digits)
     with pytest.raises(UserError, match=r"dataset has 10 classes.*num_classes is 7"):

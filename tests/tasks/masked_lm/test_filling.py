@@ -1,4 +1,4 @@
-"""Filling unknown tokens: at once, step by step, padded, restricted."""
+"""Filling in masked tokens: at once, step by step, padded, restricted."""
 
 import haiku as hk
 import jax
@@ -29,7 +29,7 @@ MASK, NUM_RESERVED, LONGEST, VOCABULARY = 3, 6, 200, 40
 
 
 def plain(function, shapes=None):
-    """`function(ids, mask) -> logits` as a model; notes the shapes that it is traced for."""
+    """`function(ids, mask) -> logits` as a model; records the shapes for which it is traced."""
 
     def apply(params, state, rng, *, inputs, input_mask, is_training):
         assert rng is None and not is_training
@@ -48,7 +48,7 @@ def fill(model, ids, mask=None, params=None, top_k=2, **settings):
 
 
 def successors(ids, mask):
-    """After a known id comes the next one, surely; after an unknown one id 39, or else 38."""
+    """After a known id the next id is certain; after a masked one it is 39, less likely 38."""
     left = jnp.roll(ids, 1, axis=1)
     one_hot = jax.nn.one_hot
     sure = 9 * one_hot(left + 1, VOCABULARY)
@@ -56,7 +56,7 @@ def successors(ids, mask):
     return jnp.where((left == MASK)[..., None], unsure, sure)
 
 
-def test_one_step_fills_every_unknown_token_as_if_alone():
+def test_one_step_fills_every_token_independently():
     done = []
     filled = fill(plain(successors), [[10, 3, 3, 3], [20, 21, 3, 30]], advance=done.append)
     assert filled.ids.tolist() == [[10, 11, 39, 39], [20, 21, 22, 30]]
@@ -64,7 +64,7 @@ def test_one_step_fills_every_unknown_token_as_if_alone():
     assert done == [4]
 
 
-def test_step_by_step_the_surest_first():
+def test_step_by_step_the_most_certain_token_is_filled_first():
     done = []
     ids = [[10, 3, 3, 3], [20, 21, 3, 30]]
     filled = fill(plain(successors), ids, steps=5, advance=done.append)
@@ -72,8 +72,8 @@ def test_step_by_step_the_surest_first():
     assert done == [2, 1, 1]
 
 
-def test_two_steps_fill_half_each():
-    # Of four unknown tokens, the two after known ones are the surest: 11 and 21 come first.
+def test_each_of_two_steps_fills_half():
+    # Of four masked tokens, those after known ones are the most certain: 11 and 21 come first.
     filled = fill(plain(successors), [[10, 3, 3, 20, 3, 3]], steps=2)
     assert filled.ids.tolist() == [[10, 11, 12, 20, 21, 22]]
 
@@ -101,13 +101,13 @@ def test_reserved_ids_are_never_filled_in():
     np.testing.assert_allclose(filled.top_probabilities.sum(-1), 1, rtol=1e-5)
 
 
-def test_what_is_not_there_is_not_filled():
+def test_padding_is_not_filled():
     mask = np.array([[True, True, False]])
     filled = fill(plain(successors), [[10, 3, 3]], mask)
     assert filled.ids.tolist() == [[10, 11, 3]]
 
 
-def test_nothing_unknown():
+def test_without_masked_tokens():
     shapes = []
     filled = fill(plain(successors, shapes), [[10, 20]])
     assert filled.ids.tolist() == [[10, 20]] and shapes == []
@@ -124,7 +124,7 @@ def test_few_programs_and_none_longer_than_the_model():
 
 
 def language_model(longest):
-    """A small masked language model of the project's modules."""
+    """A small masked language model built from the project's modules."""
 
     def adapter(ids, mask, is_training):
         embedded = hk.Embed(VOCABULARY, 8, name="embed")(ids)
@@ -142,7 +142,7 @@ def language_model(longest):
         stack = LatentStackSettings(num_layers=1, num_heads=2)
         model = PerceiverIO(
             inputs=adapter,
-            encoder=SingleReadEncoder(EncoderSettings(4, 8, 1, block, stack)),
+            encoder=SingleReadEncoder(EncoderSettings(4, 8, stack, cross_attend=block)),
             queries=Queries(),
             decoder=Decoder(DecoderSettings(block)),
             outputs=PositionProjection(VOCABULARY),

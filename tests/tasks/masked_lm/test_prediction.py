@@ -1,4 +1,4 @@
-"""Masked bytes of a person's own texts."""
+"""Filling in masked bytes of the user's texts."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.helpers.predictions import LANGUAGE, trained, untrained
 ROOT = Path(__file__).parents[3]
 
 
-def test_masks_are_filled_and_all_else_is_kept(tmp_path):
+def test_masks_are_filled_in_and_all_else_is_kept(tmp_path):
     lines = tmp_path / "texts.txt"
     lines.write_text("Übermut [MASK:2]!\n\n[MASK] end\n", encoding="utf-8")
     result = MaskFiller(trained(LANGUAGE)).write(
@@ -30,7 +30,7 @@ def test_masks_are_filled_and_all_else_is_kept(tmp_path):
         [True, False],
     ]
     assert [p["text"] for p in texts[1]["parts"] if not p["is_filled"]] == ["Übermut ", "!"]
-    # Places count bytes, of which Ü has two.
+    # Positions count bytes, of which Ü has two.
     assert [x["position"] for x in texts[1]["candidates"]] == [9, 10]
     best = bytes(x["bytes"][0]["byte"] for x in texts[0]["candidates"])
     assert texts[0]["filled"] == f"The sky is {best.decode(errors='replace')}."
@@ -39,7 +39,13 @@ def test_masks_are_filled_and_all_else_is_kept(tmp_path):
     assert result.text.startswith("The sky is «")
 
 
-def test_batches_fill_as_single_texts_do(tmp_path):
+def test_only_line_feeds_end_a_text_and_byte_order_marks_are_dropped(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_bytes("\ufeffone \u2028 line\x0c [MASK]\r\n\n[MASK] end".encode())
+    assert prediction._lines(path) == ["one \u2028 line\x0c [MASK]", "[MASK] end"]
+
+
+def test_batches_equal_single_texts(tmp_path):
     model = MaskFiller(trained(LANGUAGE))
     texts = ["a [MASK]", "a longer text with [MASK:3]", "[MASK:2] b"]
     results = [
@@ -48,7 +54,7 @@ def test_batches_fill_as_single_texts_do(tmp_path):
     assert [x["filled"] for x in results[0]] == [x["filled"] for x in results[1]]
 
 
-def test_what_is_filled_in_cannot_steer_the_terminal():
+def test_filled_in_bytes_cannot_control_the_terminal():
     place = {"position": 0, "bytes": [{"byte": 27, "probability": 1.0}]}
     part = {"text": "\x1b", "is_filled": True}
     shown = prediction._shown({"parts": [part], "candidates": [place]})

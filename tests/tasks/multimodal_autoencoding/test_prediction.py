@@ -1,4 +1,4 @@
-"""Reconstructions of a person's own videos."""
+"""Reconstruction of the user's videos."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_a_video_and_its_reconstruction(tmp_path):
     assert f"{expected[0]:.2f} dB" in result.text
 
 
-def test_pieces_of_other_lengths_and_coarser_sound(tmp_path):
+def test_clips_of_other_lengths_and_coarser_sound(tmp_path):
     source = video_file(tmp_path / "video.mp4", 10)
     usual = list(pieces(source, size=(8, 12)))
     other = list(pieces(source, size=(8, 12), num_frames=4, samples_per_frame=40))
@@ -57,7 +57,7 @@ def test_pieces_of_other_lengths_and_coarser_sound(tmp_path):
     assert {clip.audio.shape for clip in other} == {(160, 1)}
     frames = np.concatenate([clip.frames for clip in other])[:10]
     np.testing.assert_array_equal(frames, usual[0].frames[:10])
-    # Every 48th sample of a slow tone, but for the ends, where filters have less to go by.
+    # Every 48th sample of a low tone, except at the ends, where filters are less accurate.
     coarse = np.concatenate([clip.audio for clip in other])[20:380, 0]
     fine = usual[0].audio[: 10 * 1920 : 48][20:380, 0]
     assert np.abs(coarse - fine).max() < 0.05
@@ -65,13 +65,13 @@ def test_pieces_of_other_lengths_and_coarser_sound(tmp_path):
         next(pieces(source, size=(8, 12), num_frames=0))
 
 
-def test_an_autoencoder_that_cuts_frames_apart(tmp_path):
+def test_an_autoencoder_without_whole_samples_per_frame(tmp_path):
     section = dict(AUTOENCODER, audio=dict(AUTOENCODER["audio"], num_samples=162))
     with pytest.raises(UserError, match="162 samples of sound for 4 frames"):
         VideoAutoencoder(untrained(section)).write(tmp_path, inputs=["."])
 
 
-def test_a_record_keeps_a_few_frames_at_equal_distances():
+def test_a_record_keeps_evenly_spaced_frames():
     record = VideoRecord(4)
     rng = np.random.default_rng(0)
     sounds = []

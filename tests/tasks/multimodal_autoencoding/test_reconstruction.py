@@ -1,4 +1,4 @@
-"""A clip encoded once and decoded in pieces, with a small model of the project's modules."""
+"""A clip encoded once and decoded in chunks, by a small model of the project's modules."""
 
 import haiku as hk
 import jax
@@ -34,7 +34,7 @@ CLIP = {
 
 
 def adapter(inputs, mask, is_training):
-    """Pixels and audio patches through a layer each to one width."""
+    """Pixels and audio patches, projected to a common width by a layer each."""
     image, audio = inputs["image"], inputs["audio"]
     batch = len(image)
     parts = [
@@ -54,7 +54,7 @@ def transformed():
     }
     model = PerceiverIO(
         inputs=adapter,
-        encoder=SingleReadEncoder(EncoderSettings(4, 8, 1, block, stack)),
+        encoder=SingleReadEncoder(EncoderSettings(4, 8, stack, cross_attend=block)),
         queries=ModalityQueries(parts, 2),
         decoder=Decoder(DecoderSettings(block)),
         outputs={
@@ -74,7 +74,7 @@ PARAMS, STATE = oracles.random_params_and_state(
 
 
 def counted():
-    """The model, and lists to which each run of `encode` and each trace of `decode` add."""
+    """The model, and lists that record each run of `encode` and each trace of `decode`."""
     runs, traces = [], []
     apply, encode, decode = FUNCTIONS
 
@@ -84,7 +84,7 @@ def counted():
 
     def counting_decode(params, state, rng, encoded, *, query, **keywords):
         traces.append(tuple(query))
-        assert not encoded.tokens.features.size  # only the latents are kept
+        assert not encoded.tokens.features.size  # only latents are kept
         return decode(params, state, rng, encoded, query=query, **keywords)
 
     model = Architecture(apply, apply, counting_encode, counting_decode)
@@ -93,7 +93,7 @@ def counted():
 
 @pytest.fixture(scope="module")
 def at_once():
-    """The whole clip decoded in one piece; coordinates written out as -1 + 2 i / N."""
+    """The whole clip decoded at once, with explicit coordinates -1 + 2 i / N."""
     axes = np.meshgrid(*[-1 + 2 * np.arange(size) / size for size in SHAPE], indexing="ij")
     points = np.stack(axes, -1).reshape(1, -1, 3).astype(np.float32)
     patches = (-1 + 2 * np.arange(PATCHES) / PATCHES).reshape(1, -1, 1).astype(np.float32)
@@ -108,7 +108,7 @@ def at_once():
 
 
 @pytest.mark.parametrize("chunk_size,pieces", [(4, 8 + 2), (7, 5 + 1), (30, 2), (10**6, 2)])
-def test_pieces_give_what_the_whole_gives(at_once, chunk_size, pieces):
+def test_chunks_equal_the_whole(at_once, chunk_size, pieces):
     model, runs, traces = counted()
     done = []
     result = reconstruct(
@@ -140,7 +140,10 @@ def test_a_second_clip_compiles_nothing():
 @pytest.mark.parametrize(
     "settings,message",
     [
-        (dict(audio_patches=5, chunk_size=4), "28 samples, but 5 patches of 4 samples, .* are 20"),
+        (
+            dict(audio_patches=5, chunk_size=4),
+            "28 samples, but the model's 5 patches of 4 samples need 20",
+        ),
         (dict(audio_patches=0, chunk_size=4), "audio_patches=0"),
         (dict(audio_patches=PATCHES, chunk_size=0), "chunk_size=0"),
     ],

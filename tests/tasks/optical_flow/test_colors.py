@@ -21,7 +21,7 @@ def test_the_wheel_has_55_hues_and_passes_the_pure_colors():
     for place, color in corners.items():
         np.testing.assert_array_equal(wheel[place], color)
     np.testing.assert_array_equal(wheel[5], (255, 85, 0))  # a third of the way from red to yellow
-    # Between pure colours one channel changes; none of the hues is paler than a pure colour.
+    # One channel changes between pure colours; no hue is paler than a pure colour.
     assert (wheel.max(axis=1) == 255).all() and (wheel.min(axis=1) == 0).all()
     assert len(np.unique(wheel, axis=0)) == 55
 

@@ -1,4 +1,4 @@
-"""Optical flow of whole images: measures against NumPy, figures, files for servers."""
+"""Optical flow on whole images: metrics against NumPy, figures, submissions."""
 
 import dataclasses
 from typing import ClassVar
@@ -17,6 +17,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.tasks.optical_flow import evaluation
+from perceiver_io.tasks.optical_flow.colors import flow_colors
 from perceiver_io.tasks.optical_flow.evaluation import WholeImages
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.tasks.optical_flow.tiling import TiledFlow
@@ -25,14 +26,14 @@ from tests.helpers import experiments, oracles
 from tests.helpers import flow_layouts as layouts
 from tests.helpers.predictions import FLOW
 
-# The sides of FLOW's tiles are 16 and 24 pixels: less than twice the usual overlap.
+# The sides of FLOW's tiles are 16 and 24 pixels: less than twice the default overlap.
 OVERLAP = 8
 SIZES = ((6, 8), (20, 61))
 
 
 @dataclasses.dataclass(frozen=True)
 class InMemory(Source):
-    """Pairs at hand."""
+    """Given pairs."""
 
     pairs: tuple
 
@@ -53,7 +54,7 @@ def pair(name, size, flow, valid=True):
 
 
 def still(params, state, rng, *, inputs, is_training):
-    """A model that sees no motion."""
+    """A model that predicts no motion."""
     return jnp.zeros((len(inputs), *inputs.shape[2:4], 2)), state
 
 
@@ -85,7 +86,7 @@ def trained():
 
 
 def kitti(root):
-    """Two pairs of different sizes, with truth and without."""
+    """Two pairs of different sizes, with and without ground truth."""
     dataset = layouts.kitti(root)
     for part in ("training", "testing"):
         for path in (root / part).rglob("000001_1*.png"):
@@ -94,7 +95,7 @@ def kitti(root):
 
 
 def measures_in_numpy(pairs, flows):
-    """The measures of all pixels of all pairs, each in float64."""
+    """The metrics over all pixels of all pairs, in float64."""
     error, speed, occluded, of_pairs = [], [], [], []
     for one, flow in zip(pairs, flows, strict=True):
         known = one.flow.valid
@@ -135,7 +136,7 @@ def test_measures_of_pairs_of_different_sizes(tmp_path, trained, batch_size, ove
 
 
 def test_training_and_evaluation_measure_whole_images_and_crops():
-    """Crops are as large as the model's frames, whatever the data of another config are."""
+    """Crops have the size of the model's frames, whatever another config's data are."""
     config = experiments.shrink(experiments.load("optical_flow", "small"))
     config.data = experiments.load("optical_flow", "motorcycle").data
     config.evaluation.splits = ("test",)
@@ -151,9 +152,9 @@ def test_training_and_evaluation_measure_whole_images_and_crops():
 
 
 def test_the_best_checkpoint_is_chosen_by_whole_images():
-    config = experiments.load("optical_flow", "small")
+    config = configuration.overridden(experiments.load("optical_flow", "small"))
     assert config.checkpoint.best_metric == "validation_whole/epe"
-    # As a run from before whole images were measured in training says.
+    # As in a run from before whole images were evaluated in training.
     for best in ("validation_whole/epe_unmatched", "validation/epe"):
         config.checkpoint.best_metric = best
         setup.check_training(config, setup.build_parts(config))
@@ -162,7 +163,7 @@ def test_the_best_checkpoint_is_chosen_by_whole_images():
         setup.check_training(config, setup.build_parts(config))
 
 
-def test_matched_pixels_are_known_of_where_a_part_of_a_mixture_has_occlusion():
+def test_matched_pixels_are_measured_if_a_part_of_a_mixture_has_occlusions():
     plain = pair("plain", (4, 5), (1, 0))
     known = plain._replace(occluded=np.zeros((4, 5), bool))
     for parts, expected in (
@@ -177,11 +178,11 @@ def test_matched_pixels_are_known_of_where_a_part_of_a_mixture_has_occlusion():
         assert ("epe_matched" in names, "epe_unmatched" in names) == (expected, expected)
 
 
-def test_processes_add_up_what_each_has_measured(monkeypatch):
+def test_processes_sum_their_metrics(monkeypatch):
     sent = []
 
     def gather(own):
-        """What a process gets when all that came before it, and it, have sent theirs."""
+        """What a process receives once it and all earlier processes have sent their sums."""
         sent.append(own)
         return np.stack(sent)
 
@@ -195,7 +196,7 @@ def test_processes_add_up_what_each_has_measured(monkeypatch):
     assert {name: list(value) for name, value in total.items()} == expected
 
 
-def test_every_pixel_counts_the_same_and_unknown_ones_not_at_all():
+def test_known_pixels_count_equally_and_unknown_ones_are_ignored():
     fast = pair("fast", (4, 5), (60, 80))
     unknown = pair("unknown", (40, 50), np.nan, valid=False)
     metrics = measured(pair("slow", (10, 6), (0, 3)), unknown, fast).metrics
@@ -211,6 +212,20 @@ def titles(figure):
 
 def names(figure):
     return [axes.get_ylabel() for axes in figure.axes if axes.get_title() == "first frame"]
+
+
+def test_figures_have_the_key_to_their_colours():
+    figure = measured(pair("a", (4, 4), (3, 0))).figures["examples"]
+    (true,) = [axes for axes in figure.axes if axes.get_title().startswith("true flow")]
+    assert true.get_title() == "true flow, rim of the key: 3 px"
+    ((wheel,),) = [axes.images for axes in true.child_axes]
+    # Half way to the right, the colour of flow half as long as the rim.
+    side = len(wheel.get_array())
+    np.testing.assert_allclose(
+        wheel.get_array()[side // 2, 3 * side // 4],
+        flow_colors(np.array([[[1.5, 0]]]), 3.0)[0, 0],
+        atol=3,
+    )
 
 
 def test_figures_show_the_first_and_the_worst_pairs():
@@ -241,7 +256,7 @@ def test_sintel_by_rendering_occlusion_and_speed(tmp_path, trained):
         assert values["epe"] == pytest.approx(both, rel=1e-5)
 
 
-def test_the_parameters_of_replicas(tmp_path, trained):
+def test_parameters_of_replicas(tmp_path, trained):
     model, *weights = trained
     dataset = layouts.middlebury(tmp_path)
     expected = evaluate(dataset, "train", trained).metrics
@@ -289,7 +304,7 @@ def test_a_submission(tmp_path, trained, build_dataset, files):
 
 
 @pytest.mark.parametrize("build_dataset", [layouts.sintel, layouts.kitti, layouts.middlebury])
-def test_truth_that_is_not_published(tmp_path, build_dataset):
+def test_ground_truth_that_is_not_published(tmp_path, build_dataset):
     message = "truth of the split 'test' of .* is not published.*of train.*--submission=DIR"
     with pytest.raises(UserError, match=message):
         evaluate(build_dataset(tmp_path), "test", STILL)
@@ -306,7 +321,7 @@ def test_splits_that_cannot_be_submitted(tmp_path):
     assert not folder.exists()
 
 
-def test_data_that_is_not_there(tmp_path):
+def test_missing_data(tmp_path):
     sintel = layouts.sintel(tmp_path)
     with pytest.raises(UserError, match="Sintel has no split 'validation'; choose one of 'train'"):
         evaluate(sintel, "validation", STILL)

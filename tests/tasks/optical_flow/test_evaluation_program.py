@@ -20,7 +20,7 @@ from tests.tasks.optical_flow.test_evaluation import evaluate, kitti
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    """A run of a shrunk model, with a checkpoint, and its measures of a tiny KITTI beside it."""
+    """A run of a shrunk model with a checkpoint, and its metrics on a tiny KITTI."""
     folder = tmp_path_factory.mktemp("run")
     config = configuration.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
     (folder / "config.json").write_text(config.to_json())
@@ -34,7 +34,7 @@ def run_folder(tmp_path_factory):
 
 
 def save(folder, config, state):
-    """The state as a run's checkpoint of step 7."""
+    """Saves the state as a run's checkpoint of step 7."""
     checkpoints = Checkpoints(folder, **config.checkpoint)
     data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
     checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation_whole/epe": 1.0})
@@ -54,7 +54,7 @@ def test_the_program_with_more_processes_than_pairs(run_folder, start):
     several = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=3"]
     arguments = command("evaluate", folder, "--split=train", "--json", *of_kitti(folder), *several)
     processes = [start([*arguments, f"--process_id={i}"]) for i in range(3)]
-    # Libraries tell of their connections.
+    # Libraries log their connections.
     first, *others = [
         [line for line in finish(process).splitlines() if line.startswith("{")]
         for process in processes
@@ -103,7 +103,7 @@ def test_the_program_with_published_weights(tmp_path, start):
     assert result["metrics"]["train_whole"] == pytest.approx(expected.metrics, rel=1e-4)
     assert list((tmp_path / "run" / "evaluation" / "kitti_2015_published").glob("*.png"))
     for flags, message in (
-        ([weights], "says nothing of data: give those by --config"),
+        ([weights], "needs a dataset to be evaluated on: add --config"),
         ([], "has no config.json"),
     ):
         process = start(command("evaluate", tmp_path / "run", *flags))

@@ -1,15 +1,16 @@
-"""Flow of a person's own images and videos."""
+"""Flow of the user's images and videos."""
 
 import sys
 from pathlib import Path
 
+import av
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from perceiver_io.data.flow.files import read_flo, read_kitti_png
-from perceiver_io.data.video.clips import read_frames
+from perceiver_io.data.video.clips import read_frames, timed_frames
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.tasks.optical_flow.colors import flow_colors
@@ -25,10 +26,11 @@ from tests.helpers.predictions import (
     untrained,
     video_file,
 )
+from tests.helpers.videos import gray, make
 
 
 def constant(*flow):
-    """A model of one flow everywhere."""
+    """A model that predicts the same flow everywhere."""
 
     def apply(params, state, rng, *, inputs, is_training):
         return jnp.broadcast_to(jnp.float32(flow), (len(inputs), *inputs.shape[2:4], 2)), state
@@ -63,8 +65,15 @@ def test_flow_of_two_images_smaller_than_a_tile(tmp_path):
     assert size_of(tmp_path / "one_flow.png") == (13, 11)
     assert min(size_of(tmp_path / "one_figure.png")) > 200
     assert "video" not in result.summary
-    # In the folder of its inputs it overwrites none.
+    # In the folder of its inputs, it overwrites none of them.
     assert [Path(path).read_bytes() for path in inputs] == before
+
+
+def test_flow_of_less_than_a_pixel_is_pale(tmp_path):
+    result = constant(0.05, 0).write(tmp_path, inputs=two_images(tmp_path, 20, 30))
+    assert result.summary["max_length"] == pytest.approx(0.05)
+    with Image.open(tmp_path / "one_flow.png") as colors:
+        np.testing.assert_array_equal(np.asarray(colors)[0, 0], [255, 242, 242])
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
@@ -88,6 +97,15 @@ def test_flow_of_a_video(tmp_path, as_folder):
     assert np.abs(left - frames[1]).mean() < 12
 
 
+def test_flow_of_a_variable_rate_video_keeps_its_timing(tmp_path):
+    path = make(tmp_path / "a.mkv", gray(range(5), 20, 30), times=[0, 1, 2, 14, 26])
+    result = constant(1, 1).write(tmp_path, inputs=[str(path)])
+    times = [float(frame.seconds) for frame in timed_frames(result.summary["video"])]
+    np.testing.assert_allclose(times, [0, 0.04, 0.08, 0.56], atol=2e-3)
+    with av.open(result.summary["video"]) as container:
+        assert container.duration / 1e6 == pytest.approx(26 / 25, abs=2e-3)
+
+
 def test_flow_in_the_format_of_kitti(tmp_path):
     model, inputs = FlowEstimator(trained(FLOW)), two_images(tmp_path, 20, 30)
     model.write(tmp_path, inputs=inputs)
@@ -100,7 +118,7 @@ def test_flow_in_the_format_of_kitti(tmp_path):
     assert valid.all()
     assert 0 < np.abs(rounded - exact).max() <= 1 / 128
     with Image.open(tmp_path / "one_flow.png") as colors:
-        expected = flow_colors(rounded, result.summary["max_length"])
+        expected = flow_colors(rounded, max(result.summary["max_length"], 1.0))
         np.testing.assert_array_equal(np.asarray(colors), expected)
 
 
@@ -113,12 +131,12 @@ def test_flow_of_a_video_in_the_format_of_kitti(tmp_path):
     assert result.summary["flow"] == [str(folder / name) for name in names[1::2]]
     found = read_kitti_png(folder / "00002_kitti.png").flow
     np.testing.assert_array_equal(found, np.full((20, 30, 2), (1.5, -2)))
-    # The files of another format would be of another run.
+    # Files in another format would be from another run.
     constant(600, 0).write(tmp_path, inputs=[source])
     assert sorted(path.suffix for path in folder.iterdir()) == [".flo", ".flo", ".png", ".png"]
 
 
-def test_flow_that_a_file_cannot_hold(tmp_path):
+def test_flow_beyond_the_range_of_a_file(tmp_path):
     inputs = two_images(tmp_path, 20, 30)
     for value in (np.nan, np.inf, 2e9):
         with pytest.raises(UserError, match="from frame 1 to 2 .* weights are damaged"):
@@ -126,20 +144,20 @@ def test_flow_that_a_file_cannot_hold(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
 
 
-def test_a_png_of_kitti_holds_what_it_can(tmp_path):
+def test_a_kitti_png_clips_to_its_range(tmp_path):
     inputs = two_images(tmp_path, 20, 30)
     constant(-600, 3).write(tmp_path, inputs=inputs, flow_format="kitti")
     (written,) = tmp_path.glob("*_kitti.png")
     assert (read_kitti_png(written).flow == (-512, 3)).all()
 
 
-def test_the_folder_of_frames_is_no_output(tmp_path):
+def test_the_folder_of_frames_is_not_a_valid_output(tmp_path):
     frames = frames_in(tmp_path / "frames", "frame_0001.png", "frame_0002.png")
     with pytest.raises(UserError, match="frames is the folder of the frames"):
         constant(1, 1).write(tmp_path / "frames", inputs=[frames])
 
 
-def test_tiles_overlap_as_far_as_asked(tmp_path):
+def test_tiles_have_the_given_overlap(tmp_path):
     model, inputs = trained(FLOW), two_images(tmp_path, 20, 40)
     found = {}
     for overlap in (None, 8, 13):
@@ -156,13 +174,13 @@ def test_tiles_overlap_as_far_as_asked(tmp_path):
             FlowEstimator(model).write(tmp_path, inputs=inputs, overlap=overlap)
 
 
-def test_the_usual_overlap_is_that_of_the_published_evaluations(tmp_path):
+def test_the_default_overlap_is_that_of_the_published_evaluations(tmp_path):
     large = FlowEstimator(untrained(dict(FLOW, image_size=(368, 496))))
     corners = large.tiled().corners((436, 1024))
     assert corners == [(y, x) for y in (0, 68) for x in (0, 476, 528)]
 
 
-def test_folders_of_frames_that_are_no_video(tmp_path):
+def test_folders_of_frames_that_are_not_a_video(tmp_path):
     def error_of(folder):
         with pytest.raises(UserError) as caught:
             constant(1, 1).write(tmp_path, inputs=[folder])
@@ -171,7 +189,7 @@ def test_folders_of_frames_that_are_no_video(tmp_path):
     gap = frames_in(tmp_path / "gap", "frame_0001.png", "frame_0003.png")
     assert "frame_0002.png is missing" in error_of(gap)
     single = frames_in(tmp_path / "single", "frame_0001.png")
-    assert "one frame only" in error_of(single)
+    assert "only one frame" in error_of(single)
     sizes = frames_in(tmp_path / "sizes", "1.png", "2.png", "3.png")
     Image.fromarray(picture(20, 31)).save(tmp_path / "sizes" / "3.png")
     assert "3.png has 31x20 pixels and the images before it 30x20" in error_of(sizes)
@@ -183,7 +201,9 @@ def test_folders_of_frames_that_are_no_video(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [{"inputs": ["."]}, {"flow_format": "kitti"}])
-def test_a_missing_package_is_told_before_the_flow_is_computed(tmp_path, monkeypatch, arguments):
+def test_a_missing_package_is_reported_before_the_flow_is_computed(
+    tmp_path, monkeypatch, arguments
+):
     monkeypatch.setitem(sys.modules, "av", None)
     model = FlowEstimator(untrained(FLOW))
     arguments = {"inputs": two_images(tmp_path, 20, 30)} | arguments
@@ -195,7 +215,7 @@ def test_a_missing_package_is_told_before_the_flow_is_computed(tmp_path, monkeyp
     "inputs, message",
     [
         (["a.png", "b.png"], "b.png has 10x8 pixels and the images before it 9x8"),
-        (["a.png"], "one frame only"),
+        (["a.png"], "only one frame"),
         (["a.png", "b.png", "a.png"], "3 inputs"),
         (["a.png", "."], "2 inputs"),
         (["c.png", "a.png"], r"c\.png: there is no such"),

@@ -1,4 +1,4 @@
-"""Files for the servers of the optical flow benchmarks."""
+"""Submission files for the servers of optical flow benchmarks."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_kitti(tmp_path, year, file):
     assert read.valid.all()
 
 
-def test_kitti_cuts_off_what_its_format_cannot_hold(tmp_path):
+def test_kitti_clips_to_the_range_of_its_format(tmp_path):
     flow = np.array([[[-600, 3], [9e8, 511.99]]])
     path = submissions.write_kitti_submission(tmp_path, 2015, "000000_10", flow)
     limit = 512 - 1 / 64
@@ -38,7 +38,7 @@ def test_kitti_cuts_off_what_its_format_cannot_hold(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_flow_that_is_no_number_is_refused(tmp_path, value):
+def test_nan_flow_is_refused(tmp_path, value):
     flow = FLOW.copy()
     flow[1, 2, 0] = value
     with pytest.raises(UserError, match="000000_10.png has valid values that are NaN"):
@@ -48,7 +48,7 @@ def test_flow_that_is_no_number_is_refused(tmp_path, value):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "flow").write_text("a file")
     with pytest.raises(UserError, match="Cannot make the folder .*flow: "):
         submissions.write_kitti_submission(tmp_path, 2015, "000000_10", FLOW)

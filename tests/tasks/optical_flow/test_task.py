@@ -1,4 +1,4 @@
-"""The task of optical flow: its losses and measures, against numbers worked out by hand."""
+"""The optical flow task: losses and metrics against numbers computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def means(outputs, batch, task=TASK):
     }
 
 
-def test_measures_of_four_pixels():
+def test_metrics_of_four_pixels():
     # Lengths 0, 20, 50 and 100; errors 5, 0.5, 2 and 4 pixels.
     flow = np.array([[[[0, 0], [20, 0], [30, 40], [0, 100]]]])
     outputs = flow + np.array([[3, 4], [0, 0.5], [-2, 0], [0, 4]])
@@ -57,7 +57,7 @@ def test_measures_of_four_pixels():
     assert result == pytest.approx(expected, abs=1e-6)
 
 
-def test_unknown_pixels_and_padding_do_not_count():
+def test_unknown_pixels_and_padding_are_ignored():
     flow = np.zeros((3, 1, 2, 2))
     flow[0, 0, 1] = np.nan
     flow[2] = np.inf

@@ -10,7 +10,7 @@ from perceiver_io.tasks.optical_flow.tiling import TiledFlow, blending_weights, 
 
 TILE, OVERLAP = (8, 11), 3
 
-# Smaller than a tile, equal, one larger, a grid that just fits (8 + 5, 11 + 8), others.
+# Smaller than a tile, equal, one pixel larger, an exact grid (8 + 5, 11 + 8), and others.
 SIZES = [(3, 4), (8, 11), (9, 12), (13, 19), (5, 40), (31, 6), (1, 1), (30, 47)]
 
 
@@ -32,14 +32,14 @@ def tiled(function, shapes=None, batch_size=4, overlap=OVERLAP, tile_size=TILE):
 
 
 def frames_that_tell_their_position(height, width):
-    """Two frames whose values say where a pixel lies and which frame it is of."""
+    """Two frames whose values encode the position of each pixel and its frame."""
     rows, columns = np.mgrid[:height, :width].astype(np.float32) / 64
     first = np.stack([rows, columns, np.zeros_like(rows)], -1)
     return first, first + np.array([0, 0, 0.25], np.float32)
 
 
 def flow_of_position(params, inputs):
-    """Differs at each pixel, and tells the first frame from the second."""
+    """Differs at each pixel, and between the first frame and the second."""
     first, second = inputs[:, 0], inputs[:, 1]
     offset = second[..., 2] - 2 * first[..., 2]
     return params * jnp.stack(
@@ -48,7 +48,7 @@ def flow_of_position(params, inputs):
 
 
 def flow_of_place_in_tile(params, inputs):
-    """The same for every tile, whatever it shows."""
+    """The same for every tile, whatever its content."""
     values = np.random.default_rng(0).normal(size=(*inputs.shape[2:4], 2)).astype(np.float32)
     return jnp.broadcast_to(values, (len(inputs), *values.shape))
 
@@ -63,7 +63,7 @@ def test_exact_everywhere(size):
 
 
 @pytest.mark.parametrize("size", [(13, 19), (30, 47), (5, 40)])
-def test_blended_by_the_distance_to_the_edge(size):
+def test_tiles_are_blended_by_the_distance_to_the_edge(size):
     height, width = TILE
     frame = np.zeros((*size, 3), np.uint8)
     flow = tiled(flow_of_place_in_tile)(frame, frame)
@@ -119,24 +119,24 @@ def test_one_program_for_all_sizes():
 
 @pytest.mark.parametrize("size", [(13, 19), (30, 47), (3, 4)])
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
-def test_a_video_is_its_pairs(size, batch_size):
+def test_a_video_equals_its_pairs(size, batch_size):
     frames = np.random.default_rng(0).uniform(-1, 1, (4, *size, 3)).astype(np.float32)
     shapes, done = [], []
     flow = tiled(flow_of_position, shapes, batch_size)
     found = list(flow.video(frames, done.append))
     for between, first, second in zip(found, frames[:-1], frames[1:], strict=True):
         np.testing.assert_array_equal(between, tiled(flow_of_position)(first, second))
-    # Batches are full but for the last, whatever pair their tiles are of.
+    # All batches but the last are full, whichever pairs their tiles belong to.
     total = 3 * len(tiles(*size, TILE, OVERLAP))
     rest = total % batch_size
     assert done == [batch_size] * (total // batch_size) + [rest] * bool(rest)
     assert shapes == [(batch_size, 2, *TILE, 3)]
 
 
-def test_frames_of_a_video_are_read_when_they_are_needed():
+def test_frames_of_a_video_are_read_as_needed():
     read = []
     frames = (read.append(index) or FRAME for index in range(10))
-    flows = tiled(flow_of_position, batch_size=8).video(frames)  # of two pairs of four tiles
+    flows = tiled(flow_of_position, batch_size=8).video(frames)  # two pairs with four tiles each
     next(flows)
     assert read == [0, 1, 2]
     next(flows)
@@ -149,7 +149,7 @@ def test_frames_of_a_video_are_read_when_they_are_needed():
 def test_a_video_whose_size_changes():
     flows = tiled(flow_of_position).video([FRAME, FRAME, FRAME[:, 1:]])
     next(flows)
-    with pytest.raises(UserError, match="different sizes: 9x12 and 9x11"):
+    with pytest.raises(UserError, match="same size, but they have 9x12 and 9x11"):
         next(flows)
 
 
@@ -161,7 +161,7 @@ def test_bytes_are_scaled():
     np.testing.assert_allclose(flow, first[..., :2] / 127.5 - 1, atol=1e-6)
 
 
-def test_beyond_a_small_image_its_edge_goes_on():
+def test_small_images_are_padded_with_their_edge():
     frame = np.random.default_rng(0).uniform(-1, 1, (3, 4, 3)).astype(np.float32)
 
     def last_pixel(params, x):
@@ -188,7 +188,7 @@ FRAME = np.zeros((9, 12, 3), np.float32)
 @pytest.mark.parametrize(
     "first,second,message",
     [
-        (FRAME, FRAME[:, 1:], "different sizes: 9x12 and 9x11"),
+        (FRAME, FRAME[:, 1:], "same size, but they have 9x12 and 9x11"),
         (FRAME[..., 0], FRAME[..., 0], r"one has \(9, 12\)"),
         (FRAME[..., :2], FRAME[..., :2], r"one has \(9, 12, 2\)"),
         (FRAME[:0], FRAME[:0], r"one has \(0, 12, 3\)"),

@@ -1,1 +1,1 @@
-"""Drawing of random scenes: two frames and the exact optical flow between them."""
+"""Rendering of random scenes: two frames and the exact optical flow between them."""

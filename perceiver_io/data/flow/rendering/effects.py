@@ -1,4 +1,4 @@
-"""What changes the frames but not the flow: exposure, fog, lighting and noise."""
+"""Effects that change the frames but not the flow: exposure, fog, lighting and noise."""
 
 import dataclasses
 import math
@@ -19,17 +19,18 @@ Frames = tuple[Float32[np.ndarray, "H W 3"], Float32[np.ndarray, "H W 3"]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EffectSettings:
-    """How much frames suffer.
+    """How strongly frames are degraded.
 
     Attributes:
-        blur_probability: of motion blur.
-        max_shutter: greatest time of exposure over that between the frames, where there is blur.
-        fog_probability: of fog, which drifts independently of the surfaces.
+        blur_probability: probability of motion blur.
+        max_shutter: greatest exposure time relative to the time between frames, where there is
+            blur.
+        fog_probability: probability of fog, which drifts independently of the surfaces.
         max_fog: greatest opacity of fog.
-        lighting_probability: of lighting that differs between the frames.
-        max_lighting: greatest relative difference of each frame's lighting from the neutral one: of
-            its brightness, its contrast (gamma) and a gradient across it of each colour.
-        max_noise: greatest standard deviation of the noise, in grey levels of 255.
+        lighting_probability: probability that lighting differs between the frames.
+        max_lighting: greatest relative deviation of each frame's lighting from neutral: of its
+            brightness, its contrast (gamma) and a gradient of each colour across it.
+        max_noise: greatest standard deviation of the noise, on the scale 0 to 255.
     """
 
     blur_probability: Probability
@@ -41,16 +42,16 @@ class EffectSettings:
     max_noise: Annotated[float, within(0, 100)]
 
     def draw_shutter(self, rng: np.random.Generator) -> float:
-        """A random time of exposure over that between the frames."""
+        """A random exposure time, relative to the time between frames."""
         return _up_to(self.max_shutter, self.blur_probability, rng)
 
 
 def apply_effects(
     frames: Frames, settings: EffectSettings, rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]:
-    """Frames of values 0 to 255 with random fog, lighting and noise, rounded.
+    """Adds random fog, lighting and noise to frames of values 0 to 255, and rounds them.
 
-    What one effect does is independent of the settings of the others.
+    Each effect is drawn independently of the settings of the others.
     """
     fog_rng, lighting_rng, noise_rng = rng.spawn(3)
     fog = _up_to(settings.max_fog, settings.fog_probability, fog_rng)
@@ -66,7 +67,7 @@ def apply_effects(
 
 
 def _up_to(maximum: float, probability: float, rng: np.random.Generator) -> float:
-    """0, or with that probability a number up to the maximum."""
+    """With the given probability a random number up to the maximum, else 0."""
     happens, share = rng.random(2).tolist()
     return maximum * share if happens < probability else 0.0
 
@@ -92,7 +93,7 @@ def _with_lighting(
     gain, gamma = (1 + strength * rng.uniform(-1, 1, 2)).tolist()
     x = np.linspace(-1, 1, width, dtype=np.float32)[:, None]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
-    # About a common direction, so that colours change less than brightness.
+    # Near a common slope, so that colours change less than brightness.
     slopes = rng.uniform(-1, 1, (2, 1)) + rng.uniform(-0.3, 0.3, (2, 3))
     slopes = (strength / math.sqrt(8) * slopes).astype(np.float32)
     light = gain * (1 + slopes[0] * x + slopes[1] * y)

@@ -1,11 +1,12 @@
-"""Motion of a surface through both frames, with an inverse that is exact.
+"""Motion of a surface through both frames, with an exact inverse.
 
-A surface point has fixed coordinates, in pixels about the surface's centre, and a place in the
-image at every time: frames are at -1/2 and 1/2, and at time 0 a surface is as it was drawn. The
-place follows from waves, then an affine map. A wave moves points along a direction, by a sine of
-their position across it. Such a shear is undone exactly by the same wave with the opposite sign,
-and cannot fold the surface; waves in several directions make a smooth non-rigid motion. Hence flow
-is closed-form forth and back, and correct to the rounding of float32 (1e-4 pixels).
+A surface point has fixed coordinates, in pixels relative to the surface's centre, and a position in
+the image at every time: the frames are at times -1/2 and 1/2, and at time 0 a surface is as it was
+drawn. The position is given by waves followed by an affine map. A wave moves points along a
+direction, by a sine of their coordinate perpendicular to it. Such a shear is undone exactly by the
+same wave with the opposite sign and cannot fold the surface; waves in several directions make a
+smooth non-rigid motion. Hence flow has a closed form in both directions, exact up to float32
+rounding (1e-4 pixels).
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ _WAVELENGTHS = (0.5, 2.0)  # as a multiple of the surface's size
 
 
 class Points(NamedTuple):
-    """Places or surface coordinates, in pixels; both arrays broadcast to one shape.
+    """Image positions or surface coordinates, in pixels; the two arrays broadcast to one shape.
 
     Attributes:
         x: to the right.
@@ -34,7 +35,10 @@ class Points(NamedTuple):
 
 
 class _Wave(NamedTuple):
-    """Radians per pixel across the direction (x, y), and pixels along it at time 1."""
+    """Moves points along `direction` (x, y) by a sine of their coordinate perpendicular to it.
+
+    The frequency is in radians per pixel, the amplitude in pixels at time 1.
+    """
 
     direction: tuple[float, float]
     frequency: float
@@ -54,15 +58,15 @@ class _Wave(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """Where a surface is at each time.
+    """The position of a surface at each time.
 
     Attributes:
         centre: (x, y) at time 0, in pixels of the frame.
-        translation: (x, y) from frame to frame, in pixels.
-        rotation: from frame to frame, in radians, clockwise as seen in the image.
-        log_scale: logarithm of the growth from frame to frame.
-        shear: slant gained from frame to frame: x moves by that share of y.
-        waves: of the non-rigid motion.
+        translation: (x, y) from the first frame to the second, in pixels.
+        rotation: likewise, in radians, clockwise as seen in the image.
+        log_scale: logarithm of the enlargement from the first frame to the second.
+        shear: likewise: x moves by this fraction of y.
+        waves: the non-rigid motion.
     """
 
     centre: tuple[float, float]
@@ -73,7 +77,7 @@ class Motion:
     waves: tuple[_Wave, ...]
 
     def to_frame(self, surface: Points, time: float) -> Points:
-        """Where points of the surface are in the image."""
+        """Image positions of points of the surface."""
         for wave in self.waves:
             surface = wave.moved(surface, time)
         (a, b), (c, d) = self._matrix(time).tolist()
@@ -84,10 +88,10 @@ class Motion:
         )
 
     def to_surface(self, places: Points, time: float) -> Points:
-        """Which points of the surface are at places of the image; the inverse of `to_frame`."""
+        """Points of the surface at positions in the image; the inverse of `to_frame`."""
         (a, b), (c, d) = np.linalg.inv(self._matrix(time)).tolist()
         x, y = self._position(time)
-        # Sums of a row and a column where the places are a grid.
+        # Sums of a row and a column if the positions are a grid.
         surface = Points(
             a * (places.x - x) + b * (places.y - y),
             c * (places.x - x) + d * (places.y - y),
@@ -109,20 +113,20 @@ class Motion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MotionSettings:
-    """How far surfaces move from frame to frame. Small motions are the more frequent ones.
+    """How far surfaces move between the frames. Small motions are more frequent than large ones.
 
-    The length of the translation follows an exponential distribution, cut off at the maximum; the
-    others follow triangular distributions about none. Rotation, growth, shear and waves are about
-    the surface's centre and add to the displacement, the more the larger the surface.
+    The length of the translation has an exponential distribution truncated at the maximum; the
+    others have triangular distributions about zero. Rotation, scaling, shear and waves are relative
+    to the surface's centre, so they add displacements that grow with the surface.
 
     Attributes:
-        mean_translation: of the exponential distribution before it is cut off, in pixels.
+        mean_translation: mean of the exponential distribution before truncation, in pixels.
         max_translation: in pixels.
-        max_rotation: either way, in degrees.
-        max_scale: greatest factor by which a surface grows or shrinks.
-        max_shear: greatest slant, as a share.
-        max_strain: greatest stretching by all waves together, as a share: waves as long as the
-            surface, with strain 0.1, move its points by up to 0.016 of its size.
+        max_rotation: in either direction, in degrees.
+        max_scale: greatest factor by which a surface is enlarged or reduced.
+        max_shear: greatest fraction of y by which x moves.
+        max_strain: greatest strain by all waves together: with strain 0.1, waves as long as the
+            surface move its points by up to 0.016 of its size.
     """
 
     mean_translation: Annotated[float, within(1e-3, 1000)]
@@ -138,7 +142,7 @@ def draw_motion(
 ) -> Motion:
     """A random motion of a surface of `size` pixels whose centre is at `centre` at time 0.
 
-    The numbers drawn are the same for all settings, which only scale them.
+    The settings only scale the random numbers, which are the same for all settings.
     """
     share = 1 - math.exp(-settings.max_translation / settings.mean_translation)
     length = -settings.mean_translation * math.log1p(-share * rng.random())

@@ -12,16 +12,16 @@ _RADII = (0.4, 1.0)
 _MAX_ELONGATION = 3.0
 _POINTS_PER_SIDE = 12
 _MAX_HOLES = 3
-_HOLE_SIZES = (0.1, 0.3)  # as a multiple of the outline's
+_HOLE_SIZES = (0.1, 0.3)  # relative to the outline's size
 _HOLE_DISTANCE = 0.3
 _SUBPIXEL_BITS = 6
 
 
 def draw_outline(size: float, smooth: bool, rng: np.random.Generator) -> Float32[np.ndarray, "P 2"]:
-    """A random closed curve about the origin, in pixels: a polygon, or smooth.
+    """A random closed curve about the origin, in pixels: a polygon or a smooth curve.
 
-    It is about `size` long or less, and narrower than long by a factor of up to 3. Points lie on
-    all sides of polygons, so that they show the extent of a surface that bends.
+    It is at most about `size` long, and up to 3 times as long as wide. Polygons have points along
+    their sides too, so that they follow a surface that bends.
     """
     curve = _unit_curve(smooth, rng)
     curve[:, 1] /= math.exp(rng.uniform(0, math.log(_MAX_ELONGATION)))
@@ -47,12 +47,12 @@ def fill(
     holes: list[Float32[np.ndarray, "P 2"]],
     size: tuple[int, int],
 ) -> UInt8[np.ndarray, "H W"]:
-    """A picture of `size` = (height, width): 255 inside of the outline, 0 in holes, smooth edges.
+    """A mask of `size` = (height, width): 255 inside the outline, 0 in holes, with smooth edges.
 
     Args:
-        outline: in pixels of the picture, (0, 0) being the centre of the first.
+        outline: in pixels of the mask, with (0, 0) the centre of the first pixel.
         holes: likewise.
-        size: of the picture.
+        size: of the mask.
     """
     picture = np.zeros(size, np.uint8)
     for curve, value in [(outline, 255), *((hole, 0) for hole in holes)]:
@@ -62,7 +62,7 @@ def fill(
 
 
 def _unit_curve(smooth: bool, rng: np.random.Generator) -> np.ndarray:
-    """Float [P, 2], star-shaped, within the unit circle or, where smooth, a little beyond."""
+    """A star-shaped curve, float [P, 2], in the unit circle or, if smooth, slightly beyond it."""
     count = rng.integers(_CORNERS[0], _CORNERS[1] + 1)
     turns = (np.arange(count) + rng.uniform(-0.35, 0.35, count)) / count
     radii = rng.uniform(*_RADII, count)

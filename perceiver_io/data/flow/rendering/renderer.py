@@ -1,12 +1,11 @@
-"""From a scene to two frames and their flow, forth and back, with occlusions.
+"""Renders the two frames of a scene, with flow in both directions and occlusions.
 
 Both frames sample the same pictures, half a motion before and after, so that neither is sharper.
-Linear interpolation of pictures that are blurred by 0.7 pixels keeps the frames within about 0.4
-grey levels of each other along the flow, on average. OpenCV 5 interpolates at exact places, older
-ones at multiples of 1/32 pixel; the flow is exact with both.
+Since pictures are blurred by 0.7 pixels, linear interpolation keeps the frames within about 0.4
+grey levels of each other along the flow, on average. OpenCV 5 interpolates at exact positions,
+older versions at multiples of 1/32 pixel; the flow is exact with either.
 
-A pixel shows the frontmost surface that is at least half opaque there; its flow is where that point
-of the surface goes.
+The flow of a pixel is that of the frontmost surface that is at least half opaque there.
 """
 
 import math
@@ -23,19 +22,19 @@ from perceiver_io.data.flow.rendering.scenes import Scene, Surface
 _FRAME_TIMES = (-0.5, 0.5)
 _OPAQUE = 128  # of 255
 _MARGIN = 2  # pixels around surfaces
-_BLUR_STEP = 2.5  # pixels that surfaces move at most between instants of an exposure ...
-_MAX_INSTANTS = 9  # ... unless it takes more of them
-_REMAP_WIDTH = 1024  # cv2.remap takes rows and columns up to 32767
+_BLUR_STEP = 2.5  # most pixels that surfaces move between instants of an exposure ...
+_MAX_INSTANTS = 9  # ... unless that takes more instants than this
+_REMAP_WIDTH = 1024  # cv2.remap is limited to 32767 rows and columns
 
 
 class Rendering(NamedTuple):
-    """What is seen in two frames. Each pair is for the first and the second.
+    """Two frames with flow and occlusions; each field is a pair, for the first and second frame.
 
     Attributes:
         frames: colours (RGB) from 0 to 255.
-        flows: where each pixel's surface point is in the other frame, as an offset in pixels, to
-            the right and down; defined everywhere.
-        occluded: where that point cannot be seen in the other frame, being hidden or outside.
+        flows: displacement in pixels, to the right and down, of each pixel's surface point to the
+            other frame; defined everywhere.
+        occluded: where that point is hidden or out of view in the other frame.
     """
 
     frames: tuple[Float32[np.ndarray, "H W 3"], Float32[np.ndarray, "H W 3"]]
@@ -44,7 +43,7 @@ class Rendering(NamedTuple):
 
 
 class _View(NamedTuple):
-    """The part of a frame that a surface may cover, what it looks like and its coordinates."""
+    """The part of a frame that a surface may cover, its pixels and its surface coordinates."""
 
     part: tuple[slice, slice]
     pixels: UInt8[np.ndarray, "h w 4"]
@@ -68,7 +67,7 @@ def _views(scene: Scene, time: float) -> list[_View | None]:
 
 
 def _view(surface: Surface, size: tuple[int, int], time: float) -> _View | None:
-    """The surface in a frame, or None if it is outside."""
+    """The surface in a frame, or None if it is out of view."""
     part = _part(surface, size, time)
     if part is None:
         return None
@@ -78,7 +77,7 @@ def _view(surface: Surface, size: tuple[int, int], time: float) -> _View | None:
 
 
 def _part(surface: Surface, size: tuple[int, int], time: float) -> tuple[slice, slice] | None:
-    """Rows and columns that hold the surface; None if there are none."""
+    """Rows and columns that contain the surface; None if there are none."""
     if surface.outline is None:
         return slice(0, size[0]), slice(0, size[1])
     places = surface.motion.to_frame(Points(*surface.outline.T), time)
@@ -121,7 +120,7 @@ def _occluded(
     other_views: Sequence[_View | None],
     other_time: float,
 ) -> Bool[np.ndarray, "H W"]:
-    """Pixels whose surface point is outside of the other frame, or behind another surface there."""
+    """Pixels whose surface point is outside the other frame, or behind another surface there."""
     height, width = scene.size
     x = np.arange(width, dtype=np.float32) + flow[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
@@ -142,17 +141,17 @@ def _occluded(
 
 
 def _opacity(surface: Surface, points: Points) -> UInt8[np.ndarray, " N"]:
-    """At any number of points in a row."""
+    """Opacity of the surface at any number of points."""
     count = len(points.x)
     shape = (-(-count // _REMAP_WIDTH), _REMAP_WIDTH)
-    table = Points(*(np.resize(p, shape) for p in points))  # the rest is filled with repetitions
+    table = Points(*(np.resize(p, shape) for p in points))  # padded with repetitions
     return _sample(surface, table)[..., 3].ravel()[:count]
 
 
 def _exposed(
     scene: Scene, views: Sequence[_View | None], time: float, speed: float
 ) -> Float32[np.ndarray, "H W 3"]:
-    """The mean of what is seen while the shutter is open, at times evenly about the frame's."""
+    """The mean image while the shutter is open, over evenly spaced times around the frame's."""
     instants = min(math.ceil(speed * scene.shutter / _BLUR_STEP), _MAX_INSTANTS)
     if instants <= 1:
         return _composite(scene, views).astype(np.float32)
@@ -164,7 +163,7 @@ def _exposed(
 
 
 def _composite(scene: Scene, views: Sequence[_View | None]) -> UInt8[np.ndarray, "H W 3"]:
-    """The surfaces laid over each other from the background to the front."""
+    """The surfaces composited from back to front."""
     image = np.zeros((*scene.size, 4), np.uint8)
     for view in views:
         if view is not None:

@@ -13,8 +13,8 @@ from perceiver_io.data.flow.rendering.motion import Motion, MotionSettings, draw
 from perceiver_io.data.flow.rendering.outlines import draw_holes, draw_outline, fill
 from perceiver_io.data.flow.rendering.textures import draw_texture
 
-_MARGIN = 2  # pixels of pictures around outlines
-_BACKGROUND = 1.25  # sides of the background's picture over those of frames
+_MARGIN = 2  # pixels of picture around outlines
+_BACKGROUND = 1.25  # size of the background's picture relative to the frames
 
 Objects = Annotated[int, within(0, 100)]
 Share = Annotated[float, within(0.02, 4)]
@@ -26,8 +26,8 @@ class Surface(NamedTuple):
     Attributes:
         picture: colours (RGB) and opacity.
         origin: surface coordinates (x, y) of the centre of the picture's first pixel.
-        outline: surface coordinates of points around it; None: it has no end, and is mirrored
-            beyond its picture.
+        outline: surface coordinates of points along its outline; None: it is unbounded, and
+            mirrored beyond its picture.
         motion: of the surface.
     """
 
@@ -38,12 +38,12 @@ class Surface(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What two frames show.
+    """The content of two frames.
 
     Attributes:
         size: (height, width) of the frames.
-        surfaces: from the background to the front.
-        shutter: the time for which each frame is exposed, over that between the frames.
+        surfaces: from back to front.
+        shutter: exposure time of each frame, relative to the time between frames.
     """
 
     size: tuple[int, int]
@@ -53,17 +53,17 @@ class Scene(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SceneSettings:
-    """How difficult scenes are.
+    """Content and difficulty of scenes.
 
     Attributes:
         num_objects: least and greatest number of surfaces in front of the background.
-        object_size: least and greatest length of one, over the frames' shorter side.
-        smooth_probability: of a smooth outline; others are polygons.
-        hole_probability: of holes in an object.
-        photo_probability: of a texture from a photograph; others are procedural.
-        object_motion: of objects.
-        camera_motion: of the background.
-        effects: of what changes the frames but not the flow.
+        object_size: least and greatest length of these, relative to the frames' shorter side.
+        smooth_probability: probability of a smooth outline; others are polygons.
+        hole_probability: probability of holes in an object.
+        photo_probability: probability of a texture from a photograph; others are procedural.
+        object_motion: motion of the objects.
+        camera_motion: motion of the background.
+        effects: effects that change the frames but not the flow.
     """
 
     num_objects: Annotated[tuple[Objects, Objects], ASCENDING]
@@ -79,7 +79,7 @@ class SceneSettings:
 def draw_scene(
     settings: SceneSettings, split: str, size: tuple[int, int], rng: np.random.Generator
 ) -> Scene:
-    """A random scene for frames of `size` = (height, width), with photographs of the split."""
+    """A random scene for frames of `size` = (height, width), with photographs from the split."""
     shutter = settings.effects.draw_shutter(rng)
     surfaces = [_background(settings, split, size, rng)]
     for _ in range(rng.integers(*settings.num_objects, endpoint=True)):
@@ -106,7 +106,7 @@ def _background(
 def _object(
     settings: SceneSettings, split: str, size: tuple[int, int], rng: np.random.Generator
 ) -> Surface:
-    # Most are small, as most things are far away.
+    # Log-uniform: most are small, as most things are far away.
     length = min(size) * math.exp(rng.uniform(*map(math.log, settings.object_size)))
     centre = (rng.uniform(0, size[1] - 1), rng.uniform(0, size[0] - 1))
     motion = draw_motion(settings.object_motion, centre, length, rng)

@@ -1,4 +1,4 @@
-"""Photographs that come with installed packages, as material for textures."""
+"""Photographs from installed packages, as material for textures."""
 
 import functools
 import pathlib
@@ -12,8 +12,8 @@ from sklearn.datasets import load_sample_image
 
 _FRUIT = pathlib.Path(__file__).parents[2] / "bundled" / "photos" / "photos.zip"
 
-# No photograph serves two splits. Those of scikit-image are inside its package; scikit-learn's end
-# in .jpg. The two photographs of a motorcycle are left out: they are for evaluation.
+# No photograph is used in two splits. Names that end in .jpg are in scikit-learn, the others in
+# scikit-image, whose two photographs of a motorcycle are left out because they are for evaluation.
 PHOTOS = {
     "train": (
         "astronaut",
@@ -36,7 +36,7 @@ PHOTOS = {
 
 @functools.cache
 def photo(name: str) -> UInt8[np.ndarray, "H W C"]:
-    """A photograph that `PHOTOS` names, with one channel if it is grey, else three (RGB)."""
+    """A photograph named in `PHOTOS`, with one channel if it is grey, else three (RGB)."""
     if name.endswith(".jpg"):
         return load_sample_image(name)
     pixels = getattr(skimage.data, name)()
@@ -45,7 +45,7 @@ def photo(name: str) -> UInt8[np.ndarray, "H W C"]:
 
 @functools.cache
 def fruit(split: str) -> tuple[UInt8[np.ndarray, "H W 3"], ...]:
-    """The bundled photographs of fruit, their shorter sides 64 pixels, in their authors' splits."""
+    """The bundled photographs of fruit, 64 pixels on the shorter side, in their original splits."""
     with zipfile.ZipFile(_FRUIT) as archive:
         files = [archive.read(name) for name in archive.namelist() if name.split("/")[0] == split]
     decoded = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) for file in files)

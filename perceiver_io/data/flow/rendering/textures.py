@@ -1,4 +1,4 @@
-"""Random textures: parts of photographs; noise, waves, spots and gradients in random colours."""
+"""Random textures: parts of photographs, or noise, waves, spots and gradients in random colours."""
 
 import math
 from collections.abc import Callable
@@ -17,8 +17,8 @@ _PHOTO_ZOOMS = (0.6, 2.0)
 _TILES = (48, 128)  # side of a photograph of fruit, in pixels
 _WAVELENGTHS = (5, 80)
 _SHADING = (0.1, 0.4)
-_FRUIT_SHARE = 0.2  # of photographs
-# Against aliasing, in pixels: frames may show a texture a little smaller, or between its pixels.
+_FRUIT_SHARE = 0.2  # fraction of photographic textures
+# In pixels, against aliasing: frames may show a texture slightly reduced, or between its pixels.
 _BLUR = 0.7
 
 
@@ -26,8 +26,8 @@ def draw_texture(split: str, photo_share: float, size: Size, rng: np.random.Gene
     """A random texture of `size` = (height, width).
 
     Args:
-        split: whose photographs serve.
-        photo_share: probability of a part of a photograph; else it is procedural.
+        split: the photographs to use.
+        photo_share: probability of a photographic texture; otherwise it is procedural.
         size: of the result, in pixels.
         rng: source of all randomness.
     """
@@ -36,7 +36,7 @@ def draw_texture(split: str, photo_share: float, size: Size, rng: np.random.Gene
         texture = draw(split, size, rng)
     else:
         texture = _PROCEDURAL[rng.integers(len(_PROCEDURAL))](size, rng)
-    # Changes of brightness make repetitive patterns unambiguous, and surfaces look less flat.
+    # Shading makes repetitive patterns unambiguous, and surfaces look less flat.
     finest = 2 ** int(rng.integers(1, 7))
     shading = smooth_noise(size, (128, finest), 0.6, rng)
     shading = 1 + rng.uniform(*_SHADING) * (2 * shading - 1)
@@ -47,13 +47,13 @@ def draw_texture(split: str, photo_share: float, size: Size, rng: np.random.Gene
 def smooth_noise(
     size: Size, wavelengths: tuple[int, int], persistence: float, rng: np.random.Generator
 ) -> Float32[np.ndarray, "H W"]:
-    """Random values from 0 to 1, the sum of noises of several coarsenesses.
+    """Random values from 0 to 1: a sum of octaves of noise.
 
     Args:
         size: (height, width).
-        wavelengths: distances in pixels between the independent values of the coarsest and of the
-            finest noise, powers of 2 as are those between.
-        persistence: factor of the amplitude from each of them to the next.
+        wavelengths: distances in pixels between independent values in the coarsest and the finest
+            octave, both powers of 2.
+        persistence: ratio of the amplitudes of successive octaves.
         rng: source of all randomness.
     """
     step, finest = wavelengths
@@ -90,7 +90,7 @@ def _photo(split: str, size: Size, rng: np.random.Generator) -> Texture:
 
 
 def _fruit(split: str, size: Size, rng: np.random.Generator) -> Texture:
-    """A wall of photographs of fruit."""
+    """Tiled photographs of fruit."""
     photos = source_photos.fruit(split)
     side = int(rng.integers(*_TILES))
     rows, columns = (math.ceil(length / side) for length in size)
@@ -106,7 +106,7 @@ def _fruit(split: str, size: Size, rng: np.random.Generator) -> Texture:
 
 
 def _turned(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirrored or not, and sometimes on its side."""
+    """Randomly mirrored and transposed."""
     if rng.random() < 0.3:
         photo = photo.swapaxes(0, 1)
     return photo[:, :: rng.choice((-1, 1))]
@@ -119,7 +119,7 @@ def _resized(photo: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _recolored(pixels: Texture, rng: np.random.Generator) -> Texture:
-    """With other white balance and contrast."""
+    """Randomly changed white balance and contrast."""
     contrast = rng.uniform(0.7, 1.3)
     gains = contrast * rng.uniform(0.8, 1.2, 3)
     levels = np.arange(256)[:, None] * gains + 128 * (1 - contrast)
@@ -127,11 +127,11 @@ def _recolored(pixels: Texture, rng: np.random.Generator) -> Texture:
 
 
 def _palette(rng: np.random.Generator, ordered: bool = False) -> UInt8[np.ndarray, "256 3"]:
-    """Colours from one random colour to the next, two to four; `ordered` from dark to bright."""
+    """A gradient through two to four random colours; `ordered`: from dark to bright."""
     colors = rng.uniform(0, 255, (rng.integers(2, 5), 3))
     if ordered:
         colors = colors[np.argsort(colors.sum(axis=1))]
-    # Greyish colours are the more frequent ones in nature.
+    # Greyish colours are more frequent in nature.
     grey = colors.mean(axis=1, keepdims=True)
     colors = grey + rng.uniform(0.2, 1) * (colors - grey)
     places = np.linspace(0, len(colors) - 1, 256)
@@ -159,7 +159,7 @@ def _checks(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def _wave(size: Size, angle: float, rng: np.random.Generator) -> Float32[np.ndarray, "H W"]:
-    """A sine along a direction, from -1 to 1, a little bent."""
+    """A slightly distorted sine wave along a direction, from -1 to 1."""
     frequency = 2 * math.pi / math.exp(rng.uniform(*map(math.log, _WAVELENGTHS)))
     y, x = np.ogrid[: size[0], : size[1]]
     phase = frequency * (math.cos(angle) * x + math.sin(angle) * y)
@@ -172,7 +172,7 @@ def _sharpened(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _spots(size: Size, rng: np.random.Generator) -> Texture:
-    """Discs and rectangles of many sizes on a gradient."""
+    """Discs and rectangles of various sizes on a gradient."""
     picture = _gradient(size, rng)
     colors = _palette(rng)
     for _ in range(rng.integers(10, 20 + size[0] * size[1] // 400)):
@@ -199,7 +199,7 @@ def _gradient(size: Size, rng: np.random.Generator) -> Texture:
 
 _PROCEDURAL: tuple[Callable[[Size, np.random.Generator], Texture], ...] = (
     _noise,
-    _noise,  # the most natural one, twice as frequent
+    _noise,  # the most natural one, so twice as frequent
     _stripes,
     _checks,
     _spots,

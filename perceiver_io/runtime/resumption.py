@@ -1,0 +1,110 @@
+"""Whether a run may be resumed with another config.
+
+The number of steps may increase, and devices, worker processes, logging, evaluation and checkpoints
+may change, since none of these affects what is learned. Any other change would silently join two
+halves of different experiments, and must be permitted explicitly.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from perceiver_io.config import files
+from perceiver_io.errors import UserError
+from perceiver_io.progress import say
+from perceiver_io.runtime import configuration
+
+CHANGES = "config_changes.jsonl"
+_FREE = ("checkpoint", "evaluation", "logging", "parallel")
+# Of schedules; configs derive them from the number of steps.
+_LENGTHS = ("steps", "boundaries")
+_SHOWN = 4
+
+Changes = dict[str, tuple[Any, Any]]
+"""The previous and the new value of each setting, by path; None if it does not exist."""
+
+
+def changes(
+    workdir: Path, config: ConfigDict, allowed: Iterable[str], steps: Sequence[int]
+) -> Changes:
+    """How the config of a run has changed since it was last started; empty for a new run.
+
+    Args:
+        workdir: the run folder.
+        config: the new config.
+        allowed: settings or sections that may change.
+        steps: the steps of the run's checkpoints.
+
+    Raises UserError with the settings that may not change.
+    """
+    if not steps or not (workdir / "config.json").exists():
+        return {}
+    try:
+        before = configuration.overridden(files.read_run(workdir))
+    except UserError as error:
+        say(f"the config cannot be compared with the previous one: {error}")
+        return {}
+    found = _differences(_settings(before), _settings(config))
+    free = (*_FREE, *(name.removeprefix("config.") for name in allowed))
+    refused = [name for name in found if not _is_below(name, free) and not _is_longer(name, found)]
+    if refused:
+        shown = [f"config.{name} was {found[name][0]}, is {found[name][1]}" for name in refused]
+        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        raise UserError(
+            f"The run in {workdir} was started with another config: {'; '.join(shown[:_SHOWN])}"
+            f"{more}. Resume it with the previous settings; or train in another --workdir, with "
+            f"--config.init_from={workdir} to start from its weights; or resume with the new "
+            f"settings by --allow_config_change={','.join(refused[:_SHOWN])}."
+        )
+    return found
+
+
+def record(workdir: Path, found: Changes, step: int) -> None:
+    """Keeps the previous config as `config_until_STEP.json`, and records the changes."""
+    if not found or jax.process_index() != 0:
+        return
+    kept = workdir / f"config_until_{step}.json"
+    if not kept.exists():
+        shutil.copyfile(workdir / "config.json", kept)
+    with (workdir / CHANGES).open("a") as file:
+        for name, (before, now) in found.items():
+            file.write(json.dumps({"step": step, "key": name, "from": before, "to": now}) + "\n")
+            say(f"from step {step} on, config.{name} is {now} instead of {before}")
+
+
+def _settings(config: ConfigDict) -> dict[str, Any]:
+    """All settings by path, as represented in JSON."""
+    found = {}
+
+    def visit(value: Any, path: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, entry in value.items():
+                visit(entry, f"{path}.{key}" if path else key)
+        else:
+            found[path] = value
+
+    visit(json.loads(config.to_json()), "")
+    return found
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Changes:
+    both = {name: (before.get(name), now.get(name)) for name in before | now}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
+
+
+def _is_below(name: str, sections: Iterable[str]) -> bool:
+    is_below = any(name == section or name.startswith(f"{section}.") for section in sections)
+    return is_below or name.endswith(".num_workers")
+
+
+def _is_longer(name: str, found: Changes) -> bool:
+    """Whether a setting is the number of steps, which has increased, or a length tied to it."""
+    before, now = found.get("training.steps", (0, 0))
+    return now > before and (
+        name == "training.steps" or (name.startswith("schedule.") and name.endswith(_LENGTHS))
+    )

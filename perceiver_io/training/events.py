@@ -1,0 +1,51 @@
+"""TensorBoard's event file, written synchronously.
+
+tensorboardX's `SummaryWriter` has a queue that its `flush` does not wait for, so that a run that is
+killed would lose events from before its last checkpoint.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.utils import figure_to_image
+
+_HISTOGRAM_BINS = 64
+
+
+class Events:
+    """Writes one event file."""
+
+    def __init__(self, folder: Path, first_step: int):
+        """Opens a new file; TensorBoard ignores events of other files from `first_step` on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        self._write(first_step, session_log=SessionLog(status=SessionLog.START))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Writes one point of a curve."""
+        self._write(step, summary=summary.scalar(name, value))
+
+    def figure(self, name: str, figure: Figure, step: int) -> None:
+        """Writes a figure as an image."""
+        self._write(step, summary=summary.image(name, figure_to_image(figure)))
+
+    def histogram(self, name: str, values: np.ndarray, step: int) -> None:
+        """Writes a histogram of values."""
+        self._write(step, summary=summary.histogram(name, values, _HISTOGRAM_BINS))
+
+    def flush(self) -> None:
+        """Hands all events so far to the operating system."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+    def _write(self, step: int, **what: Any) -> None:
+        self._writer.write_event(Event(step=step, wall_time=time.time(), **what))

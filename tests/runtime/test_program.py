@@ -1,0 +1,62 @@
+"""Flags of the programs: help, missing and empty flags."""
+
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from perceiver_io.runtime import program
+from tests.helpers.programs import ROOT
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Parses a command line of a program with two required flags and an optional one."""
+    own = flags.FlagValues()
+    monkeypatch.setattr(program.flags, "FLAGS", own)
+    monkeypatch.setattr(sys, "argv", ["program.py"])
+    required = [
+        flags.DEFINE_string("config", None, "Config file: FILE.py.", flag_values=own),
+        flags.DEFINE_string("workdir", None, "Run folder.", flag_values=own),
+    ]
+    flags.DEFINE_list("split", None, "Splits.", flag_values=own)
+    return lambda *arguments: program._parse(required, ["program.py", *arguments])
+
+
+def test_flags_beside_overrides(parse):
+    assert parse("--config=a", "--config.training.steps=3", "--workdir=b") == ["program.py"]
+    assert program.flags.FLAGS.config == "a" and program.flags.FLAGS.workdir == "b"
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_takes_precedence_over_missing_flags(parse, capsys, flag):
+    with pytest.raises(SystemExit) as end:
+        parse("--config=a", flag)
+    assert end.value.code == 0 and capsys.readouterr().err == ""
+
+
+def test_help_shows_what_a_program_does_and_its_flags():
+    command = [sys.executable, "-m", "experiments.train", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Trains a model.\n")
+    assert "  --workdir: Run folder.\n" in done.stdout and "  --process_id: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Give --config (config file: FILE.py) and --workdir (run folder). --help lists all"),
+        (["--config=a"], "Give --workdir (run folder). --help lists all flags."),
+        (["--config=a", "--workdir="], "--workdir is empty: give it a value (run folder)."),
+        (["--config=a", "--workdir=b", "--split="], "--split is empty: give it a value (splits)."),
+        (["--config=a", "--workdir=b", "c"], "'c' is not a flag; flags look like --name=value."),
+        (["--config=a", "--wrokdir=b"], "Unknown command line flag 'wrokdir'. Did you mean: work"),
+    ],
+)
+def test_wrong_flags_are_one_sentence(parse, capsys, arguments, message):
+    with pytest.raises(SystemExit) as end:
+        parse(*arguments)
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1
