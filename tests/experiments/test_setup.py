@@ -88,10 +88,10 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("data.num_workers=-1", "config.data.num_workers is -1"),
         ("data.num_workers=1000000000", "num_workers is 1000000000, which must be from 0 to 1024"),
         ("data.max_zoom=2.0", "config.data.max_zoom is 2.0, .* below 1"),
-        ("model.encoder.num_blocks=1000000000", "at most 10,000, since there is not the time for"),
+        ("model.encoder.num_blocks=1000000000", "10,000, since more would need too much time"),
         (
             "model.encoder.latent_dim=1000000000",
-            "1,048,576, since there is not the memory for more",
+            "1,048,576, since more would need too much memory",
         ),
         (
             "model.inputs.image_size=(8,100000)",
