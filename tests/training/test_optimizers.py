@@ -200,7 +200,7 @@ def test_clipping(name):
             dict(name="adamw", weight_decay=0.1, clip_norm=None, decay_position=True),
             "config.optimizer.decay_position is not a setting.*did you mean 'decay_positions'",
         ),
-        (dict(name="sgd", weight_decay=0.1), "config.optimizer lacks clip_norm, decay_positions"),
+        (dict(name="sgd", clip_norm=None), "config.optimizer lacks weight_decay"),
     ],
 )
 def test_wrong_sections(section, message):
