@@ -33,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, CONFIG, OUTPUT)

@@ -6,8 +6,8 @@ import re
 class UserError(ValueError):
     """Bad input. The message is one paragraph: the wrong value, the limit it violates, the remedy.
 
-    The command-line programs print its message without a traceback and exit with status 2. Where it
-    quotes what a library said, it leaves out the addresses of objects.
+    The command-line programs print its message without a traceback and exit with status 2. Memory
+    addresses in quoted messages of libraries are removed.
     """
 
     def __init__(self, message: str):

@@ -47,21 +47,21 @@ def within(least: float, greatest: float) -> Limit:
 
 
 def up_to(greatest: int, resource: str) -> Limit:
-    """From 1 to `greatest`, beyond which a machine would lack a resource, `memory` or `time`."""
-    words = f"at least 1 and at most {greatest:,}, since there is not the {resource} for more"
+    """From 1 to `greatest`; more would need too much of a resource, `memory` or `time`."""
+    words = f"at least 1 and at most {greatest:,}, since more would need too much {resource}"
     return Limit(words, lambda x: 1 <= x <= greatest)
 
 
 # `construct` accepts an int where a float is wanted, but not every type checker does.
 Real = int | float
 
-# Numbers of steps, which are 32-bit integers, and of examples, which are 64-bit ones.
+# Numbers of steps are 32-bit integers, numbers of examples 64-bit integers.
 Count = Annotated[int, Limit("at least 1 and below 2**31", lambda x: 1 <= x < 2**31)]
 Natural = Annotated[int, Limit("at least 0 and below 2**63", lambda x: 0 <= x < 2**63)]
 # Sizes of arrays.
 Width = Annotated[int, up_to(2**20, "memory")]
 Length = Annotated[int, up_to(2**24, "memory")]
-# Numbers of layers and the like, which are computed one after the other.
+# Numbers of layers and the like, which run sequentially.
 Repeats = Annotated[int, up_to(10_000, "time")]
 Workers = Annotated[int, within(0, 1024)]
 Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]

@@ -27,7 +27,7 @@ class SettingError(UserError):
     """A wrong setting in a config.
 
     Attributes:
-        problem: the message without the remedy, which is different in files written by a program.
+        problem: the message without the remedy, which does not apply to files written by programs.
     """
 
     def __init__(self, problem: str, remedy: str):
@@ -216,7 +216,7 @@ def _inner(annotation: Any, value: Any, where: str) -> Factory | None:
 
 
 def _missing_name(annotation: Any, section: Mapping[str, Any]) -> dict[str, str]:
-    """The default name, for a section with a choice that has no name."""
+    """The default `name`, if a section with a choice has none."""
     defaults = [x.default for x in _notes(annotation) if isinstance(x, Choice) and x.default]
     return {"name": defaults[0]} if defaults and "name" not in section else {}
 

@@ -44,7 +44,7 @@ def read(path: str) -> ConfigDict:
     if not isinstance(config, dict | ConfigDict):
         raise UserError(
             f"{file}, line {module.get_config.__code__.co_firstlineno}: get_config() returns "
-            f"{config!r}, which is no ConfigDict. End it with `return config`."
+            f"{config!r}, which is not a ConfigDict. End it with `return config`."
         )
     if type(config) is not ConfigDict:  # a dict, or one that is frozen
         config = ConfigDict(config)

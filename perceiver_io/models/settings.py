@@ -58,8 +58,7 @@ class CrossAttendSettings(BlockSettings):
 class SelfAttendSettings(BlockSettings):
     """A transformer layer.
 
-    norm: layer norm before each residual branch (`pre`, as in both papers) or after the addition
-        (`post`, as in BERT, 1810.04805).
+    norm: before a branch (`pre`, both papers) or after its addition (`post`, BERT, 1810.04805).
     stochastic_depth: rate at which a branch is dropped for an example in training.
     """
 
@@ -72,9 +71,8 @@ class LatentStackSettings(SelfAttendSettings):
     """Self-attention layers over the latents.
 
     num_layers: number of layers, which do not share weights.
-    remat: what the backward pass recomputes: `none`; with `products`, everything but a layer's
-        input, attention results and products with weights; with `all`, those products too.
-        The result of a fused kernel is recomputed under both.
+    remat: what the backward pass recomputes: `products`, all but a layer's input, attention and
+        products with weights; `all`, these products too. Both recompute fused kernels.
     """
 
     num_layers: Repeats

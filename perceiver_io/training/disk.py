@@ -18,7 +18,14 @@ _FULL_MESSAGES = ("No space left", "ENOSPC", "Disk quota", "RESOURCE_EXHAUSTED")
 
 
 def make_workdir(workdir: Path) -> None:
-    """Creates the folder. Raises UserError if it is not writable."""
+    """Creates the folder. Raises UserError if it is not writable, or its name is not UTF-8."""
+    try:
+        str(workdir).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"The name of the folder {workdir} is not UTF-8, which checkpoints need. Choose "
+            "another --workdir."
+        ) from error
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".writable_{jax.process_index()}"

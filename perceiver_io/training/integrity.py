@@ -48,9 +48,9 @@ def seal(directory: Path) -> None:
 
 
 def problem(directory: Path, *, arrays: bool) -> str | None:
-    """What is damaged in a checkpoint, as a clause; None if it is intact.
+    """Describes the damage to a checkpoint in a clause; None if it is intact.
 
-    Unless `arrays` is set, the files of the arrays are not read, which are large.
+    Unless `arrays` is set, the large files of the arrays are not read.
     """
     name = CHECKSUMS
     try:
@@ -62,7 +62,7 @@ def problem(directory: Path, *, arrays: bool) -> str | None:
     try:
         for name, checksum in json.loads(text).items():
             if (arrays or not name.startswith(_ARRAYS)) and _checksum(directory / name) != checksum:
-                return f"{name} is not what was written"
+                return f"{name} has changed since it was written"
     except FileNotFoundError:
         return f"{name} is missing"
     except (OSError, ValueError):

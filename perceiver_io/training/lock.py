@@ -1,4 +1,4 @@
-"""One training at a time in a run folder."""
+"""Locks a run folder, so that only one training at a time writes to it."""
 
 import contextlib
 import fcntl
@@ -20,9 +20,9 @@ LOCK = "training.lock"
 def locked(workdir: Path) -> Iterator[None]:
     """A context in which no other training writes to the folder.
 
-    Of several processes, the first holds the lock for all. The operating system releases it when
-    that process ends, for whatever reason, so that there are no stale locks. Raises UserError with
-    the host and the process that holds it.
+    With several processes, the first holds the lock for all. The operating system releases it when
+    that process ends, for whatever reason, so there are no stale locks. Raises UserError naming the
+    host and process of another training that holds it.
     """
     if jax.process_index() != 0:
         yield

@@ -155,8 +155,8 @@ class TrainStep:
 def _weight_of_latest(decay: float, count: Int[Array, ""]) -> Float[Array, ""]:
     """The weight of the latest of `count` values in their exponential average.
 
-    Those before have weights that fall by `decay` each, all together 1 (Kingma and Ba 2014,
-    arXiv:1412.6980, section 3): that of the first of all is 1.
+    Going back in time, weights decrease by a factor of `decay` per value, and they sum to 1 (Kingma
+    and Ba 2014, arXiv:1412.6980, section 3). For a single value the weight is 1.
     """
     log_decay = math.log(decay) if decay else -math.inf
     return (1 - decay) / -jnp.expm1(count * log_decay)

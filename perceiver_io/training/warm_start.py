@@ -149,10 +149,10 @@ def load_weights(
 
 
 def by_module(names: Collection[str], others: Collection[str]) -> list[str]:
-    """Names of arrays in short: the largest modules of which none is among the others.
+    """Summarises names of arrays by the largest modules that contain none of `others`.
 
-    Each with the number of its arrays, as in `encoder/cross_attend (12 arrays)`; without the
-    collection that begins every name.
+    Each module is listed with the number of its arrays, as in `encoder/cross_attend (12 arrays)`,
+    and without the collection that every name starts with.
     """
     elsewhere = {prefix for name in others for prefix in _prefixes(name)}
     found = Counter(

@@ -201,7 +201,7 @@ def test_a_colon_in_a_path_is_not_a_preset(tmp_path):
         (
             "x.py",
             "\ndef get_config():\n    pass",
-            r"x.py, line 2: get_config\(\) returns None, which is no ConfigDict.*`return config`",
+            r"x.py, line 2: get_config\(\) returns None, .* not a ConfigDict.*`return config`",
         ),
         ("x.yaml", "steps: 3", "x.yaml is not a config file: give a FILE.py"),
         ("config.json", '{"steps": ', "config.json is damaged"),

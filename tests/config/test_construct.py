@@ -210,7 +210,7 @@ def test_values_within_limits(section):
         (dict(fraction=0), "fraction is 0, which must be above 0 and at most 1:"),
         (dict(angle=181), "angle is 181, which must be from 0 to 180:"),
         (dict(size=(0, 16)), "size is (0, 16), each of which must be at least 1 and at most "
-         "16,384, since there is not the memory for more:"),
+         "16,384, since more would need too much memory:"),
         (dict(size=(16,)), "size is (16,), but limited needs tuple[int, int];"),
         (dict(steps=(1, -1)), "steps is (1, -1), each of which must be at least 0 and"),
         (dict(pair=(0.0, 1.0)), "pair is (0.0, 1.0), each of which must be above 0 and at most 1:"),

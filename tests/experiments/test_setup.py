@@ -90,10 +90,10 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("init_from=", "config.init_from is '', which must be a text that is not empty"),
         ("optimizer.eps=1e300", "config.optimizer.eps is 1e.300, .* at most 1,000,000"),
         ("data.max_zoom=2.0", "config.data.max_zoom is 2.0, .* below 1"),
-        ("model.encoder.num_blocks=1000000000", "at most 10,000, since there is not the time for"),
+        ("model.encoder.num_blocks=1000000000", "10,000, since more would need too much time"),
         (
             "model.encoder.latent_dim=1000000000",
-            "1,048,576, since there is not the memory for more",
+            "1,048,576, since more would need too much memory",
         ),
         (
             "model.inputs.image_size=(8,100000)",

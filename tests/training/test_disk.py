@@ -1,6 +1,7 @@
 """Run folders that are not writable."""
 
 import errno
+import os
 
 import pytest
 from jax.errors import JaxRuntimeError
@@ -13,6 +14,12 @@ def test_unwritable_workdir(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/run cannot be written to: Not a directory"):
         make_workdir(tmp_path / "file" / "run")
+
+
+def test_a_workdir_that_is_not_utf8(tmp_path):
+    with pytest.raises(UserError, match="is not UTF-8, which checkpoints need"):
+        make_workdir(tmp_path / os.fsdecode(b"\xff"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_disk_too_small_for_the_checkpoints(tmp_path):

@@ -5,7 +5,6 @@ when it is indexed.
 """
 
 import dataclasses
-import os
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Shaped
 from perceiver_io.data.flow.files import Flow, read_flow
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.vision.image_files import is_visible_folder, scan
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.errors import UserError
 
@@ -92,9 +92,7 @@ class Release(NamedTuple):
 
 def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
     """The non-hidden sub-folders of a folder, sorted by name."""
-    with os.scandir(folder) as entries:
-        names = [x.name for x in entries if x.is_dir() and not x.name.startswith(".")]
-    return [folder / name for name in sorted(names)]
+    return [folder / entry.name for entry in scan(folder) if is_visible_folder(entry)]
 
 
 def following(frame: pathlib.Path) -> pathlib.Path:

@@ -65,7 +65,7 @@ def scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
         raise UserError(f"Cannot read the folder {folder}: {error.strerror}.") from error
 
 
-def is_class_folder(entry: os.DirEntry[str]) -> bool:
+def is_visible_folder(entry: os.DirEntry[str]) -> bool:
     """Whether it is a folder, other than a hidden one or one that macOS adds to archives."""
     return entry.is_dir() and not _is_hidden(entry.name)
 

@@ -14,7 +14,7 @@ from perceiver_io.data.pipeline.sources import LeftOut, Source, left_out_clause,
 from perceiver_io.data.vision.image_files import (
     ImageFiles,
     image_suffixes,
-    is_class_folder,
+    is_visible_folder,
     list_image_files,
     printable,
     scan,
@@ -158,7 +158,7 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
     )
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: {layout}.")
-    names = tuple(entry.name for entry in scan(folder) if is_class_folder(entry))
+    names = tuple(entry.name for entry in scan(folder) if is_visible_folder(entry))
     if not names:
         raise UserError(f"The folder {folder} has no sub-folders: {layout}.")
     return names

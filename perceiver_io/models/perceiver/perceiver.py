@@ -42,9 +42,8 @@ class PerceiverIO(EncodingModel):
     ) -> PyTree[Array]:
         """Outputs for `inputs`.
 
-        Tokens are ignored where `input_mask` is False, and queries attend to nothing where
-        `query_mask` is False. `query` selects a subset of the queries, see `QueryModule`. In
-        training, dropout is active and batch norm updates its statistics.
+        Tokens whose `input_mask` is False are ignored; queries whose `query_mask` is False attend
+        to nothing; for `query` see `QueryModule`. Training uses dropout and batch statistics.
         """
         encoded = self.encode(inputs, input_mask=input_mask, is_training=is_training)
         return self.decode(encoded, query=query, query_mask=query_mask, is_training=is_training)

@@ -37,6 +37,7 @@ def assert_unknown(pair):
 def test_autoflow(tmp_path):
     dataset = layouts.autoflow(tmp_path)
     (tmp_path / "static_40k_png_1_of_4" / ".hidden").mkdir()
+    (tmp_path / "static_40k_png_1_of_4" / "__MACOSX").mkdir()
     (tmp_path / "downloads").mkdir()
     folders = ["static_40k_png_1_of_4/table_3_batch_7", "static_40k_png_2_of_4/table_5_batch_7"]
     assert names(dataset, "train") == folders
