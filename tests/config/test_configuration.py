@@ -345,7 +345,7 @@ def test_the_best_needs_a_mode(scratch, tmp_path):
         (lambda c: c.update(colour=3), "config.colour is not a setting"),
     ],
 )
-def test_a_run_whose_config_is_none_is_named(tmp_path, change, message):
+def test_an_unreadable_config_of_a_run_is_named(tmp_path, change, message):
     config = json.loads(configuration.load("configs/quickstart.py").to_json())
     change(config)
     path = tmp_path / "config.json"
@@ -357,7 +357,7 @@ def test_a_run_whose_config_is_none_is_named(tmp_path, change, message):
     assert "VALUE" not in str(error.value) and "add it to the config file" not in str(error.value)
 
 
-def test_a_run_that_lacks_what_has_a_default(tmp_path):
+def test_omitted_settings_of_a_run_have_defaults(tmp_path):
     config = json.loads(configuration.load("configs/quickstart.py").to_json())
     del config["logging"], config["checkpoint"]["best_metric"], config["parallel"]["fsdp"]
     (tmp_path / "config.json").write_text(json.dumps(config))
