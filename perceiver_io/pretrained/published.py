@@ -1,19 +1,26 @@
 """Loads published weights of either family as a model section and its arrays."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
 from perceiver_io.config.construct import SettingError, listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
-from perceiver_io.pretrained import deepmind, huggingface, huggingface_export, huggingface_links
+from perceiver_io.pretrained import (
+    deepmind,
+    huggingface,
+    huggingface_export,
+    huggingface_links,
+    portable,
+)
 from perceiver_io.pretrained.formats.pickles import read_pickle
-from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
+from perceiver_io.pretrained.formats.safetensors_files import read_config, read_folder, write_folder
 from perceiver_io.pretrained.mapping import (
     Arrays,
     Link,
@@ -61,13 +68,21 @@ def load(path: str | Path, **settings: Any) -> Weights:
                 f"{path} is a folder, whose config.json has all settings: do not give "
                 f"{listing(settings)}."
             )
-        return load_huggingface(path)
+        return load_folder(path)
     if path.suffix in (".safetensors", ".bin", ".json"):
         raise UserError(
             f"{path} is one file of a Hugging Face checkpoint: give the folder that holds it "
             "together with its config.json."
         )
     return load_deepmind(path, **settings)
+
+
+def load_preparation(path: Path) -> dict[str, Any] | None:
+    """How a model's inputs are prepared; None where its files do not tell."""
+    config = path / "config.json"
+    if not config.is_file():
+        return None
+    return portable.preparation(read_config(path)) or None
 
 
 def load_deepmind(path: Path, **settings: Any) -> Weights:
@@ -98,9 +113,11 @@ def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
     return deepmind.merge_tree(restored(links, arrays), published)
 
 
-def load_huggingface(path: Path) -> Weights:
-    """Loads a folder with `config.json` and weights."""
+def load_folder(path: Path) -> Weights:
+    """Loads a folder with `config.json` and weights: of Hugging Face, or a portable one of ours."""
     stated, published = read_folder(path)
+    if portable.is_portable(stated):
+        return _load_portable(stated, published, str(path))
     config = huggingface.complete(stated)
     published = huggingface_links.with_step_count(published)
     name = huggingface.architecture(config, str(path))
@@ -117,6 +134,12 @@ def load_huggingface(path: Path) -> Weights:
             f"{count}: fix id2label, or remove it to number the classes."
         )
     return weights._replace(class_names=names if count else None)
+
+
+def _load_portable(config: dict[str, Any], arrays: Arrays, where: str) -> Weights:
+    section = portable.section(config, where)
+    weights = _weights(section, arrays, portable.links(arrays), where)
+    return weights._replace(class_names=portable.preparation(config).get("class_names"))
 
 
 def save_huggingface(path: str | Path, weights: Weights) -> None:
@@ -136,6 +159,29 @@ def save_huggingface(path: str | Path, weights: Weights) -> None:
     where = "The model to write"
     check_shapes(links, arrays, shapes(build(weights.model)), where)
     write_folder(path, config, restored(links, arrays))
+
+
+def save_portable(
+    path: str | Path,
+    weights: Weights,
+    preparation: Mapping[str, Any] | None,
+    dtype: DTypeLike = np.float32,
+) -> None:
+    """Writes a model of any architecture so that `load` reads it.
+
+    Args:
+        path: a folder that does not exist yet or is empty.
+        weights: the model.
+        preparation: how its inputs are prepared; None where it is not known.
+        dtype: of floats in the file.
+    """
+    arrays = {
+        name: np.asarray(value)
+        for name, value in (
+            flat(weights.params, "params") | flat(weights.model_state, "model_state")
+        ).items()
+    }
+    portable.write(path, weights.model, arrays, preparation, dtype)
 
 
 def shapes(model: Architecture) -> Arrays:

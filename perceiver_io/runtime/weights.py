@@ -16,6 +16,7 @@ from perceiver_io.config.construct import construct, listing, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained import published
+from perceiver_io.pretrained.portable import tuples
 from perceiver_io.pretrained.published import Weights
 from perceiver_io.runtime import configuration, schema, setup
 from perceiver_io.training.archive import find_checkpoint
@@ -107,18 +108,18 @@ def open_source(path: str | Path) -> tuple[Source, Mapping[str, Any]]:
 
 
 def load_preparation(path: str | Path) -> dict[str, Any] | None:
-    """How a run prepared its inputs, with its class names; None for published weights.
+    """How a model's inputs were prepared, with its class names; None for published weights.
 
     This does not read the data. Older runs have no preparation.json; for them it is derived from
     the config, without class names where only the data has them.
     """
     run = find_run(path)
     if run is None:
-        return None
+        return published.load_preparation(locate(path))
     file = run / PREPARATION
     if file.is_file():
         try:
-            kept = _tuples(json.loads(file.read_text()))
+            kept = tuples(json.loads(file.read_text()))
         except ValueError as error:
             raise UserError(
                 f"{file} is damaged ({error}): run the training command of this run again to "
@@ -179,10 +180,3 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         with contextlib.suppress(SyntaxError, ValueError):
             parsed[name] = ast.literal_eval(text)
     return parsed
-
-
-def _tuples(value: Any) -> Any:
-    """A value read from JSON, with tuples instead of lists."""
-    if isinstance(value, dict):
-        return {key: _tuples(entry) for key, entry in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -43,7 +43,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
         raise UserError(
             f"There is no folder {folder}: give the folder with the model's config.json."
         )
-    config = _read_json(folder / _CONFIG)
+    config = read_config(folder)
     readers = {_SAFETENSORS: _read_safetensors, _TORCH: read_torch}
     for name, reader in readers.items():
         index = folder / f"{name}.index.json"
@@ -55,6 +55,11 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
         f"The folder {folder} has no weights: neither {_SAFETENSORS} nor {_TORCH}, nor the "
         "index.json of either. Download all files of the model into it."
     )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The dict of a folder's `config.json`. Raises UserError if it is missing or corrupt."""
+    return _read_json(folder / _CONFIG)
 
 
 def write_folder(
