@@ -18,6 +18,7 @@ training splits of Sintel (clean, final) and KITTI 2015, after training on AutoF
     procedural            `patches`, on the procedural pairs that need no download
     flying_chairs, flying_things    `patches`, on these sets (of the second the left camera)
     small                 a small model on slow procedural pairs of 64x64 pixels, for two CPU cores
+    laptop                correlations as inputs (not the paper's), such pairs of 128x128 pixels
 
     sintel_clean, sintel_final, kitti_2012, kitti_2015, middlebury, motorcycle
                           data of `experiments.evaluate`; the model is that of `patches`
@@ -121,6 +122,9 @@ EASY_SCENE = dict(
     ),
 )
 
+# The same motion, more and smaller objects.
+DETAILED_SCENE = dict(EASY_SCENE, num_objects=(1, 8), object_size=(0.08, 0.7))
+
 
 def get_config(preset: str = "patches") -> ConfigDict:
     """The experiment of one row of the tables above."""
@@ -202,6 +206,23 @@ SMALL = dict(
     ),
 )
 
+LAPTOP = dict(
+    name="perceiver_io_flow_matched",
+    image_size=(128, 128),
+    channels=64,
+    radius=3,
+    num_blocks=2,
+    num_bands=8,
+    encoder=dict(
+        num_latents=64,
+        latent_dim=128,
+        num_blocks=1,
+        cross_attend=dict(num_heads=1, use_query_residual=True),
+        latent_stack=dict(num_layers=2, num_heads=4),
+    ),
+    decoder=dict(cross_attend=dict(num_heads=1, use_query_residual=True, widening=2.0)),
+)
+
 PAPER = dict(
     loss="end_point",
     batch_size=512,
@@ -240,6 +261,13 @@ PROCEDURAL = dict(
     scene=SCENE,
     **AUGMENTED,
 )
+DETAILED = dict(
+    PROCEDURAL,
+    frame_size=(128, 128),
+    scene=DETAILED_SCENE,
+    augmentation=None,
+    num_workers=1,
+)
 EASY = dict(PROCEDURAL, frame_size=(64, 64), scene=EASY_SCENE, augmentation=None, num_workers=1)
 
 
@@ -259,6 +287,7 @@ PRESETS = {
     "flying_chairs": (PATCHES, CHAIRS, PAPER),
     "flying_things": (PATCHES, THINGS, dict(PAPER, splits=("test",))),
     "small": (SMALL, EASY, SHORT),
+    "laptop": (LAPTOP, DETAILED, dict(SHORT, examples=36_000)),
     "sintel_clean": _measured("train", name="sintel", root="~/sintel", rendering="clean"),
     "sintel_final": _measured("train", name="sintel", root="~/sintel", rendering="final"),
     "kitti_2012": _measured("train", name="kitti", root="~/kitti_2012", year=2012),

@@ -1,9 +1,10 @@
-"""Exports trained weights as a folder that Hugging Face's transformers can load.
+"""Writes trained weights as a folder for transformers, or a small one for this project.
 
-    python -m experiments.export --weights=RUN --output=FOLDER
+    python -m experiments.export --weights=RUN --output=FOLDER [--layout=portable [--dtype=float16]]
 
-RUN is a run folder of this project, one of its checkpoints, or published weights. For models that
-transformers does not have, the error message says which settings differ.
+RUN is a run folder of this project, one of its checkpoints, or published weights. Of models that
+transformers lacks, the error says which settings differ; a portable folder holds any model,
+with how its inputs are prepared, and every `--weights` and `perceiver_io.load` takes it.
 """
 
 from absl import flags
@@ -15,6 +16,12 @@ OUTPUT = flags.DEFINE_string("output", None, "New or empty folder to write into.
 SETTING = flags.DEFINE_multi_string(
     "setting", [], "NAME=VALUE that original weights do not state, such as num_heads=8; repeatable."
 )
+LAYOUT = flags.DEFINE_enum(
+    "layout", "transformers", ["transformers", "portable"], "Who is to read the folder."
+)
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "float16"], "Of the numbers in a portable folder."
+)
 
 
 def main() -> None:
@@ -22,7 +29,7 @@ def main() -> None:
     from perceiver_io.runtime.export import export
 
     program.start_jax()
-    model = export(WEIGHTS.value, OUTPUT.value, SETTING.value)
+    model = export(WEIGHTS.value, OUTPUT.value, SETTING.value, LAYOUT.value, DTYPE.value)
     print(f"{model} written to {OUTPUT.value}")
 
 

@@ -38,7 +38,7 @@ _SMALL = (
     "model.encoder.latent_stack.num_layers=1",
     "training.batch_size=16",
     f"training.steps={STEPS}",
-    "evaluation.every=2",
+    "evaluation.every=4",
     "checkpoint.every=2",
     "logging.every=2",
 )
@@ -125,7 +125,7 @@ def resumed(
         shutil.rmtree(run)
     if not all(np.array_equal(found[name], array) for name, array in expected.items()):
         return "WRONG: other weights"
-    return next(line for line in said.splitlines() if line.startswith("going on from"))
+    return next(line for line in said.splitlines() if line.startswith("resuming"))
 
 
 def arrays(run: Path) -> dict[str, np.ndarray]:

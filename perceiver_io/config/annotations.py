@@ -4,7 +4,6 @@
 place where settings are checked.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -65,10 +64,10 @@ Length = Annotated[int, up_to(2**24, "memory")]
 # Numbers of layers and the like, which run sequentially.
 Repeats = Annotated[int, up_to(10_000, "time")]
 Workers = Annotated[int, within(0, 1024)]
-Finite = Annotated[Real, Limit("finite", math.isfinite)]
+Finite = Annotated[Real, within(-1e6, 1e6)]
 Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]
-Positive = Annotated[Real, Limit("above 0 and finite", lambda x: 0 < x < math.inf)]
-NonNegative = Annotated[Real, Limit("at least 0 and finite", lambda x: 0 <= x < math.inf)]
+Positive = Annotated[Real, Limit("above 0 and at most 1,000,000", lambda x: 0 < x <= 1e6)]
+NonNegative = Annotated[Real, Limit("at least 0 and at most 1,000,000", lambda x: 0 <= x <= 1e6)]
 # For dropout, moving averages and label smoothing, where 1 would leave nothing.
 Rate = Annotated[Real, Limit("at least 0 and below 1", lambda x: 0 <= x < 1)]
 Probability = Annotated[Real, within(0, 1)]
@@ -76,6 +75,8 @@ Probability = Annotated[Real, within(0, 1)]
 Fraction = Annotated[Real, Limit("above 0 and at most 1", lambda x: 0 < x <= 1)]
 
 ASCENDING = Limit("two numbers in ascending order", lambda pair: pair[0] <= pair[1])
+
+Text = Annotated[str, Limit("a text that is not empty", bool)]
 
 EACH_ONCE = Limit("names that each occur once", lambda names: len(set(names)) == len(names))
 

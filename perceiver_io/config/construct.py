@@ -125,7 +125,9 @@ def marked(factory: Factory, section: Mapping[str, Any], mark: Any, where: str) 
     """
     found = {}
     for name, parameter in _parameters(factory).items():
-        value, path = section.get(name, parameter.default), f"{where}.{name}"
+        value, path = section.get(name, _left_out(parameter)), f"{where}.{name}"
+        if dataclasses.is_dataclass(value):  # a default
+            value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         notes, inner = _notes(parameter.annotation), _inner(parameter.annotation, value, path)
         if inner is not None:
             found |= marked(inner, value, mark, path)

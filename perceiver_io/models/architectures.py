@@ -27,6 +27,7 @@ from perceiver_io.config.annotations import (
     Side,
     Size,
     Width,
+    within,
 )
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
@@ -46,6 +47,7 @@ from perceiver_io.models.perceiver.inputs import (
     ConvStem,
     FramePairs,
     Inputs,
+    MatchedFrames,
     Patches,
     ReadyTokens,
     SeparateFrames,
@@ -411,19 +413,28 @@ def perceiver_io_flow_conv(
     The stem's features of both frames together, at a quarter of the resolution, are inputs and
     queries; the flow is upsampled as in RAFT. Raises UserError for sizes not divisible by 4.
     """
-    if any(side % 4 for side in image_size):
-        raise UserError(
-            f"image_size={image_size} is not divisible by 4, the factor by which the convolutional "
-            "stem reduces frames: choose multiples of 4."
-        )
-    coarse_size = (image_size[0] // 4, image_size[1] // 4)
-    positions = FourierPositions(num_bands, coarse_size)
-    return _perceiver_io(
-        _frame_pairs(StackedFrames(ConvStem(channels)), positions, image_size),
-        InputQueries(),
-        UpsampledFlow(coarse_size, 4),
-        (encoder, decoder, attention),
+    return _upsampled_flow(
+        StackedFrames(ConvStem(channels)), image_size, num_bands, (encoder, decoder, attention)
     )
+
+
+def perceiver_io_flow_matched(
+    image_size: FourierSize,
+    channels: Width,
+    radius: Annotated[int, within(0, 64)],
+    num_blocks: Annotated[int, within(0, 1000)],
+    num_bands: Width,
+    encoder: EncoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """Perceiver IO for optical flow, given how well places of the two frames match.
+
+    This is not in the paper: it is `perceiver_io_flow_conv` with the inputs of `MatchedFrames`,
+    from which a small model learns flow from few pairs.
+    """
+    stem = MatchedFrames(channels, radius, num_blocks)
+    return _upsampled_flow(stem, image_size, num_bands, (encoder, decoder, attention))
 
 
 class Part(NamedTuple):
@@ -520,6 +531,28 @@ def _frame_pairs(stem: Callable, positions: FourierPositions, image_size: Size) 
     return Inputs(ArrayTokens(stem, positions), spec)
 
 
+def _upsampled_flow(
+    stem: Callable,
+    image_size: Size,
+    num_bands: int,
+    core: tuple[EncoderSettings, DecoderSettings, AttentionForm],
+) -> Blueprint:
+    """Uses a stem's features, at a quarter of the resolution, as inputs and queries."""
+    if any(side % 4 for side in image_size):
+        raise UserError(
+            f"image_size={image_size} is not divisible by 4, the factor by which the convolutional "
+            "stem reduces frames: choose multiples of 4."
+        )
+    coarse_size = (image_size[0] // 4, image_size[1] // 4)
+    positions = FourierPositions(num_bands, coarse_size)
+    return _perceiver_io(
+        _frame_pairs(stem, positions, image_size),
+        InputQueries(),
+        UpsampledFlow(coarse_size, 4),
+        core,
+    )
+
+
 def _perceiver_io(
     inputs: Inputs,
     queries: QueryModule,
@@ -546,6 +579,7 @@ ARCHITECTURES = {
     "perceiver_io_flow": perceiver_io_flow,
     "perceiver_io_flow_separate": perceiver_io_flow_separate,
     "perceiver_io_flow_conv": perceiver_io_flow_conv,
+    "perceiver_io_flow_matched": perceiver_io_flow_matched,
     "perceiver_io_autoencoder": perceiver_io_autoencoder,
     "convnet_classifier": convnet_classifier,
 }

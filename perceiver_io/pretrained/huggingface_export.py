@@ -57,7 +57,10 @@ def to_config(model: Section, arrays: Arrays, class_names: tuple[str, ...] | Non
         ),
     ]
     if wrong:
-        raise UserError(f"transformers' {name} cannot represent this model: {'; '.join(wrong)}.")
+        raise UserError(
+            f"transformers' {name} cannot represent this model: {'; '.join(wrong)}. "
+            "--layout=portable writes a folder for this project."
+        )
     return config
 
 
@@ -68,7 +71,8 @@ def _architecture_of(model: Section) -> str:
         known = [f"{builder} with {inputs}" if inputs else builder for builder, inputs in names]
         raise UserError(
             f"transformers has no counterpart of {key[0]}{f' with {key[1]}' if key[1] else ''}. "
-            f"It has those of {listing(known)}."
+            f"It has those of {listing(known)}. --layout=portable "
+            "writes a folder for this project."
         )
     return names[key]
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
 from perceiver_io.config.construct import SettingError, listing
 from perceiver_io.errors import UserError
@@ -16,6 +17,7 @@ from perceiver_io.pretrained import (
     huggingface,
     huggingface_export,
     huggingface_links,
+    portable,
     preparation,
 )
 from perceiver_io.pretrained.formats.pickles import read_pickle
@@ -69,7 +71,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
                 f"{path} is a folder, whose config.json has all settings: do not give "
                 f"{listing(settings)}."
             )
-        return load_huggingface(path)
+        return load_folder(path)
     if path.suffix in (".safetensors", ".bin", ".json"):
         raise UserError(
             f"{path} is one file of a Hugging Face checkpoint: give the folder that holds it "
@@ -106,9 +108,11 @@ def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
     return deepmind.merge_tree(restored(links, arrays), published)
 
 
-def load_huggingface(path: Path) -> Weights:
-    """Loads a folder with `config.json` and weights."""
+def load_folder(path: Path) -> Weights:
+    """Loads a folder with `config.json` and weights: of Hugging Face, or a portable one of ours."""
     stated, published = read_folder(path)
+    if portable.is_portable(stated):
+        return _load_portable(stated, published, str(path))
     config = huggingface.complete(stated)
     published = huggingface_links.with_step_count(published)
     name = huggingface.architecture(config, str(path))
@@ -127,6 +131,13 @@ def load_huggingface(path: Path) -> Weights:
     return weights._replace(
         class_names=names if count else None, preparation=preparation.read(path, section)
     )
+
+
+def _load_portable(config: dict[str, Any], arrays: Arrays, where: str) -> Weights:
+    section = portable.section(config, where)
+    weights = _weights(section, arrays, portable.links(arrays), where)
+    kept = portable.preparation(config, where)
+    return weights._replace(preparation=kept, class_names=kept["class_names"])
 
 
 def save_huggingface(path: str | Path, weights: Weights) -> None:
@@ -163,6 +174,24 @@ def why_not_for_huggingface(section: Mapping[str, Any]) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+def save_portable(path: str | Path, weights: Weights, dtype: DTypeLike = np.float32) -> None:
+    """Writes a model of any architecture so that `load` reads it.
+
+    Args:
+        path: a folder that does not exist yet or is empty.
+        weights: the model.
+        dtype: of floats in the file.
+    """
+    arrays = {
+        name: np.asarray(value)
+        for name, value in (
+            flat(weights.params, "params") | flat(weights.model_state, "model_state")
+        ).items()
+    }
+    kept = {**weights.preparation, "class_names": weights.class_names}
+    portable.write(path, weights.model, arrays, kept, dtype)
 
 
 def shapes(model: Architecture) -> Arrays:

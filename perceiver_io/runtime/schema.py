@@ -18,6 +18,7 @@ from perceiver_io.config.annotations import (
     Count,
     Rate,
     Seed,
+    Text,
     up_to,
 )
 from perceiver_io.config.construct import check as check_section
@@ -91,8 +92,8 @@ class Config:
     """
 
     seed: Seed = 0
-    init_from: str | None = None
-    init_prefixes: tuple[str, ...] = ()
+    init_from: Text | None = None
+    init_prefixes: tuple[Text, ...] = ()
     # First the values from which others are derived in config files, so that errors name the
     # origin.
     training: Training

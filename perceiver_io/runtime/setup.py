@@ -127,14 +127,19 @@ def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeS
 def check_training(config: ConfigDict, parts: Parts) -> None:
     """Finds errors at the start that would otherwise stop or spoil the run later.
 
-    Raises UserError if model and data do not agree, if the warm-up is as long as training, if a
-    batch does not fit into memory or cannot be sharded over the devices or augmented there, if a
-    split is unknown, empty or without published ground truth, and if no evaluation yields the best
-    metric.
+    Raises UserError if model and data do not agree, if the warm-up is as long as training, if there
+    are prefixes of weights to load but no weights, if a batch does not fit into memory or cannot be
+    sharded over the devices or augmented there, if a split is unknown, empty or without published
+    ground truth, and if no evaluation yields the best metric.
     """
     training = config.training
     check_agreement(config, parts)
     _check_warm_up(config)
+    if config.init_prefixes and config.init_from is None:
+        raise UserError(
+            f"config.init_prefixes is {config.init_prefixes}, but there is nothing to load: set "
+            "config.init_from to trained weights, or leave both out."
+        )
     local_batch_size(training.batch_size, training.accumulate)
     check_memory("training", config, parts.dataset)
     check_memory("evaluation", config, parts.dataset)

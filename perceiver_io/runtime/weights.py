@@ -18,6 +18,7 @@ from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained import published
+from perceiver_io.pretrained.portable import tuples
 from perceiver_io.pretrained.published import Weights
 from perceiver_io.runtime import configuration, schema, setup
 from perceiver_io.training import state
@@ -137,7 +138,7 @@ def load_preparation(run: Path) -> dict[str, Any]:
     file = run / PREPARATION
     if file.is_file():
         try:
-            kept = _tuples(json.loads(file.read_text()))
+            kept = tuples(json.loads(file.read_text()))
         except ValueError as error:
             raise UserError(
                 f"{file} is damaged ({error}): run the training command of this run again to "
@@ -229,10 +230,3 @@ def _check_inputs(run: Path, model: Architecture, preparation: Mapping[str, Any]
             f"{run}/config.json describes a model of inputs {found}, but the run was trained on "
             f"{trained}: its sizes were changed. Put back the file as it was."
         )
-
-
-def _tuples(value: Any) -> Any:
-    """A value read from JSON, with tuples instead of lists."""
-    if isinstance(value, dict):
-        return {key: _tuples(entry) for key, entry in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

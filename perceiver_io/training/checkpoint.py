@@ -75,6 +75,8 @@ class Checkpoints:
                 best_fn=self._score if self._best_metric else None,
                 preservation_policy=self._policy(self._keep),
                 enable_async_checkpointing=True,
+                # In the background, an error would leave the writers waiting for the folder.
+                async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
                 cleanup_tmp_directories=True,
                 temporary_path_class=SealedPath,
             ),

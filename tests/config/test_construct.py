@@ -182,7 +182,7 @@ INF, NAN = float("inf"), float("nan")
 @pytest.mark.parametrize(
     "section",
     [
-        dict(count=1, natural=0, seed=2**32 - 1, positive=1e30, amount=0, rate=0),
+        dict(count=1, natural=0, seed=2**32 - 1, positive=1e6, amount=0, rate=0),
         dict(rate=0.999, probability=1, fraction=1, angle=180.0),
         dict(rate=None, steps=(0, 5), size=(3, 4), pair=(0.5, 0.5)),
         dict(resolution=(3, 4)),
@@ -201,9 +201,9 @@ def test_values_within_limits(section):
         (dict(count=2**31), "count is 2147483648, which must be at least 1 and below 2**31:"),
         (dict(natural=-1), "natural is -1, which must be at least 0 and below 2**63:"),
         (dict(seed=2**32), "seed is 4294967296, which must be from 0 to 2**32 - 1:"),
-        (dict(positive=0.0), "positive is 0.0, which must be above 0 and finite:"),
-        (dict(positive=INF), "positive is inf, which must be above 0 and finite:"),
-        (dict(amount=-1e-9), "amount is -1e-09, which must be at least 0 and finite:"),
+        (dict(positive=0.0), "positive is 0.0, which must be above 0 and at most 1,000,000:"),
+        (dict(positive=INF), "positive is inf, which must be above 0 and at most 1,000,000:"),
+        (dict(amount=-1e-9), "amount is -1e-09, which must be at least 0 and at most 1,000,000:"),
         (dict(rate=1.0), "rate is 1.0, which must be at least 0 and below 1:"),
         (dict(rate=NAN), "rate is nan, which must be at least 0 and below 1:"),
         (dict(probability=1.1), "probability is 1.1, which must be from 0 to 1:"),

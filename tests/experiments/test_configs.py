@@ -1,4 +1,4 @@
-"""Every preset of every config builds at full size and trains for a step when shrunk."""
+"""Every preset of every config builds at full size; every part of one takes a training step."""
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,7 @@ DEAR = {"perceiver_8_unshared", "perceiver_8_learned", "perceiver_8_conv", "perm
     "name,preset",
     [
         pytest.param(*case, id=":".join(filter(None, case)), marks=slow_if(case[1] in DEAR))
-        for case in experiments.distinct_experiments(shrunk=False)
+        for case in experiments.distinct_experiments()
     ],
 )
 def test_builds_at_full_size(name, preset, tmp_path):
@@ -116,7 +116,7 @@ def check_parameters(preset, count):
 
 
 @pytest.mark.slow
-@parametrized(experiments.distinct_experiments(shrunk=True))
+@parametrized(experiments.covering_experiments())
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_classes(experiments.load(name, preset), tmp_path)
     config = configuration.overridden(experiments.shrink(config), [])

@@ -87,6 +87,8 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("checkpoint.best_mode=most", "best_mode is 'most', but Checkpoints needs .*'max', 'min'"),
         ("data.num_workers=-1", "config.data.num_workers is -1"),
         ("data.num_workers=1000000000", "num_workers is 1000000000, which must be from 0 to 1024"),
+        ("init_from=", "config.init_from is '', which must be a text that is not empty"),
+        ("optimizer.eps=1e300", "config.optimizer.eps is 1e.300, .* at most 1,000,000"),
         ("data.max_zoom=2.0", "config.data.max_zoom is 2.0, .* below 1"),
         ("model.encoder.num_blocks=1000000000", "10,000, since more would need too much time"),
         (
@@ -217,6 +219,7 @@ def test_bytes_need_a_normalization():
         (["checkpoint.best_metric=test/top_1"], "best_metric is 'test/top_1'"),
         (["evaluation.splits=()"], "yield none"),
         (["task.num_classes=9"], "The dataset has 10 classes, but config.task.num_classes is 9"),
+        (["init_prefixes=encoder"], "init_prefixes is .'encoder',., but there is nothing to load"),
         (["schedule.warmup_steps=2400"], "warmup_steps is 2400, but training has 2400 steps"),
     ],
 )

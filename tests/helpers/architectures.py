@@ -43,6 +43,7 @@ def small(name):
         perceiver_io_flow=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_separate=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),
+        perceiver_io_flow_matched=(TWO_FRAMES | dict(radius=1, num_blocks=1), FRAMES),
         perceiver_io_autoencoder=(CORE | MODALITIES, clip()),
         convnet_classifier=(
             dict(num_classes=5, widths=(4, 8), image_size=(16, 16)),

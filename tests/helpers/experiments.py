@@ -39,16 +39,31 @@ def all_experiments():
     ]
 
 
-def distinct_experiments(shrunk):
-    """Experiments with different models, tasks or optimizers, shrunk or at full size."""
+def distinct_experiments():
+    """Those whose model, task or optimizer differ."""
     distinct = {}
     for name, preset in all_experiments():
         config = load(name, preset)
-        if shrunk:
-            shrink(config)
         key = config.model.to_json(), config.task.to_json(), config.optimizer.to_json()
         distinct.setdefault(key, (name, preset))
     return list(distinct.values())
+
+
+def covering_experiments():
+    """Enough of them that each architecture, part of one, task and optimizer is in one, shrunk."""
+    seen, covering = set(), []
+    for name, preset in all_experiments():
+        config = shrink(load(name, preset))
+        sections = {"task": config.task, "optimizer": config.optimizer, **config.model}
+        parts = {
+            (key, section.to_json())
+            for key, section in sections.items()
+            if isinstance(section, ConfigDict)
+        } | {config.model.name}
+        if not parts <= seen:
+            covering.append((name, preset))
+        seen |= parts
+    return covering
 
 
 def presets(name):

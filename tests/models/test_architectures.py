@@ -202,7 +202,7 @@ def test_omitted_settings_have_defaults():
     )  # fmt: skip
     assert "query_chunk_size" not in missing["decoder"]
     assert missing_settings(small("perceiver_io_classifier")[0])["inputs"] == dict(
-        resolution=None, image_channels=3
+        pytorch_padding=False, resolution=None, image_channels=3
     )
     assert missing_settings(small("convnet_classifier")[0]) == {
         "compute_dtype": "float32",

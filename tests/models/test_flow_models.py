@@ -9,7 +9,13 @@ import scipy.special
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.models.perceiver.inputs import RawValues, SeparateFrames, StackedFrames
+from perceiver_io.models.perceiver.inputs import (
+    MatchedFrames,
+    RawValues,
+    SeparateFrames,
+    StackedFrames,
+    correlations,
+)
 from perceiver_io.models.perceiver.outputs import UpsampledFlow
 from perceiver_io.models.perceiver.positions import FourierPositions
 from perceiver_io.models.perceiver.queries import FirstInputQueries
@@ -35,6 +41,36 @@ def test_separate_frames_share_a_convolution():
 def test_stacked_frames_have_the_channels_of_both():
     stacked = StackedFrames(RawValues())(jnp.asarray(FRAMES), False)
     np.testing.assert_array_equal(stacked, jnp.concatenate([FRAMES[:, 0], FRAMES[:, 1]], -1))
+
+
+def test_correlations_are_cosines_with_the_places_around():
+    first, second = RNG.normal(size=(2, 2, 5, 7, 4))
+    found = correlations(jnp.float32(first), jnp.float32(second), radius=2)
+    assert found.shape == (2, 5, 7, 25)
+    for place, (i, j) in enumerate(np.ndindex(5, 5)):
+        y, x = 3 + i - 2, 1 + j - 2  # around row 3 and column 1
+        inside = 0 <= y < 5 and 0 <= x < 7
+        a, b = first[:, 3, 1], second[:, y, x] if inside else np.zeros((2, 4))
+        lengths = np.linalg.norm(a, axis=-1) * (np.linalg.norm(b, axis=-1) if inside else 1)
+        np.testing.assert_allclose(found[:, 3, 1, place], (a * b).sum(-1) / lengths, atol=1e-5)
+
+
+def test_matched_frames_see_further_with_each_block():
+    frames = jnp.asarray(RNG.normal(size=(1, 2, 64, 16, 3)), jnp.float32)
+
+    def rows_that_change(num_blocks):
+        stem = hk.without_apply_rng(
+            hk.transform_with_state(
+                lambda x, training: MatchedFrames(4, 1, num_blocks)(x, training)
+            )
+        )
+        params, state = stem.init(jax.random.key(0), frames, True)
+        moved = frames.at[0, 0, 0].add(5.0)
+        features, other = (stem.apply(params, state, x, False)[0] for x in (frames, moved))
+        assert features.shape == (1, 16, 4, 4)
+        return np.flatnonzero(np.abs(other - features).max((0, 2, 3)) > 1e-6).max()
+
+    assert rows_that_change(0) <= 1 < rows_that_change(2) <= 5
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["grid", "dense"])

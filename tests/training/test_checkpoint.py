@@ -173,6 +173,19 @@ def test_another_batch_size_is_refused(tmp_path):
         opened(tmp_path).restore(2, template, batches(16))
 
 
+def test_a_save_that_fails_ends_at_once(tmp_path):
+    checkpoints = opened(tmp_path)
+    checkpoints.save(small_state(1), iterator(), None)
+    checkpoints.wait()
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        checkpoints.save(small_state(2), iterator(), None)
+    checkpoints.close()
+    with pytest.raises(UserError, match="checkpoints cannot be written to: File exists"):
+        opened(tmp_path).resume_step()
+
+
 def lose_half_of_the_arrays(folder):
     # Small files hold the index.
     for path in (path for path in folder.rglob("d/*") if path.stat().st_size > 10_000):

@@ -82,6 +82,7 @@ COUNTS = {
     "perceiver_io_flow": (20, 36, 1),
     "perceiver_io_flow_separate": (20, 36, 1),
     "perceiver_io_flow_conv": (20, 37, 1),
+    "perceiver_io_flow_matched": (23, 43, 1),
     "perceiver_io_autoencoder": (28, 38, 5),
     "convnet_classifier": (3, 5, 0),
 }
@@ -199,7 +200,7 @@ def test_clipping(name):
             dict(name="adamw", weight_decay=0.1, clip_norm=None, decay_position=True),
             "config.optimizer.decay_position is not a setting.*did you mean 'decay_positions'",
         ),
-        (dict(name="sgd", weight_decay=0.1), "config.optimizer lacks clip_norm, decay_positions"),
+        (dict(name="sgd", clip_norm=None), "config.optimizer lacks weight_decay"),
     ],
 )
 def test_wrong_sections(section, message):

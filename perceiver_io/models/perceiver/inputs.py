@@ -6,6 +6,7 @@ An adapter is called as `adapter(inputs, mask, is_training)`, with a mask [B, M]
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import haiku as hk
@@ -181,6 +182,66 @@ class StackedFrames:
         """[B, T, H, W, C] -> the stem's features [B, h, w, F]."""
         stacked = jnp.moveaxis(x, 1, 3)
         return self.stem(stacked.reshape(*stacked.shape[:3], -1), is_training)
+
+
+class MatchedFrames(hk.Module):
+    """Features of two frames, and how well each place of the first matches those around it.
+
+    The paper's models find matches by attention alone; this one is given them, and so learns from
+    far fewer pairs. One convolution is shared by both frames; their features and correlations (as
+    in FlowNet, 1504.06852) go through another and residual blocks of two 3x3 convolutions.
+
+    Args:
+        channels: width of the result; features of one frame have half of it.
+        radius: of the square of places to compare with, at half the frames' resolution.
+        num_blocks: residual blocks.
+    """
+
+    def __init__(self, channels: int, radius: int, num_blocks: int, name: str = "matched_frames"):
+        super().__init__(name=name)
+        self._channels, self._radius, self._num_blocks = channels, radius, num_blocks
+
+    def __call__(self, x: Float[Array, "B 2 H W C"], is_training: bool) -> Float[Array, "B h w F"]:
+        """[B, 2, H, W, C] -> [B, H/4, W/4, channels]."""
+        conv = partial(self._conv, is_training=is_training)
+        frames = x.reshape(-1, *x.shape[2:])
+        frames = conv(frames, "frame", self._channels // 2, side=7, stride=2)
+        frames = frames.reshape(*x.shape[:2], *frames.shape[1:])
+        first, second = frames[:, 0], frames[:, 1]
+        x = jnp.concatenate([first, second, correlations(first, second, self._radius)], axis=-1)
+        x = jax.nn.relu(conv(x, "pair", self._channels, stride=2))
+        for i in range(self._num_blocks):
+            inner = jax.nn.relu(conv(x, f"block_{i}_first", self._channels))
+            x = jax.nn.relu(x + conv(inner, f"block_{i}_second", self._channels))
+        return x
+
+    def _conv(
+        self, x: Array, name: str, channels: int, side: int = 3, stride: int = 1, *, is_training
+    ) -> Array:
+        dtype = x.dtype
+        x = hk.Conv2D(channels, side, stride=stride, with_bias=False, name=name)(x)
+        return batch_norm(f"{name}_norm")(x.astype(jnp.float32), is_training).astype(dtype)
+
+
+def correlations(
+    first: Float[Array, "B H W C"], second: Float[Array, "B H W C"], radius: int
+) -> Float[Array, "B H W K"]:
+    """Cosines between each place's features and those around the same place in another array.
+
+    K = (2 radius + 1)^2 places, row by row; 0 beyond the borders.
+    """
+    unit = lambda x: x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)  # noqa: E731
+    batch, height, width, _ = first.shape
+    first, second = unit(first), jnp.pad(unit(second), ((0, 0), *2 * ((radius, radius),), (0, 0)))
+
+    def along(rows):
+        # All pairs of columns as one product; a row longer by one holds a diagonal in each column.
+        pairs = jnp.einsum("bhwc,bhvc->bhwv", first, rows).reshape(batch, height, -1)
+        skewed = jnp.pad(pairs, ((0, 0), (0, 0), (0, width))).reshape(batch, height, width, -1)
+        return skewed[..., : 2 * radius + 1]
+
+    steps = range(2 * radius + 1)
+    return jnp.concatenate([along(second[:, i : i + height]) for i in steps], axis=-1)
 
 
 @dataclass(frozen=True)

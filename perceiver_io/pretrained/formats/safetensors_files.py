@@ -19,7 +19,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.pretrained.formats.torch_files import read_torch
 from perceiver_io.pretrained.formats.unpickler import refusing
 
-CONFIG = "config.json"
+_CONFIG = "config.json"
 _SAFETENSORS = "model.safetensors"
 _TORCH = "pytorch_model.bin"
 _EXPECTED = "Download the folder of the model again."
@@ -44,7 +44,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
         raise UserError(
             f"There is no folder {folder}: give the folder with the model's config.json."
         )
-    config = read_json(folder / CONFIG)
+    config = read_json(folder / _CONFIG)
     readers = {_SAFETENSORS: _read_safetensors, _TORCH: read_torch}
     for name, reader in readers.items():
         index = folder / f"{name}.index.json"
@@ -86,7 +86,7 @@ def write_folder(
     temporary = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
-        for name, content in {CONFIG: config, **more}.items():
+        for name, content in {_CONFIG: config, **more}.items():
             _write_json(temporary / name, content)
         _write_arrays(temporary, arrays, max_shard_bytes)
         temporary.replace(folder)
@@ -173,7 +173,7 @@ def _write_arrays(folder: Path, arrays: Mapping[str, np.ndarray], max_shard_byte
         # Other readers require this metadata.
         safetensors.numpy.save_file(shard, folder / name, metadata={"format": "pt"})
         # The library creates files that only their owner can read.
-        shutil.copymode(folder / CONFIG, folder / name)
+        shutil.copymode(folder / _CONFIG, folder / name)
 
 
 def _cut(arrays: Mapping[str, np.ndarray], max_bytes: float) -> Iterator[dict[str, np.ndarray]]:
