@@ -98,8 +98,8 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
     folder = workdir / "evaluation" / f"{_data_name(config)}_{subject.path.name}"
     make_workdir(folder)
     parts = setup.build_parts(config)
-    say(parts.dataset.summary(config.evaluation.splits), sys.stderr)
     trained = _load(subject, parts)
+    say(parts.dataset.summary(config.evaluation.splits), sys.stderr)
     results = {
         name: evaluator(parts.model, *trained, parts.strategy)
         for name, evaluator in parts.task.evaluators(config).items()
