@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -20,7 +19,7 @@ def export(
     path: str,
     folder: str,
     settings: Sequence[str] = (),
-    layout: Literal["transformers", "portable"] = "transformers",
+    layout: str = "transformers",
     dtype: str = "float32",
 ) -> str:
     """Writes the folder; returns the model's name.
@@ -29,8 +28,7 @@ def export(
         path: a run folder, one of its checkpoints, or published weights.
         folder: a new or empty folder.
         settings: NAME=VALUE that cannot be inferred from an original file.
-        layout: what transformers reads, or what holds any model of this project, with how its
-            inputs are prepared.
+        layout: `transformers`, or `portable`, which holds any model of this project.
         dtype: of the numbers in a portable folder, one of `DTYPES`.
 
     Raises UserError naming the settings that transformers does not support.

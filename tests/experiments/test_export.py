@@ -1,5 +1,6 @@
 """Exporting a run of this project as a folder for transformers."""
 
+import json
 import subprocess
 import sys
 
@@ -34,5 +35,13 @@ def test_a_run_is_written_for_transformers(tmp_path):
     assert len(weights.class_names) == 5 and weights.class_names[0] == "Apple"
     assert weights.params["conv_1x1"]["w"].shape == (3, 256)
     assert np.isfinite(weights.params["encoder"]["latents"]).all()
+    prepared = json.loads((folder / "preprocessor_config.json").read_text())
+    kept = json.loads((workdir / "preparation.json").read_text())
+    assert [prepared["image_mean"], prepared["image_std"]] == kept["normalization"]
+    assert prepared["size"] == {"height": 64, "width": 64} and kept["inputs"]["inputs"][:2] == [
+        64,
+        64,
+    ]
+    assert {2: "bilinear", 3: "bicubic"}[prepared["resample"]] == kept["resample"]
     again = run(*export, f"--weights={workdir}")
     assert again.returncode == 2 and str(folder) in again.stderr
