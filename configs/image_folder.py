@@ -7,6 +7,10 @@ The layout is FOLDER/CLASS/*.jpg, which is split into train, validation and test
 folder for each split: FOLDER/train/CLASS/*.jpg and so on. The presets are model sizes: `small` (the
 default; a CPU is enough) and `large` (the papers' config A with the convolutional stem, 224
 pixels).
+
+`experiments.export` requires `large`, trained with --config.model.inputs.pytorch_padding=True:
+Hugging Face's transformers has the stem only for 224x224 pixels and 64 bands, so that `small`
+cannot be exported.
 """
 
 from ml_collections import ConfigDict, FieldReference

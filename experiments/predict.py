@@ -10,8 +10,6 @@ run folder of this project, one of its checkpoints, a Hugging Face folder, an or
 bundled:NAME. In Python, `perceiver_io.load(WEIGHTS).predict` returns the same results as arrays.
 """
 
-import json
-
 from absl import flags
 
 from perceiver_io.runtime import program
@@ -47,7 +45,7 @@ def main() -> None:
     program.start_jax()
     given = {flag.name: flag.value for flag in FLAGS_OF_TASKS if flag.value is not None}
     report = prediction.write(TASK.value, WEIGHTS.value, OUTPUT.value, given, SETTING.value)
-    print(json.dumps(report.summary) if JSON.value else report.text)
+    print(prediction.as_json(report) if JSON.value else report.text)
 
 
 if __name__ == "__main__":

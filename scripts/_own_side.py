@@ -44,7 +44,7 @@ def loss_and_gradient(section: dict[str, Any]) -> Callable:
 
 def main(folder: Path) -> None:
     """Runs the folder's model on request, with its gradient if the folder has `targets.npy`."""
-    section, params, state, _ = load(folder)
+    section, params, state, *_ = load(folder)
     targets = folder / "targets.npy"
     files = [folder / "inputs.npy", *([targets] if targets.exists() else [])]
     arguments = params, state, *(jnp.asarray(np.load(file)) for file in files)

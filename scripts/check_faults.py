@@ -40,6 +40,7 @@ _SMALL = (
     f"training.steps={STEPS}",
     "evaluation.every=4",
     "checkpoint.every=2",
+    "checkpoint.keep=3",
     "logging.every=2",
 )
 

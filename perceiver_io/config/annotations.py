@@ -64,6 +64,7 @@ Length = Annotated[int, up_to(2**24, "memory")]
 # Numbers of layers and the like, which run sequentially.
 Repeats = Annotated[int, up_to(10_000, "time")]
 Workers = Annotated[int, within(0, 1024)]
+Finite = Annotated[Real, within(-1e6, 1e6)]
 Seed = Annotated[int, Limit("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32)]
 Positive = Annotated[Real, Limit("above 0 and at most 1,000,000", lambda x: 0 < x <= 1e6)]
 NonNegative = Annotated[Real, Limit("at least 0 and at most 1,000,000", lambda x: 0 <= x <= 1e6)]

@@ -22,7 +22,7 @@ def write(
     path: str | Path,
     model: Mapping[str, Any],
     arrays: Arrays,
-    preparation: Mapping[str, Any] | None,
+    preparation: Mapping[str, Any],
     dtype: DTypeLike = np.float32,
 ) -> None:
     """Writes the folder.
@@ -31,7 +31,7 @@ def write(
         path: a folder that does not exist yet or is empty.
         model: the config section of the model.
         arrays: its parameters and state by flat names.
-        preparation: how inputs are prepared, what JSON can hold; None where it is not known.
+        preparation: how inputs are prepared, with the class names, what JSON can hold.
         dtype: of the arrays of floats in the file.
     """
     config = {"format": FORMAT, "model": model, "preparation": preparation}
@@ -55,9 +55,12 @@ def section(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     return model
 
 
-def preparation(config: Mapping[str, Any]) -> dict[str, Any]:
-    """How inputs are prepared, by a folder's `config.json`; empty where that is not known."""
-    return tuples(config.get("preparation")) or {}
+def preparation(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """How inputs are prepared, with the class names. Raises UserError if a folder does not tell."""
+    kept = tuples(config.get("preparation"))
+    if not isinstance(kept, dict) or not {"normalization", "class_names"} <= kept.keys():
+        raise UserError(f"{where}/config.json is damaged: its `preparation` is incomplete.")
+    return kept
 
 
 def links(arrays: Arrays) -> list[Link]:

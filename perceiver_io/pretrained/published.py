@@ -18,9 +18,10 @@ from perceiver_io.pretrained import (
     huggingface_export,
     huggingface_links,
     portable,
+    preparation,
 )
 from perceiver_io.pretrained.formats.pickles import read_pickle
-from perceiver_io.pretrained.formats.safetensors_files import read_config, read_folder, write_folder
+from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
 from perceiver_io.pretrained.mapping import (
     Arrays,
     Link,
@@ -40,12 +41,14 @@ class Weights(NamedTuple):
     model: the config section for `perceiver_io.models.architectures.build`.
     params: the parameters.
     model_state: the state, that is, batch-norm statistics.
-    class_names: the names of the classes, if the file has them.
+    preparation: how inputs are prepared, in the form of a dataset's `for_prediction`.
+    class_names: the names of the classes, if known.
     """
 
     model: dict[str, Any]
     params: Tree
     model_state: Tree
+    preparation: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
 
 
@@ -75,14 +78,6 @@ def load(path: str | Path, **settings: Any) -> Weights:
             "together with its config.json."
         )
     return load_deepmind(path, **settings)
-
-
-def load_preparation(path: Path) -> dict[str, Any] | None:
-    """How a model's inputs are prepared; None where its files do not tell."""
-    config = path / "config.json"
-    if not config.is_file():
-        return None
-    return portable.preparation(read_config(path)) or None
 
 
 def load_deepmind(path: Path, **settings: Any) -> Weights:
@@ -133,17 +128,23 @@ def load_folder(path: Path) -> Weights:
             f"{path}/config.json names {len(names)} classes in id2label, but the model has "
             f"{count}: fix id2label, or remove it to number the classes."
         )
-    return weights._replace(class_names=names if count else None)
+    return weights._replace(
+        class_names=names if count else None, preparation=preparation.read(path, section)
+    )
 
 
 def _load_portable(config: dict[str, Any], arrays: Arrays, where: str) -> Weights:
     section = portable.section(config, where)
     weights = _weights(section, arrays, portable.links(arrays), where)
-    return weights._replace(class_names=portable.preparation(config).get("class_names"))
+    kept = portable.preparation(config, where)
+    return weights._replace(preparation=kept, class_names=kept["class_names"])
 
 
 def save_huggingface(path: str | Path, weights: Weights) -> None:
     """Writes a model in the format of `transformers`, from which `load` restores the same weights.
+
+    With it goes the file of its image processor or its tokenizer. transformers crops images in
+    whole pixels, and puts special tokens around texts, and so does `load` say of the folder.
 
     Args:
         path: a folder that does not exist yet or is empty.
@@ -158,21 +159,29 @@ def save_huggingface(path: str | Path, weights: Weights) -> None:
     links = huggingface_links.LINKS[name](config["num_self_attends_per_block"])
     where = "The model to write"
     check_shapes(links, arrays, shapes(build(weights.model)), where)
-    write_folder(path, config, restored(links, arrays))
+    more = preparation.files(weights.model, weights.preparation)
+    write_folder(path, config, restored(links, arrays), more)
 
 
-def save_portable(
-    path: str | Path,
-    weights: Weights,
-    preparation: Mapping[str, Any] | None,
-    dtype: DTypeLike = np.float32,
-) -> None:
+def why_not_for_huggingface(section: Mapping[str, Any]) -> str | None:
+    """Why `save_huggingface` cannot write a model, told before it is trained; None if it can.
+
+    Args:
+        section: the config section of the model.
+    """
+    try:
+        huggingface_export.to_config(dict(section), shapes(build(section)), None)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def save_portable(path: str | Path, weights: Weights, dtype: DTypeLike = np.float32) -> None:
     """Writes a model of any architecture so that `load` reads it.
 
     Args:
         path: a folder that does not exist yet or is empty.
         weights: the model.
-        preparation: how its inputs are prepared; None where it is not known.
         dtype: of floats in the file.
     """
     arrays = {
@@ -181,7 +190,8 @@ def save_portable(
             flat(weights.params, "params") | flat(weights.model_state, "model_state")
         ).items()
     }
-    portable.write(path, weights.model, arrays, preparation, dtype)
+    kept = {**weights.preparation, "class_names": weights.class_names}
+    portable.write(path, weights.model, arrays, kept, dtype)
 
 
 def shapes(model: Architecture) -> Arrays:
@@ -218,4 +228,9 @@ def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: 
         if not name.endswith("/counter") and not np.issubdtype(array.dtype, np.floating):
             raise UserError(f"{where} has {name} of type {array.dtype} in place of floats.")
     on_device = {name: jnp.asarray(value) for name, value in arrays.items()}
-    return Weights(section, nested(on_device, "params"), nested(on_device, "model_state"))
+    return Weights(
+        section,
+        nested(on_device, "params"),
+        nested(on_device, "model_state"),
+        preparation.default(section),
+    )

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from perceiver_io.models.architectures import in_textbook_form
+from perceiver_io.pretrained.published import why_not_for_huggingface
 from perceiver_io.runtime import setup
 from perceiver_io.training import parallel
 from perceiver_io.training.flops import count_flops
@@ -25,6 +26,8 @@ FLOPS_LABELS = {
 def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
     """The config, parameters, in total and by module, and FLOPs per example; nothing is run.
 
+    And whether the trained model can be exported, as `published.why_not_for_huggingface` tells.
+
     Args:
         config: complete, as from `runtime.configuration`.
         memory: whether to also compile the training step, for the available devices and at the
@@ -36,6 +39,7 @@ def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
         "config": config.to_dict(),
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "modules": _modules(params),
+        "why_not_for_huggingface": why_not_for_huggingface(config.model.to_dict()),
         **flops(config, parts),
     }
     return description | training_memory(config, parts) if memory else description
@@ -88,6 +92,12 @@ def as_table(description: dict[str, Any]) -> str:
             f"{description['devices']} devices, for a training step of batch size "
             f"{description['batch_size']}"
         )
+    why_not = description["why_not_for_huggingface"]
+    lines.append(
+        "`experiments.export` writes it for Hugging Face's transformers."
+        if why_not is None
+        else f"`experiments.export` cannot write it: {why_not}"
+    )
     return "\n".join(lines)
 
 

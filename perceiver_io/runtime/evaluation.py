@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from perceiver_io.config.construct import lookup
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, weights
-from perceiver_io.tasks import TASKS
+from perceiver_io.tasks.batches import check_finite
 from perceiver_io.tasks.evaluation import Result
 from perceiver_io.training.disk import disk_errors_explained, make_workdir
 from perceiver_io.training.logging import save_figure, to_json
@@ -81,14 +80,13 @@ def of_weights(path: str, checkpoint: str, config: str | None, overrides: Iterab
         raise UserError(
             f"--weights={path} needs a dataset to be evaluated on: add --config=FILE:PRESET."
         )
-    source, model = weights.open_source(weights.chosen(path, checkpoint))
+    opened = weights.open_source(weights.chosen(path, checkpoint))
     read = configuration.load(config)
-    read.model = ConfigDict(model)
-    published = lookup(TASKS, read.task, "config.task").published_preparation
-    _prepare_as(read, weights.load_preparation(path) or published)
+    read.model = ConfigDict(opened.model)
+    _prepare_as(read, opened.preparation)
     folder = weights.locate(path).absolute()
     return Subject(
-        configuration.overridden(read, overrides), source, folder, {"weights": str(folder)}
+        configuration.overridden(read, overrides), opened.source, folder, {"weights": str(folder)}
     )
 
 
@@ -108,6 +106,7 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
         with disk_errors_explained(folder):
             _draw(results, folder)
     metrics = {name: result.metrics for name, result in results.items()}
+    check_finite(metrics)
     summary, lines = {"metrics": metrics, "figures": str(folder)}, [f"figures in {folder}"]
     if parts.dataset.manifest_sha256 is not None:
         summary["manifest_sha256"] = parts.dataset.manifest_sha256
@@ -149,11 +148,14 @@ def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
     """Overrides the data's config so that inputs are prepared as the weights need them."""
+    wanted = dict(preparation)
+    if "image_shape" in wanted:
+        wanted["image_size"] = wanted["image_shape"][:2]
     chosen = {
-        key: preparation[key]
+        key: wanted[key]
         for key, value in config.data.items()
         # Data with other channels do not fit the model, which raises an error.
-        if key in preparation and np.shape(preparation[key]) == np.shape(value)
+        if key in wanted and np.shape(wanted[key]) == np.shape(value)
     }
     # A new section, so that a float such as 0.875 can replace the integer 1.
     config.data = ConfigDict({**config.data, **chosen})
@@ -161,8 +163,11 @@ def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
 
 def _load(subject: Subject, parts: setup.Parts) -> tuple[PyTree, PyTree]:
     """Parameters and model state, placed by the strategy."""
-    setup.check_agreement(subject.config, parts, of_any_size=True)
+    setup.check_agreement(subject.config, parts, training=False)
     setup.check_memory("evaluation", subject.config, parts.dataset)
+    run = weights.find_run(subject.path)
+    if run is not None:
+        weights.check_class_names(run, parts.dataset)
     params, model_state = parts.strategy.template(parts.model.shapes())
     loaded = load_weights(subject.source, params, model_state, hint=_OTHER_MODEL)
     return parts.strategy.adopt((loaded.params, loaded.model_state))

@@ -39,7 +39,7 @@ def export(
         raise UserError("Folders for transformers are float32; other types are for portable ones.")
     loaded = weights.load(path, **weights.parse_settings(list(settings)))
     if layout == "portable":
-        save_portable(folder, loaded, weights.load_preparation(path), DTYPES[dtype])
+        save_portable(folder, loaded, DTYPES[dtype])
         return loaded.model["name"]
     if loaded.class_names is None and loaded.model.get("num_classes") == _IMAGENET_CLASSES:
         loaded = loaded._replace(class_names=imagenet_class_names())

@@ -2,8 +2,7 @@
 
 import functools
 import inspect
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import jax
 from perceiver_io.config.construct import listing, lookup, nearest
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.models.normalization import normalized
 from perceiver_io.runtime import configuration, weights
 from perceiver_io.tasks import ALIASES, PREDICTORS
 from perceiver_io.tasks.files import create_folder
 from perceiver_io.tasks.predictor import Predictor, Report, Trained
 from perceiver_io.training.disk import disk_errors_explained
+from perceiver_io.training.logging import to_json
 
 
 def load(path: str | Path, task: str | None = None, **settings: Any) -> Predictor:
@@ -32,22 +31,20 @@ def load(path: str | Path, task: str | None = None, **settings: Any) -> Predicto
     """
     path = weights.locate(path)
     loaded = weights.load(path, **settings)
-    preparation = weights.load_preparation(path)
-    trained = Trained(
-        # Predictors handle the preparation for published weights.
-        normalized(build(loaded.model), preparation and preparation["normalization"]),
-        loaded.params,
-        loaded.model_state,
-        loaded.model,
-        loaded.class_names,
-        preparation,
-    )
-    found = _task_of(path, trained)
+    found = _task_of(path, loaded.model)
     if task is not None and ALIASES.get(task, task) != found:
         raise UserError(
             f"The weights in {path} are of the model {loaded.model['name']}, which is for --task="
             f"{found}, not for --task={task}: use --task={found}."
         )
+    trained = Trained(
+        build(loaded.model),
+        loaded.params,
+        loaded.model_state,
+        loaded.model,
+        loaded.class_names,
+        loaded.preparation,
+    )
     return predictor(found)(trained)
 
 
@@ -70,11 +67,16 @@ def write(
     given = weights.parse_settings(list(settings))
     with disk_errors_explained(folder):
         report = load(path, task, **given).write(folder, **flags)
-        summary = json.dumps(report.summary, ensure_ascii=False) + "\n"
+        summary = to_json(report.summary, ensure_ascii=False) + "\n"
         # Bytes of file names that are not UTF-8 become JSON escapes.
         data = summary.encode(errors="backslashreplace")
         (folder / "predictions.json").write_bytes(data)
     return report
+
+
+def as_json(report: Report) -> str:
+    """The contents of `predictions.json`, in ASCII."""
+    return to_json(report.summary)
 
 
 def predictor(task: str) -> type[Predictor]:
@@ -101,20 +103,23 @@ def check_flags(task: str, given: dict[str, Any]) -> None:
             raise UserError(f"--task={task} needs --{parameter.name}; it takes {takes}.")
 
 
-def _task_of(path: Path, trained: Trained) -> str:
+def _task_of(path: Path, section: Mapping[str, Any]) -> str:
     """The task of a run, or for published weights the task that takes such a model."""
     run = weights.find_run(path)
     if run is not None:
         return configuration.of_run(run).task.name
-    inputs = trained.model.input_spec["inputs"]
-    apply = functools.partial(trained.model.apply, is_training=False)
+    model = build(section)
+    apply = functools.partial(model.apply, is_training=False)
+    inputs = model.input_spec["inputs"]
     outputs, _ = jax.eval_shape(
-        lambda inputs: apply(trained.params, trained.state, None, inputs=inputs), inputs
+        lambda params, state, inputs: apply(params, state, None, inputs=inputs),
+        *model.shapes(),
+        inputs,
     )
     for name in PREDICTORS:
         if predictor(name).takes(inputs, outputs):
             return name
     raise UserError(
-        f"The weights in {path} are of the model {trained.section['name']}, which no task takes: "
+        f"The weights in {path} are of the model {section['name']}, which no task takes: "
         f"there are {listing(PREDICTORS)}."
     )

@@ -51,6 +51,11 @@ def build_model(section: Mapping[str, Any], dataset: Dataset) -> Architecture:
     return normalized(build(section), dataset.normalization)
 
 
+def input_shapes(model: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of each array that a model takes of one example, by name."""
+    return {name: array.shape[1:] for name, array in names(dict(model.input_spec)).items()}
+
+
 def build_parts(config: ConfigDict) -> Parts:
     """Builds the objects of all sections. Raises UserError naming a section that is wrong."""
     schema.check(config)
@@ -177,14 +182,15 @@ def _check_warm_up(config: ConfigDict) -> None:
         )
 
 
-def check_agreement(config: ConfigDict, parts: Parts, *, of_any_size: bool = False) -> None:
+def check_agreement(config: ConfigDict, parts: Parts, *, training: bool = True) -> None:
     """Raises UserError, naming the settings involved, unless the data fits the model's inputs.
 
     Shapes must be equal; where the model takes floats, images may be bytes if they are normalised.
-    The data need not have every entry of an input that is a dict. With `of_any_size`, as in
-    evaluation, only the number of axes and the channels must be equal.
+    The data need not have every entry of an input that is a dict. Without
+    `training`, only the number of axes and the channels must be equal if the task evaluates inputs
+    of any size.
     """
-    form = _channels if of_any_size else _form
+    form = _channels if parts.task.evaluates_any_size and not training else _form
     given = jax.eval_shape(parts.task.model_inputs, batch_shapes(parts.dataset, 1))
     taken = names(dict(parts.model.input_spec))
     found = names({name: given[name] for name in parts.model.input_spec if name in given})

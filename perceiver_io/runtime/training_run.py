@@ -87,12 +87,17 @@ class Run:
         self.iterator = setup.training_iterator(config, parts.dataset)
         changes = resumption.changes(workdir, config, allowed_changes, self.checkpoints.steps())
         self.start = self.checkpoints.resume_step() or 0
+        if self.start:
+            weights.check_class_names(workdir, parts.dataset)
         example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
         batch_size = config.training.batch_size
         self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
-        preparation = json.dumps(parts.dataset.for_prediction(), indent=2)
-        files = {"config.json": config.to_json(indent=2), PREPARATION: preparation}
+        preparation = parts.dataset.for_prediction() | {"inputs": setup.input_shapes(parts.model)}
+        files = {
+            "config.json": config.to_json(indent=2),
+            PREPARATION: json.dumps(preparation, indent=2),
+        }
         resumption.record(workdir, changes, self.start)
         self.folder = logging.open_run_folder(workdir, files, self.start)
         self.step = parts.strategy.compile_train(step, self.state)
@@ -119,10 +124,12 @@ class Run:
     def warm_started(self, state: TrainState) -> TrainState:
         """The state with weights from `config.init_from`; reports which were loaded or skipped."""
         config = self.config
-        source, section = weights.open_source(config.init_from)
-        there, here = build(section), self.parts.model
+        opened = weights.open_source(config.init_from)
+        there, here = build(opened.model), self.parts.model
         grids = there.position_tables(), here.position_tables()
-        warm = load_weights(source, state.params, state.model_state, config.init_prefixes, grids)
+        warm = load_weights(
+            opened.source, state.params, state.model_state, config.init_prefixes, grids
+        )
         whole = set(warm.loaded) - set(warm.resized)
         others = dict(loaded=warm.left, resized=whole, left=warm.loaded, unused=warm.loaded)
         for what, names in others.items():

@@ -2,10 +2,11 @@
 
 import ast
 import contextlib
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -13,17 +14,20 @@ from ml_collections import ConfigDict
 from perceiver_io import data
 from perceiver_io.config import files
 from perceiver_io.config.construct import construct, listing, nearest
+from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import build
+from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained import published
 from perceiver_io.pretrained.portable import tuples
 from perceiver_io.pretrained.published import Weights
 from perceiver_io.runtime import configuration, schema, setup
+from perceiver_io.training import state
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.warm_start import (
     Source,
     array_source,
+    check_finite,
     checkpoint_source,
     load_weights,
 )
@@ -68,7 +72,10 @@ def load(path: str | Path, **settings: Any) -> Weights:
     path = locate(path)
     run = find_run(path)
     if run is None:
-        return published.load(path, **settings)
+        loaded = published.load(path, **settings)
+        arrays = {"params": loaded.params, "model_state": loaded.model_state}
+        check_finite(f"file {path}", state.names(arrays))
+        return loaded
     if settings:
         raise UserError(
             f"{path} is a run, whose config.json has all settings: leave out --setting."
@@ -76,21 +83,34 @@ def load(path: str | Path, **settings: Any) -> Weights:
     config = configuration.of_run(run)
     schema.check(config)
     checkpoint = find_checkpoint(str(chosen(path, "best")))
-    preparation = load_preparation(path)
+    model, preparation = build(config.model), load_preparation(run)
+    _check_inputs(run, model, preparation)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params, model_state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        build(config.model).shapes(),
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), model.shapes()
     )
     warm = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
     names = preparation["class_names"]
     if names is not None and len(names) != config.model.get("num_classes"):
         names = None
-    return Weights(config.model.to_dict(), warm.params, warm.model_state, names)
+    return Weights(config.model.to_dict(), warm.params, warm.model_state, preparation, names)
 
 
-def open_source(path: str | Path) -> tuple[Source, Mapping[str, Any]]:
-    """The arrays at a path for a warm start, and the section `config.model` of their model.
+class Opened(NamedTuple):
+    """Trained arrays that are not read yet, and what is known of their model.
+
+    source: the arrays.
+    model: the section `config.model`.
+    preparation: how inputs are prepared, as `Dataset.for_prediction` tells.
+    """
+
+    source: Source
+    model: Mapping[str, Any]
+    preparation: Mapping[str, Any]
+
+
+def open_source(path: str | Path) -> Opened:
+    """The arrays at a path, for a warm start or an evaluation.
 
     Args:
         path: a run folder, whose latest checkpoint is used, RUN/checkpoints/STEP, bundled:NAME, or
@@ -102,20 +122,19 @@ def open_source(path: str | Path) -> tuple[Source, Mapping[str, Any]]:
     path = locate(path)
     run = find_run(path)
     if run is not None:
-        return checkpoint_source(str(path)), files.read_run(run).model
+        source = checkpoint_source(str(path))
+        return Opened(source, files.read_run(run).model, load_preparation(run))
     loaded = published.load(path)
-    return array_source(f"file {path}", loaded.params, loaded.model_state), loaded.model
+    source = array_source(f"file {path}", loaded.params, loaded.model_state)
+    return Opened(source, loaded.model, loaded.preparation)
 
 
-def load_preparation(path: str | Path) -> dict[str, Any] | None:
-    """How a model's inputs were prepared, with its class names; None for published weights.
+def load_preparation(run: Path) -> dict[str, Any]:
+    """How a run prepared its inputs, with its class names.
 
     This does not read the data. Older runs have no preparation.json; for them it is derived from
     the config, without class names where only the data has them.
     """
-    run = find_run(path)
-    if run is None:
-        return published.load_preparation(locate(path))
     file = run / PREPARATION
     if file.is_file():
         try:
@@ -137,6 +156,24 @@ def load_preparation(path: str | Path) -> dict[str, Any] | None:
             "normalization": dataset.normalization,
             "class_names": None,
         }
+
+
+def check_class_names(run: Path, dataset: Dataset) -> None:
+    """Raises UserError where the data calls its classes otherwise than the run was trained."""
+    trained, found = load_preparation(run)["class_names"], dataset.class_names
+    if trained is None or found is None or trained == found:
+        return
+    number, (ours, theirs) = next(
+        (number, pair)
+        for number, pair in enumerate(itertools.zip_longest(trained, found))
+        if len(set(pair)) > 1
+    )
+    raise UserError(
+        f"The run in {run} was trained on {len(trained)} classes, of which number {number} is "
+        f"{ours!r}, but {dataset.name} has {len(found)}, of which it is {theirs!r}: predictions "
+        "would have wrong names. Use the data of the run, or other data with the same class names, "
+        "or train a new run."
+    )
 
 
 def find_run(path: str | Path) -> Path | None:
@@ -180,3 +217,16 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         with contextlib.suppress(SyntaxError, ValueError):
             parsed[name] = ast.literal_eval(text)
     return parsed
+
+
+def _check_inputs(run: Path, model: Architecture, preparation: Mapping[str, Any]) -> None:
+    """Raises UserError for a model of other inputs than the run was trained on.
+
+    As far as the run has recorded these, which runs of before did not.
+    """
+    trained, found = preparation.get("inputs"), setup.input_shapes(model)
+    if trained is not None and trained != found:
+        raise UserError(
+            f"{run}/config.json describes a model of inputs {found}, but the run was trained on "
+            f"{trained}: its sizes were changed. Put back the file as it was."
+        )

@@ -55,6 +55,18 @@ def each_in_batches(
             yield jax.tree.map(lambda x, index=index: x[index], result)
 
 
+DIVERGED = (
+    "the weights are damaged, or their training diverged. Copy them again, or use another "
+    "checkpoint."
+)
+
+
+def check_finite(answers: PyTree[np.ndarray]) -> None:
+    """Raises UserError if results of a model are NaN or infinite."""
+    if not all(np.isfinite(array).all() for array in jax.tree.leaves(answers)):
+        raise UserError(f"The results of the model are not finite (NaN or infinity): {DIVERGED}")
+
+
 def check_positive(**numbers: int) -> None:
     """Raises UserError naming a number that is below 1."""
     for name, value in numbers.items():

@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -11,19 +12,19 @@ from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from perceiver_io.models.architectures import Architecture
+from perceiver_io.models.normalization import normalized
 
 
 class Trained(NamedTuple):
     """A model with its weights.
 
     Attributes:
-        model: its functions, for prepared inputs.
+        model: its functions.
         params: its parameters.
         state: its state, such as batch norm statistics.
         section: the config section that `model` was built from.
         class_names: the names of its classes, if known.
-        preparation: how inputs are prepared, from `Dataset.for_prediction` of its run; None for
-            published weights.
+        preparation: how inputs are prepared, in the form of `Dataset.for_prediction`.
     """
 
     model: Architecture
@@ -31,7 +32,7 @@ class Trained(NamedTuple):
     state: PyTree
     section: Mapping[str, Any]
     class_names: Sequence[str] | None = None
-    preparation: Mapping[str, Any] | None = None
+    preparation: Mapping[str, Any] = MappingProxyType({"normalization": None})
 
 
 class Report(NamedTuple):
@@ -48,11 +49,12 @@ class Predictor(abc.ABC):
     keyword arguments of `write` are the flags of `experiments.predict`.
 
     Attributes:
-        trained: the model and its weights.
+        trained: the model, for prepared inputs, and its weights.
     """
 
     def __init__(self, trained: Trained):
-        self.trained = trained
+        model = normalized(trained.model, trained.preparation["normalization"])
+        self.trained = trained._replace(model=model)
 
     @classmethod
     def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:

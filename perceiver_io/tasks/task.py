@@ -36,8 +36,8 @@ class Task(abc.ABC):
     datasets: ClassVar[Mapping[str, str]]
     """Dotted names of the datasets, made by `Composed`, that `config.data.name` can choose."""
 
-    published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """How inputs are prepared for published weights, in the form of `Dataset.for_prediction`."""
+    evaluates_any_size: ClassVar[bool] = False
+    """Whether the model can be evaluated on inputs of other sizes than in training."""
 
     loss_weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
     """The weight of each term of the loss.

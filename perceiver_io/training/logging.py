@@ -116,15 +116,17 @@ def open_run_folder(workdir: Path, files: Mapping[str, str], resumed_step: int |
     return RunFolder(workdir, files, resumed_step)
 
 
-def to_json(record: Mapping[str, Any]) -> str:
+def to_json(record: Mapping[str, Any], *, ensure_ascii: bool = True) -> str:
     """JSON, with null for numbers that are not finite, which JSON cannot represent."""
 
     def known(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: known(entry) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return list(map(known, value))
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps(known(record))
+    return json.dumps(known(record), ensure_ascii=ensure_ascii)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:

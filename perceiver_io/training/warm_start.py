@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
@@ -23,6 +24,8 @@ from perceiver_io.training.archive import (
 from perceiver_io.training.state import Params, names
 
 Grid = tuple[int, ...]
+
+_MAX_LISTED = 3
 
 CHOOSE_MODULES = (
     "Set config.init_prefixes to the modules that both have, or, with a ! before each, to those to "
@@ -115,8 +118,8 @@ def load_weights(
             [M, P], by `MODULE/NAME`; a table that both have is resized if the shapes differ.
         hint: the remedy to suggest in the error about a different model.
 
-    Raises UserError if a prefix matches nothing, or if the names or shapes of the arrays to be
-    loaded differ.
+    Raises UserError if a prefix matches nothing, if the names or shapes of the arrays to be loaded
+    differ, and for values that are not finite.
     """
     model = {"params": params, "model_state": model_state}
     wanted = names(model)
@@ -135,6 +138,7 @@ def load_weights(
         for name, leaf in taken.items()
     }
     loaded = dict(source.read(template))
+    check_finite(source.where, loaded)
     for name, (old, new) in resized.items():
         loaded[name] = resize_positions(loaded[name], old, new, taken[name].sharding)
     merged = jax.tree.unflatten(jax.tree.structure(model), (wanted | loaded).values())
@@ -146,6 +150,27 @@ def load_weights(
         left=tuple(name for name in wanted if name not in taken),
         unused=tuple(name for name in source.shapes if name not in taken),
     )
+
+
+def check_finite(where: str, arrays: Mapping[str, Array]) -> None:
+    """Raises UserError naming arrays with NaN or infinity. All processes call it.
+
+    Args:
+        where: they are from, for the error.
+        arrays: by name.
+    """
+
+    @jax.jit
+    def finite(arrays):
+        return {name: jnp.isfinite(array).all() for name, array in arrays.items()}
+
+    wrong = [name for name, holds in jax.device_get(finite(dict(arrays))).items() if not holds]
+    if wrong:
+        raise UserError(
+            f"The {where} has NaN or infinity in {len(wrong)} of {len(arrays)} arrays, such as "
+            f"{listing(wrong[:_MAX_LISTED])}: it is damaged, or of a training that diverged. Load "
+            "it again, or take another checkpoint."
+        )
 
 
 def by_module(names: Collection[str], others: Collection[str]) -> list[str]:

@@ -1,10 +1,12 @@
 import json
+import re
 import subprocess
 import sys
 
 import jax
 import pytest
 
+from perceiver_io.pretrained.published import why_not_for_huggingface
 from perceiver_io.runtime import configuration, description, setup
 from tests.helpers import experiments
 
@@ -44,6 +46,20 @@ def test_sharded_state_takes_less_memory_per_device():
     whole = arguments(dict(name="pmap"))
     assert whole == arguments(dict(name="mesh", fsdp=1))
     assert arguments(dict(name="mesh", fsdp=jax.device_count())) < 0.6 * whole
+
+
+@pytest.mark.parametrize(
+    "name, preset, message",
+    [
+        ("quickstart", None, "no counterpart of perceiver_io_classifier with linear_patches"),
+        ("image_folder", "small", r"image_size is \(64, 64\), but must be \(224, 224\)"),
+        ("optical_flow", "patches", None),
+    ],
+)
+def test_whether_a_model_can_be_exported_is_told_before_it_is_trained(name, preset, message):
+    config = configuration.overridden(experiments.load(name, preset))
+    found = why_not_for_huggingface(config.model.to_dict())
+    assert found is None if message is None else re.search(message, found)
 
 
 @pytest.mark.slow

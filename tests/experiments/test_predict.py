@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -14,10 +16,13 @@ import pytest
 from PIL import Image
 
 from perceiver_io.config import files
+from perceiver_io.config.construct import construct
+from perceiver_io.data.vision.digits import digits
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration, setup, weights
+from perceiver_io.runtime import configuration, evaluation, setup, weights
 from perceiver_io.runtime.prediction import check_flags, load, write
+from perceiver_io.runtime.training_run import Run
 from perceiver_io.tasks.files import create_folder, unique_names
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import initial_state, names
@@ -62,7 +67,7 @@ def test_a_run_gives_the_moving_average_of_its_best_checkpoint(run_folder):
             np.testing.assert_array_equal(found[name], value)
         assert loaded.class_names == tuple("0123456789")
         assert loaded.model["encoder"]["num_latents"] == 6
-        assert weights.load_preparation(path)["image_shape"] == (8, 8, 1)
+        assert loaded.preparation["image_shape"] == (8, 8, 1)
 
 
 @pytest.mark.slow
@@ -96,6 +101,43 @@ def test_preparation_is_read_from_the_run_folder_and_not_from_the_data(tmp_path)
         weights.load_preparation(tmp_path)
 
 
+def test_classes_are_those_that_the_run_was_trained_on(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    dataset = construct(digits, dict(experiments.load("quickstart", None).data), "data")
+    for kept, message in (
+        (list("0123456789"), None),
+        (None, None),
+        (list("0123456798"), "10 classes, of which number 8 is '9', but Digits has 10, .* is '8'"),
+        (list("01234567890"), "11 classes, of which number 10 is '0', .* it is None"),
+    ):
+        (tmp_path / "preparation.json").write_text(json.dumps({"class_names": kept}))
+        with pytest.raises(UserError, match=message) if message else nullcontext():
+            weights.check_class_names(tmp_path, dataset)
+
+
+@pytest.mark.slow
+def test_a_run_is_not_mistaken_for_another(run_folder, tmp_path):
+    """Other classes are refused on resume and in evaluation, other sizes in prediction."""
+    shutil.copytree(run_folder[0], folder := tmp_path / "run")
+    config = files.read_run(folder)
+    kept = {"class_names": list("9876543210"), "mean": [0.3], "std": [0.38]}
+    (folder / "preparation.json").write_text(json.dumps(kept))
+    with pytest.raises(UserError, match="number 0 is '9', but Digits has 10, of which it is '0'"):
+        Run(config, folder, None, ())
+    subject = evaluation.of_run(folder, "latest", None, ())
+    with pytest.raises(UserError, match="number 0 is '9'"):
+        evaluation.evaluate(subject, tmp_path)
+    (folder / "preparation.json").write_text(json.dumps(kept | {"inputs": {"inputs": [16, 16, 1]}}))
+    with pytest.raises(
+        UserError, match=r"config.json describes .*\(8, 8, 1\).* on .*\(16, 16, 1\)"
+    ):
+        weights.load(folder)
+    overrides = ["--config.model.inputs.image_size=(16,16)"]
+    subject = evaluation.of_run(folder, "latest", None, overrides)
+    with pytest.raises(UserError, match=r"shape \(8, 8, 1\), but the model takes .*\(16, 16, 1\)"):
+        evaluation.evaluate(subject, tmp_path)
+
+
 @pytest.mark.parametrize(
     "name, classes", [("imagenet", imagenet_class_names()), ("image_folder", None)]
 )
@@ -118,7 +160,7 @@ def test_published_weights_of_both_families():
     pickle = weights.load(GOLDENS / "deepmind" / "optical_flow.params.pkl", **settings)
     assert pickle.model["image_size"] == (16, 24)
     assert pickle.model["encoder"]["latent_stack"]["num_heads"] == 4
-    assert weights.load_preparation(GOLDENS / "huggingface" / "optical_flow") is None
+    assert folder.preparation == pickle.preparation == {"normalization": None}
 
 
 def test_invalid_settings(run_folder):

@@ -183,6 +183,9 @@ def test_model_and_data_must_agree(file, overrides, words):
     config = configuration.overridden(config, [f"--config.{x}" for x in overrides])
     with pytest.raises(UserError) as error:
         setup.check_training(config, setup.build_parts(config))
+    if config.task.name == "image_classification":  # Flow is measured tile by tile.
+        with pytest.raises(UserError):
+            setup.check_agreement(config, setup.build_parts(config), training=False)
     assert [word for word in words if word not in str(error.value)] == []
 
 

@@ -4,12 +4,14 @@ import jax
 import numpy as np
 from PIL import Image
 
-from perceiver_io.models.architectures import build
+from perceiver_io.models.architectures import Architecture, build
+from perceiver_io.pretrained.preparation import default
 from perceiver_io.tasks.predictor import Trained
 from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers import oracles
 from tests.helpers.sections import core
 
+NO_MODEL = Architecture(*[abs] * 4)
 CORE = dict(
     core(num_latents=6, latent_dim=16, num_layers=1),
     attention=dict(key_chunk_size=None, fold_projections=True),
@@ -40,12 +42,12 @@ AUTOENCODER = dict(
 def trained(section, **settings):
     model = build(section)
     params, state = oracles.random_params_and_state(model.init, **model.input_spec)
-    return Trained(model, params, state, section, **settings)
+    return Trained(model, params, state, section, preparation=default(section), **settings)
 
 
-def untrained(section, model=None):
+def untrained(section, model=NO_MODEL):
     """A model for errors that are found before it is applied."""
-    return Trained(model, {}, {}, section)
+    return Trained(model, {}, {}, section, preparation=default(section))
 
 
 def applied(model, inputs):

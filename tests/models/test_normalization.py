@@ -2,7 +2,9 @@
 
 import jax
 import numpy as np
+import pytest
 
+from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.models.normalization import normalized
 from tests.helpers import oracles
@@ -27,6 +29,14 @@ def test_pixels_are_normalised_by_the_model():
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs=PIXELS)
     assert jax.tree.map(np.shape, variables) == jax.tree.map(lambda x: x.shape, shapes)
+
+
+@pytest.mark.parametrize(
+    "mean, std", [((np.nan,) * 3, STD), (MEAN, (np.inf,) * 3), (MEAN, (0.2, 0.0, 0.3))]
+)
+def test_numbers_that_cannot_normalise(mean, std):
+    with pytest.raises(UserError, match="must be finite, and std above 0"):
+        normalized(MODEL, (mean, std))
 
 
 def test_without_normalisation_a_model_is_unchanged():

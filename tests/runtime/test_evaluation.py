@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from perceiver_io.data.vision.images import PUBLISHED
+from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.runtime import configuration, evaluation, weights
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import TrainState
@@ -61,6 +61,7 @@ def test_images_are_prepared_as_the_weights_need_them_whatever_a_config_leaves_o
         return evaluation.of_weights(LEARNED, "best", str(other), overrides).config.data
 
     data = prepared()
-    assert {name: data[name] for name in PUBLISHED} == PUBLISHED
+    assert {name: data[name] for name in IMAGENET} == IMAGENET
     assert data.crop_area == config.data.crop_area
+    assert data.image_size == (24, 24)
     assert prepared("--config.data.resample=bilinear").resample == "bilinear"

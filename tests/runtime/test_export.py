@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import perceiver_io
-from perceiver_io.data.vision.images import PUBLISHED
+from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained.published import Weights, save_portable
@@ -16,9 +16,9 @@ from perceiver_io.runtime.export import export
 from perceiver_io.training.state import names
 from tests.helpers.predictions import picture
 
-PREPARATION = PUBLISHED | {
+PREPARATION = IMAGENET | {
     "image_shape": (8, 8, 3),
-    "normalization": (PUBLISHED["mean"], PUBLISHED["std"]),
+    "normalization": (IMAGENET["mean"], IMAGENET["std"]),
     "class_names": ("a", "b", "c"),
 }
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
         name="convnet_classifier", num_classes=3, widths=(4,), image_size=(8, 8), image_channels=3
     )
     params, state = build(model).init(jax.random.key(0), inputs=np.zeros((1, 8, 8, 3), np.float32))
-    save_portable(folder, Weights(model, params, state), PREPARATION)
+    save_portable(folder, Weights(model, params, state, PREPARATION, PREPARATION["class_names"]))
     return folder
 
 
@@ -39,10 +39,10 @@ def test_what_is_read_is_what_was_written(folder, tmp_path):
     loaded = weights.load(folder)
     assert loaded.model["widths"] == (4,)
     assert loaded.class_names == ("a", "b", "c")
-    assert weights.load_preparation(folder) == PREPARATION
+    assert loaded.preparation == PREPARATION
     export(str(folder), str(tmp_path / "half"), layout="portable", dtype="float16")
     half = weights.load(tmp_path / "half")
-    assert half.model == loaded.model and weights.load_preparation(tmp_path / "half") == PREPARATION
+    assert half.model == loaded.model and half.preparation == PREPARATION
     for part in ("params", "model_state"):
         exact, rounded = (names(getattr(found, part)) for found in (loaded, half))
         assert exact.keys() == rounded.keys()

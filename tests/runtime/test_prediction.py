@@ -1,10 +1,12 @@
 """Trained weights in Python: `perceiver_io.load` against `experiments.predict`."""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +16,10 @@ from perceiver_io.data.flow.files import read_flo
 from perceiver_io.data.text import bytes as tokenizer
 from perceiver_io.data.video.clips import pieces
 from perceiver_io.errors import UserError
+from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
 from perceiver_io.runtime import evaluation, prediction, weights
+from perceiver_io.runtime.export import export
+from scripts import check_parity
 from tests.helpers import oracles
 from tests.helpers.predictions import picture, video_file
 
@@ -119,6 +124,56 @@ def test_arrays_and_files_give_the_same_video(tmp_path):
         model.predict(frames, sound[:5])
     with pytest.raises(UserError, match="whose own sound is used"):
         model.predict(source, sound)
+
+
+def test_images_are_prepared_as_the_folder_says(tmp_path):
+    """The same numbers by hand: whole pixels, bilinear, its own mean and deviation."""
+    folder = tmp_path / "model"
+    shutil.copytree(GOLDENS / "image_learned", folder, copy_function=shutil.copyfile)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    processor = dict(
+        image_processor_type="PerceiverImageProcessor",
+        size={"height": 24, "width": 24},
+        crop_size={"height": 32, "width": 32},
+        resample=2,
+        image_mean=mean,
+        image_std=std,
+    )
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    image = picture(45, 61)
+    seen = Image.fromarray(image[6:39, 14:47]).resize((24, 24), Image.Resampling.BILINEAR)
+    inputs = ((np.asarray(seen) / 255 - mean) / std).astype(np.float32)
+    golden = weights.load(GOLDENS / "image_learned")
+    logits = check_parity.run(golden, inputs[None])
+    expected = np.asarray(jax.nn.softmax(logits[0]))
+    found = perceiver_io.load(folder).predict(image, top_k=7)
+    oracles.assert_close(found.probabilities[0], expected[found.classes[0]])
+    other = perceiver_io.load(GOLDENS / "image_learned").predict(image, top_k=7)
+    assert np.abs(found.probabilities - other.probabilities).max() > 1e-3
+    processor["size"] = processor["crop_size"]
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    with pytest.raises(UserError, match=r"as \[32, 32, 3\], but the model takes \[24, 24, 3\]"):
+        perceiver_io.load(folder)
+
+
+def test_an_export_says_how_images_are_prepared(tmp_path):
+    """What is said of images passes on, ImageNet's numbers where nothing was said."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    export(str(GOLDENS / "image_learned"), str(first))
+    export(str(first), str(second))
+    files = [json.loads((x / "preprocessor_config.json").read_text()) for x in (first, second)]
+    assert files[0]["image_mean"] == files[1]["image_mean"] == [0.485, 0.456, 0.406]
+    assert files[0]["resample"] == files[1]["resample"] == 3
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    config, arrays = read_folder(GOLDENS / "image_learned")
+    name = "perceiver.embeddings.latents"
+    arrays[name] = np.full_like(arrays[name], np.nan)
+    write_folder(tmp_path / "model", config, arrays)
+    for load in (perceiver_io.load, weights.load):
+        with pytest.raises(UserError, match=r"NaN or infinity in 1 of \d+ .*encoder/latents"):
+            load(tmp_path / "model")
 
 
 def test_weights_determine_their_task(tmp_path):

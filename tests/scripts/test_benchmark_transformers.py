@@ -21,7 +21,7 @@ IDS, TARGETS = np.random.default_rng(0).integers(6, 262, (2, 1, 20)).astype(np.i
 
 @pytest.mark.slow
 def test_loss_and_gradient():
-    section, params, state, _ = load(MASKED_LM)
+    section, params, state, *_ = load(MASKED_LM)
     compute = jax.jit(_own_side.loss_and_gradient(section))
     loss, gradient = compute(params, state, IDS, TARGETS)
     logits = np.asarray(_own_side.forward(section)(params, state, IDS), np.float64)

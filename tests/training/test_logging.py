@@ -19,6 +19,12 @@ def write(folder, steps):
     folder.close()
 
 
+def test_numbers_that_json_does_not_know_are_null():
+    record = {"a": [1.5, float("nan"), ("x", {"b": -float("inf")})]}
+    assert json.loads(logging.to_json(record)) == {"a": [1.5, None, ["x", {"b": None}]]}
+    assert logging.to_json({"\u00e4": 1}, ensure_ascii=False) == '{"\u00e4": 1}'
+
+
 def test_contents_of_a_run_folder(tmp_path):
     folder = RunFolder(tmp_path, {"config.json": '{"seed": 0}'}, None)
     folder.metrics(10, "train", {"loss": 2.0})

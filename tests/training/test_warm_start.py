@@ -1,5 +1,6 @@
 """Warm starts from another run: in full, in part, resized, refused."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -31,6 +32,19 @@ def test_warm_start_takes_the_moving_average(tmp_path):
         and "model_state/conv_stem/batch_norm/~/mean_ema/average" in (warm.loaded)
     )
     assert warm.left == warm.unused == ()
+
+
+def test_weights_that_are_not_finite_are_named():
+    params = {"linear": {"w": np.array([1.0, np.nan], np.float32), "b": np.ones(2, np.float32)}}
+    source = array_source("file x", params, {"count": {"n": np.int32(3)}})
+    _, state = new_state(Mesh(fsdp=1), tiny.mlp, seed=1)
+    place = next(iter(names(state.params).values())).sharding
+    template = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=place),
+        (params, {"count": {"n": np.int32(3)}}),
+    )
+    with pytest.raises(UserError, match="file x has NaN or infinity in 1 of 3 .*params/linear/w:"):
+        load_weights(source, *template)
 
 
 def test_warm_start_in_part(tmp_path):

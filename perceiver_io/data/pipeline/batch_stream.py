@@ -15,6 +15,7 @@ it is not used here because it
 """
 
 import errno
+import functools
 import multiprocessing
 import os
 import re
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
+from perceiver_io.data.pipeline.shared_memory import SHARED_MEMORY, own_prefix, use_prefix
 from perceiver_io.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -35,8 +37,6 @@ _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
 # Grain's message when a worker process has ended.
 _ENDED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
-# Where worker processes put their batches.
-_SHARED_MEMORY = "/dev/shm"
 
 _ADVICE = (
     "To find all such examples at once, and to skip them, run `python -m experiments.check_data`."
@@ -79,7 +79,7 @@ class BatchStream(grain.IterDataset[Batch]):
         if self.num_workers > 0:
             stream = stream.mp_prefetch(
                 grain.MultiprocessingOptions(self.num_workers, per_worker_buffer_size=2),
-                worker_init_fn=_end_with_parent,
+                worker_init_fn=functools.partial(_prepare_worker, own_prefix()),
             )
         return iter(stream)
 
@@ -171,9 +171,9 @@ def _worker_error(error: Exception) -> Exception | None:
         return None
     # Writing to a page for which there is no space raises SIGBUS.
     if signal_number == signal.SIGBUS or getattr(error, "errno", None) == errno.ENOSPC:
-        size = shutil.disk_usage(_SHARED_MEMORY).total / 1e6
+        size = shutil.disk_usage(SHARED_MEMORY).total / 1e6
         return UserError(
-            f"{_SHARED_MEMORY}, through which worker processes pass batches, is full: its size is "
+            f"{SHARED_MEMORY}, through which worker processes pass batches, is full: its size is "
             f"{size:.0f} MB. Give the container more (docker run --shm-size=8g), or do not use "
             "worker processes: --config.data.num_workers=0."
         )
@@ -186,12 +186,13 @@ def _worker_error(error: Exception) -> Exception | None:
     return error
 
 
-def _end_with_parent(worker: int, num_workers: int) -> None:
-    """Ends this worker process when the training process dies, even by SIGKILL.
+def _prepare_worker(prefix: str | None, worker: int, num_workers: int) -> None:
+    """Names this worker's shared memory; ends it when the training process dies, even by SIGKILL.
 
     Ctrl-C reaches the workers too, but training still needs batches until it ends.
     """
     del worker, num_workers
+    use_prefix(prefix)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:

@@ -86,6 +86,19 @@ def pad(
     return ids, mask
 
 
+def enclosed(
+    ids: Int32[np.ndarray, "B M"], mask: Bool[np.ndarray, "B M"]
+) -> tuple[Int32[np.ndarray, "B M+2"], Bool[np.ndarray, "B M+2"]]:
+    """Texts as `pad` gives them between CLS and SEP, as transformers' PerceiverTokenizer puts them.
+
+    Both count as part of the text.
+    """
+    rows, ends = np.arange(len(ids)), mask.sum(axis=1) + 1
+    ids = np.pad(ids, [(0, 0), (1, 1)], constant_values=PAD)
+    ids[:, 0], ids[rows, ends] = CLS, SEP
+    return ids, np.arange(ids.shape[1]) <= ends[:, None]
+
+
 def _num_bytes(marker: re.Match) -> int:
     count = marker[1]
     if count is None:

@@ -53,6 +53,13 @@ def central_box(width: int, height: int, *, fraction: float, aspect: float) -> B
     return left, upper, left + box_width, upper + box_height
 
 
+def central_square(width: int, height: int, *, fraction: float) -> Box:
+    """The central square in whole pixels, rounded down, as transformers' Perceiver crops it."""
+    side = max(int(fraction * min(width, height)), 1)
+    left, upper = (width - side) // 2, (height - side) // 2
+    return left, upper, left + side, upper + side
+
+
 @contextlib.contextmanager
 def decoding(name: object) -> Iterator[None]:
     """Turns anything that Pillow raises within the context into a UserError naming the image."""
@@ -114,6 +121,7 @@ def decode_crop(
     choose_box: Callable[[int, int], Box],
     size: tuple[int, int],
     resample: Image.Resampling = Image.Resampling.BILINEAR,
+    crop_first: bool = False,
 ) -> Image.Image:
     """Decodes a box of an image as RGB, resized to size = (height, width) with anti-aliasing.
 
@@ -127,6 +135,7 @@ def decode_crop(
         choose_box: maps (width, height) of the image to a box.
         size: of the result.
         resample: how pixels are interpolated.
+        crop_first: as of `resize_box`, and at full resolution.
 
     Raises UserError when the image cannot be decoded.
     """
@@ -139,19 +148,30 @@ def decode_crop(
         left, upper, right, lower = choose_box(full_width, full_height)
         height, width = size
         wanted = full_width * width / (right - left), full_height * height / (lower - upper)
-        image.draft("RGB", tuple(map(math.ceil, wanted[turn])))
+        if not crop_first:
+            image.draft("RGB", tuple(map(math.ceil, wanted[turn])))
         if orientation != 1:
             ImageOps.exif_transpose(image, in_place=True)
         image = as_rgb(image)
     scale_x, scale_y = image.width / full_width, image.height / full_height
     box = (left * scale_x, upper * scale_y, right * scale_x, lower * scale_y)
-    return resize_box(image, box, size, resample)
+    return resize_box(image, box, size, resample, crop_first)
 
 
 def resize_box(
-    image: Image.Image, box: Box, size: tuple[int, int], resample: Image.Resampling
+    image: Image.Image,
+    box: Box,
+    size: tuple[int, int],
+    resample: Image.Resampling,
+    crop_first: bool = False,
 ) -> Image.Image:
-    """A box of an image, resized to size = (height, width) with anti-aliasing."""
+    """A box of an image, resized to size = (height, width) with anti-aliasing.
+
+    At the edges of the box, pixels beside it count too. With `crop_first`, for boxes of whole
+    pixels, they do not.
+    """
+    if crop_first:
+        return image.crop(tuple(map(round, box))).resize(size[::-1], resample)
     left, upper, right, lower = box
     # Rounding can make a box that covers the whole image 1e-14 pixels too large.
     inside = (max(left, 0), max(upper, 0), min(right, image.width), min(lower, image.height))

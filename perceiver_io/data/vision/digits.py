@@ -10,7 +10,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.config.annotations import Normalization, Positive, Rate, within
+from perceiver_io.config.annotations import Finite, Normalization, Positive, Rate, within
 from perceiver_io.data.pipeline.dataset import Composed, Example, Preparation, Spec
 from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.vision.images import LABEL_SPEC, ImageInput
@@ -48,7 +48,7 @@ class DigitPreparation(Preparation):
         max_zoom: greatest relative enlargement or reduction.
     """
 
-    mean: tuple[float, ...]
+    mean: tuple[Finite, ...]
     std: tuple[Positive, ...]
     max_shift: Annotated[float, within(0, 8)] = 0.0
     max_rotation: Annotated[float, within(0, 180)] = 0.0

@@ -11,6 +11,7 @@ from PIL import Image
 from perceiver_io.config.annotations import (
     ASCENDING,
     INPUT_SIZE,
+    Finite,
     Fraction,
     NonNegative,
     Normalization,
@@ -18,6 +19,7 @@ from perceiver_io.config.annotations import (
     Size,
     within,
 )
+from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec
 from perceiver_io.data.vision import crop, mixing, randaugment
 from perceiver_io.errors import UserError
@@ -35,6 +37,9 @@ class ImageInput:
         std: which it then divides by.
         evaluation_crop: side of the central crop relative to that of the largest one that fits.
         resample: how pixels are interpolated where the crop is resized.
+        whole_pixels: whether a square crop of whole pixels is cut out of the full image before it
+            is resized, as transformers does. By default a crop may begin within a pixel, and large
+            JPEGs are decoded at no more resolution than is needed.
     """
 
     image_shape: tuple[int, int, int]
@@ -42,6 +47,7 @@ class ImageInput:
     std: tuple[float, ...]
     evaluation_crop: float
     resample: Resample
+    whole_pixels: bool = False
 
     def __post_init__(self) -> None:
         channels = self.image_shape[-1]
@@ -64,16 +70,19 @@ class ImageInput:
                 choose_box=self.box,
                 size=self.image_shape[:2],
                 resample=RESAMPLING[self.resample],
+                crop_first=self.whole_pixels,
             )
         )
 
     def of_image(self, image: Image.Image) -> UInt8[np.ndarray, "H W C"]:
         """The central crop of a decoded image."""
-        box, size = self.box(*image.size), self.image_shape[:2]
-        return self._pixels(crop.resize_box(image, box, size, RESAMPLING[self.resample]))
+        box, size, resample = self.box(*image.size), self.image_shape[:2], RESAMPLING[self.resample]
+        return self._pixels(crop.resize_box(image, box, size, resample, self.whole_pixels))
 
     def box(self, width: int, height: int) -> crop.Box:
         """The part that the model sees of an image of this size."""
+        if self.whole_pixels:
+            return crop.central_square(width, height, fraction=self.evaluation_crop)
         aspect = self.image_shape[1] / self.image_shape[0]
         return crop.central_box(width, height, fraction=self.evaluation_crop, aspect=aspect)
 
@@ -82,13 +91,6 @@ class ImageInput:
         return np.asarray(image.convert(mode)).reshape(self.image_shape)
 
 
-# The preparation for which published ImageNet weights were trained.
-PUBLISHED = dict(
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    evaluation_crop=0.875,
-    resample="bicubic",
-)
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -127,11 +129,11 @@ class PhotographPreparation(Preparation):
     """
 
     image_size: Annotated[Size, INPUT_SIZE]
-    mean: tuple[float, ...] = PUBLISHED["mean"]
-    std: tuple[Positive, ...] = PUBLISHED["std"]
+    mean: tuple[Finite, ...] = IMAGENET["mean"]
+    std: tuple[Positive, ...] = IMAGENET["std"]
     crop_area: Annotated[tuple[Fraction, Fraction], ASCENDING] = (0.08, 1.0)
     crop_aspect: Annotated[tuple[Positive, Positive], ASCENDING] = (3 / 4, 4 / 3)
-    evaluation_crop: Fraction = PUBLISHED["evaluation_crop"]
+    evaluation_crop: Fraction = IMAGENET["evaluation_crop"]
     flip: bool = True
     randaugment_layers: Annotated[int, within(0, 100)] = 4
     randaugment_magnitude: NonNegative = 5.0

@@ -6,6 +6,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes
@@ -43,7 +44,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
         raise UserError(
             f"There is no folder {folder}: give the folder with the model's config.json."
         )
-    config = read_config(folder)
+    config = read_json(folder / _CONFIG)
     readers = {_SAFETENSORS: _read_safetensors, _TORCH: read_torch}
     for name, reader in readers.items():
         index = folder / f"{name}.index.json"
@@ -57,15 +58,11 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The dict of a folder's `config.json`. Raises UserError if it is missing or corrupt."""
-    return _read_json(folder / _CONFIG)
-
-
 def write_folder(
     path: str | Path,
     config: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
+    more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     max_shard_bytes: float = 5e9,
 ) -> None:
     """Writes a model in the layout of Hugging Face, for `read_folder` and other readers.
@@ -76,6 +73,7 @@ def write_folder(
         path: a folder that does not exist yet, or is empty.
         config: the contents of `config.json`, serialisable as JSON.
         arrays: numeric arrays by name.
+        more: contents of further JSON files, by file name.
         max_shard_bytes: maximum bytes of arrays per file; further arrays go into further files.
 
     Raises UserError if the folder has files in it, or cannot be written.
@@ -88,7 +86,8 @@ def write_folder(
     temporary = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
-        _write_json(temporary / _CONFIG, config)
+        for name, content in {_CONFIG: config, **more}.items():
+            _write_json(temporary / name, content)
         _write_arrays(temporary, arrays, max_shard_bytes)
         temporary.replace(folder)
     except (OSError, safetensors.SafetensorError) as error:
@@ -100,7 +99,8 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError if the file is missing or holds none."""
     with refusing(path, _EXPECTED):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -127,7 +127,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_shards(index: Path, reader: Any, suffix: str) -> dict[str, np.ndarray]:
-    weight_map: Any = _read_json(index).get("weight_map")
+    weight_map: Any = read_json(index).get("weight_map")
     _check_weight_map(weight_map, index, suffix)
     arrays = {}
     for shard in sorted(set(weight_map.values())):

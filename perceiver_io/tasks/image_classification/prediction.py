@@ -15,15 +15,15 @@ from PIL import Image
 
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
-from perceiver_io.data.vision.images import PUBLISHED, ImageInput
+from perceiver_io.data.vision.images import ImageInput
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.models.normalization import normalized
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
 from perceiver_io.tasks.batches import (
     Advance,
     check_batch_size,
+    check_finite,
     check_natural,
     check_positive,
     each_in_batches,
@@ -56,11 +56,8 @@ class ImageClassifier(Predictor):
     """
 
     def __init__(self, trained: Trained):
-        self.input = image_input(trained)
-        if trained.preparation is None:  # of published weights
-            model = normalized(trained.model, (self.input.mean, self.input.std))
-            trained = trained._replace(model=model)
         super().__init__(trained)
+        self.input = image_input(self.trained)
         self.class_names = class_names(trained)
 
     @classmethod
@@ -209,12 +206,19 @@ class ImageClassifier(Predictor):
 
 
 def image_input(trained: Trained) -> ImageInput:
-    """How images are prepared for the weights; for published weights, as for ImageNet."""
-    prepared = trained.preparation or dict(
-        PUBLISHED, image_shape=(*trained.section["inputs"]["image_size"], 3)
-    )
-    fields = (field.name for field in dataclasses.fields(ImageInput))
-    return ImageInput(**{name: prepared[name] for name in fields})
+    """How images are prepared for the weights. Raises UserError if the model has another size."""
+    given = trained.preparation
+    names = (field.name for field in dataclasses.fields(ImageInput))
+    prepared = ImageInput(**{name: given[name] for name in names if name in given})
+    taken = trained.model.input_spec["inputs"].shape[1:]
+    if taken != prepared.image_shape:
+        raise UserError(
+            f"Images are prepared as {list(prepared.image_shape)}, but the model takes "
+            f"{list(taken)} (height, width, channels): either the sizes in the model's config.json "
+            "were changed, or the preparation beside the weights belongs to other ones. Restore "
+            "config.json, preparation.json or preprocessor_config.json."
+        )
+    return prepared
 
 
 def class_names(trained: Trained) -> Sequence[str]:
@@ -243,12 +247,14 @@ def classify(
         batch_size: images at a time; the last batch is padded.
         advance: called after each batch with the number of its images.
 
-    Raises UserError if there are fewer classes than `top_k`.
+    Raises UserError if there are fewer classes than `top_k`, and for probabilities that are NaN.
     """
     check_positive(top_k=top_k)
     check_batch_size(batch_size)
     top = functools.partial(_top, trained.model, top_k, trained.params, trained.state)
-    return each_in_batches(top, images, batch_size, advance)
+    for answer in each_in_batches(top, images, batch_size, advance):
+        check_finite(answer.probabilities)
+        yield answer
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -2,8 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,6 @@ from matplotlib.figure import Figure
 from perceiver_io.config.annotations import Rate, Width
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision import DATASETS
-from perceiver_io.data.vision.images import PUBLISHED
 from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.image_classification import figures
@@ -45,8 +43,6 @@ class ImageClassification(Task):
     label_smoothing: Rate = 0.1
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS
-
-    published_preparation: ClassVar[Mapping[str, Any]] = MappingProxyType(PUBLISHED)
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Raises UserError if the dataset has another number of classes."""

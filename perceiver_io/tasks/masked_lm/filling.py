@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int32, PyTree
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.tasks.batches import Advance, check_positive, ignore
+from perceiver_io.tasks.batches import Advance, check_finite, check_positive, ignore
 from perceiver_io.tasks.predictor import Trained
 
 # A program is compiled for each length; texts are padded to multiples of this length.
@@ -63,8 +63,8 @@ def fill(
         steps: number of times that the model is applied.
         advance: called after each step with the number of tokens that it filled in.
 
-    Raises UserError for texts longer than `longest`, a mask of another shape, or fewer ids than
-    `top_k`.
+    Raises UserError for texts longer than `longest`, a mask of another shape, fewer ids than
+    `top_k`, and probabilities that are NaN.
     """
     check_positive(top_k=top_k, steps=steps)
     ids, input_mask = np.array(ids, np.int32), np.asarray(input_mask, bool)
@@ -89,6 +89,7 @@ def fill(
                 input_mask,
             ),
         )
+        check_finite(probabilities[unknown])
         chosen = _most_certain(probabilities[..., 0], unknown, steps_left)
         ids[chosen] = candidates[chosen, 0]
         top_ids[chosen], top_probabilities[chosen] = candidates[chosen], probabilities[chosen]

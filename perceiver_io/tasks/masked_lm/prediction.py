@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int32, PyTree
+from jaxtyping import Bool, Float, Int32, PyTree
 from matplotlib.figure import Figure
 
 from perceiver_io.data.text import bytes as tokenizer
@@ -54,7 +54,11 @@ class FilledText(NamedTuple):
 
 
 class MaskFiller(Predictor):
-    """Fills in the masked bytes of texts."""
+    """Fills in the masked bytes of texts.
+
+    With the tokenizer of a Hugging Face folder, texts are read between [CLS] and [SEP], as in
+    transformers.
+    """
 
     @classmethod
     def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
@@ -142,23 +146,37 @@ class MaskFiller(Predictor):
         check_positive(top_k=top_k, steps=steps)
         check_batch_size(batch_size)
         self._check_vocabulary()
-        longest = self.trained.section["max_length"]
-        padded, masks = tokenizer.pad(ids, longest)
-        for start in range(0, len(ids), batch_size):
-            batch = ids[start : start + batch_size]
-            rows, length = slice(start, start + len(batch)), max(map(len, batch))
+        padded, masks = self._prepared(ids)
+        start = self._num_before
+        for first in range(0, len(ids), batch_size):
+            batch = ids[first : first + batch_size]
+            rows, length = slice(first, first + len(batch)), max(map(len, batch)) + 2 * start
             filled = fill(
                 self.trained,
                 padded[rows, :length],
                 masks[rows, :length],
                 mask_id=tokenizer.MASK,
                 num_reserved=tokenizer.NUM_RESERVED,
-                longest=longest,
+                longest=self.trained.section["max_length"],
                 top_k=top_k,
                 steps=steps,
             )
-            yield from map(_filled_text, batch, *filled)
+            yield from map(_filled_text, batch, *(x[:, start:] for x in filled))
             advance(len(batch))
+
+    @property
+    def _num_before(self) -> int:
+        """Special tokens before a text; there are as many behind it."""
+        return int(self.trained.preparation["special_tokens"])
+
+    def _prepared(
+        self, ids: Sequence[Int32[np.ndarray, " _"]]
+    ) -> tuple[Int32[np.ndarray, "B M"], Bool[np.ndarray, "B M"]]:
+        """Texts as the model takes them, filled up to one length, and the mask of the texts."""
+        longest = min(self.trained.section["max_length"], self.trained.preparation["max_length"])
+        if not self._num_before:
+            return tokenizer.pad(ids, longest)
+        return tokenizer.enclosed(*tokenizer.pad(ids, longest - 2))
 
     def _check_vocabulary(self) -> None:
         size = self.trained.section["vocab_size"]
@@ -170,12 +188,19 @@ class MaskFiller(Predictor):
 
     def _attention_figure(self, before: Int32[np.ndarray, " M"], after: FilledText) -> Figure:
         """Attention of the masked bytes of a text, which are shown filled in."""
+        start = self._num_before
+        prepared, mask = self._prepared([before])
         attention = attention_to_text(
             self.trained,
-            before,
+            prepared[0, : mask.sum()],
             mask_id=tokenizer.MASK,
             longest=self.trained.section["max_length"],
             count=_LATENTS_SHOWN,
+        )
+        text = slice(start, start + len(before))
+        attention = attention._replace(
+            encoder=[x[:, text] for x in attention.encoder],
+            through=[x[:, text] for x in attention.through],
         )
         symbols = [_short_symbol(int(id) - tokenizer.NUM_RESERVED) for id in after.ids]
         return text_attention(symbols, after.positions.tolist(), attention)

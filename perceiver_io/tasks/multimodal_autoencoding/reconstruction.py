@@ -14,7 +14,7 @@ from perceiver_io.models.architectures import Architecture
 from perceiver_io.models.perceiver.perceiver import Encoded
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from perceiver_io.models.perceiver.tokens import Tokens
-from perceiver_io.tasks.batches import Advance, check_positive, ignore, in_batches
+from perceiver_io.tasks.batches import Advance, check_finite, check_positive, ignore, in_batches
 from perceiver_io.tasks.predictor import Trained
 
 
@@ -53,7 +53,8 @@ def reconstruct(
         advance: called after each chunk with the number of its points or patches, in total T * H *
             W + `audio_patches`.
 
-    Raises UserError for sound whose length does not match the patches.
+    Raises UserError for sound whose length does not match the patches, and for results that are
+    not finite.
     """
     check_positive(audio_patches=audio_patches, chunk_size=chunk_size)
     model, params, state = trained[:3]
@@ -68,9 +69,11 @@ def reconstruct(
             "which the model was built, and cut the sound to that length."
         )
     image = decode("image", clip["image"].shape[:3])
-    return Reconstruction(
+    result = Reconstruction(
         image.reshape(clip["image"].shape), audio.reshape(-1, 1), np.asarray(label)
     )
+    check_finite(result)
+    return result
 
 
 def _decode_all(

@@ -31,6 +31,7 @@ from perceiver_io.data.vision.image_sequence import read_images
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, in_pieces, most_used
+from perceiver_io.tasks.batches import DIVERGED
 from perceiver_io.tasks.figures import Picture, save
 from perceiver_io.tasks.files import create_folder, existing, tell_listing, unique_names
 from perceiver_io.tasks.optical_flow.colors import (
@@ -282,8 +283,7 @@ def _checked(index: int, flow: Float32[np.ndarray, "H W 2"]) -> Float32[np.ndarr
     if not (np.abs(flow) <= UNKNOWN_FLOW).all():
         raise UserError(
             f"The predicted flow from frame {index + 1} to {index + 2} has values that are NaN or "
-            f"beyond {UNKNOWN_FLOW:g} pixels: the weights are damaged, or their training diverged. "
-            "Copy them again, or use another checkpoint."
+            f"beyond {UNKNOWN_FLOW:g} pixels: {DIVERGED}"
         )
     return flow
 

@@ -72,6 +72,8 @@ class OpticalFlow(Task):
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS
 
+    evaluates_any_size: ClassVar[bool] = True
+
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The frames from -1 to 1, as the model's `inputs`."""
         return {"inputs": scaled(batch["frames"])}

@@ -18,6 +18,7 @@ from absl import flags
 from perceiver_io.data.pipeline import dataset as dataset_module
 from perceiver_io.data.pipeline.dataset import Composed, Numbered, Preparation
 from perceiver_io.data.pipeline.mixture import mixture_of
+from perceiver_io.data.pipeline.shared_memory import SHARED_MEMORY, own_prefix
 from perceiver_io.data.pipeline.sources import (
     MixedExamples,
     Source,
@@ -130,6 +131,7 @@ def test_workers_ended_by_sigterm_are_restarted():
     stream = Numbers(num_workers=2).load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
     iterator = iter(stream)
     batches = [next(iterator)]
+    assert any(SHARED_MEMORY.glob(f"{own_prefix()}[0-9a-f]*"))
     for worker in multiprocessing.active_children():
         worker.terminate()
         worker.join()

@@ -75,6 +75,16 @@ def test_padding():
     assert mask.tolist() == [[True, True, False], [False, False, False]]
 
 
+def test_special_tokens_around_padded_texts():
+    ids, mask = byte_tokens.enclosed(*byte_tokens.pad([byte_tokens.encode("AA"), [], [A]], 3))
+    assert ids.tolist() == [[4, A, A, 5, 0], [4, 5, 0, 0, 0], [4, A, 5, 0, 0]]
+    assert mask.tolist() == [
+        [True] * 4 + [False],
+        [True] * 2 + [False] * 3,
+        [True] * 3 + [False] * 2,
+    ]
+
+
 def test_a_text_that_is_too_long_is_named():
     exact, _ = byte_tokens.pad([byte_tokens.encode("日本")], 6)
     assert byte_tokens.decode(exact[0]) == "日本"

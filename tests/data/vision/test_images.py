@@ -56,6 +56,31 @@ class NoiseImages(Source):
         return images
 
 
+@pytest.mark.parametrize("size", [(301, 223), (97, 64), (900, 1300)])
+def test_whole_pixels_are_cropped_before_resizing(size):
+    """As transformers does it, by hand; large JPEGs are not decoded at less resolution."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    smooth = 127 + 60 * np.sin(rows / 9)[..., None] + 60 * np.cos(columns / 7)[..., None]
+    file = io.BytesIO()
+    Image.fromarray(np.repeat(smooth, 3, axis=2).astype(np.uint8)).save(file, "JPEG")
+    whole = Image.open(file)
+    side = int(0.875 * min(size))
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    cropped = np.asarray(whole)[top : top + side, left : left + side]
+    expected = Image.fromarray(cropped).resize((16, 16), Image.Resampling.BICUBIC)
+    prepare = ImageInput(
+        image_shape=(16, 16, 3),
+        mean=MEAN,
+        std=STD,
+        evaluation_crop=0.875,
+        resample="bicubic",
+        whole_pixels=True,
+    )
+    for found in (prepare(file.getvalue(), "photo"), prepare.of_image(whole)):
+        np.testing.assert_array_equal(found, expected)
+    assert prepare.box(size[1], size[0]) == (left, top, left + side, top + side)
+
+
 Noise = Composed(NoiseImages, PhotographPreparation)
 
 

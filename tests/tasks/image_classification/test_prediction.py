@@ -84,6 +84,20 @@ def test_no_images_give_no_classes():
     assert not list(classify(linear_model([]), IMAGES[:0], top_k=1, batch_size=2))
 
 
+def test_probabilities_that_are_not_numbers_are_an_error():
+    with pytest.raises(UserError, match="not finite .*training diverged"):
+        next(classify(linear_model([], bias=np.inf), IMAGES, top_k=1, batch_size=2))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (16, 16, 1)])
+def test_images_must_be_prepared_in_the_size_of_the_model(shape):
+    model = trained(CLASSIFIER)
+    gray = dict(mean=(0.5,), std=(0.2,)) if shape[-1] == 1 else {}
+    prepared = dict(model.preparation, image_shape=shape, **gray)
+    with pytest.raises(UserError, match=r"as \[\d+, \d+, \d\], but the model takes \[16, 16, 3\]"):
+        ImageClassifier(model._replace(preparation=prepared))
+
+
 def test_with_a_model_of_the_project():
     config = experiments.shrink(experiments.load("imagenet", "conv")).model
     config.num_classes = 5

@@ -56,6 +56,12 @@ def successors(ids, mask):
     return jnp.where((left == MASK)[..., None], unsure, sure)
 
 
+def test_probabilities_that_are_not_numbers_are_an_error():
+    model = plain(lambda ids, mask: jnp.full((*ids.shape, VOCABULARY), jnp.nan))
+    with pytest.raises(UserError, match="not finite"):
+        fill(model, [[7, MASK]])
+
+
 def test_one_step_fills_every_token_independently():
     done = []
     filled = fill(plain(successors), [[10, 3, 3, 3], [20, 21, 3, 30]], advance=done.append)

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from perceiver_io.data.text import bytes as tokenizer
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.masked_lm import prediction
 from perceiver_io.tasks.masked_lm.prediction import MaskFiller
-from tests.helpers.predictions import LANGUAGE, trained, untrained
+from tests.helpers import oracles
+from tests.helpers.predictions import LANGUAGE, applied, trained, untrained
 
 ROOT = Path(__file__).parents[3]
 
@@ -52,6 +56,23 @@ def test_batches_equal_single_texts(tmp_path):
         model.write(tmp_path, text=texts, batch_size=size).summary["texts"] for size in (1, 3)
     ]
     assert [x["filled"] for x in results[0]] == [x["filled"] for x in results[1]]
+
+
+def test_special_tokens_stand_around_texts_that_are_told_to_have_them():
+    model = trained(LANGUAGE)
+    told = dict(model.preparation, special_tokens=True, max_length=20)
+    filler = MaskFiller(model._replace(preparation=told))
+    found, longer = filler.predict(["a [MASK:2]", "a longer text [MASK]"])
+    ids = [tokenizer.CLS, *tokenizer.encode_masked("a [MASK:2]"), tokenizer.SEP]
+    logits = np.asarray(applied(model, np.int32([ids])))[0, 3:5, tokenizer.NUM_RESERVED :]
+    expected = np.asarray(jax.nn.softmax(logits))
+    best = np.argsort(-expected, axis=1)[:, :5]
+    assert found.positions.tolist() == [2, 3] and longer.positions.tolist() == [14]
+    np.testing.assert_array_equal(found.candidates, best)
+    oracles.assert_close(found.probabilities, np.take_along_axis(expected, best, axis=1))
+    assert found.text.startswith("a ") and longer.text.startswith("a longer text ")
+    with pytest.raises(UserError, match="Text 0 has 19 bytes, but at most 18 fit"):
+        filler.predict("a much longer text[MASK]")
 
 
 def test_filled_in_bytes_cannot_control_the_terminal():

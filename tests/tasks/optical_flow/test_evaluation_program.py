@@ -91,7 +91,7 @@ def test_the_program_writes_for_a_server(tmp_path, run_folder, start):
 @pytest.mark.slow
 def test_the_program_with_published_weights(tmp_path, start):
     given = trained(dict(FLOW, channels=64, num_bands=64))
-    published = Weights(given.section, given.params, given.state, class_names=None)
+    published = Weights(given.section, given.params, given.state, given.preparation)
     save_huggingface(tmp_path / "published", published)
     weights = f"--weights={tmp_path / 'published'}"
     expected = evaluate(kitti(tmp_path / "kitti"), "train", given[:3])
