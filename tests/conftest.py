@@ -4,6 +4,7 @@ Compiled programs are cached for later runs and other processes: compiling them 
 much of the tests' time.
 """
 
+import gc
 import os
 import pathlib
 from importlib.metadata import version
@@ -48,3 +49,14 @@ jaxtyping.install_import_hook(
 )
 
 from tests.helpers.programs import start  # noqa: E402, F401
+
+# Tracing makes millions of objects, of which few are garbage: looking for it takes a third of the
+# time. Once per file is enough, and what is left after a file is not looked at again.
+gc.disable()
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Collects garbage after the last test of each file."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()

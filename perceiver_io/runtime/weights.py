@@ -12,7 +12,6 @@ import jax
 from ml_collections import ConfigDict
 
 from perceiver_io import data
-from perceiver_io.config import files
 from perceiver_io.config.construct import construct, listing, nearest
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
@@ -20,7 +19,7 @@ from perceiver_io.models.architectures import Architecture, build
 from perceiver_io.pretrained import published
 from perceiver_io.pretrained.portable import tuples
 from perceiver_io.pretrained.published import Weights
-from perceiver_io.runtime import configuration, schema, setup
+from perceiver_io.runtime import configuration, setup
 from perceiver_io.training import state
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
@@ -81,7 +80,6 @@ def load(path: str | Path, **settings: Any) -> Weights:
             f"{path} is a run, whose config.json has all settings: leave out --setting."
         )
     config = configuration.of_run(run)
-    schema.check(config)
     checkpoint = find_checkpoint(str(chosen(path, "best")))
     model, preparation = build(config.model), load_preparation(run)
     _check_inputs(run, model, preparation)
@@ -123,7 +121,7 @@ def open_source(path: str | Path) -> Opened:
     run = find_run(path)
     if run is not None:
         source = checkpoint_source(str(path))
-        return Opened(source, files.read_run(run).model, load_preparation(run))
+        return Opened(source, configuration.of_run(run).model, load_preparation(run))
     loaded = published.load(path)
     source = array_source(f"file {path}", loaded.params, loaded.model_state)
     return Opened(source, loaded.model, loaded.preparation)

@@ -121,7 +121,7 @@ def test_test_script_passes_arguments_on(checkout, arguments, pytest_arguments):
         "ruff check .",
         "ruff format --check .",
         "python -m mypy",
-        f"python -m pytest -n 2{pytest_arguments}",
+        f"python -m pytest -n 2 --dist worksteal{pytest_arguments}",
     ]
 
 
