@@ -287,7 +287,7 @@ PRESETS = {
     "flying_chairs": (PATCHES, CHAIRS, PAPER),
     "flying_things": (PATCHES, THINGS, dict(PAPER, splits=("test",))),
     "small": (SMALL, EASY, SHORT),
-    "laptop": (LAPTOP, DETAILED, dict(SHORT, examples=36_000)),
+    "laptop": (LAPTOP, DETAILED, dict(SHORT, examples=36_000, warmup=1 / 45)),
     "sintel_clean": _measured("train", name="sintel", root="~/sintel", rendering="clean"),
     "sintel_final": _measured("train", name="sintel", root="~/sintel", rendering="final"),
     "kitti_2012": _measured("train", name="kitti", root="~/kitti_2012", year=2012),
