@@ -197,16 +197,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_devices", "fsdp"), [(1, 1), (4, 2)])
-def test_warm_start_and_profile(tmp_path, start, uninterrupted, num_devices, fsdp):
+def test_warm_start_and_profile(tmp_path, start, uninterrupted):
     flags = (
-        f"--config.parallel.fsdp={fsdp}",
+        "--config.parallel.fsdp=2",
         f"--config.init_from={uninterrupted}",
         "--config.init_prefixes=encoder",
         "--config.training.steps=4",
         "--profile_steps=2,3",
     )
-    out = finish(start(training(tmp_path, *flags), num_devices))
+    out = finish(start(training(tmp_path, *flags), num_devices=4))
     loaded, left = (
         next(line for line in out.splitlines() if line.startswith(f"warm start, {what}: "))
         for what in ("loaded", "left")
