@@ -77,6 +77,7 @@ def test_the_table_shows_all_settings_as_the_command_line_takes_them():
         "config": config.to_dict(),
         "modules": {"encoder": 7},
         "parameters": 7,
+        "why_not_for_huggingface": None,
         **{name: 1e9 for name in description.FLOPS_LABELS},
     }
     settings, _, _ = description.as_table(described).partition("\n\n")

@@ -103,7 +103,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("evaluation.batch_size=2000000000", "evaluation.batch_size is 2000000000, .* memory"),
         ("evaluation.splits=('test','test')", r"splits is .*names that each occur once"),
         ("training.steps=None", "config.training.steps is None, but Training needs int"),
-        ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[float, ...\]"),
+        ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[int \| float"),
         ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks total_steps"),
         (
             "schedule={'name': 'constant', 'peak': 'a', 'warmup_steps': 0}",

@@ -178,7 +178,7 @@ def test_a_dataset_that_does_not_fit_the_model_of_the_run(start, uninterrupted):
     process = start(command("evaluate", uninterrupted, *flags))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and err.count("\n") == 1, err
-    assert "of shape (64, 64, 3), but the model takes float32 of shape (8, 8, 1)" in err
+    assert "of shape (8, 8, 3), but the model takes float32 of shape (8, 8, 1)" in err
     assert "init_prefixes" not in err
 
 

@@ -222,7 +222,7 @@ def with_entry(section, key, value):
 @pytest.mark.parametrize(
     ("case", "key", "value", "message"),
     [
-        ("image_conv", "inputs.pytorch_padding", False, "pytorch_padding is False.*has True"),
+        ("image_conv", "inputs.pytorch_padding", False, "pytorch_padding is False, but must"),
         ("image_learned", "decoder.cross_attend.use_query_residual", False, "use_query_residual"),
         ("masked_lm", "encoder.cross_attend.use_query_residual", False, None),
         ("masked_lm", "decoder.cross_attend.num_heads", 4, "num_heads is 4, but must be 8"),

@@ -48,7 +48,7 @@ def test_the_side_returns_loss_and_gradient_difference(tmp_path):
         facts = side.facts
         assert side.ask("run")["seconds"] > 0
         side.ask("save")
-    section, params, state, _ = load(MASKED_LM)
+    section, params, state, *_ = load(MASKED_LM)
     loss, gradient = _own_side.loss_and_gradient(section)(params, state, IDS, TARGETS)
     expected = [loss, _own_side.difference(params, gradient)]
     np.testing.assert_allclose(np.load(folder / "here.npy"), expected, rtol=1e-4)
