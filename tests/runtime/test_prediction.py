@@ -23,6 +23,8 @@ from scripts import check_parity
 from tests.helpers import oracles
 from tests.helpers.predictions import picture, video_file
 
+pytestmark = pytest.mark.slow
+
 GOLDENS = Path(__file__).parents[1] / "goldens" / "huggingface"
 
 

@@ -24,6 +24,8 @@ from tests.helpers.predictions import (
 )
 from tests.tasks.test_attention import ORIGINAL
 
+pytestmark = pytest.mark.slow
+
 CONVNET = dict(name="convnet_classifier", num_classes=5, widths=(4, 4), image_size=(8, 8))
 
 
@@ -100,7 +102,6 @@ def test_a_long_text_has_several_lines(tmp_path):
     assert heights[1] > 1.8 * heights[0]
 
 
-@pytest.mark.slow
 def test_attention_of_an_autoencoder(tmp_path):
     source = video_file(tmp_path / "video.mp4", 6)
     result = VideoAutoencoder(trained(AUTOENCODER)).write(tmp_path, inputs=[source], attention=True)

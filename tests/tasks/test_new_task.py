@@ -10,6 +10,8 @@ import perceiver_io
 from perceiver_io.runtime import configuration, evaluation, prediction, training_run
 from perceiver_io.tasks import PREDICTORS, TASKS
 
+pytestmark = pytest.mark.slow
+
 FOLDER = "tests.helpers.brightness"
 
 
