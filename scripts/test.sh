@@ -16,5 +16,5 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/python -m mypy
-# Tests of a file stay together as far as possible: they share what takes long to make.
+# Tests of a file stay together as far as possible, since they share expensive fixtures.
 .venv/bin/python -m pytest -n 2 --dist worksteal "$@"

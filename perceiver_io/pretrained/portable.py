@@ -51,12 +51,12 @@ def section(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The model section of a folder's `config.json`. Raises UserError if there is none."""
     model = tuples(config.get("model"))
     if not isinstance(model, dict):
-        raise UserError(f"{where}/config.json is damaged: its `model` is no section.")
+        raise UserError(f"{where}/config.json is damaged: its `model` is not a section.")
     return model
 
 
 def preparation(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """How inputs are prepared, with the class names. Raises UserError if a folder does not tell."""
+    """How inputs are prepared, with the class names. Raises UserError if it is incomplete."""
     kept = tuples(config.get("preparation"))
     if not isinstance(kept, dict) or not {"normalization", "class_names"} <= kept.keys():
         raise UserError(f"{where}/config.json is damaged: its `preparation` is incomplete.")
@@ -64,7 +64,7 @@ def preparation(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def links(arrays: Arrays) -> list[Link]:
-    """Every array is called in the file as it is here."""
+    """Links under which every array keeps its name."""
     return [Link(name, name) for name in arrays]
 
 

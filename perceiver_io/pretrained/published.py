@@ -143,8 +143,8 @@ def _load_portable(config: dict[str, Any], arrays: Arrays, where: str) -> Weight
 def save_huggingface(path: str | Path, weights: Weights) -> None:
     """Writes a model in the format of `transformers`, from which `load` restores the same weights.
 
-    With it goes the file of its image processor or its tokenizer. transformers crops images in
-    whole pixels, and puts special tokens around texts, and so does `load` say of the folder.
+    The folder includes the file of its image processor or its tokenizer. transformers crops whole
+    pixels and puts special tokens around texts; the preparation that `load` returns does the same.
 
     Args:
         path: a folder that does not exist yet or is empty.
@@ -152,8 +152,7 @@ def save_huggingface(path: str | Path, weights: Weights) -> None:
 
     Raises UserError if transformers has no such model, naming the settings that differ.
     """
-    arrays = flat(weights.params, "params") | flat(weights.model_state, "model_state")
-    arrays = {name: np.asarray(value) for name, value in arrays.items()}
+    arrays = _arrays(weights)
     config = huggingface_export.to_config(weights.model, arrays, weights.class_names)
     (name,) = config["architectures"]
     links = huggingface_links.LINKS[name](config["num_self_attends_per_block"])
@@ -184,14 +183,14 @@ def save_portable(path: str | Path, weights: Weights, dtype: DTypeLike = np.floa
         weights: the model.
         dtype: of floats in the file.
     """
-    arrays = {
-        name: np.asarray(value)
-        for name, value in (
-            flat(weights.params, "params") | flat(weights.model_state, "model_state")
-        ).items()
-    }
     kept = {**weights.preparation, "class_names": weights.class_names}
-    portable.write(path, weights.model, arrays, kept, dtype)
+    portable.write(path, weights.model, _arrays(weights), kept, dtype)
+
+
+def _arrays(weights: Weights) -> Arrays:
+    """Parameters and state, by flat name."""
+    arrays = flat(weights.params, "params") | flat(weights.model_state, "model_state")
+    return {name: np.asarray(value) for name, value in arrays.items()}
 
 
 def shapes(model: Architecture) -> Arrays:

@@ -36,11 +36,11 @@ def export(
     if layout == "transformers" and dtype != "float32":
         raise UserError("Folders for transformers are float32; other types are for portable ones.")
     loaded = weights.load(path, **weights.parse_settings(list(settings)))
-    if layout == "portable":
-        save_portable(folder, loaded, DTYPES[dtype])
-        return loaded.model["name"]
     if loaded.class_names is None and loaded.model.get("num_classes") == _IMAGENET_CLASSES:
         loaded = loaded._replace(class_names=imagenet_class_names())
     with disk_errors_explained(Path(folder)):
-        save_huggingface(folder, loaded)
+        if layout == "portable":
+            save_portable(folder, loaded, DTYPES[dtype])
+        else:
+            save_huggingface(folder, loaded)
     return loaded.model["name"]

@@ -70,5 +70,5 @@ def test_transformers_gets_what_it_has(folder, tmp_path):
 def test_a_damaged_section(folder, tmp_path):
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     (tmp_path / "config.json").write_text(json.dumps({"format": "perceiver_io", "model": 3}))
-    with pytest.raises(UserError, match="its `model` is no section"):
+    with pytest.raises(UserError, match="its `model` is not a section"):
         weights.load(tmp_path)

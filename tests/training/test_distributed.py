@@ -23,7 +23,7 @@ from tests.experiments.test_train import (
 STEPS = (
     "--config.training.steps=60",
     "--config.evaluation.every=30",
-    # With large steps, what is rounded differently would grow.
+    # Large steps would amplify differences of rounding.
     "--config.schedule.warmup_steps=50",
 )
 
@@ -97,7 +97,7 @@ def assert_close(workdir, expected, step=60):
 
 @pytest.mark.slow
 def test_two_processes_killed_and_resumed_equal_one(tmp_path, start, alone):
-    parallel = "--config.parallel.fsdp=4"  # Parameters are cut over the processes, too.
+    parallel = "--config.parallel.fsdp=4"  # Parameters are sharded across processes, too.
     first, second = start(tmp_path, parallel)
     wait_for_checkpoint(tmp_path, 20, first)
     first.send_signal(signal.SIGKILL)

@@ -193,7 +193,7 @@ class MatchedFrames(hk.Module):
 
     Args:
         channels: width of the result; features of one frame have half of it.
-        radius: of the square of places to compare with, at half the frames' resolution.
+        radius: of the square neighbourhood to compare with, at half the frames' resolution.
         num_blocks: residual blocks.
     """
 
@@ -216,7 +216,14 @@ class MatchedFrames(hk.Module):
         return x
 
     def _conv(
-        self, x: Array, name: str, channels: int, side: int = 3, stride: int = 1, *, is_training
+        self,
+        x: Array,
+        name: str,
+        channels: int,
+        side: int = 3,
+        stride: int = 1,
+        *,
+        is_training: bool,
     ) -> Array:
         dtype = x.dtype
         x = hk.Conv2D(channels, side, stride=stride, with_bias=False, name=name)(x)
@@ -230,7 +237,10 @@ def correlations(
 
     K = (2 radius + 1)^2 places, row by row; 0 beyond the borders.
     """
-    unit = lambda x: x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)  # noqa: E731
+
+    def unit(x):
+        return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)
+
     batch, height, width, _ = first.shape
     first, second = unit(first), jnp.pad(unit(second), ((0, 0), *2 * ((radius, radius),), (0, 0)))
 
