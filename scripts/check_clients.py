@@ -39,7 +39,8 @@ from absl import flags
 from PIL import ExifTags, Image
 
 from perceiver_io import data
-from perceiver_io.data.text import bytes as tokenizer
+from perceiver_io.data.text import tokenizers
+from perceiver_io.data.text.bytes import ByteTokenizer
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.published import save_huggingface
 from perceiver_io.runtime import prediction, program, weights
@@ -158,14 +159,16 @@ def probabilities(model: ImageClassifier, paths: Sequence[str]) -> np.ndarray:
 
 def check_masks(before: MaskFiller, after: MaskFiller, folder: Path) -> Iterator[Difference]:
     """Probabilities of unknown bytes, and ids of padded texts."""
+    tokenizer = ByteTokenizer()
     ours, source = (byte_probabilities(model) for model in (after, before))
     answers = ask(folder, TEXTS)
-    theirs = answers["probabilities"][:, tokenizer.NUM_RESERVED :]
+    theirs = answers["probabilities"][:, tokenizer.num_reserved :]
     theirs /= theirs.sum(axis=1, keepdims=True)
     yield Difference("masks", largest(ours - theirs), largest(ours - source))
-    texts = list(map(tokenizer.encode_masked, TEXTS))
+    texts = [tokenizers.encode_masked(tokenizer, text) for text in TEXTS]
     longest = after.trained.section["max_length"]
-    ids, mask = tokenizer.enclosed(*tokenizer.pad(texts, longest - 2))
+    padded, mask = tokenizers.pad(tokenizer, texts, longest - 2)
+    ids, mask = tokenizers.enclosed(tokenizer, padded, mask)
     different = np.any(ids != answers["ids"]) + np.any(mask != answers["mask"])
     different += np.any(ids[:, : max(map(len, texts)) + 2] != answers["shorter_ids"])
     yield Difference("tokenizer", different, 0.0)

@@ -13,7 +13,8 @@ from PIL import Image
 
 import perceiver_io
 from perceiver_io.data.flow.files import read_flo
-from perceiver_io.data.text import bytes as tokenizer
+from perceiver_io.data.text.bytes import ByteTokenizer
+from perceiver_io.data.text.tokenizers import encode_masked
 from perceiver_io.data.video.clips import pieces
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
@@ -90,11 +91,11 @@ def test_arrays_and_texts_are_filled_in_alike(tmp_path):
     texts = ["The sky is [MASK:4].", "[MASK] \u00dcbermut"]
     answers = written("fill_mask", "masked_lm", tmp_path, text=texts, top_k=2, steps=3)["texts"]
     (tmp_path / "lines.txt").write_text("\n".join(texts), encoding="utf-8")
-    ids = [tokenizer.encode_masked(text) for text in texts]
+    ids = [encode_masked(ByteTokenizer(), text) for text in texts]
     for given in (texts, ids, tmp_path / "lines.txt", [texts[0], ids[1]]):
         for found, answer in zip(model.predict(given, top_k=2, steps=3), answers, strict=True):
             places = answer["candidates"]
-            assert found.text == tokenizer.decode(found.ids) == answer["filled"]
+            assert found.text == ByteTokenizer().decode(found.ids) == answer["filled"]
             assert found.positions.tolist() == [place["position"] for place in places]
             expected = [[x["byte"] for x in place["bytes"]] for place in places]
             np.testing.assert_array_equal(found.candidates, expected)

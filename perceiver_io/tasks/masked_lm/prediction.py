@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32, PyTree
 from matplotlib.figure import Figure
 
-from perceiver_io.data.text import bytes as tokenizer
+from perceiver_io.data.text import tokenizers
+from perceiver_io.data.text.bytes import ByteTokenizer
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
@@ -29,6 +30,7 @@ from perceiver_io.tasks.masked_lm.filling import fill, filled_up
 from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
 
 _LATENTS_SHOWN = 8
+_TOKENIZER = ByteTokenizer()
 _BOLD_GREEN, _PLAIN = "\x1b[1;32m", "\x1b[0m"
 
 Text = str | Path | Int32[np.ndarray, " M"]
@@ -155,8 +157,8 @@ class MaskFiller(Predictor):
                 self.trained,
                 padded[rows, :length],
                 masks[rows, :length],
-                mask_id=tokenizer.MASK,
-                num_reserved=tokenizer.NUM_RESERVED,
+                mask_id=_TOKENIZER.mask_id,
+                num_reserved=_TOKENIZER.num_reserved,
                 longest=self.trained.section["max_length"],
                 top_k=top_k,
                 steps=steps,
@@ -175,14 +177,15 @@ class MaskFiller(Predictor):
         """Texts as the model takes them, filled up to one length, and the mask of the texts."""
         longest = min(self.trained.section["max_length"], self.trained.preparation["max_length"])
         if not self._num_before:
-            return tokenizer.pad(ids, longest)
-        return tokenizer.enclosed(*tokenizer.pad(ids, longest - 2))
+            return tokenizers.pad(_TOKENIZER, ids, longest)
+        padded, mask = tokenizers.pad(_TOKENIZER, ids, longest - 2)
+        return tokenizers.enclosed(_TOKENIZER, padded, mask)
 
     def _check_vocabulary(self) -> None:
         size = self.trained.section["vocab_size"]
-        if size != tokenizer.VOCABULARY_SIZE:
+        if size != _TOKENIZER.vocabulary_size:
             raise UserError(
-                f"The model has {size} token ids, but bytes need {tokenizer.VOCABULARY_SIZE}: "
+                f"The model has {size} token ids, but bytes need {_TOKENIZER.vocabulary_size}: "
                 "only byte-level models can fill in masks."
             )
 
@@ -193,7 +196,7 @@ class MaskFiller(Predictor):
         attention = attention_to_text(
             self.trained,
             prepared[0, : mask.sum()],
-            mask_id=tokenizer.MASK,
+            mask_id=_TOKENIZER.mask_id,
             longest=self.trained.section["max_length"],
             count=_LATENTS_SHOWN,
         )
@@ -202,7 +205,7 @@ class MaskFiller(Predictor):
             encoder=[x[:, text] for x in attention.encoder],
             through=[x[:, text] for x in attention.through],
         )
-        symbols = [_short_symbol(int(id) - tokenizer.NUM_RESERVED) for id in after.ids]
+        symbols = [_short_symbol(int(id) - _TOKENIZER.num_reserved) for id in after.ids]
         return text_attention(symbols, after.positions.tolist(), attention)
 
 
@@ -249,8 +252,12 @@ def _lines(text: Text) -> list[str | Int32[np.ndarray, " M"]]:
 
 def _encoded(text: str | Int32[np.ndarray, " M"]) -> Int32[np.ndarray, " M"]:
     """The ids of a text. Raises UserError if there is nothing to fill in."""
-    ids = tokenizer.encode_masked(text) if isinstance(text, str) else np.asarray(text, np.int32)
-    if tokenizer.MASK not in ids:
+    ids = (
+        tokenizers.encode_masked(_TOKENIZER, text)
+        if isinstance(text, str)
+        else np.asarray(text, np.int32)
+    )
+    if _TOKENIZER.mask_id not in ids:
         raise UserError(
             f"The text {text[:60]!r} has nothing to fill in: write [MASK] for one masked byte, "
             "and [MASK:5] for five."
@@ -266,10 +273,10 @@ def _filled_text(
 ) -> FilledText:
     """A row of `Filled`, cut to the length of its text."""
     ids = ids[: len(before)]
-    positions = np.flatnonzero(before == tokenizer.MASK).astype(np.int32)
-    candidates = top_ids[positions] - tokenizer.NUM_RESERVED
+    positions = np.flatnonzero(before == _TOKENIZER.mask_id).astype(np.int32)
+    candidates = top_ids[positions] - _TOKENIZER.num_reserved
     return FilledText(
-        tokenizer.decode(ids), ids, positions, candidates, top_probabilities[positions]
+        _TOKENIZER.decode(ids), ids, positions, candidates, top_probabilities[positions]
     )
 
 
@@ -280,7 +287,7 @@ def _answer(text: str, filled: FilledText) -> dict[str, Any]:
         text=text,
         filled=filled.text,
         parts=[
-            dict(text=tokenizer.decode([id for id, _ in part]), is_filled=bool(is_filled))
+            dict(text=_TOKENIZER.decode([id for id, _ in part]), is_filled=bool(is_filled))
             for is_filled, part in itertools.groupby(
                 zip(filled.ids, unknown, strict=True), key=lambda pair: pair[1]
             )

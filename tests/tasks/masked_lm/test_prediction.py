@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from perceiver_io.data.text import bytes as tokenizer
+from perceiver_io.data.text import bytes as byte_ids
+from perceiver_io.data.text.bytes import ByteTokenizer
+from perceiver_io.data.text.tokenizers import encode_masked
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.masked_lm import prediction
 from perceiver_io.tasks.masked_lm.prediction import MaskFiller
@@ -63,8 +65,8 @@ def test_special_tokens_stand_around_texts_that_are_told_to_have_them():
     told = dict(model.preparation, special_tokens=True, max_length=20)
     filler = MaskFiller(model._replace(preparation=told))
     found, longer = filler.predict(["a [MASK:2]", "a longer text [MASK]"])
-    ids = [tokenizer.CLS, *tokenizer.encode_masked("a [MASK:2]"), tokenizer.SEP]
-    logits = np.asarray(applied(model, np.int32([ids])))[0, 3:5, tokenizer.NUM_RESERVED :]
+    ids = [byte_ids.CLS, *encode_masked(ByteTokenizer(), "a [MASK:2]"), byte_ids.SEP]
+    logits = np.asarray(applied(model, np.int32([ids])))[0, 3:5, byte_ids.NUM_RESERVED :]
     expected = np.asarray(jax.nn.softmax(logits))
     best = np.argsort(-expected, axis=1)[:, :5]
     assert found.positions.tolist() == [2, 3] and longer.positions.tolist() == [14]
