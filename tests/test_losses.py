@@ -159,6 +159,7 @@ def test_every_task_is_among_the_cases():
     assert TASKS.keys() <= CASES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
 @pytest.mark.parametrize("name", CASES)

@@ -56,6 +56,11 @@ def input_shapes(model: Architecture) -> dict[str, tuple[int, ...]]:
     return {name: array.shape[1:] for name, array in names(dict(model.input_spec)).items()}
 
 
+def for_prediction(parts: Parts) -> dict[str, Any]:
+    """What a run folder stores so that its weights can be used without the data."""
+    return parts.dataset.for_prediction() | {"inputs": input_shapes(parts.model)}
+
+
 def build_parts(config: ConfigDict) -> Parts:
     """Builds the objects of all sections. Raises UserError naming a section that is wrong."""
     schema.check(config)

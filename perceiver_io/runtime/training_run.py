@@ -93,10 +93,9 @@ class Run:
         batch_size = config.training.batch_size
         self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
-        preparation = parts.dataset.for_prediction() | {"inputs": setup.input_shapes(parts.model)}
         files = {
             "config.json": config.to_json(indent=2),
-            PREPARATION: json.dumps(preparation, indent=2),
+            PREPARATION: json.dumps(setup.for_prediction(parts), indent=2),
         }
         resumption.record(workdir, changes, self.start)
         self.folder = logging.open_run_folder(workdir, files, self.start)

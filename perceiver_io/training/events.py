@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.utils import figure_to_image
 
 _HISTOGRAM_BINS = 64
 
@@ -31,9 +30,10 @@ class Events:
         """Writes one point of a curve."""
         self._write(step, summary=summary.scalar(name, value))
 
-    def figure(self, name: str, figure: Figure, step: int) -> None:
-        """Writes a figure as an image."""
-        self._write(step, summary=summary.image(name, figure_to_image(figure)))
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """Writes an image file."""
+        image = np.asarray(Image.open(path).convert("RGB"))
+        self._write(step, summary=summary.image(name, image, dataformats="HWC"))
 
     def histogram(self, name: str, values: np.ndarray, step: int) -> None:
         """Writes a histogram of values."""

@@ -1,35 +1,29 @@
 """Exporting a run of this project as a folder for transformers."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from perceiver_io.pretrained.published import load
-from tests.experiments.test_train import ROOT, command, environment
-from tests.helpers.experiments import learned_classifier
+from perceiver_io.runtime import configuration, setup
+from tests.helpers import experiments
+from tests.helpers.programs import finish
+from tests.helpers.runs import new_state, write_run
 
 
 @pytest.mark.slow
-def test_a_run_is_written_for_transformers(tmp_path):
-    def run(*arguments):
-        return subprocess.run(
-            arguments, cwd=ROOT, env=environment(1), capture_output=True, text=True
-        )
-
+def test_a_run_is_written_for_transformers(tmp_path, start):
     workdir, folder = tmp_path / "run", tmp_path / "folder"
-    flags = (
-        f"--config.model={learned_classifier(5, (64, 64))}",
-        "--config.training.steps=2",
-        "--config.training.batch_size=4",
-    )
-    trained = run(*command("train", workdir, "--config=configs/photos.py", *flags))
-    assert trained.returncode == 0, trained.stderr[-2000:]
-    export = (sys.executable, "-m", "experiments.export", f"--output={folder}")
-    done = run(*export, f"--weights={workdir}")
-    assert done.returncode == 0, done.stderr[-2000:]
+    workdir.mkdir()
+    config = experiments.load("photos", "conv")
+    config.model = experiments.learned_classifier(5, (64, 64))
+    config = configuration.overridden(config)
+    write_run(workdir, config, [new_state(setup.build_parts(config), ema=True)])
+    export = [sys.executable, "-m", "experiments.export", f"--output={folder}"]
+    export.append(f"--weights={workdir}")
+    finish(start(export))
     weights = load(folder)
     assert weights.model["inputs"]["image_size"] == (64, 64)
     assert len(weights.class_names) == 5 and weights.class_names[0] == "Apple"
@@ -38,10 +32,9 @@ def test_a_run_is_written_for_transformers(tmp_path):
     prepared = json.loads((folder / "preprocessor_config.json").read_text())
     kept = json.loads((workdir / "preparation.json").read_text())
     assert [prepared["image_mean"], prepared["image_std"]] == kept["normalization"]
-    assert prepared["size"] == {"height": 64, "width": 64} and kept["inputs"]["inputs"][:2] == [
-        64,
-        64,
-    ]
+    assert prepared["size"] == {"height": 64, "width": 64}
+    assert kept["inputs"]["inputs"][:2] == [64, 64]
     assert {2: "bilinear", 3: "bicubic"}[prepared["resample"]] == kept["resample"]
-    again = run(*export, f"--weights={workdir}")
-    assert again.returncode == 2 and str(folder) in again.stderr
+    again = start(export)
+    _, err = again.communicate(timeout=300)
+    assert again.returncode == 2 and str(folder) in err

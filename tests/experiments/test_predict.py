@@ -9,9 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from PIL import Image
 
@@ -24,10 +22,10 @@ from perceiver_io.runtime import configuration, evaluation, setup, weights
 from perceiver_io.runtime.prediction import check_flags, load, write
 from perceiver_io.runtime.training_run import Run
 from perceiver_io.tasks.files import create_folder, unique_names
-from perceiver_io.training.checkpoint import Checkpoints
-from perceiver_io.training.state import initial_state, names
-from tests.helpers import experiments, tiny
+from perceiver_io.training.state import names
+from tests.helpers import experiments
 from tests.helpers.predictions import picture
+from tests.helpers.runs import new_state, write_run
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 ROOT = Path(__file__).parents[2]
@@ -39,20 +37,14 @@ ROOT = Path(__file__).parents[2]
 def run_folder(tmp_path_factory):
     """A shrunk quickstart run with two checkpoints, the first of which is better."""
     folder = tmp_path_factory.mktemp("run")
-    config = experiments.shrink(experiments.load("quickstart", None))
-    config = configuration.overridden(config)
-    (folder / "config.json").write_text(config.to_json())
+    config = configuration.overridden(experiments.shrink(experiments.load("quickstart", None)))
     parts = setup.build_parts(config)
-    checkpoints = Checkpoints(folder, **config.checkpoint)
-    data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
-    initialise = jax.jit(lambda seed: setup.initialise(parts.model, seed))
     states = {}
-    for step, score in ((1, 0.9), (2, 0.5)):
-        state = initial_state(*initialise(step), optax.sgd(0.1), ema=True)
+    for step in (1, 2):
+        state = new_state(parts, seed=step, step=step, ema=True)
         average = jax.tree.map(lambda x: x + 1, state.params)
-        states[step] = state._replace(step=jnp.int32(step), ema_params=average)
-        checkpoints.save(states[step], iter(data), {"validation/top_1": score})
-    checkpoints.close()
+        states[step] = state._replace(ema_params=average)
+    write_run(folder, config, states.values())
     return folder, states
 
 

@@ -27,9 +27,9 @@ SHRUNK = (
     "--config.model.encoder.latent_dim=16",
     "--config.model.encoder.latent_stack.num_layers=2",
     "--config.training.batch_size=32",
-    "--config.training.steps=200",
+    "--config.training.steps=100",
     "--config.training.ema_decay=0.9",
-    "--config.evaluation.every=100",
+    "--config.evaluation.every=50",
     "--config.checkpoint.every=20",
     "--config.logging.every=20",
 )
@@ -41,7 +41,7 @@ def training(workdir, *flags):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """An uninterrupted run of 200 steps."""
+    """An uninterrupted run of 100 steps."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
     done = subprocess.run(
         training(workdir), cwd=ROOT, env=environment(1), capture_output=True, text=True
@@ -53,13 +53,13 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_bit(tmp_path, start, uninterrupted):
     process = start(training(tmp_path))
-    wait_for_checkpoint(tmp_path, 100, process)
+    wait_for_checkpoint(tmp_path, 60, process)
     time.sleep(np.random.default_rng().uniform(0, 0.5))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert "resuming from the checkpoint of step" in finish(start(training(tmp_path)))
-    expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
+    expected, resumed = arrays(uninterrupted, 100), arrays(tmp_path, 100)
     assert expected.keys() == resumed.keys() and len(expected) > 100
     for name in expected:
         np.testing.assert_array_equal(resumed[name], expected[name], name)
@@ -69,12 +69,12 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, start, uninterrupted):
 @pytest.mark.slow
 def test_sigterm_saves_and_the_run_resumes_to_the_bit(tmp_path, start, uninterrupted):
     process = start(training(tmp_path, "--config.checkpoint.every=1000"))
-    wait_for_checkpoint(tmp_path, 100, process)  # From the evaluation, the best so far.
+    wait_for_checkpoint(tmp_path, 50, process)  # From the evaluation, the best so far.
     process.terminate()
     out = finish(process)
     assert "stopped by a signal after step" in out
     finish(start(training(tmp_path)))
-    expected, resumed = arrays(uninterrupted, 200), arrays(tmp_path, 200)
+    expected, resumed = arrays(uninterrupted, 100), arrays(tmp_path, 100)
     for name in expected:
         np.testing.assert_array_equal(resumed[name], expected[name], name)
 
@@ -133,25 +133,25 @@ def check_speeds(workdir, count, num_devices):
 
 @pytest.mark.slow
 def test_the_speed_is_recorded_in_flops_too(uninterrupted):
-    check_speeds(uninterrupted, 10, num_devices=1)
+    check_speeds(uninterrupted, 5, num_devices=1)
 
 
 @pytest.mark.slow
 def test_contents_of_a_run_folder_and_its_evaluation(start, uninterrupted):
     for name in ("config.json", "environment.json", "curves.png"):
         assert (uninterrupted / name).stat().st_size > 0
-    figures = {path.name for path in (uninterrupted / "figures" / "200").iterdir()}
+    figures = {path.name for path in (uninterrupted / "figures" / "100").iterdir()}
     assert figures == {"validation_confusion.png", "validation_examples.png"}
     recorded = {
         name: value
         for step, split, name, value in records(uninterrupted)
-        if (step, split) == (200, "validation")
+        if (step, split) == (100, "validation")
     }
     evaluate = command("evaluate", uninterrupted, "--checkpoint=latest", "--json")
     # Another number of devices and another batch size give the same metrics.
     other = start([*evaluate, "--config.evaluation.batch_size=70"], num_devices=4)
     result = json.loads(finish(other))
-    assert result["step"] == 200
+    assert result["step"] == 100
     assert result["metrics"]["validation"] == pytest.approx(recorded, rel=1e-4)
     table = finish(start(command("evaluate", uninterrupted, "--split=test,validation")))
     assert "top_1" in table and "test" in table
@@ -197,9 +197,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start):
 
 
 @pytest.mark.slow
-def test_warm_start_and_profile(tmp_path, start, uninterrupted):
+def test_warm_start_with_replaced_sections_and_a_profile(tmp_path, start, uninterrupted):
     flags = (
-        "--config.parallel.fsdp=2",
+        "--config.parallel={'name': 'pmap'}",
+        "--config.optimizer={'name': 'sgd', 'weight_decay': 0.0, 'decay_positions': True, "
+        "'clip_norm': 1.0, 'momentum': 0.8}",
+        "--config.optimizer.clip_norm=None",
         f"--config.init_from={uninterrupted}",
         "--config.init_prefixes=encoder",
         "--config.training.steps=4",
@@ -213,22 +216,10 @@ def test_warm_start_and_profile(tmp_path, start, uninterrupted):
     assert loaded.removeprefix("warm start, loaded: ") == "encoder (35 arrays)"
     assert "decoder (" in left and "encoder" not in left
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
-
-
-@pytest.mark.slow
-def test_sections_with_other_keys_are_chosen_by_replacing_them(tmp_path, start):
-    flags = (
-        "--config.parallel={'name': 'pmap'}",
-        "--config.optimizer={'name': 'sgd', 'weight_decay': 0.0, 'decay_positions': True, "
-        "'clip_norm': 1.0, 'momentum': 0.8}",
-        "--config.optimizer.clip_norm=None",
-        "--config.training.steps=2",
-    )
-    finish(start(training(tmp_path, *flags), num_devices=4))
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["parallel"] == {"name": "pmap"}
     assert config["optimizer"]["momentum"] == 0.8 and config["optimizer"]["clip_norm"] is None
-    assert saved_steps(tmp_path) == [2]
+    assert saved_steps(tmp_path) == [4]
     check_speeds(tmp_path, 1, num_devices=4)
 
 
@@ -272,11 +263,8 @@ def test_warm_start_from_published_weights(tmp_path, start):
         "--config.evaluation.every=2",
         "--config.init_from=tests/goldens/huggingface/image_learned",
     )
-    failed = start(command("train", tmp_path / "all", *flags))
-    _, err = failed.communicate(timeout=300)
-    assert failed.returncode == 2 and "conv_1x1/w (3, 256) instead of (1, 256)" in err
     part = "--config.init_prefixes=('!decoder/logits', '!conv_1x1/w')"
-    out = finish(start(command("train", tmp_path / "part", *flags, part)))
+    out = finish(start(command("train", tmp_path, *flags, part)))
     assert "warm start, resized: positions\n" in out
     different = (
         "warm start, different setting: config.model.encoder.latent_stack.exact_gelu True there"

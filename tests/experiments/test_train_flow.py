@@ -49,7 +49,7 @@ SHRUNK = (
     "--config.training.batch_size=4",
     "--config.training.steps=8",
     "--config.schedule.warmup_steps=2",
-    "--config.evaluation.every=4",
+    "--config.evaluation.every=8",
     "--config.checkpoint.every=2",
     "--config.logging.every=2",
 )

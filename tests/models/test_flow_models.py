@@ -149,6 +149,7 @@ def test_forms_agree(preset):
     oracles.assert_close(chunked, plain, 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["patches_separate", "conv_light"])
 def test_starts_from_zero_flow(preset):
     model = build(shrunk(preset))

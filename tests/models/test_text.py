@@ -41,6 +41,7 @@ def made(config):
     model = build(config)
     params, state = oracles.random_params_and_state(model.init, inputs=IDS)
 
+    @jax.jit
     def apply(params, inputs, **keywords):
         return model.apply(params, state, None, inputs=inputs, is_training=False, **keywords)[0]
 

@@ -45,6 +45,7 @@ def highest_precision():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DEEPMIND, ids=name_of)
 def test_original_models_compute_the_same(case):
     found = list(check_parity.check_deepmind(case))
@@ -68,6 +69,7 @@ def test_original_trees_round_trip(case):
     assert_equal(to_tree(load(case, **sizes_of(case)), name_of(case)), tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HUGGINGFACE, ids=name_of)
 def test_hugging_face_folders_round_trip(case, tmp_path):
     weights = load(case)
@@ -86,6 +88,7 @@ def test_hugging_face_folders_round_trip(case, tmp_path):
         assert config[key] == expected_config[key], key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TREES.keys() - {"language_bytes"}))
 def test_full_size_models_have_the_published_trees(name):
     assert check_parity.same_tree(name, TREES[name])
@@ -101,6 +104,7 @@ def test_a_tree_with_another_count_differs():
     assert not check_parity.same_tree("video_autoencoding", tree | {"num_params": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["learned", "fourier", "conv"])
 def test_imagenet_configs_are_the_published_models(preset):
     tree = TREES[f"imagenet_{preset}"]

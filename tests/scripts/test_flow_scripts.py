@@ -3,22 +3,19 @@
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from configs.optical_flow import AUGMENTATION
 from perceiver_io.data.flow.files import Flow
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
-from perceiver_io.training.checkpoint import Checkpoints
-from perceiver_io.training.state import initial_state
 from scripts import _flow_comparison as comparison
 from scripts import _flow_side
 from scripts.forms import plain_form
-from tests.helpers import experiments, flow_scenes, tiny
+from tests.helpers import experiments, flow_scenes
 from tests.helpers.programs import finish
+from tests.helpers.runs import new_state, write_run
 
 
 def moved(right, down):
@@ -117,15 +114,7 @@ def run_folder(tmp_path):
     """A run with random weights, on small procedural pairs."""
     config = shrunk("small")
     config.model.image_size = config.data.image_size = (64, 64)  # Fewer tiles for the motorcycle.
-    (tmp_path / "config.json").write_text(config.to_json())
-    parts = setup.build_parts(config)
-    state = initial_state(
-        *jax.jit(lambda: setup.initialise(parts.model, 0))(), optax.sgd(0.1), ema=False
-    )
-    data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
-    checkpoints = Checkpoints(tmp_path, **config.checkpoint)
-    checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation_whole/epe": 1.0})
-    checkpoints.close()
+    write_run(tmp_path, config, [new_state(setup.build_parts(config))])
     return tmp_path
 
 

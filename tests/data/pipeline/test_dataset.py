@@ -327,6 +327,7 @@ def mixed_batches(dataset, count, *, batch_size=4, seed=0, shard=(0, 1)):
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [(1.0, 3.0), (0.7, 0.1), (5, 5)])
 def test_a_mixture_has_the_proportions_of_its_weights(weights):
     numbers = joined(mixed_batches(mixed(*weights), 100))
@@ -335,6 +336,7 @@ def test_a_mixture_has_the_proportions_of_its_weights(weights):
         assert (numbers[start : start + 160] < 100).mean() == pytest.approx(share, abs=1 / 80)
 
 
+@pytest.mark.slow
 def test_each_part_of_a_mixture_is_shuffled_and_repeated_independently():
     numbers = joined(mixed_batches(mixed(), 140))
     small, large = numbers[numbers < 100], numbers[numbers >= 100]

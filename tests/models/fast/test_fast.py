@@ -101,6 +101,7 @@ def test_equals_textbook(sizes, num_heads, name):
 SHARED = [(1, 3, None), (3, 1, None), (1, 1, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "batches,name,num_heads",
     [
@@ -118,6 +119,7 @@ def test_sides_shared_by_all_examples(batches, name, num_heads):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [1, 5, 7, 50])
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_chunks_of_any_size(num_heads, chunk_size, monkeypatch):
@@ -151,6 +153,7 @@ def test_bias_of_every_shape(name):
     oracles.assert_close(outcome(*FORMS[name]), outcome("entry", TEXTBOOK))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("num_heads", [1, 6])
 def test_bias(num_heads, name):
@@ -165,6 +168,7 @@ def test_bias(num_heads, name):
 TURNS = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name,chunk_size", [("auto", 12), ("chunks", 4)])
 @pytest.mark.parametrize("bias_shape", [None, (1, 6, 4, 12), (2, 1, 4, 1)], ids=str)
 def test_head_groups(bias_shape, name, chunk_size, monkeypatch):
@@ -182,6 +186,7 @@ def test_head_groups(bias_shape, name, chunk_size, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bias_shape,batches,num_heads",
     [
@@ -212,12 +217,12 @@ def test_chunks_of_queries(bias_shape, batches, num_heads, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["auto", "chunks"])
-def test_bias_of_every_shape_with_head_groups(name, monkeypatch):
+def test_bias_of_every_shape_with_head_groups(monkeypatch):
     monkeypatch.setattr(heads, "_LOGITS_AT_ONCE", 2 * 2 * 4 * 4)
-    test_bias_of_every_shape(name)
+    test_bias_of_every_shape("chunks")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_large_logits_do_not_overflow(num_heads, name):
@@ -232,6 +237,7 @@ def test_large_logits_do_not_overflow(num_heads, name):
     oracles.assert_close(*results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_bfloat16_is_as_close_as_the_textbook(num_heads, name):
@@ -262,6 +268,7 @@ def shown_weights(num_heads):
 DROPOUT_FORMS = FORMS | {"long chunks": ("entry", AttentionForm(key_chunk_size=60))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["auto", "long chunks", "accelerator"])
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_dropout_drops_weights_and_keeps_their_mean(num_heads, name, monkeypatch):
@@ -286,6 +293,7 @@ def test_dropout_drops_weights_and_keeps_their_mean(num_heads, name, monkeypatch
     assert num_heads == 1 or np.mean(kept[:, 0] == kept[:, 1]) < 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_gradient_and_value_drop_the_same_weights(num_heads):
     """In any direction, the gradient is the slope of the value for the same random key."""
@@ -336,6 +344,7 @@ def test_long_inputs_are_taken_in_chunks(num_inputs, scanned):
     assert ("stablehlo.while" in text) == scanned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", [False, True], ids=["forward", "gradient"])
 def test_memory_of_chunks_is_linear(gradient):
     def temporary_bytes(length, form):

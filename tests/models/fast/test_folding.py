@@ -75,6 +75,7 @@ def attend(chosen, lazy, weights, queries, inputs, key_mask=None, query_mask=Non
     return read(way, make_ready(way, weights, Norms(), queries, inputs), queries, rng=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("lazy", [False, True], ids=["whole", "lazy"])
 @pytest.mark.parametrize("chosen", PLANS, ids=lambda p: f"{p.scores}-{p.values}")

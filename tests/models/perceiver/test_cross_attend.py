@@ -64,6 +64,7 @@ def test_without_residual_and_with_the_inputs_width():
     oracles.assert_close(apply(params, None, queries, inputs), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["textbook", "folded"])
 def test_shared_latents_equal_their_copies(form):
     latents, inputs = normal(1, 4, 6), normal(3, 9, 6, seed=1)
@@ -118,6 +119,7 @@ def test_map_equals_the_softmax_inside():
 RATES = [dict(dropout=0.4), dict(attention_dropout=0.4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rates", RATES, ids=lambda rates: next(iter(rates)))
 def test_dropout_is_for_training_only(rates, form):

@@ -78,6 +78,7 @@ def assert_equals_textbook(
 
 
 # Of 12 queries: chunks that divide, that do not, one query at a time, all at once.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target,chunk_size,form",
     [
@@ -119,6 +120,7 @@ def test_outputs_of_any_width(target, residual, widths):
     assert_equals_textbook(target, AttentionForm(), 5, queries, latents, widths, residual=residual)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [(1, 3), (3, 1), (1, 1)], ids=str)
 @pytest.mark.parametrize("num_heads", [1, 2])
 @pytest.mark.parametrize("target", ["entry", "other"])
@@ -128,6 +130,7 @@ def test_sides_shared_by_all_examples(target, num_heads, batches):
     assert_equals_textbook(target, AttentionForm(), 5, queries, latents, [2], num_heads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape,chunk_size", [((3, 4), 5), ((3, 4), None), ((2, 3, 2), 4)], ids=str)
 @pytest.mark.parametrize("target", ["entry", "other"])
 def test_queries_on_a_grid(target, shape, chunk_size):
@@ -137,6 +140,7 @@ def test_queries_on_a_grid(target, shape, chunk_size):
     assert_equals_textbook(target, AttentionForm(), chunk_size, queries, latents, [2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rates", [dict(dropout=0.3), dict(attention_dropout=0.3)], ids=str)
 def test_chunks_drop_independently_and_equally_in_the_gradient(form, rates):

@@ -78,6 +78,7 @@ INPUTS = normal(2, 9, 5)
 INPUT_MASK = jnp.array([[1, 0, 1, 1, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0, 1, 0, 1]], bool)
 
 
+@pytest.mark.slow
 def test_masked_inputs_are_ignored():
     init, apply, *_ = perceiver_io()
     params = init(INPUTS)
@@ -271,6 +272,7 @@ def test_perceiver_averages_its_latents():
     oracles.assert_close(logits, oracles.linear(np.asarray(latents).mean(1), exact["logits"]))
 
 
+@pytest.mark.slow
 def test_queries_of_different_widths_have_separate_decoders():
     """Two sets of learned queries, 3 and 7 wide, decoded from one encoding by separate weights."""
     tokens = normal(2, 5, 6)

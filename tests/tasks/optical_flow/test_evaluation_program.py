@@ -3,18 +3,16 @@
 import json
 import socket
 
-import jax
 import jax.numpy as jnp
-import optax
 import pytest
 
 from perceiver_io.pretrained.published import Weights, save_huggingface
 from perceiver_io.runtime import configuration, setup
-from perceiver_io.training.checkpoint import Checkpoints
-from perceiver_io.training.state import TrainState, initial_state
-from tests.helpers import experiments, tiny
+from perceiver_io.training.state import TrainState
+from tests.helpers import experiments
 from tests.helpers.predictions import FLOW, trained
 from tests.helpers.programs import command, finish
+from tests.helpers.runs import new_state, write_checkpoints, write_run
 from tests.tasks.optical_flow.test_evaluation import evaluate, kitti
 
 
@@ -23,22 +21,13 @@ def run_folder(tmp_path_factory):
     """A run of a shrunk model with a checkpoint, and its metrics on a tiny KITTI."""
     folder = tmp_path_factory.mktemp("run")
     config = configuration.overridden(experiments.shrink(experiments.load("optical_flow", "small")))
-    (folder / "config.json").write_text(config.to_json())
     parts = setup.build_parts(config)
-    params, model_state = jax.jit(lambda: setup.initialise(parts.model, 0))()
-    save(folder, config, initial_state(params, model_state, optax.sgd(0.1), ema=False))
-    trained = parts.model, params, model_state
+    state = new_state(parts)
+    write_run(folder, config, [state])
+    trained = parts.model, state.params, state.model_state
     dataset = kitti(folder / "kitti")
     result = evaluate(dataset, "train", trained, task=parts.task, tile_size=(16, 16))
     return folder, result.metrics
-
-
-def save(folder, config, state):
-    """Saves the state as a run's checkpoint of step 7."""
-    checkpoints = Checkpoints(folder, **config.checkpoint)
-    data = tiny.Dataset().load("train", batch_size=8, training=True, seed=0, shard=(0, 1))
-    checkpoints.save(state._replace(step=jnp.int32(7)), iter(data), {"validation_whole/epe": 1.0})
-    checkpoints.close()
 
 
 def of_kitti(folder):
@@ -122,7 +111,8 @@ def test_the_program_with_published_weights(tmp_path, start):
 def test_the_program_with_flags_of_another_task(tmp_path, start, flag, message):
     config = experiments.load("quickstart", None)
     (tmp_path / "config.json").write_text(config.to_json())
-    save(tmp_path, config, TrainState(jnp.int32(0), {"linear": {"w": jnp.ones(3)}}, {}, (), None))
+    state = TrainState(jnp.int32(0), {"linear": {"w": jnp.ones(3)}}, {}, (), None)
+    write_checkpoints(tmp_path, config, [state])
     process = start(command("evaluate", tmp_path, flag))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2
