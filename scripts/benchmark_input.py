@@ -1,11 +1,14 @@
-"""Images per second of the ImageNet input pipeline: decode, crop, flip, RandAugment, CutMix, MixUp.
+"""Speed of the input pipelines: photographs as for ImageNet, and texts with masked words.
 
     python -m scripts.benchmark_input
 
-The images are JPEGs of the typical size in ImageNet (500 x 375 pixels, about 95 KB), random crops
-of scikit-learn's two sample photographs, enlarged. With a single process, "per core" is measured by
-processor time, so that a busy machine matters little; with worker processes it is measured by
-elapsed time, for which the machine must be idle.
+Photographs are decoded, cropped and flipped, with RandAugment, CutMix and MixUp; texts of the
+bundled files are cropped and masked, in bytes.
+
+The photographs are JPEGs of the typical size in ImageNet (500 x 375 pixels, about 95 KB), random
+crops of scikit-learn's two sample photographs, enlarged. With a single process, "per core" is
+measured by processor time, so that a busy machine matters little; with worker processes it is
+measured by elapsed time, for which the machine must be idle.
 """
 
 import functools
@@ -27,15 +30,18 @@ from sklearn.datasets import load_sample_images
 
 from perceiver_io.data.pipeline.dataset import Composed, Dataset
 from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.text.bytes import ByteTokenizer
+from perceiver_io.data.text.text_folder import bundled_text
 from perceiver_io.data.vision import crop
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 
 _BATCHES = flags.DEFINE_integer("batches", 8, "Batches to time, after a warm-up batch.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Examples per batch.")
 _WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Numbers of worker processes to time.")
 
 _WIDTH, _HEIGHT = 500, 375
 _NUM_IMAGES = 256
+_TEXT_BYTES = 2048
 
 
 @functools.cache
@@ -84,6 +90,17 @@ def dataset(num_workers: int) -> Dataset:
     )
 
 
+def text_dataset(num_workers: int) -> Dataset:
+    """The bundled texts, prepared as in the paper's byte-level language modelling."""
+    return bundled_text(
+        num_workers=num_workers,
+        tokenizer=ByteTokenizer(),
+        max_length=_TEXT_BYTES,
+        max_queries=_TEXT_BYTES // 4,
+        passage_bytes=_TEXT_BYTES,
+    )
+
+
 def decode_full(raw: EncodedImage) -> None:
     """Decodes the whole image at full resolution."""
     Image.open(io.BytesIO(raw.data)).convert("RGB")
@@ -105,16 +122,14 @@ def per_image(function: Callable[[EncodedImage], object]) -> float:
     return count / (time.process_time() - start)
 
 
-def per_batch(num_workers: int, clock: Callable[[], float]) -> float:
-    """Images per second of the whole pipeline, as measured by a clock."""
+def per_batch(dataset: Dataset, clock: Callable[[], float]) -> float:
+    """Examples per second of the whole pipeline, as measured by a clock."""
     batches = iter(
-        dataset(num_workers).load(
-            "train", batch_size=_BATCH_SIZE.value, training=True, seed=0, shard=(0, 1)
-        )
+        dataset.load("train", batch_size=_BATCH_SIZE.value, training=True, seed=0, shard=(0, 1))
     )
     # First exhaust the buffers of the workers, so that timed batches are prepared during the
     # measurement.
-    for _ in range(1 + 3 * num_workers):
+    for _ in range(1 + 3 * dataset.num_workers):
         next(batches)
     start = clock()
     for _ in range(_BATCHES.value):
@@ -133,15 +148,22 @@ def main(argv: list[str]) -> None:
     print(f"{'':44}{'total':>8}{'per core':>10}")
 
     def row(name: str, total: float, cores: int) -> None:
-        print(f"{name:44}{total:8.0f}{total / cores:10.0f}", flush=True)
+        print(f"{name:44}{total:8.4g}{total / cores:10.4g}", flush=True)
 
     row("decode at full size, nothing else", per_image(decode_full), 1)
     row("decode and crop", per_image(lambda raw: decode_cropped(raw, rng)), 1)
     augment = dataset(0).preparation.training_example
     row("decode, crop, RandAugment, flip", per_image(lambda raw: augment(raw, rng)), 1)
-    row("whole pipeline, in process", per_batch(0, time.process_time), 1)
-    for workers in map(int, _WORKERS.value):
-        row(f"whole pipeline, {workers} worker(s)", per_batch(workers, time.perf_counter), workers)
+
+    def rows(make: Callable[[int], Dataset], unit: float) -> None:
+        row("whole pipeline, in process", per_batch(make(0), time.process_time) * unit, 1)
+        for workers in map(int, _WORKERS.value):
+            found = per_batch(make(workers), time.perf_counter) * unit
+            row(f"whole pipeline, {workers} worker(s)", found, workers)
+
+    rows(dataset, 1)
+    print(f"\ntexts of {_TEXT_BYTES} bytes with masked words, MB per second\n")
+    rows(text_dataset, _TEXT_BYTES / 1e6)
 
 
 if __name__ == "__main__":

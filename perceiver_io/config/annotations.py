@@ -74,6 +74,7 @@ Probability = Annotated[Real, within(0, 1)]
 # A nonzero share of something.
 Fraction = Annotated[Real, Limit("above 0 and at most 1", lambda x: 0 < x <= 1)]
 
+SUM_OF_ONE = Limit("numbers that add up to 1", lambda shares: abs(sum(shares) - 1) <= 1e-6)
 ASCENDING = Limit("two numbers in ascending order", lambda pair: pair[0] <= pair[1])
 
 Text = Annotated[str, Limit("a text that is not empty", bool)]

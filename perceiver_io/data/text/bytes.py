@@ -25,6 +25,7 @@ class ByteTokenizer(Tokenizer):
     """One id per byte, also of bytes that are not valid UTF-8."""
 
     unit: ClassVar[str] = "bytes"
+    reads_any_bytes: ClassVar[bool] = True
     pad_id: ClassVar[int] = PAD
     mask_id: ClassVar[int] = MASK
     cls_id: ClassVar[int] = CLS

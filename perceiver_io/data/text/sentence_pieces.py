@@ -41,6 +41,7 @@ class SentencePieceTokenizer(Tokenizer):
     model: bytes = dataclasses.field(repr=False)
 
     unit: ClassVar[str] = "tokens"
+    reads_any_bytes: ClassVar[bool] = False
     pad_id: ClassVar[int] = _SPECIAL.index("[PAD]")
     mask_id: ClassVar[int] = _SPECIAL.index("[MASK]")
     cls_id: ClassVar[int] = _SPECIAL.index("[CLS]")

@@ -37,6 +37,7 @@ class Tokenizer(abc.ABC):
 
     Attributes:
         unit: what the tokens are, in the plural, for messages.
+        reads_any_bytes: whether it encodes bytes that are not valid UTF-8.
         pad_id: fills texts up to a common length.
         mask_id: stands for a token that is to be predicted.
         cls_id: may stand before a text.
@@ -45,6 +46,7 @@ class Tokenizer(abc.ABC):
     """
 
     unit: ClassVar[str]
+    reads_any_bytes: ClassVar[bool]
     pad_id: int
     mask_id: int
     cls_id: int
@@ -58,7 +60,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, text: str | bytes) -> Int32[np.ndarray, " M"]:
-        """The ids of a text, or of its bytes in UTF-8; the latter may be invalid if all bytes are.
+        """The ids of a text, or of its bytes in UTF-8; see `reads_any_bytes`.
 
         Markers such as [MASK] are text like any other, see `encode_masked`. Raises UserError for
         what cannot be encoded.

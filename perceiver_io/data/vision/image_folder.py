@@ -6,11 +6,10 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated
 
-from perceiver_io.config.annotations import Limit, Probability
 from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import LeftOut, Source, left_out_clause, merged
+from perceiver_io.data.pipeline.splits import Fractions, nonempty_splits, share, split_folders
 from perceiver_io.data.vision.image_files import (
     ImageFiles,
     image_suffixes,
@@ -21,11 +20,6 @@ from perceiver_io.data.vision.image_files import (
 )
 from perceiver_io.data.vision.images import EncodedImage, PhotographPreparation
 from perceiver_io.errors import UserError
-
-# Possible names of the folder of each split.
-_SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-
-SUM_OF_ONE = Limit("numbers that add up to 1", lambda shares: abs(sum(shares) - 1) <= 1e-6)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,17 +37,12 @@ class ImageFolder(Source):
     """
 
     root: str
-    split_fractions: Annotated[tuple[Probability, Probability, Probability], SUM_OF_ONE] = (
-        0.8,
-        0.1,
-        0.1,
-    )
+    split_fractions: Fractions = (0.8, 0.1, 0.1)
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Those of train, validation and test that exist."""
-        shares = zip(_SPLITS, self.split_fractions, strict=True)
-        return tuple(self._split_folders) or tuple(split for split, share in shares if share > 0)
+        return tuple(self._split_folders) or nonempty_splits(self.split_fractions)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -84,7 +73,7 @@ class ImageFolder(Source):
         for name, found in _list_images(folder).items():
             images = found.images
             if folder == self._path:
-                images = _select(images, split, self.split_fractions)
+                images = share(sorted(images, key=_digest), split, self.split_fractions)
             files |= dict.fromkeys(images, labels[name])
             broken |= found.broken
         # In a mixed order, so that consecutive images are of several classes.
@@ -102,18 +91,7 @@ class ImageFolder(Source):
     @property
     def _split_folders(self) -> dict[str, pathlib.Path]:
         """The folder of each split; empty if the class folders are in the root."""
-        if not (self._path / "train").is_dir():
-            return {}
-        folders = {}
-        for split, names in _SPLITS.items():
-            there = [self._path / name for name in names if (self._path / name).is_dir()]
-            if len(there) > 1:
-                raise UserError(
-                    f"{there[0]} and {there[1]} are both for the split {split}: keep one of them."
-                )
-            if there:
-                folders[split] = there[0]
-        return folders
+        return split_folders(self._path)
 
 
 image_folder = Composed(ImageFolder, PhotographPreparation)
@@ -195,14 +173,3 @@ def _name(path: str) -> str:
 def _digest(path: str) -> bytes:
     """An arbitrary sort key that depends only on the class and the file name."""
     return hashlib.sha256(os.fsencode(_name(path))).digest()
-
-
-def _select(
-    paths: Sequence[str], split: str, fractions: tuple[float, float, float]
-) -> Sequence[str]:
-    """The split's part of a class, chosen deterministically."""
-    ordered = sorted(paths, key=_digest)
-    position = list(_SPLITS).index(split)
-    start = round(sum(fractions[:position]) * len(paths))
-    stop = round(sum(fractions[: position + 1]) * len(paths))
-    return ordered[start:stop]

@@ -1,16 +1,14 @@
 """Image classification datasets prepared by TensorFlow Datasets, read without TensorFlow."""
 
 import dataclasses
-import functools
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from perceiver_io.data.pipeline.sources import Source
+from perceiver_io.data.pipeline.tfds_folders import open_prepared
 from perceiver_io.data.vision.images import EncodedImage
-from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,7 @@ class TfdsImages(Source):
 
     def __call__(self, split: str) -> Sequence[EncodedImage]:
         """The split's images as encoded files. Raises UserError when the dataset is missing."""
-        records = _open(self.root, self.name, self.how_to_get).as_data_source(
+        records = open_prepared(self.root, self.name, self.how_to_get).as_data_source(
             self.tfds_splits[split], decoders={"image": tfds.decode.SkipDecoding()}
         )
         return _Records(records, name=f"{self.name}/{self.tfds_splits[split]}")
@@ -57,30 +55,3 @@ class _Records(Sequence[EncodedImage]):
     def __getitem__(self, index: int) -> EncodedImage:
         record = self._records[index]
         return EncodedImage(record["image"], int(record["label"]), f"{self._name}#{index}")
-
-
-def _version(info_file: pathlib.Path) -> tuple[int, ...]:
-    return tuple(int(number) for number in info_file.parent.name.split(".") if number.isdigit())
-
-
-@functools.lru_cache
-def _open(root: str, name: str, how_to_get: str) -> tfds.core.DatasetBuilder:
-    """The latest version of a dataset below `root`. Raises UserError that says how to get it."""
-    folder = pathlib.Path(root).expanduser() / name
-    versions = sorted(folder.glob("*/dataset_info.json"), key=_version)
-    command = f"tfds build {name} --file_format=array_record --data_dir={root}"
-    if not versions:
-        raise UserError(
-            f"There is no prepared dataset in {folder}. {how_to_get} Prepare it with `{command}`, "
-            "the only step that needs TensorFlow; or set config.data.root to a folder that has it."
-        )
-    # Built from the files alone, since the dataset's own module may need TensorFlow.
-    builder = tfds.builder_from_directory(versions[-1].parent)
-    if builder.info.file_format.value != "array_record":
-        raise UserError(
-            f"The dataset in {versions[-1].parent} is in {builder.info.file_format.value} format, "
-            "whose examples cannot be read individually without TensorFlow. Prepare it as "
-            f"array_record in another folder with `{command}-array-record` and set "
-            f"config.data.root={root}-array-record."
-        )
-    return builder
