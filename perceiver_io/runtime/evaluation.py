@@ -102,11 +102,11 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
         name: evaluator(parts.model, *trained, parts.strategy)
         for name, evaluator in parts.task.evaluators(config).items()
     }
+    metrics = {name: result.metrics for name, result in results.items()}
+    check_finite(metrics)
     if jax.process_index() == 0:
         with disk_errors_explained(folder):
             _draw(results, folder)
-    metrics = {name: result.metrics for name, result in results.items()}
-    check_finite(metrics)
     summary, lines = {"metrics": metrics, "figures": str(folder)}, [f"figures in {folder}"]
     if parts.dataset.manifest_sha256 is not None:
         summary["manifest_sha256"] = parts.dataset.manifest_sha256

@@ -4,12 +4,14 @@ Slow imports (above all JAX) are deferred until they are used, so that the respo
 misspelt flag is immediate.
 """
 
+import contextlib
+import errno
 import functools
 import multiprocessing
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -47,7 +49,8 @@ def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
         # Output that the terminal cannot show is better escaped than lost.
         sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            main()
+            with long_names_explained():
+                main()
         except UserError as error:
             _end(2, f"error: {error}\n")
         except KeyboardInterrupt:
@@ -55,7 +58,20 @@ def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
         except Exception:
             _end(1, traceback.format_exc())
 
-    app.run(guarded, flags_parser=functools.partial(_parse, required))
+    app.run(guarded, flags_parser=functools.partial(parse, required))
+
+
+@contextlib.contextmanager
+def long_names_explained() -> Iterator[None]:
+    """A context in which too long a file name, which many flags can contain, is a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UserError(
+            f"{str(error.filename)[:100]}... is too long for the name of a file: shorten it."
+        ) from error
 
 
 def _end(status: int, message: str) -> NoReturn:
@@ -77,17 +93,37 @@ def overrides() -> tuple[str, ...]:
 
 
 def start_jax() -> None:
-    """Connects the processes and sets up the compilation cache; call it before using JAX."""
+    """Connects the processes and sets up the compilation cache; call it before using JAX.
+
+    Raises UserError if the flags do not fit together, or the cache's folder cannot be created.
+    """
     import jax
 
     from perceiver_io.training import distributed
 
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if _CACHE.present and "://" not in _CACHE.value:
+        _create(_CACHE.value)
     jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
 
 
-def _parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
-    """Parses absl's flags, setting the config's overrides aside."""
+def _create(cache: str) -> None:
+    """Creates the compilation cache, without which JAX would only be slower, and say nothing."""
+    try:
+        if cache:
+            os.makedirs(cache, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--compilation_cache={cache:.100} is not a folder that can be created "
+            f"({error.strerror}): give another, or an empty value for none."
+        ) from error
+
+
+def parse(required: Sequence[flags.FlagHolder], argv: list[str]) -> list[str]:
+    """Parses absl's flags, setting the config's overrides aside; returns the rest.
+
+    For a wrong flag, prints a sentence and exits with status 2.
+    """
     arguments = [argument for argument in argv if not argument.startswith(OVERRIDE)]
     if _HELP.intersection(arguments):
         print(_help())

@@ -7,7 +7,7 @@ halves of different experiments, and must be permitted explicitly.
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from perceiver_io.config import files
+from perceiver_io.config.construct import nearest
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration
@@ -40,17 +41,16 @@ def changes(
         allowed: settings or sections that may change.
         steps: the steps of the run's checkpoints.
 
-    Raises UserError with the settings that may not change.
+    Raises UserError with the settings that may not change, and for one to allow that does not
+    exist.
     """
-    if not steps or not (workdir / "config.json").exists():
+    allowed = [name.removeprefix("config.") for name in allowed]
+    before, now = _previous(workdir) if steps else None, _settings(config)
+    _check_exist(allowed, now | (before or {}))
+    if before is None:
         return {}
-    try:
-        before = configuration.overridden(files.read_run(workdir))
-    except UserError as error:
-        say(f"the config cannot be compared with the previous one: {error}")
-        return {}
-    found = _differences(_settings(before), _settings(config))
-    free = (*_FREE, *(name.removeprefix("config.") for name in allowed))
+    found = _differences(before, now)
+    free = (*_FREE, *allowed)
     refused = [name for name in found if not _is_below(name, free) and not _is_longer(name, found)]
     if refused:
         shown = [f"config.{name} was {found[name][0]}, is {found[name][1]}" for name in refused]
@@ -75,6 +75,32 @@ def record(workdir: Path, found: Changes, step: int) -> None:
         for name, (before, now) in found.items():
             file.write(json.dumps({"step": step, "key": name, "from": before, "to": now}) + "\n")
             say(f"from step {step} on, config.{name} is {now} instead of {before}")
+
+
+def _previous(workdir: Path) -> dict[str, Any] | None:
+    """The settings of the run so far; None if there are none that can be read."""
+    if not (workdir / "config.json").exists():
+        return None
+    try:
+        return _settings(configuration.overridden(files.read_run(workdir)))
+    except UserError as error:
+        say(f"the config cannot be compared with the previous one: {error}")
+        return None
+
+
+def _check_exist(allowed: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Raises UserError for a name that is neither a setting nor a section."""
+    known = {
+        ".".join(parts[:count])
+        for parts in (name.split(".") for name in settings)
+        for count in range(1, len(parts) + 1)
+    }
+    for name in allowed:
+        if name not in known:
+            raise UserError(
+                f"--allow_config_change={name:.100} is not a setting or a section of the config"
+                f"{nearest(name, known)}: give names such as training.steps or schedule."
+            )
 
 
 def _settings(config: ConfigDict) -> dict[str, Any]:

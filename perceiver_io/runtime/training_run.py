@@ -51,11 +51,12 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(disk_errors_explained(workdir))
         stack.enter_context(locked(workdir))
+        interruption = stack.enter_context(contextlib.closing(Interruption()))
         run = stack.enter_context(
             contextlib.closing(Run(config, workdir, profiler, allowed_changes))
         )
         try:
-            run.train()
+            run.train(interruption)
         except NotFiniteError as error:
             raise UserError(run.explain(error)) from error
 
@@ -139,7 +140,7 @@ class Run:
         initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)
         return parallel.make(initialise, state, warm.params, warm.model_state)
 
-    def train(self) -> None:
+    def train(self, interruption: Interruption) -> None:
         """Runs the remaining steps."""
         last = self.config.training.steps
         if self.start >= last:
@@ -147,7 +148,7 @@ class Run:
                 f"this run is finished: it has taken {self.start} steps, and config.training.steps "
                 f"is {last}. Raise that to train further; experiments.evaluate evaluates the run."
             )
-        interruption = Interruption()
+        interruption.listen()
         with Progress(last, "steps", start=self.start) as progress:
             for step in range(self.start + 1, last + 1):
                 self.take_step(step)
@@ -167,6 +168,7 @@ class Run:
 
     def take_step(self, step: int) -> None:
         """Runs one training step."""
+        self.checkpoints.check()
         self.profiler.before(step)
         batch = setup.checked(next(self.iterator), self.parts.dataset)
         self.state, metrics = self.step(self.state, self.parts.strategy.place(batch))

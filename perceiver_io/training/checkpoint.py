@@ -173,6 +173,11 @@ class Checkpoints:
         _restore_iterator(directory, iterator)
         return jax.tree.unflatten(jax.tree.structure(template), restored.values())
 
+    def check(self) -> None:
+        """Raises any error that occurred while the latest checkpoint was written; never waits."""
+        if not self._manager.is_saving_in_progress():
+            self._manager.wait_until_finished()
+
     def wait(self) -> None:
         """Waits until everything has been written to disk."""
         self._manager.wait_until_finished()

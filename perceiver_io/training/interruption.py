@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -14,11 +15,19 @@ class Interruption:
     """Receives SIGTERM and Ctrl-C, and lets all processes agree on the step after which to stop."""
 
     def __init__(self):
-        """Installs the signal handler. With several processes JAX has already done so."""
         self._received = False
+        self._replaced: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Installs the signal handlers. With several processes JAX has that of SIGTERM already."""
         if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, self._receive)
-        signal.signal(signal.SIGINT, self._pass_on)
+            self._replaced[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._receive)
+        self._replaced[signal.SIGINT] = signal.signal(signal.SIGINT, self._pass_on)
+
+    def close(self) -> None:
+        """Restores the signal handlers that `listen` has replaced."""
+        for number, handler in self._replaced.items():
+            signal.signal(number, handler)
 
     def reached(self, step: int) -> bool:
         """Whether to stop after this step. All processes must call it at every step.

@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from perceiver_io.config.imagenet import IMAGENET
-from perceiver_io.runtime import configuration, evaluation, weights
+from perceiver_io.errors import UserError
+from perceiver_io.runtime import configuration, evaluation, setup, weights
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import TrainState
+from perceiver_io.training.warm_start import array_source
 from tests.helpers import experiments, tiny
 
 LEARNED = str(Path(__file__).parents[1] / "goldens" / "huggingface" / "image_learned")
@@ -65,3 +69,19 @@ def test_images_are_prepared_as_the_weights_need_them_whatever_a_config_leaves_o
     assert data.crop_area == config.data.crop_area
     assert data.image_size == (24, 24)
     assert prepared("--config.data.resample=bilinear").resample == "bilinear"
+
+
+def test_metrics_that_are_not_finite_are_an_error(tmp_path):
+    """As of finite weights whose products are too large."""
+    section = dict(
+        name="convnet_classifier", num_classes=10, widths=(4,), image_size=(8, 8), image_channels=1
+    )
+    config = configuration.load("configs/quickstart.py", [f"--config.model={section}"])
+    params, state = setup.build_parts(config).model.shapes()
+    params = jax.tree.map(lambda x: np.full(x.shape, 3e38, x.dtype), params)
+    state = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), state)
+    source = array_source("file", params, state)
+    subject = evaluation.Subject(config, source, tmp_path / "file", {"weights": "file"})
+    with pytest.raises(UserError, match="The results of the model are not finite"):
+        evaluation.evaluate(subject, tmp_path)
+    assert not list((tmp_path / "evaluation").rglob("*.png"))

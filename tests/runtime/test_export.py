@@ -1,5 +1,6 @@
-"""Portable folders: any model, with how its inputs are prepared."""
+"""Exports of a run, and portable folders: any model, with how its inputs are prepared."""
 
+import contextlib
 import json
 
 import jax
@@ -11,9 +12,13 @@ from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.pretrained.published import Weights, save_portable
-from perceiver_io.runtime import weights
+from perceiver_io.runtime import configuration, weights
 from perceiver_io.runtime.export import export
+from perceiver_io.runtime.training_run import Run
+from perceiver_io.training.profiling import Profiler
 from perceiver_io.training.state import names
+from tests.helpers import oracles
+from tests.helpers.experiments import learned_classifier
 from tests.helpers.predictions import picture
 
 PREPARATION = IMAGENET | {
@@ -58,6 +63,49 @@ def test_it_answers_with_the_names_and_the_preparation_of_the_run(folder):
     assert tuple(model.class_names) == ("a", "b", "c")
     found = model.predict([picture(8, 8)], top_k=3).probabilities
     assert found.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with random weights, of a model that transformers has, and not ImageNet's numbers."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = (
+        f"model={learned_classifier(5, (14, 14))}",
+        "data.image_size=(14, 14)",
+        "data.mean=(0.4, 0.5, 0.6)",
+        "data.std=(0.2, 0.25, 0.3)",
+    )
+    config = configuration.load("configs/photos.py", [f"--config.{x}" for x in settings])
+    with contextlib.closing(Run(config, folder, Profiler(folder, 0, 0), ())) as run:
+        model = run.parts.model
+        params, _ = oracles.random_params_and_state(model.init, **model.input_spec)
+        run.state = run.state._replace(params=params, ema_params=None)
+        run.save(None)
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["transformers", "portable"])
+def test_a_run_and_its_exports_give_the_same_answers(run, tmp_path, layout):
+    # transformers crops before it resizes, which makes no difference if the crop is not resized.
+    sizes = {"transformers": [(16, 16)], "portable": [(16, 16), (23, 40)]}[layout]
+    images = [picture(*size, seed) for size in sizes for seed in range(3)]
+    model = perceiver_io.load(run)
+    expected = model.predict(images, top_k=5)
+    assert expected.probabilities.max() > 0.3  # not alike
+    export(str(run), str(tmp_path / "out"), layout=layout)
+    exported = perceiver_io.load(tmp_path / "out")
+    assert exported.class_names == model.class_names and model.class_names[0] == "Apple"
+    found = exported.predict(images, top_k=5)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=0, atol=1e-5)
+
+
+def test_an_export_without_its_preparation_would_answer_otherwise(run, tmp_path):
+    export(str(run), str(tmp_path / "out"))
+    (tmp_path / "out" / "preprocessor_config.json").unlink()
+    exported, image = perceiver_io.load(tmp_path / "out"), picture(16, 16)
+    ours, theirs = (x.predict([image], top_k=5) for x in (perceiver_io.load(run), exported))
+    assert np.abs(ours.probabilities - theirs.probabilities).max() > 1e-3
 
 
 def test_transformers_gets_what_it_has(folder, tmp_path):

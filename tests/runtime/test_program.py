@@ -21,7 +21,7 @@ def parse(monkeypatch):
         flags.DEFINE_string("workdir", None, "Run folder.", flag_values=own),
     ]
     flags.DEFINE_list("split", None, "Splits.", flag_values=own)
-    return lambda *arguments: program._parse(required, ["program.py", *arguments])
+    return lambda *arguments: program.parse(required, ["program.py", *arguments])
 
 
 def test_flags_beside_overrides(parse):

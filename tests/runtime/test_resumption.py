@@ -58,6 +58,12 @@ def test_other_settings_are_refused_unless_they_are_named(run, override):
     assert resumption.changes(run, now, (), []) == {}  # Nothing was trained yet.
 
 
+@pytest.mark.parametrize("steps", [[], [20]])
+def test_a_setting_to_allow_must_exist(run, steps):
+    with pytest.raises(UserError, match="scheduel is not a setting .* .did you mean 'schedule'"):
+        resumption.changes(run, config("training.steps=100"), ("seed", "scheduel"), steps)
+
+
 def test_what_changed_is_recorded_and_the_config_of_before_kept(run, capsys):
     before = (run / "config.json").read_text()
     found = resumption.changes(run, config("training.steps=100", "seed=1"), ("seed",), [20])

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,12 @@ import pytest
 from perceiver_io.data.vision.digits import digits
 from perceiver_io.errors import UserError
 from perceiver_io.training import checkpoint as checkpoint_module
+from perceiver_io.training import integrity
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.parallel import Mesh, Pmap, make
 from perceiver_io.training.state import TrainState, initial_state, names
 from perceiver_io.training.warm_start import checkpoint_source
-from scripts.check_faults import WAYS, flipped, missing
+from scripts._checkpoint_faults import WAYS, flipped, missing
 from tests.helpers import tiny
 
 
@@ -184,6 +186,27 @@ def test_a_save_that_fails_ends_at_once(tmp_path):
     checkpoints.close()
     with pytest.raises(UserError, match="checkpoints cannot be written to: File exists"):
         opened(tmp_path).resume_step()
+
+
+def test_a_write_that_fails_in_the_background_is_reported_before_the_next_save(
+    tmp_path, monkeypatch
+):
+    def fail(directory):
+        raise OSError("Input/output error")
+
+    checkpoints = opened(tmp_path)
+    checkpoints.save(small_state(1), iterator(), None)
+    checkpoints.wait()
+    checkpoints.check()
+    monkeypatch.setattr(integrity, "seal", fail)
+    checkpoints.save(small_state(2), iterator(), None)
+    deadline = time.monotonic() + 60
+    with pytest.raises(OSError, match="Input/output error"):
+        while time.monotonic() < deadline:
+            checkpoints.check()
+            time.sleep(0.01)
+    checkpoints.close()
+    assert opened(tmp_path).steps() == [1]
 
 
 def lose_half_of_the_arrays(folder):

@@ -1,5 +1,6 @@
 """Requests to stop."""
 
+import contextlib
 import os
 import signal
 
@@ -10,11 +11,10 @@ from perceiver_io.training.interruption import Interruption
 
 @pytest.fixture
 def interruption():
-    """One whose signal handlers are gone after the test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield Interruption()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    """One that listens, and whose signal handlers are gone after the test."""
+    with contextlib.closing(Interruption()) as interruption:
+        interruption.listen()
+        yield interruption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -27,3 +27,15 @@ def test_a_signal_is_noticed(interruption, number):
 def test_a_second_ctrl_c_ends_at_once(interruption):
     os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+
+
+def test_the_handlers_of_before_are_restored():
+    def handlers():
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    before = handlers()
+    interruption = Interruption()
+    interruption.listen()
+    during = handlers()
+    interruption.close()
+    assert handlers() == before and not set(during) & set(before)

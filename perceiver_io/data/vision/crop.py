@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from perceiver_io.errors import UserError
 
@@ -94,12 +94,15 @@ def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "H W"]:
     """Scales 16-bit, 32-bit or float grey values, which Pillow would clip at 255, to 8 bits.
 
     Floats range from 0 to 1. 32-bit integers hold 8-bit values if none is above 255, else 16-bit
-    ones.
+    ones. In TIFF, white follows from BitsPerSample; MaxSampleValue is by definition (TIFF 6.0,
+    section 8) a statistic, so that 12-bit values stored as 16 bits are dark.
     """
     pixels = np.asarray(image)
     low, high = pixels.min(), pixels.max()
     if image.mode == "F":
         kind, white = "floats", 1
+    elif image.format == "TIFF" and image.mode.startswith("I;16"):
+        kind, white = "integers", 2 ** image.tag_v2[TiffImagePlugin.BITSPERSAMPLE][0] - 1
     # Pillow opens some 16-bit files, such as PGM, as 32-bit ones.
     elif image.mode.startswith("I;16") or image.format in ("PPM", "PNG") or high > 255:
         kind, white = "integers", 65_535

@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import pathlib
+import struct
 
 import numpy as np
 import pytest
@@ -134,6 +135,24 @@ def test_values_of_more_than_8_bits_are_scaled(pixels, tmp_path):
     data = (tmp_path / "a.tif").read_bytes()
     image = crop.decode_crop(data, name="x", choose_box=whole, size=GRAY.shape)
     np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def tiff_of_12_bits(pixels):
+    """A grey TIFF of one strip, whose rows are padded to whole bytes."""
+    height, width = pixels.shape
+    padding = "0" * (-12 * width % 8)
+    bits = "".join("".join(f"{value:012b}" for value in row) + padding for row in pixels)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: 8, 278: height, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + directory
+
+
+def test_white_is_4095_in_a_tiff_of_12_bits():
+    data = tiff_of_12_bits(GRAY.astype(int) * 16 + 15)
+    image = crop.decode_crop(data, name="x", choose_box=whole, size=GRAY.shape)
+    np.testing.assert_array_equal(np.asarray(image), np.repeat(GRAY[..., None], 3, axis=-1))
 
 
 def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path):

@@ -137,6 +137,13 @@ def test_a_second_clip_compiles_nothing():
     assert len(runs) == 2 and len(traces) == 3
 
 
+def test_a_reconstruction_that_is_not_finite_is_an_error():
+    model, _, _ = counted()
+    broken = model._replace(params=jax.tree.map(lambda x: x + np.nan, PARAMS))
+    with pytest.raises(UserError, match="results of the model are not finite"):
+        reconstruct(broken, CLIP, audio_patches=PATCHES, chunk_size=10**6)
+
+
 @pytest.mark.parametrize(
     "settings,message",
     [
