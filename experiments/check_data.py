@@ -27,6 +27,7 @@ def main() -> None:
     from perceiver_io.runtime import configuration, data_check
 
     config = configuration.load(CONFIG.value, program.overrides())
+    program.start_jax()
     checked = data_check.check_data(config, SPLIT.value, Path(OUTPUT.value).expanduser())
     print(json.dumps(checked._asdict()) if JSON.value else checked.as_text())
     sys.exit(min(checked.num_broken, 1))

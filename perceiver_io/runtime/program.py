@@ -154,17 +154,19 @@ def _check_given(arguments: Sequence[str], required: Sequence[flags.FlagHolder])
 
 
 def _check_filled() -> None:
-    """Raises UserError for a flag with an empty value."""
+    """Raises UserError for a flag with an empty value, or one in its list."""
     for name in flags.FLAGS:
         flag = flags.FLAGS[name]
-        if flag.present and flag.value in ("", [], [""]) and name != _CACHE.name:
+        is_empty = flag.value in ("", []) or (isinstance(flag.value, list) and "" in flag.value)
+        if flag.present and is_empty and name != _CACHE.name:
             raise UserError(f"--{name} is empty: give it a value ({_described(name)}).")
 
 
 def _described(name: str) -> str:
     """The help of a flag, to be used within a sentence."""
-    text = str(flags.FLAGS[name].help).rstrip(".")
-    return text[0].lower() + text[1:]
+    # absl adds a line to the help of flags that are repeatable.
+    text = str(flags.FLAGS[name].help).partition(";\n")[0].rstrip(".")
+    return text if text[:2].isupper() else text[0].lower() + text[1:]
 
 
 def _help() -> str:

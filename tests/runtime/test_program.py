@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import pytest
 from absl import flags
 
+from perceiver_io.errors import UserError
 from perceiver_io.runtime import program
 from tests.helpers.programs import ROOT
 
@@ -21,6 +25,7 @@ def parse(monkeypatch):
         flags.DEFINE_string("workdir", None, "Run folder.", flag_values=own),
     ]
     flags.DEFINE_list("split", None, "Splits.", flag_values=own)
+    flags.DEFINE_multi_string("setting", [], "NAME=VALUE of a model; repeatable.", flag_values=own)
     return lambda *arguments: program.parse(required, ["program.py", *arguments])
 
 
@@ -50,6 +55,14 @@ def test_help_shows_what_a_program_does_and_its_flags():
         (["--config=a"], "Give --workdir (run folder). --help lists all flags."),
         (["--config=a", "--workdir="], "--workdir is empty: give it a value (run folder)."),
         (["--config=a", "--workdir=b", "--split="], "--split is empty: give it a value (splits)."),
+        (
+            ["--config=a", "--workdir=b", "--split=a,"],
+            "--split is empty: give it a value (splits).",
+        ),
+        (
+            ["--config=a", "--workdir=b", "--setting=x", "--setting="],
+            "--setting is empty: give it a value (NAME=VALUE of a model; repeatable).",
+        ),
         (["--config=a", "--workdir=b", "c"], "'c' is not a flag; flags look like --name=value."),
         (["--config=a", "--wrokdir=b"], "Unknown command line flag 'wrokdir'. Did you mean: work"),
     ],
@@ -60,3 +73,38 @@ def test_wrong_flags_are_one_sentence(parse, capsys, arguments, message):
     error = capsys.readouterr().err
     assert end.value.code == 2
     assert error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
+def test_a_name_that_is_too_long_for_a_file():
+    named = pytest.raises(UserError, match="^x{100}[.]{3} is too long for the name of a file")
+    with named, program.long_names_explained():
+        Path("x" * 10_000).exists()
+    with pytest.raises(FileNotFoundError), program.long_names_explained():
+        Path("nowhere").stat()
+
+
+@pytest.fixture
+def cache(monkeypatch):
+    """Sets the flag of the compilation cache, as if it were given."""
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+
+    def give(value):
+        own = SimpleNamespace(name="compilation_cache", present=True, value=value)
+        monkeypatch.setattr(program, "_CACHE", own)
+        for name in ("_COORDINATOR", "_NUM_PROCESSES", "_PROCESS_ID"):
+            monkeypatch.setattr(program, name, SimpleNamespace(value=None))
+
+    return give
+
+
+def test_the_folder_of_the_compilation_cache(cache, tmp_path):
+    cache(str(tmp_path / "new" / "cache"))
+    program.start_jax()
+    assert (tmp_path / "new" / "cache").is_dir()
+    (tmp_path / "file").write_text("")
+    cache(str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match="--compilation_cache=.* that can be created .Not a dir"):
+        program.start_jax()
+    for unchecked in ("", "gs://bucket/cache"):
+        cache(unchecked)
+        program.start_jax()
