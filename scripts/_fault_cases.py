@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from perceiver_io.errors import UserError
 
-SECONDS = 120
-"""A case that takes longer hangs."""
 FAILED = ("WRONG", "TRACEBACK", "HUNG")
 """The outcomes that must not occur."""
 
@@ -20,11 +18,13 @@ class Case(NamedTuple):
     kind: the way, a row of the table.
     name: what is broken.
     attempt: uses it; returns the outcome in a word or two, or raises.
+    seconds: if it takes longer, it hangs.
     """
 
     kind: str
     name: str
     attempt: Callable[[], str]
+    seconds: float = 120
 
 
 class WrongError(Exception):
@@ -50,7 +50,7 @@ def try_all(cases: Iterable[Case], *, show_all: bool = False) -> bool:
 def tried(case: Case) -> tuple[str, str]:
     """What becomes of a case, and the message."""
     try:
-        with _time_limit():
+        with _time_limit(case.seconds):
             return case.attempt(), ""
     except UserError as error:
         is_paragraph = "\n" not in str(error)
@@ -58,7 +58,7 @@ def tried(case: Case) -> tuple[str, str]:
     except WrongError as error:
         return "WRONG", str(error)
     except _HungError:
-        return "HUNG", f"after {SECONDS} s"
+        return "HUNG", f"after {case.seconds} s"
     except Exception as error:
         return "TRACEBACK", repr(error)
 
@@ -76,14 +76,14 @@ def as_table(counts: dict[str, collections.Counter[str]]) -> str:
 
 
 @contextlib.contextmanager
-def _time_limit() -> Iterator[None]:
+def _time_limit(seconds: float) -> Iterator[None]:
     """Raises _HungError in the main thread when the time is up."""
 
     def stop(signal_number, frame):
         raise _HungError
 
     handler = signal.signal(signal.SIGALRM, stop)
-    timer = signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ Each of two runs is killed again and again, and compared with one that nobody di
 kill its latest checkpoint, and at the end its state and records have to be equal to the bit.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -19,9 +20,10 @@ from perceiver_io.training.archive import find_steps
 from scripts._checkpoint_faults import CONFIG, SMALL, arrays, check_equal
 from scripts._fault_cases import Case, WrongError
 
-STEPS = 4000
+STEPS = 800
 _EVERY = 20
 _WORKERS = (0, 2)
+_PATIENCE = 600
 _LONGEST_SAVE = 0.1
 """Seconds from the appearance of a checkpoint's temporary folder."""
 _SETTINGS = (
@@ -45,9 +47,9 @@ def kill_cases(folder: Path, count: int = 30) -> Iterator[Case]:
             during_save = number % 2 == 0
             kind = f"{'during a save' if during_save else 'at any moment'}, {workers} workers"
             attempt = functools.partial(_killed, run, undisturbed, workers, during_save)
-            yield Case(kind, f"kill {number + 1}", attempt)
+            yield Case(kind, f"kill {number + 1}", attempt, _PATIENCE)
         attempt = functools.partial(_finished, run, undisturbed, workers)
-        yield Case(f"to the end, {workers} workers", "state and records", attempt)
+        yield Case(f"to the end, {workers} workers", "state and records", attempt, _PATIENCE)
 
 
 def _killed(run: Path, undisturbed: Path, workers: int, during_save: bool) -> str:
@@ -61,7 +63,8 @@ def _killed(run: Path, undisturbed: Path, workers: int, during_save: bool) -> st
         time.sleep(random.uniform(0, _LONGEST_SAVE if during_save else 1))
         _check_running(process)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     was_saving = _is_saving(run)
     step = _latest(run)
@@ -92,7 +95,10 @@ def _start(run: Path, workers: int) -> subprocess.Popen[str]:
 
 def _finish(run: Path, workers: int) -> None:
     process = _start(run, workers)
-    _, errors = process.communicate()
+    try:
+        _, errors = process.communicate()
+    finally:
+        process.kill()
     if process.returncode != 0:
         raise WrongError(errors[-1000:])
 

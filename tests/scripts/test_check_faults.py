@@ -8,12 +8,11 @@ import time
 import pytest
 
 from perceiver_io.errors import UserError
-from scripts import _fault_cases, _weight_faults
 from scripts._checkpoint_faults import checkpoint_cases
 from scripts._fault_cases import FAILED, Case, WrongError, tried, try_all
 from scripts._flag_faults import flag_cases
 from scripts._setting_faults import setting_cases
-from scripts._weight_faults import weight_cases
+from scripts._weight_faults import calls, weight_cases
 
 
 def raising(error):
@@ -40,9 +39,8 @@ def failures(cases, every):
         (lambda: time.sleep(60), "HUNG"),
     ],
 )
-def test_outcomes(monkeypatch, attempt, outcome):
-    monkeypatch.setattr(_fault_cases, "SECONDS", 0.05)
-    assert tried(Case("kind", "name", attempt))[0] == outcome
+def test_outcomes(attempt, outcome):
+    assert tried(Case("kind", "name", attempt, seconds=0.05))[0] == outcome
 
 
 def test_the_table_counts_outcomes_by_kind(capsys):
@@ -84,7 +82,7 @@ def test_checkpoints(tmp_path):
 def test_pickles_that_call_something_leave_a_trace_elsewhere(tmp_path):
     """Python's own reader executes all of them."""
     trace = tmp_path / "trace"
-    for name, call in _weight_faults.calls(trace).items():
+    for name, call in calls(trace).items():
         pickle.loads(pickle.dumps(call))
         assert trace.exists(), name
         shutil.rmtree(trace) if trace.is_dir() else trace.unlink()

@@ -101,7 +101,7 @@ def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "H W"]:
     low, high = pixels.min(), pixels.max()
     if image.mode == "F":
         kind, white = "floats", 1
-    elif image.format == "TIFF" and image.mode.startswith("I;16"):
+    elif isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode.startswith("I;16"):
         kind, white = "integers", 2 ** image.tag_v2[TiffImagePlugin.BITSPERSAMPLE][0] - 1
     # Pillow opens some 16-bit files, such as PGM, as 32-bit ones.
     elif image.mode.startswith("I;16") or image.format in ("PPM", "PNG") or high > 255:
