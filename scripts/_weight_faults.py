@@ -293,10 +293,13 @@ def _configs(sound: Path) -> dict[str, Edit]:
         "config.json": {
             "architectures": (["os.system"], "PerceiverForMaskedLM", [], None),
             "id2label": ({"0": "a"}, ["a", "b", "c"], {"x": 1, "y": 2, "z": 3}),
+            "preparation": ({}, [], None),
             "model/name": ("os.system", "convnet_classifier", None),
             "model/inputs/name": ("os.system", "fourier_pixels", 3),
             "preparation/mean": ((math.nan,) * 3, (0.5,), "text", None),
             "preparation/std": ((0.0,) * 3, (math.inf,) * 3, (-1.0,) * 3),
+            "preparation/resample": ("os.system", 3, None),
+            "preparation/evaluation_crop": (0, math.nan, 10**9, None),
             "preparation/image_shape": ((10**9, 10**9, 3), (0, 0, 3), (8, 8, 1), None),
             "preparation/normalization": ((math.nan,) * 3, ((0.5,) * 3, (0.0,) * 3), 3),
             "preparation/class_names": (("a",), "abc", 3),

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.formats.safetensors_files import write_folder
 from perceiver_io.pretrained.mapping import Arrays, Link
+from perceiver_io.pretrained.preparation import checked
 
 FORMAT = "perceiver_io"
 
@@ -56,11 +57,9 @@ def section(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def preparation(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """How inputs are prepared, with the class names. Raises UserError if it is incomplete."""
+    """How inputs are prepared, with the class names. Raises UserError if it is not right."""
     kept = tuples(config.get("preparation"))
-    if not isinstance(kept, dict) or not {"normalization", "class_names"} <= kept.keys():
-        raise UserError(f"{where}/config.json is damaged: its `preparation` is incomplete.")
-    return kept
+    return checked(kept, f"{where}/config.json", "Export the weights again.")
 
 
 def links(arrays: Arrays) -> list[Link]:

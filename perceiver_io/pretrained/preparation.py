@@ -3,11 +3,14 @@
 A folder of Hugging Face says it in the file of its image processor or of its tokenizer.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from perceiver_io.config.annotations import Finite, Fraction, Length, Positive, Side
+from perceiver_io.config.construct import SettingError, check, entries
 from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.errors import UserError
 from perceiver_io.pretrained.formats.safetensors_files import read_json
@@ -21,6 +24,50 @@ _TOKENIZER = "tokenizer_config.json"
 # By transformers' numbers, which are those of Pillow.
 _RESAMPLING = {2: "bilinear", 3: "bicubic"}
 _SPECIAL_TOKENS = ("pad", "bos", "eos", "mask", "cls", "sep")
+_LEFT_OUT: Any = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The types and limits of entries that are common to several datasets, all of them optional."""
+
+    normalization: tuple[tuple[Finite, ...], tuple[Positive, ...]] | None = None
+    class_names: tuple[str, ...] | None = None
+    image_shape: tuple[Side, Side, Side] = _LEFT_OUT
+    mean: tuple[Finite, ...] = _LEFT_OUT
+    std: tuple[Positive, ...] = _LEFT_OUT
+    evaluation_crop: Fraction = _LEFT_OUT
+    resample: Literal["bilinear", "bicubic"] = _LEFT_OUT
+    whole_pixels: bool = _LEFT_OUT
+    max_length: Length = _LEFT_OUT
+    special_tokens: bool = _LEFT_OUT
+
+
+def checked(given: Any, where: str, remedy: str) -> dict[str, Any]:
+    """A preparation that was read from a file, with its `normalization` and `class_names`.
+
+    Args:
+        given: what was read.
+        where: the file, for errors.
+        remedy: what to do about errors, as a sentence.
+
+    Raises UserError for an entry of the wrong type or beyond its limits, and if `mean` and `std`
+    are not those of `normalization`.
+    """
+    try:
+        kept = entries(given, "preparation")
+        names = {field.name for field in dataclasses.fields(Prepared)} & kept.keys()
+        check(Prepared, {name: kept[name] for name in names}, "preparation")
+    except SettingError as error:
+        raise UserError(f"{where} is damaged: {error.problem}. {remedy}") from error
+    numbers = (kept["mean"], kept.get("std")) if "mean" in kept else None
+    # Older runs store only mean and std.
+    if kept.setdefault("normalization", numbers) != numbers and numbers is not None:
+        raise UserError(
+            f"{where} is damaged: mean and std are {numbers}, but normalization is "
+            f"{kept['normalization']}. {remedy}"
+        )
+    return {"class_names": None, **kept}
 
 
 def default(model: Section) -> Preparation:

@@ -121,23 +121,31 @@ def load_folder(path: Path) -> Weights:
     with _sizes_explained(str(path)):
         section = huggingface.SECTIONS[name](arrays, config)
     weights = _weights(section, arrays, links, str(path))
-    names = huggingface.class_names(config)
-    count = section.get("num_classes") or section.get("label", {}).get("num_classes")
-    if names is not None and count is not None and len(names) != count:
-        raise UserError(
-            f"{path}/config.json names {len(names)} classes in id2label, but the model has "
-            f"{count}: fix id2label, or remove it to number the classes."
-        )
-    return weights._replace(
-        class_names=names if count else None, preparation=preparation.read(path, section)
+    names = _class_names(
+        huggingface.class_names(config), section, f"id2label of {path}/config.json"
     )
+    return weights._replace(class_names=names, preparation=preparation.read(path, section))
 
 
 def _load_portable(config: dict[str, Any], arrays: Arrays, where: str) -> Weights:
     section = portable.section(config, where)
     weights = _weights(section, arrays, portable.links(arrays), where)
     kept = portable.preparation(config, where)
-    return weights._replace(preparation=kept, class_names=kept["class_names"])
+    names = _class_names(kept["class_names"], section, f"class_names of {where}/config.json")
+    return weights._replace(preparation=kept, class_names=names)
+
+
+def _class_names(
+    names: tuple[str, ...] | None, section: Mapping[str, Any], where: str
+) -> tuple[str, ...] | None:
+    """The names of a model's classes; None if it has none. Raises UserError for another number."""
+    count = section.get("num_classes") or section.get("label", {}).get("num_classes")
+    if names is not None and count is not None and len(names) != count:
+        raise UserError(
+            f"{where} has {len(names)} names, but the model has {count} classes: correct it, or "
+            "leave it out to number the classes."
+        )
+    return names if count else None
 
 
 def save_huggingface(path: str | Path, weights: Weights) -> None:

@@ -16,7 +16,7 @@ from perceiver_io.config.construct import construct, listing, nearest
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build
-from perceiver_io.pretrained import published
+from perceiver_io.pretrained import preparation, published
 from perceiver_io.pretrained.portable import tuples
 from perceiver_io.pretrained.published import Weights
 from perceiver_io.runtime import configuration, setup
@@ -81,17 +81,17 @@ def load(path: str | Path, **settings: Any) -> Weights:
         )
     config = configuration.of_run(run)
     checkpoint = find_checkpoint(str(chosen(path, "best")))
-    model, preparation = build(config.model), load_preparation(run)
-    _check_inputs(run, model, preparation)
+    model, prepared = build(config.model), load_preparation(run)
+    _check_inputs(run, model, prepared)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params, model_state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), model.shapes()
     )
     warm = load_weights(checkpoint_source(str(checkpoint)), params, model_state)
-    names = preparation["class_names"]
+    names = prepared["class_names"]
     if names is not None and len(names) != config.model.get("num_classes"):
         names = None
-    return Weights(config.model.to_dict(), warm.params, warm.model_state, preparation, names)
+    return Weights(config.model.to_dict(), warm.params, warm.model_state, prepared, names)
 
 
 class Opened(NamedTuple):
@@ -135,16 +135,12 @@ def load_preparation(run: Path) -> dict[str, Any]:
     """
     file = run / PREPARATION
     if file.is_file():
+        remedy = "Run the training command of this run again to rewrite it."
         try:
             kept = tuples(json.loads(file.read_text()))
-        except ValueError as error:
-            raise UserError(
-                f"{file} is damaged ({error}): run the training command of this run again to "
-                "rewrite it."
-            ) from error
-        if "normalization" not in kept:  # Older runs store it only in this form.
-            kept["normalization"] = (kept["mean"], kept["std"]) if "mean" in kept else None
-        return kept
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file} is damaged: {error}. {remedy}") from error
+        return preparation.checked(kept, str(file), remedy)
     config = configuration.of_run(run)
     dataset = setup.build_dataset(config, setup.build_task(config))
     try:
@@ -217,12 +213,12 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     return parsed
 
 
-def _check_inputs(run: Path, model: Architecture, preparation: Mapping[str, Any]) -> None:
+def _check_inputs(run: Path, model: Architecture, prepared: Mapping[str, Any]) -> None:
     """Raises UserError for a model of other inputs than the run was trained on.
 
     As far as the run has recorded these, which runs of before did not.
     """
-    trained, found = preparation.get("inputs"), setup.input_shapes(model)
+    trained, found = prepared.get("inputs"), setup.input_shapes(model)
     if trained is not None and trained != found:
         raise UserError(
             f"{run}/config.json describes a model of inputs {found}, but the run was trained on "

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
+from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.models.normalization import normalized
 
@@ -33,6 +34,16 @@ class Trained(NamedTuple):
     section: Mapping[str, Any]
     class_names: Sequence[str] | None = None
     preparation: Mapping[str, Any] = MappingProxyType({"normalization": None})
+
+    def prepared(self, name: str) -> Any:
+        """An entry of `preparation`. Raises UserError if it is missing."""
+        if name not in self.preparation:
+            raise UserError(
+                f"The weights do not state how their inputs are prepared: {name} is missing in the "
+                "preparation.json of their run, or in their config.json. Train or export them "
+                "again, or take other weights."
+            )
+        return self.preparation[name]
 
 
 class Report(NamedTuple):

@@ -89,7 +89,7 @@ def test_preparation_is_read_from_the_run_folder_and_not_from_the_data(tmp_path)
     (tmp_path / "preparation.json").write_text(json.dumps(kept | {"mean": [0.5], "std": [0.2]}))
     assert weights.load_preparation(tmp_path)["normalization"] == ((0.5,), (0.2,))
     (tmp_path / "preparation.json").write_text("{")
-    with pytest.raises(UserError, match=r"preparation.json is damaged .*training command"):
+    with pytest.raises(UserError, match=r"preparation.json is damaged: .*training command"):
         weights.load_preparation(tmp_path)
 
 

@@ -126,3 +126,40 @@ def test_models_that_need_no_file_and_folders_that_lack_it(tmp_path):
     assert preparation.files(FLOW, {"normalization": None}) == {}
     for model in (FLOW, LANGUAGE, CLASSIFIER):
         assert preparation.read(tmp_path, model) == preparation.default(model)
+
+
+IMAGES = dict(PREPARED, normalization=(PREPARED["mean"], PREPARED["std"]), class_names=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(mean=None), "preparation.mean is None, but"),
+        (dict(std=(0.2, 0.0, 0.3)), r"preparation.std is \(0.2, 0.0, 0.3\), each of .* above 0"),
+        (dict(mean=(np.nan,) * 3), "preparation.mean is .nan, nan, nan"),
+        (dict(normalization=3), "preparation.normalization is 3, but"),
+        (dict(normalization=((0.5,), (0.0,))), "preparation.normalization is .* above 0"),
+        (dict(mean=(0.1, 0.2, 0.3)), "mean and std are .*, but normalization is "),
+        (dict(class_names=3), "preparation.class_names is 3, but"),
+        (dict(class_names="ab"), "preparation.class_names is 'ab', but"),
+        (dict(image_shape=(10**9, 10**9, 3)), "preparation.image_shape is .* too much memory"),
+        (dict(evaluation_crop=0), "preparation.evaluation_crop is 0, which must be above 0"),
+        (dict(resample="nearest"), "preparation.resample is 'nearest', but"),
+    ],
+)
+def test_a_preparation_with_wrong_entries(change, message):
+    with pytest.raises(UserError, match=f"^file is damaged: {message}.* Remedy.$"):
+        preparation.checked(IMAGES | change, "file", "Remedy.")
+
+
+def test_a_preparation_is_completed():
+    assert preparation.checked(IMAGES, "file", "") == IMAGES
+    assert preparation.checked(PREPARED, "file", "") == IMAGES | {"class_names": None}
+    assert preparation.checked({"own": 3}, "file", "") == {
+        "own": 3,
+        "normalization": None,
+        "class_names": None,
+    }
+    for wrong in ([], None, 3):
+        with pytest.raises(UserError, match="^file is damaged: preparation is "):
+            preparation.checked(wrong, "file", "")

@@ -206,10 +206,14 @@ class ImageClassifier(Predictor):
 
 
 def image_input(trained: Trained) -> ImageInput:
-    """How images are prepared for the weights. Raises UserError if the model has another size."""
-    given = trained.preparation
-    names = (field.name for field in dataclasses.fields(ImageInput))
-    prepared = ImageInput(**{name: given[name] for name in names if name in given})
+    """How images are prepared for the weights.
+
+    Raises UserError if they do not state it, or the model has another size.
+    """
+    fields = dataclasses.fields(ImageInput)
+    names = {field.name for field in fields if field.default is dataclasses.MISSING}
+    names |= {field.name for field in fields} & trained.preparation.keys()
+    prepared = ImageInput(**{name: trained.prepared(name) for name in names})
     taken = trained.model.input_spec["inputs"].shape[1:]
     if taken != prepared.image_shape:
         raise UserError(

@@ -169,13 +169,13 @@ class MaskFiller(Predictor):
     @property
     def _num_before(self) -> int:
         """Special tokens before a text; there are as many behind it."""
-        return int(self.trained.preparation["special_tokens"])
+        return int(self.trained.prepared("special_tokens"))
 
     def _prepared(
         self, ids: Sequence[Int32[np.ndarray, " _"]]
     ) -> tuple[Int32[np.ndarray, "B M"], Bool[np.ndarray, "B M"]]:
         """Texts as the model takes them, filled up to one length, and the mask of the texts."""
-        longest = min(self.trained.section["max_length"], self.trained.preparation["max_length"])
+        longest = min(self.trained.section["max_length"], self.trained.prepared("max_length"))
         if not self._num_before:
             return tokenizers.pad(_TOKENIZER, ids, longest)
         padded, mask = tokenizers.pad(_TOKENIZER, ids, longest - 2)
