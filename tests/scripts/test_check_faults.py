@@ -69,14 +69,14 @@ def test_flags(tmp_path):
 
 @pytest.mark.slow
 def test_weights(tmp_path):
-    found, count = failures(weight_cases(tmp_path), 9)
-    assert found == [] and count > 30
+    found, count = failures(weight_cases(tmp_path), 23)
+    assert found == [] and count > 15
 
 
 @pytest.mark.slow
 def test_checkpoints(tmp_path):
-    found, count = failures(checkpoint_cases(tmp_path), 17)
-    assert found == [] and count > 5
+    found, count = failures(checkpoint_cases(tmp_path), 32)
+    assert found == [] and count >= 3
 
 
 def test_pickles_that_call_something_leave_a_trace_elsewhere(tmp_path):
