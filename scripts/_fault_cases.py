@@ -64,9 +64,9 @@ def tried(case: Case) -> tuple[str, str]:
 
 
 def as_table(counts: dict[str, collections.Counter[str]]) -> str:
-    """A row for each kind, a column for each outcome."""
+    """A row for each kind, a column for each outcome, at last those that must not occur."""
     rows = {**counts, "all": sum(counts.values(), collections.Counter())}
-    columns = list(dict.fromkeys(outcome for row in rows.values() for outcome in row))
+    columns = [*dict.fromkeys(x for row in rows.values() for x in row if x not in FAILED), *FAILED]
     width = max(map(len, rows))
     lines = [" " * width + "".join(f"{name:>{len(name) + 3}}" for name in columns)]
     for kind, row in rows.items():

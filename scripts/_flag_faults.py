@@ -86,7 +86,7 @@ def _flags_of(module: ModuleType) -> list[flags.Flag]:
 def _call(module: ModuleType, arguments: Sequence[str], folder: Path) -> str:
     """Runs a program, which has to refuse its last argument."""
     flags.FLAGS.unparse_flags()
-    argv = [module.__name__, *arguments]
+    argv = [module.__name__, "--verbosity=-3", *arguments]  # as the programs set it
     printed = io.StringIO()
     streams = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed)
     with streams[0], streams[1], mock.patch.object(sys, "argv", argv), contextlib.chdir(folder):

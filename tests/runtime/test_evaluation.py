@@ -71,6 +71,7 @@ def test_images_are_prepared_as_the_weights_need_them_whatever_a_config_leaves_o
     assert prepared("--config.data.resample=bilinear").resample == "bilinear"
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_metrics_that_are_not_finite_are_an_error(tmp_path):
     """As of finite weights whose products are too large."""
     section = dict(

@@ -49,10 +49,10 @@ def test_the_table_counts_outcomes_by_kind(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[3].split() == ["TRACEBACK", "bb", "y", "KeyError('z')"]
     assert [line.split() for line in lines[4:]] == [
-        ["resumed", "TRACEBACK"],
-        ["a", "2", "0"],
-        ["bb", "0", "1"],
-        ["all", "2", "1"],
+        ["resumed", "WRONG", "TRACEBACK", "HUNG"],
+        ["a", "2", "0", "0", "0"],
+        ["bb", "0", "0", "1", "0"],
+        ["all", "2", "0", "1", "0"],
     ]
 
 
