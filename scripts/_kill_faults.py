@@ -6,6 +6,7 @@ kill its latest checkpoint, and at the end its state and records have to be equa
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import random
@@ -20,12 +21,11 @@ from perceiver_io.training.archive import find_steps
 from scripts._checkpoint_faults import CONFIG, SMALL, arrays, check_equal
 from scripts._fault_cases import Case, WrongError
 
-STEPS = 800
+STEPS = 1200
 _EVERY = 20
 _WORKERS = (0, 2)
-_PATIENCE = 600
-_LONGEST_SAVE = 0.1
-"""Seconds from the appearance of a checkpoint's temporary folder."""
+_PATIENCE = 600  # seconds
+_LONGEST_SAVE = 0.1  # seconds
 _SETTINGS = (
     *SMALL,
     f"training.steps={STEPS}",
@@ -39,37 +39,42 @@ _SETTINGS = (
 
 def kill_cases(folder: Path, count: int = 30) -> Iterator[Case]:
     """So many kills in all of two runs, and what becomes of these runs in the end."""
-    undisturbed = folder / "undisturbed"
+    undisturbed, started = folder / "undisturbed", time.monotonic()
     _finish(undisturbed, workers=0)
+    # Of these moments, some are before the first step, and few after the last.
+    moments = {"during a save": None, "at any moment": (time.monotonic() - started) / 2}
     for workers in _WORKERS:
         run = folder / f"workers_{workers}"
-        for number in range(count // len(_WORKERS)):
-            during_save = number % 2 == 0
-            kind = f"{'during a save' if during_save else 'at any moment'}, {workers} workers"
-            attempt = functools.partial(_killed, run, undisturbed, workers, during_save)
-            yield Case(kind, f"kill {number + 1}", attempt, _PATIENCE)
+        for number, (kind, latest) in zip(
+            range(count // len(_WORKERS)), itertools.cycle(moments.items()), strict=False
+        ):
+            attempt = functools.partial(_killed, run, undisturbed, workers, latest)
+            yield Case(f"{kind}, {workers} workers", f"kill {number + 1}", attempt, _PATIENCE)
         attempt = functools.partial(_finished, run, undisturbed, workers)
         yield Case(f"to the end, {workers} workers", "state and records", attempt, _PATIENCE)
 
 
-def _killed(run: Path, undisturbed: Path, workers: int, during_save: bool) -> str:
-    """Kills a run at some moment after its next checkpoint, and compares its latest one."""
-    before = _latest(run)
+def _killed(run: Path, undisturbed: Path, workers: int, latest: float | None) -> str:
+    """Kills a run and compares its latest checkpoint.
+
+    `latest` is the last moment, in seconds from its start; None: during its next save but one.
+    """
+    before, unfinished = _latest(run), _unfinished(run)
     process = _start(run, workers)
     try:
-        _wait_until(lambda: _latest(run) > before, process)
-        if during_save:
-            _wait_until(lambda: _is_saving(run), process)
-        time.sleep(random.uniform(0, _LONGEST_SAVE if during_save else 1))
-        _check_running(process)
+        if latest is None:
+            _wait_until(lambda: _latest(run) > before, process)
+            _wait_until(lambda: _unfinished(run), process)
+            latest = _LONGEST_SAVE
+        time.sleep(random.uniform(0, latest))
+        _check_sound(process)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    was_saving = _is_saving(run)
     step = _latest(run)
     check_equal(arrays(run, step), arrays(undisturbed, step))
-    return "equal, a save cut off" if was_saving else "equal"
+    return "equal, a save cut off" if _unfinished(run) - unfinished else "equal"
 
 
 def _finished(run: Path, undisturbed: Path, workers: int) -> str:
@@ -103,15 +108,17 @@ def _finish(run: Path, workers: int) -> None:
         raise WrongError(errors[-1000:])
 
 
-def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def _wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     while not condition():
-        _check_running(process)
+        _check_sound(process)
+        if process.poll() == 0:
+            raise WrongError("ended before it was killed")
         time.sleep(0.005)
 
 
-def _check_running(process: subprocess.Popen[str]) -> None:
-    """Raises WrongError if a training has ended, by an error or since it has too few steps."""
-    if process.poll() is not None:
+def _check_sound(process: subprocess.Popen[str]) -> None:
+    """Raises WrongError if a training has ended by an error."""
+    if process.poll():
         raise WrongError(f"ended with status {process.returncode}: {process.stderr.read()[-1000:]}")
 
 
@@ -119,9 +126,9 @@ def _latest(run: Path) -> int:
     return max(find_steps(run / "checkpoints"), default=0)
 
 
-def _is_saving(run: Path) -> bool:
-    """Whether there is a checkpoint that is not complete."""
-    return any(".orbax-checkpoint-tmp" in path.name for path in (run / "checkpoints").glob("*"))
+def _unfinished(run: Path) -> set[str]:
+    """The names of checkpoints that are not complete."""
+    return {path.name for path in (run / "checkpoints").glob("*.orbax-checkpoint-tmp*")}
 
 
 def _records(run: Path) -> list[tuple[int, str, dict[str, float]]]:
