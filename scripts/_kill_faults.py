@@ -26,6 +26,8 @@ _EVERY = 20
 _WORKERS = (0, 2)
 _PATIENCE = 600  # seconds
 _LONGEST_SAVE = 0.1  # seconds
+# Kills at any moment are before this multiple of the time to the first checkpoint.
+_START = 1.3
 _SETTINGS = (
     *SMALL,
     f"training.steps={STEPS}",
@@ -39,10 +41,8 @@ _SETTINGS = (
 
 def kill_cases(folder: Path, count: int = 30) -> Iterator[Case]:
     """So many kills in all of two runs, and what becomes of these runs in the end."""
-    undisturbed, started = folder / "undisturbed", time.monotonic()
-    _finish(undisturbed, workers=0)
-    # Of these moments, some are before the first step, and few after the last.
-    moments = {"during a save": None, "at any moment": (time.monotonic() - started) / 2}
+    undisturbed = folder / "undisturbed"
+    moments = {"during a save": None, "at any moment": _START * _finish(undisturbed, workers=0)}
     for workers in _WORKERS:
         run = folder / f"workers_{workers}"
         for number, (kind, latest) in zip(
@@ -98,14 +98,18 @@ def _start(run: Path, workers: int) -> subprocess.Popen[str]:
     )
 
 
-def _finish(run: Path, workers: int) -> None:
-    process = _start(run, workers)
+def _finish(run: Path, workers: int) -> float:
+    """Trains a run to its end; returns the seconds to its first checkpoint."""
+    started, process = time.monotonic(), _start(run, workers)
     try:
+        _wait_until(lambda: _latest(run), process)
+        seconds = time.monotonic() - started
         _, errors = process.communicate()
     finally:
         process.kill()
     if process.returncode != 0:
         raise WrongError(errors[-1000:])
+    return seconds
 
 
 def _wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
