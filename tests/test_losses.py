@@ -13,6 +13,7 @@ import pytest
 from perceiver_io import losses
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.image_classification.task import ImageClassification
+from perceiver_io.tasks.masked_lm.task import MaskedLanguageModelling
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.training import parallel
 from perceiver_io.training.parallel import Mesh, Pmap
@@ -44,6 +45,12 @@ def logits_of_images(inputs, is_training):
 def flow_of_frames(inputs, is_training):
     del is_training
     return hk.Linear(2)(jnp.concatenate([inputs[:, 0], inputs[:, 1]], axis=-1))
+
+
+@tiny.transformed
+def logits_of_texts(inputs, input_mask, query, is_training):
+    del input_mask, is_training
+    return hk.Linear(20)(jax.nn.one_hot(inputs[:, :8] + query, 40))
 
 
 def image_classification():
@@ -90,6 +97,30 @@ def optical_flow():
     return Case(OpticalFlow("end_point"), flow_of_frames, batch, terms)
 
 
+def masked_lm():
+    """Texts with many masked places, few, or none, and padding."""
+    rng = np.random.default_rng(2)
+    counts = np.array([8, 1, 0, 3, 0, 0, 8, 2, 5, 1, 1, 1, 7, 3, 0, 4])
+    valid = np.arange(BATCH) != 3
+    places = np.arange(8) < counts[:, None]
+    batch = {
+        "text": rng.integers(0, 20, (BATCH, 12), np.int32),
+        "text_mask": np.ones((BATCH, 12), bool),
+        "query": rng.integers(0, 12, (BATCH, 8), np.int32),
+        "query_mask": places,
+        "target": rng.integers(0, 20, (BATCH, 8), np.int32),
+        "target_bytes": np.ones((BATCH, 8), np.int32),
+        "valid": valid,
+    }
+    row, place = np.nonzero(places & valid[:, None])
+
+    def terms(outputs):
+        log_p = jax.nn.log_softmax(outputs)
+        return {"loss": -log_p[row, place, batch["target"][row, place]].mean()}
+
+    return Case(MaskedLanguageModelling(20), logits_of_texts, batch, terms)
+
+
 def two_terms():
     """Padding, a term with few elements, and counts below 1."""
     batch = tiny.take(tiny.examples("train"), np.arange(11), BATCH)
@@ -109,6 +140,7 @@ def two_terms():
 
 CASES = {
     "image_classification": image_classification,
+    "masked_lm": masked_lm,
     "optical_flow": optical_flow,
     "two_terms": two_terms,
 }

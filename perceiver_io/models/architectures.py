@@ -32,6 +32,7 @@ from perceiver_io.config.annotations import (
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
 from perceiver_io.errors import UserError
+from perceiver_io.models.bert import BERT
 from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.perceiver.decoder import Decoder, OutputAdapter
 from perceiver_io.models.perceiver.encoder import EncodingModel, SingleReadEncoder
@@ -83,6 +84,7 @@ from perceiver_io.models.settings import (
     AttentionForm,
     DecoderSettings,
     EncoderSettings,
+    LatentStackSettings,
 )
 from perceiver_io.roles import Role, TaggedInit
 
@@ -132,7 +134,7 @@ class Architecture:
 class Blueprint(NamedTuple):
     """What a builder returns: a model, and the shapes and dtypes of one example."""
 
-    model: PerceiverIO | Perceiver | ConvNet
+    model: PerceiverIO | Perceiver | ConvNet | BERT
     spec: PyTree[jax.ShapeDtypeStruct]
 
 
@@ -335,6 +337,23 @@ def perceiver_io_masked_lm(
         TiedLogits(embeddings.table),
         (encoder, decoder, attention),
     )
+
+
+def bert_masked_lm(
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    width: Width,
+    layers: LatentStackSettings,
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """BERT (1810.04805) for masked language modelling, the baseline of Perceiver IO, section 4.1.
+
+    `width` is that of embeddings and layers; BERT's layers have `norm="post"`.
+    """
+    model = BERT(
+        Embeddings(vocab_size, width), LearnedPositions((max_length,), width), layers, attention
+    )
+    return Blueprint(model, jax.ShapeDtypeStruct((1, max_length), jnp.int32))
 
 
 def perceiver_io_text_classifier(
@@ -575,6 +594,7 @@ ARCHITECTURES = {
     "perceiver_io_classifier": perceiver_io_classifier,
     "perceiver_classifier": perceiver_classifier,
     "perceiver_io_masked_lm": perceiver_io_masked_lm,
+    "bert_masked_lm": bert_masked_lm,
     "perceiver_io_text_classifier": perceiver_io_text_classifier,
     "perceiver_io_flow": perceiver_io_flow,
     "perceiver_io_flow_separate": perceiver_io_flow_separate,

@@ -3,7 +3,7 @@
 # Each folder has a `Task` in task.py, a `Predictor` in prediction.py, or both.
 _CLASSES = {
     "image_classification": ("ImageClassification", "ImageClassifier"),
-    "masked_lm": (None, "MaskFiller"),
+    "masked_lm": ("MaskedLanguageModelling", "MaskFiller"),
     "multimodal_autoencoding": (None, "VideoAutoencoder"),
     "optical_flow": ("OpticalFlow", "FlowEstimator"),
 }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.losses import batch_loss
+from perceiver_io.models.architectures import build
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.training.optimizers import build_optimizer, build_schedule
 from perceiver_io.training.state import initial_state, names
@@ -24,8 +25,20 @@ EXACT_PARAMETERS = {
 }
 # The published model, and one with the 27.9M that the paper gives.
 FLOW_PARAMETERS = {"patches": 41_057_134, "conv_light": 27_970_910}
+LANGUAGE_PARAMETERS = {
+    "bytes": 201_108_230,  # as published
+    "bytes_plus_plus": 425_607_430,
+    "sentencepiece": 223_155_456,
+    "bert_sentencepiece": 110_057_216,
+    "bert_bytes": 20_098_310,
+}
 # In millions, as printed in the papers.
 PAPER_PARAMETERS = {
+    "bytes": 201,
+    "bytes_plus_plus": 425,
+    "sentencepiece": 223,
+    "bert_sentencepiece": 110,
+    "bert_bytes": 20,
     "fourier": 48.4,
     "learned": 62.3,
     "conv": 48.6,
@@ -68,7 +81,7 @@ DEAR = {"perceiver_8_unshared", "perceiver_8_learned", "perceiver_8_conv", "perm
     ],
 )
 def test_builds_at_full_size(name, preset, tmp_path):
-    config = experiments.give_classes(experiments.load(name, preset), tmp_path)
+    config = experiments.give_files(experiments.load(name, preset), tmp_path)
     task, dataset = experiments.task_and_dataset(config)
     batch = abstract_batch(dataset, 2)
     model = setup.build_model(config.model, dataset)
@@ -91,6 +104,18 @@ def test_builds_at_full_size(name, preset, tmp_path):
         assert count == FLOW_PARAMETERS.get(preset, count)
 
 
+@pytest.mark.parametrize("preset", LANGUAGE_PARAMETERS)
+def test_parameters_of_language_models(preset):
+    params, _ = build(experiments.load("masked_lm", preset).model).shapes()
+    count = experiments.num_parameters(params)
+    assert count == LANGUAGE_PARAMETERS[preset] and int(count / 1e6) == PAPER_PARAMETERS[preset]
+
+
+def test_the_small_language_model_fits_into_8_mb_in_half_precision():
+    params, _ = build(experiments.load("masked_lm", "small").model).shapes()
+    assert 2 * experiments.num_parameters(params) < 8e6
+
+
 @every_experiment
 def test_peak_rate_scales_with_the_batch_size_unless_it_is_set(name, preset):
     def peak(*overrides):
@@ -99,7 +124,7 @@ def test_peak_rate_scales_with_the_batch_size_unless_it_is_set(name, preset):
 
     config = experiments.load(name, preset)
     usual, batch_size = config.schedule.peak, config.training.batch_size
-    assert usual == float(f"{usual:.1g}"), "the rate of the recipe to the bit"
+    assert usual == float(f"{usual:.3g}"), "the rate of the recipe to the bit"
     half = f"--config.training.batch_size={batch_size // 2}"
     assert peak(half) == usual / 2
     assert peak("--config.schedule.peak=0.5", half) == 0.5
@@ -118,7 +143,7 @@ def check_parameters(preset, count):
 @pytest.mark.slow
 @parametrized(experiments.covering_experiments())
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
-    config = experiments.give_classes(experiments.load(name, preset), tmp_path)
+    config = experiments.give_files(experiments.load(name, preset), tmp_path)
     config = configuration.overridden(experiments.shrink(config), [])
     config.schedule.warmup_steps = 0  # A warm-up starts with a rate of 0.
     task, dataset = experiments.task_and_dataset(config)

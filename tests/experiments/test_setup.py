@@ -150,7 +150,7 @@ def test_sizes_of_model_and_data_follow_each_other():
 
 @pytest.mark.parametrize("name, preset", experiments.all_experiments())
 def test_model_and_data_of_every_config_agree(name, preset, tmp_path):
-    config = experiments.give_classes(experiments.load(name, preset), tmp_path)
+    config = experiments.give_files(experiments.load(name, preset), tmp_path)
     config = configuration.overridden(config)
     setup.check_agreement(config, setup.build_parts(config))
 

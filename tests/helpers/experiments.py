@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from perceiver_io.config.construct import construct, lookup
 from perceiver_io.tasks import TASKS
+from tests.helpers.texts import sentence_piece_model
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -24,6 +25,13 @@ LIMITS = dict(
     num_bands=3,
     channels=8,
     num_workers=0,
+    max_length=32,
+    max_queries=16,
+    passage_bytes=32,
+    embedding_dim=16,
+    width=16,
+    qk_dim=8,
+    v_dim=16,
 )
 # Number of stages of the original Perceiver that remain: the first, a second, and a repetition.
 NUM_STAGES = 3
@@ -79,17 +87,25 @@ def load(name, preset):
     return get_config() if preset is None else get_config(preset)
 
 
-def give_classes(config, folder):
-    """Gives `folder`, with a sub-folder per class, to an experiment on the user's own images."""
+def give_files(config, folder):
+    """Gives `folder` to an experiment with files of the user's own.
+
+    With a sub-folder per class for images, or with a small model of SentencePiece.
+    """
     if config.data.name == "image_folder":
         for index in range(config.task.num_classes):
             (folder / f"class_{index}").mkdir()
         config.data.root = str(folder)
+    if config.data.get("tokenizer", {}).get("name") == "sentencepiece":
+        (folder / "pieces.model").write_bytes(sentence_piece_model())
+        config.data.tokenizer.update(path=str(folder / "pieces.model"), vocabulary_size=310)
     return config
 
 
 def shrink(config):
-    """Limits every size of an experiment, in place."""
+    """Limits every size of an experiment, in place, and computes in full precision."""
+    if "compute_dtype" in config.model:
+        config.model.compute_dtype = "float32"
     for section in (config.model, config.data):
         _shrink_section(section)
     return config

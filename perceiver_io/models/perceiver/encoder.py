@@ -64,17 +64,28 @@ class EncodingModel:
 
 
 class LatentStack(hk.Module):
-    """Self-attention layers over the latents, compiled as one scanned layer."""
+    """Self-attention layers, over the latents in a Perceiver, compiled as one scanned layer."""
 
-    def __init__(self, settings: LatentStackSettings, form: AttentionForm = AttentionForm()):
-        super().__init__(name="latent_stack")
+    def __init__(
+        self,
+        settings: LatentStackSettings,
+        form: AttentionForm = AttentionForm(),
+        name: str = "latent_stack",
+    ):
+        super().__init__(name=name)
         self._settings, self._form = settings, form
 
-    def __call__(self, latents: Float[Array, "B N D"], is_training: bool) -> Array:
-        """The latents after all layers."""
+    def __call__(
+        self,
+        latents: Float[Array, "B N D"],
+        is_training: bool,
+        key_mask: Bool[Array, "#B N"] | None = None,
+    ) -> Array:
+        """The latents after all layers; nothing attends to those whose `key_mask` is False."""
 
         def layer(x):
-            return SelfAttend(self._settings, self._form)(x, is_training=is_training)
+            attend = SelfAttend(self._settings, self._form)
+            return attend(x, key_mask=key_mask, is_training=is_training)
 
         if self._settings.remat != "none":
             layer = hk.remat(layer, policy=fast.REMAT_POLICIES[self._settings.remat])

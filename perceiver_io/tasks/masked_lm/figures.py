@@ -1,18 +1,112 @@
-"""Figures of filled-in texts: attention of their masked bytes."""
+"""Figures of filled-in texts: the model's certainty, and attention of their masked bytes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from perceiver_io.tasks.attention import Attention
-from perceiver_io.tasks.figures import HEAT, heat_bar, titled_figure
+from perceiver_io.tasks.figures import HEAT, INK, heat_bar, titled_figure
 
 _UNKNOWN = "#c62828"
 _BYTES_IN_LINE = 80
 _MOST_BYTES = 24  # masked bytes of a text that are shown
+
+_CERTAINTY = "YlGn"
+_CONTROL = {"\n": "\N{RETURN SYMBOL}"}
+_COLUMNS = 96  # characters in a line
+_LINES = 6  # of each text
+_FONT_SIZE = 8
+_CHARACTER = 0.602 * _FONT_SIZE / 72  # inches, width in the monospaced font
+_LINE = 0.30  # inches, height, for a text and what is true below it
+
+
+class FilledTokens(NamedTuple):
+    """The tokens of a text, as symbols.
+
+    Attributes:
+        filled: with the predicted tokens in the masked places.
+        true: what was there.
+        certainty: the probability of the predicted token; NaN at places that were not masked.
+    """
+
+    filled: Sequence[str]
+    true: Sequence[str]
+    certainty: Float[np.ndarray, " M"]
+
+
+def filled_texts(texts: Sequence[FilledTokens]) -> Figure:
+    """The beginnings of texts, with the predicted tokens on the colour of their probability.
+
+    Below a wrong prediction, which is red, stands what is true.
+    """
+    panels = [_lines_of(text) for text in texts]
+    num_lines = sum(len(lines) + 1 for lines in panels)
+    figure = Figure(figsize=(_COLUMNS * _CHARACTER + 0.9, num_lines * _LINE + 0.3))
+    height, width = figure.get_figheight(), figure.get_figwidth()
+    axes = figure.add_axes((0, 0, _COLUMNS * _CHARACTER / width, 1))
+    axes.set(xlim=(0, _COLUMNS), ylim=(height / _LINE, 0))
+    axes.set_axis_off()
+    row = 0.7
+    for text, lines in zip(texts, panels, strict=True):
+        for line in lines:
+            _write_line(axes, row, text, line)
+            row += 1
+        row += 1
+    bar = figure.colorbar(
+        ScalarMappable(cmap=_CERTAINTY),
+        cax=figure.add_axes((1 - 0.6 / width, 0.4 / height, 0.12 / width, 1 - 0.8 / height)),
+    )
+    bar.set_ticks([0, 0.5, 1], labels=["0%", "50%", "100%"], fontsize=7)
+    return figure
+
+
+def _lines_of(text: FilledTokens) -> list[list[tuple[int, int]]]:
+    """For each line, its tokens and the columns where they begin."""
+    lines, column = [[]], 0
+    for place, pair in enumerate(zip(text.filled, text.true, strict=True)):
+        size = max(len(_shown(symbol)) for symbol in pair)
+        if column + size > _COLUMNS:
+            lines.append([])
+            column = 0
+        if len(lines) > _LINES:
+            return lines[:_LINES]
+        lines[-1].append((place, column))
+        column += size
+    return lines
+
+
+def _write_line(axes: Axes, row: float, text: FilledTokens, line: list[tuple[int, int]]) -> None:
+    """Writes tokens that were given in one piece, and each predicted one on its colour."""
+    style = dict(fontsize=_FONT_SIZE, family="monospace", va="center", parse_math=False)
+    given = [" "] * _COLUMNS
+    colors = matplotlib.colormaps[_CERTAINTY]
+    for place, column in line:
+        filled, true = _shown(text.filled[place]), _shown(text.true[place])
+        probability = text.certainty[place]
+        if np.isnan(probability):
+            given[column : column + len(filled)] = filled
+            continue
+        size = max(len(filled), len(true))
+        box = Rectangle((column, row - 0.25), size, 0.5, color=colors(probability), linewidth=0)
+        axes.add_patch(box)
+        is_right = text.filled[place] == text.true[place]
+        ink = ("white" if probability > 0.7 else INK) if is_right else _UNKNOWN
+        axes.text(column, row, filled, color=ink, **style)
+        if not is_right:
+            axes.text(column, row + 0.45, true, color=INK, **style)
+    axes.text(0, row, "".join(given).rstrip(), color=INK, **style)
+
+
+def _shown(symbol: str) -> str:
+    """A token on one line."""
+    return "".join(x if x.isprintable() else _CONTROL.get(x, "?") for x in symbol)
 
 
 def text_attention(symbols: Sequence[str], unknown: Sequence[int], attention: Attention) -> Figure:
