@@ -54,7 +54,7 @@ def get_config(preset: str = "small") -> ConfigDict:
     config.schedule = dict(
         name="cosine", peak=peak, warmup_steps=recipe["warmup_steps"](steps), total_steps=steps
     )
-    config.training = dict(batch_size=batch_size, steps=steps)
+    config.training = dict(batch_size=batch_size, steps=steps, **recipe.get("time", {}))
     config.evaluation = dict(splits=("validation",), every=recipe["every"])
     config.checkpoint = dict(
         every=recipe["every"], best_metric="validation/bits_per_byte", best_mode="min"
@@ -154,6 +154,7 @@ ONE_GPU_DAY = dict(
     batch_size=4096,
     peak=1e-3,
     steps=60_000,
+    time=dict(minutes=24 * 60),  # The number of steps is fitted to it.
     warmup_steps=lambda steps: steps // 20,
     optimizer=dict(name="adamw", weight_decay=0.01, clip_norm=0.5, b2=0.98, eps=1e-12),
     data=_web_and_wikipedia,

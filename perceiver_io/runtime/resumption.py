@@ -23,7 +23,7 @@ from perceiver_io.runtime import configuration
 CHANGES = "config_changes.jsonl"
 _FREE = ("checkpoint", "evaluation", "logging", "parallel")
 # Of schedules; configs derive them from the number of steps.
-_LENGTHS = ("steps", "boundaries")
+LENGTHS = ("steps", "boundaries")
 _SHOWN = 4
 
 Changes = dict[str, tuple[Any, Any]]
@@ -132,5 +132,5 @@ def _is_longer(name: str, found: Changes) -> bool:
     """Whether a setting is the number of steps, which has increased, or a length tied to it."""
     before, now = found.get("training.steps", (0, 0))
     return now > before and (
-        name == "training.steps" or (name.startswith("schedule.") and name.endswith(_LENGTHS))
+        name == "training.steps" or (name.startswith("schedule.") and name.endswith(LENGTHS))
     )

@@ -16,6 +16,7 @@ from perceiver_io.config.annotations import (
     Arguments,
     Choice,
     Count,
+    Positive,
     Rate,
     Seed,
     Text,
@@ -42,6 +43,8 @@ class Training:
         accumulate: number of microbatches per batch over which gradients are accumulated, to save
             memory.
         ema_decay: decay rate of the exponential moving average of the parameters; None: no average.
+        minutes: if not None, `steps` and the lengths in `config.schedule` are scaled at the start,
+            once, so that training takes so long; see `perceiver_io.runtime.time_budget`.
     """
 
     split: str = "train"
@@ -49,6 +52,7 @@ class Training:
     steps: Count
     accumulate: BatchSize = 1
     ema_decay: Rate | None = None
+    minutes: Positive | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from perceiver_io.config.construct import construct, listing
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
-from perceiver_io.runtime import resumption, setup, weights
+from perceiver_io.runtime import resumption, setup, time_budget, weights
 from perceiver_io.runtime.weights import PREPARATION
 from perceiver_io.training import logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
@@ -45,6 +45,7 @@ def train(
     Raises UserError about an invalid config or one that is not the run's, another training in the
     folder, a full disk, or a loss that is not finite.
     """
+    config = time_budget.fitted(config, workdir)
     _check_profile(profile_steps, config.training.steps)
     make_workdir(workdir)
     profiler = Profiler(workdir / "profile", *profile_steps)

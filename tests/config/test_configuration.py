@@ -285,7 +285,7 @@ def test_omitted_settings_have_defaults(scratch, tmp_path):
         "init_prefixes": (),
     }
     assert config.training.to_dict() == dict(
-        split="train", batch_size=32, steps=3000, accumulate=1, ema_decay=None
+        split="train", batch_size=32, steps=3000, accumulate=1, ema_decay=None, minutes=None
     )
     assert config.checkpoint.keep == 2 and config.logging.to_dict() == dict(
         every=100, histograms=False

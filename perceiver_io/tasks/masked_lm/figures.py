@@ -1,5 +1,6 @@
 """Figures of filled-in texts: the model's certainty, and attention of their masked bytes."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ _CONTROL = {"\n": "\N{RETURN SYMBOL}"}
 _COLUMNS = 96  # characters in a line
 _LINES = 6  # of each text
 _FONT_SIZE = 8
-_CHARACTER = 0.602 * _FONT_SIZE / 72  # inches, width in the monospaced font
+_CHARACTER = 0.07  # inches, width in the monospaced font
 _LINE = 0.30  # inches, height, for a text and what is true below it
 
 
@@ -83,7 +84,7 @@ def _lines_of(text: FilledTokens) -> list[list[tuple[int, int]]]:
 
 
 def _write_line(axes: Axes, row: float, text: FilledTokens, line: list[tuple[int, int]]) -> None:
-    """Writes tokens that were given in one piece, and each predicted one on its colour."""
+    """Writes the words that were given, and each predicted token on its colour."""
     style = dict(fontsize=_FONT_SIZE, family="monospace", va="center", parse_math=False)
     given = [" "] * _COLUMNS
     colors = matplotlib.colormaps[_CERTAINTY]
@@ -101,7 +102,8 @@ def _write_line(axes: Axes, row: float, text: FilledTokens, line: list[tuple[int
         axes.text(column, row, filled, color=ink, **style)
         if not is_right:
             axes.text(column, row + 0.45, true, color=INK, **style)
-    axes.text(0, row, "".join(given).rstrip(), color=INK, **style)
+    for word in re.finditer(r"\S+", "".join(given)):
+        axes.text(word.start(), row, word[0], color=INK, **style)
 
 
 def _shown(symbol: str) -> str:
