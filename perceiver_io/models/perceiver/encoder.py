@@ -88,7 +88,10 @@ class LatentStack(hk.Module):
             return attend(x, key_mask=key_mask, is_training=is_training)
 
         if self._settings.remat != "none":
-            layer = hk.remat(layer, policy=fast.REMAT_POLICIES[self._settings.remat])
+            policy = fast.REMAT_POLICIES[self._settings.remat]
+            # In a scan, nothing can merge with the forward pass. The barriers against that would
+            # keep XLA from fusing a layer's slices of weights with what follows.
+            layer = hk.remat(layer, policy=policy, prevent_cse=False)
         return hk.experimental.layer_stack(self._settings.num_layers)(layer)(latents)
 
 
