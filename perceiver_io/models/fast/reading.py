@@ -164,9 +164,9 @@ def make_ready(
     source = inputs._replace(mask=None)
     if way.plan is None:
         x = _normalised(norms.inputs, source)
-        keys, values = (
-            split_heads(linear(layer, x), way.num_heads) for layer in (weights.key, weights.value)
-        )
+        # The key bias adds the same number to all logits of a query, which softmax ignores.
+        keys = split_heads(x @ weights.key.weight, way.num_heads)
+        values = split_heads(linear(weights.value, x), way.num_heads)
         return Ready(weights, None, norms, KeysValues(keys, values), None, inputs.mask)
     folded = fold(
         weights,
