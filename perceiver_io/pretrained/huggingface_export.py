@@ -184,18 +184,20 @@ def _autoencoder_config(model: Section) -> Config:
 
 _DECODER = "decoder.cross_attend"
 _MASKED_LM_QK = 256
+# PerceiverTokenizer, the only one there, reads bytes.
+_NUM_BYTE_IDS = 262
 _COMPUTATION = ("query_chunk_size", "remat", "attention", "compute_dtype")
 
 EXPORTS = {
     "PerceiverForMaskedLM": Export(
         ("perceiver_io_masked_lm", None),
         _text_config,
-        {f"{_DECODER}.widening": 1},
+        {"vocab_size": _NUM_BYTE_IDS, f"{_DECODER}.widening": 1},
     ),
     "PerceiverForSequenceClassification": Export(
         ("perceiver_io_text_classifier", None),
         _text_config,
-        {f"{_DECODER}.widening": 1},
+        {"vocab_size": _NUM_BYTE_IDS, f"{_DECODER}.widening": 1},
     ),
     "PerceiverForImageClassificationLearned": Export(
         ("perceiver_io_classifier", "learned_pixels"),

@@ -110,6 +110,26 @@ class Tokenizer(abc.ABC):
         begins[:1] |= ~blank[:1]
         return np.where(blank, -1, np.cumsum(begins) - 1).astype(np.int32)
 
+    def split(self, ids: Int32[np.ndarray, " M"], length: int) -> list[Int32[np.ndarray, " _"]]:
+        """A text in parts of at most `length` tokens, cut before white space.
+
+        Raises UserError for a word that is longer.
+        """
+        cuts = np.flatnonzero(self._begins_with_space[ids])
+        parts, start = [], 0
+        while len(ids) - start > length:
+            number = np.searchsorted(cuts, start + length, side="right")
+            cut = int(cuts[number - 1]) if number else 0
+            if cut <= start:
+                end = min([*cuts[cuts > start], len(ids)])
+                raise UserError(
+                    f"The text has {end - start} {self.unit} without white space, but at most "
+                    f"{length} fit, and it is split at white space only: shorten it."
+                )
+            parts.append(ids[start:cut])
+            start = cut
+        return [*parts, ids[start:]]
+
     @property
     def includes_space(self) -> bool:
         """Whether the first token of a word includes the space before it."""
@@ -125,7 +145,11 @@ class Tokenizer(abc.ABC):
 
     @functools.cached_property
     def _begins_word(self) -> Bool[np.ndarray, " V"]:
-        return np.array([piece[:1].isspace() for piece in self.pieces]) & ~self._blank
+        return self._begins_with_space & ~self._blank
+
+    @functools.cached_property
+    def _begins_with_space(self) -> Bool[np.ndarray, " V"]:
+        return np.array([piece[:1].isspace() for piece in self.pieces])
 
 
 def stored(section: Mapping[str, Any]) -> Tokenizer:

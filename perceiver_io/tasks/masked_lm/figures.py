@@ -111,22 +111,25 @@ def _shown(symbol: str) -> str:
     return "".join(x if x.isprintable() else _CONTROL.get(x, "?") for x in symbol)
 
 
-def text_attention(symbols: Sequence[str], unknown: Sequence[int], attention: Attention) -> Figure:
-    """Attention of the masked bytes of a text, drawn along the lines of the text.
+def text_attention(
+    symbols: Sequence[str], unknown: Sequence[int], attention: Attention, unit: str
+) -> Figure:
+    """Attention of the masked tokens of a text, drawn along the lines of the text.
 
-    At the top, the bytes to which each masked byte attends through all latents; below, those to
-    which single latents attend; at the end, the latents to which the masked bytes attend.
+    At the top, the tokens to which each masked one attends through all latents; below, those to
+    which single latents attend; at the end, the latents to which the masked tokens attend.
 
     Args:
-        symbols: one for each byte of the filled-in text.
-        unknown: positions of the masked bytes, the queries.
+        symbols: one for each token of the filled-in text.
+        unknown: positions of the masked tokens, the queries.
         attention: of these queries.
+        unit: what the tokens are, in the plural.
     """
     count = min(len(unknown), _MOST_BYTES)
-    asking = [f"{symbols[place]}, byte {place}" for place in unknown[:count]]
+    asking = [f"{symbols[place]}, {unit.removesuffix('s')} {place}" for place in unknown[:count]]
     latents = [f"latent {number}" for number in attention.latents]
     asked_for = (
-        "masked bytes" if count == len(unknown) else f"{count} of {len(unknown)} masked bytes"
+        f"masked {unit}" if count == len(unknown) else f"{count} of {len(unknown)} masked {unit}"
     )
     kinds = (
         (f"attention of {asked_for}, through all latents", asking, attention.through[0][:count]),

@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import itertools
 import pickle
 
 import numpy as np
@@ -125,6 +126,23 @@ def test_a_marker_without_a_number_is_named(marker):
     with pytest.raises(UserError) as error:
         tokenizers.encode_masked(ByteTokenizer(), f"A{marker}A")
     assert f"{marker} does not give a number of bytes" in str(error.value)
+
+
+def test_splitting_at_white_space(tokenizer):
+    text = "  the  president\tof the\n\nUnited States of " + "the " * 50
+    ids = tokenizer.encode(text)
+    parts = tokenizer.split(ids, 15)
+    np.testing.assert_array_equal(np.concatenate(parts), ids)
+    assert len(parts) > 5 and max(map(len, parts)) <= 15
+    for part in parts[1:]:
+        assert tokenizer.decode(part)[0].isspace()
+    for part, following in itertools.pairwise(parts):
+        word = tokenizer.split(following, 15)[0]
+        assert len(part) + len(word) > 15  # No part could be longer.
+    assert [part.size for part in tokenizer.split(ids[:15], 15)] == [15]
+    long = tokenizer.encode("the xyz-xyz-xyz-xyz-xyz the")
+    with pytest.raises(UserError, match=f"has .. {tokenizer.unit} without white space, .* 15 fit"):
+        tokenizer.split(long, 15)
 
 
 def test_padding():

@@ -8,12 +8,14 @@ import pytest
 
 from perceiver_io.data.text import bytes as byte_ids
 from perceiver_io.data.text.bytes import ByteTokenizer
+from perceiver_io.data.text.sentence_pieces import SentencePieceTokenizer
 from perceiver_io.data.text.tokenizers import encode_masked
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.masked_lm import prediction
 from perceiver_io.tasks.masked_lm.prediction import MaskFiller
 from tests.helpers import oracles
 from tests.helpers.predictions import LANGUAGE, applied, trained, untrained
+from tests.helpers.texts import sentence_piece_model
 
 ROOT = Path(__file__).parents[3]
 
@@ -73,14 +75,49 @@ def test_special_tokens_stand_around_texts_that_are_told_to_have_them():
     np.testing.assert_array_equal(found.candidates, best)
     oracles.assert_close(found.probabilities, np.take_along_axis(expected, best, axis=1))
     assert found.text.startswith("a ") and longer.text.startswith("a longer text ")
-    with pytest.raises(UserError, match="Text 0 has 19 bytes, but at most 18 fit"):
-        filler.predict("a much longer text[MASK]")
+    assert filler.predict("a much longer text[MASK]")[0].text.startswith("a much longer text")
+    with pytest.raises(UserError, match="has 19 bytes without white space, but at most 18 fit"):
+        filler.predict("a-much-longer-text[MASK]")
+
+
+@pytest.mark.parametrize("special_tokens", [False, True])
+def test_long_texts_are_split_at_white_space(special_tokens):
+    model = trained(LANGUAGE)
+    told = dict(model.preparation, special_tokens=special_tokens, max_length=20)
+    filler = MaskFiller(model._replace(preparation=told))
+    # As much as fits into 20 bytes, or 18 and two special tokens, and ends before white space.
+    parts = ["The [MASK:4] of the ", " United [MASK:3] States", " met"]
+    long, short = filler.predict(["".join(parts), "a [MASK]"], batch_size=2, top_k=1)
+    one, other = filler.predict(parts[:2], top_k=1)
+    assert long.text == one.text + other.text + parts[2] and short.text.startswith("a ")
+    assert long.positions.tolist() == [4, 5, 6, 7, 24, 25, 26]
+    expected = np.concatenate([one.probabilities, other.probabilities])
+    oracles.assert_close(long.probabilities, expected)
+
+
+def test_a_run_with_its_own_tokenizer(tmp_path):
+    tokenizer = SentencePieceTokenizer(sentence_piece_model())
+    model = trained(dict(LANGUAGE, vocab_size=tokenizer.vocabulary_size))
+    told = dict(model.preparation, tokenizer=tokenizer.for_prediction())
+    filler = MaskFiller(model._replace(preparation=told))
+    report = filler.write(tmp_path, text=["the [MASK:2] of the"], top_k=2, attention=True)
+    (answer,) = report.summary["texts"]
+    ids = encode_masked(tokenizer, "the [MASK:2] of the")
+    places = np.flatnonzero(ids == tokenizer.mask_id)
+    logits = np.asarray(applied(model, ids[None]))[0, places, tokenizer.num_reserved :]
+    best = logits.argmax(-1) + tokenizer.num_reserved
+    ids[places] = best
+    assert answer["filled"] == tokenizer.decode(ids)
+    assert [place["position"] for place in answer["candidates"]] == places.tolist()
+    found = [place["tokens"][0]["token"] for place in answer["candidates"]]
+    assert found == [tokenizer.decode(best[[k]]) for k in range(2)]
+    assert "token    " in report.text and Path(answer["attention"]).is_file()
 
 
 def test_filled_in_bytes_cannot_control_the_terminal():
     place = {"position": 0, "bytes": [{"byte": 27, "probability": 1.0}]}
     part = {"text": "\x1b", "is_filled": True}
-    shown = prediction._shown({"parts": [part], "candidates": [place]})
+    shown = prediction._shown({"parts": [part], "candidates": [place]}, "byte")
     assert shown.splitlines()[0] == "«\\x1B»" and "\x1b" not in shown
     assert "1Bh 100.0%" in shown
 
@@ -90,7 +127,11 @@ def test_filled_in_bytes_cannot_control_the_terminal():
     [
         (LANGUAGE, {}, "There is no text"),
         (LANGUAGE, {"text": ["abc"]}, "'abc' has nothing to fill in"),
-        (LANGUAGE, {"text": ["a" * 60 + "[MASK:5]"]}, "Text 0 has 65 bytes, but at most 64"),
+        (
+            LANGUAGE,
+            {"text": ["a" * 60 + "[MASK:5]"]},
+            "has 65 bytes without white space, but at most 64",
+        ),
         (LANGUAGE, {"inputs": ["nowhere.txt"]}, "nowhere.txt: there is no such file"),
         (LANGUAGE, {"inputs": [str(ROOT)]}, "as text"),
         (LANGUAGE, {"text": ["[MASK]"], "batch_size": 0}, "batch_size=0"),
