@@ -155,7 +155,8 @@ def _prepare_as(config: ConfigDict, preparation: Mapping[str, Any]) -> None:
         key: wanted[key]
         for key, value in config.data.items()
         # Data with other channels do not fit the model, which raises an error.
-        if key in wanted and np.shape(wanted[key]) == np.shape(value)
+        if key in wanted
+        and (isinstance(value, ConfigDict) or np.shape(wanted[key]) == np.shape(value))
     }
     # A new section, so that a float such as 0.875 can replace the integer 1.
     config.data = ConfigDict({**config.data, **chosen})

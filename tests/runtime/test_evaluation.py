@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from perceiver_io.config.imagenet import IMAGENET
+from perceiver_io.data.text.sentence_pieces import SentencePieceTokenizer
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, evaluation, setup, weights
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.state import TrainState
 from perceiver_io.training.warm_start import array_source
 from tests.helpers import experiments, tiny
+from tests.helpers.texts import sentence_piece_model
 
 LEARNED = str(Path(__file__).parents[1] / "goldens" / "huggingface" / "image_learned")
 
@@ -69,6 +71,15 @@ def test_images_are_prepared_as_the_weights_need_them_whatever_a_config_leaves_o
     assert data.crop_area == config.data.crop_area
     assert data.image_size == (24, 24)
     assert prepared("--config.data.resample=bilinear").resample == "bilinear"
+
+
+def test_texts_are_prepared_with_the_tokenizer_of_the_weights():
+    config = configuration.load("configs/masked_lm.py:small")
+    tokenizer = SentencePieceTokenizer(sentence_piece_model())
+    evaluation._prepare_as(config, {"tokenizer": tokenizer.for_prediction(), "max_length": 128})
+    config.task.vocabulary_size = tokenizer.vocabulary_size
+    _, dataset = experiments.task_and_dataset(config)
+    assert dataset.preparation.tokenizer == tokenizer and dataset.preparation.max_length == 128
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")

@@ -75,7 +75,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def for_prediction(self) -> dict[str, Any]:
         """The name, and the model as text."""
-        return {"name": "sentencepiece", "model": base64.b64encode(self.model).decode()}
+        return {"name": "sentencepiece_model", "model": base64.b64encode(self.model).decode()}
 
     @functools.cached_property
     def _processor(self) -> Any:

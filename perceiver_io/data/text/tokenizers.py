@@ -16,15 +16,12 @@ from jaxtyping import Bool, Int32
 from perceiver_io.config.construct import construct, lookup
 from perceiver_io.errors import UserError
 
-# The choices of `tokenizer.name` in a config, as dotted names.
+# The choices of `tokenizer.name`, as dotted names.
 TOKENIZERS = {
     "bytes": "perceiver_io.data.text.bytes.ByteTokenizer",
     "sentencepiece": "perceiver_io.data.text.sentence_pieces.from_file",
-}
-# The same, from what is stored with trained weights.
-_STORED = {
-    "bytes": "perceiver_io.data.text.bytes.ByteTokenizer",
-    "sentencepiece": "perceiver_io.data.text.sentence_pieces.from_text",
+    # As it is stored with trained weights, which do not depend on the file.
+    "sentencepiece_model": "perceiver_io.data.text.sentence_pieces.from_text",
 }
 
 _MARKER = re.compile(r"\[MASK(?::([^\]]*))?\]")
@@ -68,7 +65,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def for_prediction(self) -> dict[str, Any]:
-        """What trained weights need to use this tokenizer; `stored` makes it again."""
+        """The section `tokenizer` to store with trained weights; `stored` makes it again."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -155,7 +152,7 @@ class Tokenizer(abc.ABC):
 def stored(section: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that `Tokenizer.for_prediction` described. Raises UserError if it is wrong."""
     where = "the tokenizer in preparation.json"
-    return construct(lookup(_STORED, section, where), section, where)
+    return construct(lookup(TOKENIZERS, section, where), section, where)
 
 
 def encode_masked(tokenizer: Tokenizer, text: str) -> Int32[np.ndarray, " M"]:
