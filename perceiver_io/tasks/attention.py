@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.models.perceiver.perceiver import Encoded
 from perceiver_io.tasks.predictor import Trained
@@ -107,6 +108,15 @@ class CrossAttention:
             self._model, *self._arrays, self._inputs, self._input_mask, latents, weights
         )
         return jax.tree.map(np.asarray, maps)
+
+
+def check_attends(trained: Trained) -> None:
+    """Raises UserError for a model without such attention."""
+    if trained.model.encoder_maps is None:
+        raise UserError(
+            f"--attention: the model {trained.section['name']} has no cross-attention to "
+            "show. Leave the flag out, or use a Perceiver."
+        )
 
 
 def most_used(decoder: Float[np.ndarray, "O N"], count: int) -> Int[np.ndarray, " n"]:

@@ -19,7 +19,7 @@ from perceiver_io.data.vision.images import ImageInput
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
-from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
+from perceiver_io.tasks.attention import Attention, CrossAttention, check_attends, most_used
 from perceiver_io.tasks.batches import (
     Advance,
     check_batch_size,
@@ -127,7 +127,7 @@ class ImageClassifier(Predictor):
         check_batch_size(batch_size)
         check_natural(pictures=pictures)
         if attention:
-            self._check_attends()
+            check_attends(self.trained)
         paths = images_of(inputs)
         names = unique_names(paths)
         required = set(existing(inputs))
@@ -186,13 +186,6 @@ class ImageClassifier(Predictor):
             title=path.name,
             probabilities=[(entry["name"], entry["probability"]) for entry in answer["classes"]],
         )
-
-    def _check_attends(self) -> None:
-        if self.trained.model.encoder_maps is None:
-            raise UserError(
-                f"--attention: the model {self.trained.section['name']} has no cross-attention to "
-                "show. Leave the flag out, or use a Perceiver."
-            )
 
     def _attention_figure(self, pixels: np.ndarray, answer: dict[str, Any]) -> Figure:
         """Attention maps for an image."""

@@ -16,7 +16,7 @@ from perceiver_io.data.text import tokenizers
 from perceiver_io.data.text.tokenizers import Tokenizer
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress
-from perceiver_io.tasks.attention import Attention, CrossAttention, most_used
+from perceiver_io.tasks.attention import Attention, CrossAttention, check_attends, most_used
 from perceiver_io.tasks.batches import (
     Advance,
     check_batch_size,
@@ -122,6 +122,8 @@ class MaskFiller(Predictor):
         check_positive(top_k=top_k, steps=steps)
         check_batch_size(batch_size)
         check_natural(pictures=pictures)
+        if attention:
+            check_attends(self.trained)
         texts = [*text, *(line for path in existing(inputs) for line in _lines(path))]
         if not texts:
             raise UserError(

@@ -114,6 +114,15 @@ def test_a_run_with_its_own_tokenizer(tmp_path):
     assert "token    " in report.text and Path(answer["attention"]).is_file()
 
 
+def test_bert_has_no_attention_of_latents_to_draw(tmp_path):
+    layers = dict(num_layers=1, num_heads=2, norm="post")
+    section = dict(name="bert_masked_lm", vocab_size=262, max_length=32, width=8, layers=layers)
+    filler = MaskFiller(trained(section))
+    assert filler.predict("a [MASK:2] b")[0].text.endswith(" b")
+    with pytest.raises(UserError, match="bert_masked_lm has no cross-attention"):
+        filler.write(tmp_path, text=["a [MASK]"], attention=True)
+
+
 def test_filled_in_bytes_cannot_control_the_terminal():
     place = {"position": 0, "bytes": [{"byte": 27, "probability": 1.0}]}
     part = {"text": "\x1b", "is_filled": True}
