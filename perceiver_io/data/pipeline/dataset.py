@@ -83,6 +83,14 @@ class Preparation(abc.ABC):
         """What is needed to prepare inputs as in evaluation; stored with trained weights."""
         return {}
 
+    def notice(self, examples: Sequence[Any]) -> str | None:
+        """What to tell about a split before it is used, such as the number that is cropped.
+
+        Raises UserError about examples that cannot be prepared.
+        """
+        del examples
+        return None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -125,12 +133,10 @@ class Dataset:
     def for_prediction(self) -> dict[str, Any]:
         """What trained weights need in order to be used without the data.
 
-        The preparation's own entries, `normalization` and `class_names`.
+        The source's and the preparation's own entries, `normalization` and `class_names`.
         """
-        return self.preparation.for_prediction() | {
-            "normalization": self.normalization,
-            "class_names": self.class_names,
-        }
+        own = self.source.for_prediction() | self.preparation.for_prediction()
+        return own | {"normalization": self.normalization, "class_names": self.class_names}
 
     def num_examples(self, split: str) -> int:
         """Size of the split over all shards. Raises UserError on an unknown split."""
@@ -148,7 +154,9 @@ class Dataset:
         for split in dict.fromkeys(splits):
             examples = self.all_examples(split)
             broken = self._broken(split, examples)
-            parts.append(f"{split} {len(examples) - len(broken)}")
+            notice = self.preparation.notice(examples)
+            told = f" ({notice})" if notice else ""
+            parts.append(f"{split} {len(examples) - len(broken)}{told}")
             if broken:
                 all_names = names_of(examples)
                 left_out[f"broken in {split}"] = [all_names[index] for index in broken]

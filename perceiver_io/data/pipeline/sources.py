@@ -45,6 +45,10 @@ class Source(abc.ABC):
         unreadable.
         """
 
+    def for_prediction(self) -> dict[str, Any]:
+        """What is needed to read inputs of the same kind; stored with trained weights."""
+        return {}
+
 
 class MixedExamples(Sequence[Any]):
     """The examples of several sources, one source after the other; `endless` mixes them."""

@@ -1,26 +1,16 @@
 """Documents in text files: `.txt` and `.jsonl`, plain or compressed (`.gz`, `.xz`, `.bz2`)."""
 
-import bz2
-import gzip
 import json
-import lzma
 import os
 import pathlib
-import zlib
-from collections.abc import Callable, Iterator
-from typing import IO, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+from perceiver_io.data.text.files import OPENERS, kind_of, read_bytes
 from perceiver_io.data.text.tokenizers import utf8
 from perceiver_io.errors import UserError
 
-_OPENERS: dict[str, Callable[..., IO[bytes]]] = {
-    ".gz": gzip.open,
-    ".xz": lzma.open,
-    ".bz2": bz2.open,
-}
 _KINDS = (".txt", ".jsonl")
-# A small file can expand to more than memory holds.
-_MOST_BYTES = 2**33
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
@@ -43,7 +33,7 @@ def find_files(folder: pathlib.Path) -> Found:
     if not folder.is_dir():
         raise UserError(
             f"There is no folder {folder}: set config.data.root to a folder of text files "
-            f"({', '.join(_KINDS)}; also {', '.join(_OPENERS)})."
+            f"({', '.join(_KINDS)}; also {', '.join(OPENERS)})."
         )
     files: list[pathlib.Path] = []
     left_out: dict[str, list[str]] = {}
@@ -60,14 +50,6 @@ def find_files(folder: pathlib.Path) -> Found:
     return Found(files, left_out)
 
 
-def kind_of(path: pathlib.Path) -> str:
-    """The extension in lower case, without that of a compression."""
-    name = path.name.lower()
-    for suffix in _OPENERS:
-        name = name.removesuffix(suffix)
-    return pathlib.Path(name).suffix
-
-
 def documents(path: pathlib.Path, field: str, separator: str | None) -> Iterator[Document]:
     """The documents of a file that are not blank.
 
@@ -81,7 +63,7 @@ def documents(path: pathlib.Path, field: str, separator: str | None) -> Iterator
 
     Raises UserError naming file and line.
     """
-    data = _read(path).removeprefix(_BYTE_ORDER_MARK)
+    data = read_bytes(path).removeprefix(_BYTE_ORDER_MARK)
     if kind_of(path) == ".jsonl":
         lines = enumerate(data.split(b"\n"), 1)
         found = [_from_json(line, field, f"{path}, line {n}") for n, line in lines if line.strip()]
@@ -90,21 +72,6 @@ def documents(path: pathlib.Path, field: str, separator: str | None) -> Iterator
         parts = [data] if separator is None else data.split(utf8(separator))
         found = [Document(part, str(path)) for part in parts]
     return (document for document in found if document.text.strip())
-
-
-def _read(path: pathlib.Path) -> bytes:
-    opener = _OPENERS.get(path.suffix.lower(), open)
-    try:
-        with opener(path, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"Cannot read the text file {path} ({reason}): replace it.") from error
-    if len(data) > _MOST_BYTES:
-        raise UserError(
-            f"{path} has more than {_MOST_BYTES / 1e9:.0f} GB of text: split it into several files."
-        )
-    return data
 
 
 def _from_json(line: bytes, field: str, origin: str) -> Document:
