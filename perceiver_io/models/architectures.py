@@ -10,7 +10,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import haiku as hk
 import jax
@@ -67,6 +67,8 @@ from perceiver_io.models.perceiver.outputs import (
     FlowField,
     PositionProjection,
     SharedProjection,
+    TanhHead,
+    TaskHeads,
     TiedLogits,
     UpsampledFlow,
 )
@@ -78,8 +80,15 @@ from perceiver_io.models.perceiver.queries import (
     LearnedQueries,
     ModalityQueries,
     PositionQueries,
+    TaskQueries,
 )
-from perceiver_io.models.perceiver.text import Embeddings, TextTokens, TokenQueries
+from perceiver_io.models.perceiver.text import (
+    Embeddings,
+    FirstTokenQuery,
+    TextOfTask,
+    TextTokens,
+    TokenQueries,
+)
 from perceiver_io.models.settings import (
     AttentionForm,
     DecoderSettings,
@@ -374,6 +383,81 @@ def perceiver_io_text_classifier(
     )
 
 
+def perceiver_io_sentence_classifier(
+    num_classes: Width,
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
+    head_dim: Width,
+    encoder: EncoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """Perceiver IO fine-tuned on sentences or pairs (Perceiver IO, section 4.1): two layers, tanh.
+
+    The query is as wide as those of `perceiver_io_masked_lm`, so that its decoder can be loaded,
+    too. A score is a single class. `head_dim` is the width of the hidden layer.
+    """
+    return _perceiver_io(
+        _text(Embeddings(vocab_size, embedding_dim), max_length, embedding_dim),
+        LearnedQueries(1, embedding_dim),
+        TanhHead(num_classes, head_dim),
+        (encoder, decoder, attention),
+    )
+
+
+def perceiver_io_multitask(
+    num_tasks: Width,
+    num_outputs: Width,
+    told_by: Literal["query", "shared_token", "task_token"],
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
+    head_dim: Width,
+    encoder: EncoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """Perceiver IO for several tasks on sentences and pairs (Perceiver IO, section 4.1).
+
+    The paper's three ways, `told_by`: a learned query for each task (`query`); or the query of the
+    first token, which is the same for all tasks (`shared_token`), or one of the task's own
+    (`task_token`). Each task has a head with `num_outputs` outputs, of which it may use fewer.
+    """
+    text = _text(Embeddings(vocab_size, embedding_dim), max_length, embedding_dim)
+    own_tokens = Embeddings(num_tasks, embedding_dim, name="task_tokens")
+    positions = LearnedPositions((max_length,), embedding_dim, name="query_positions")
+    spec = {"ids": text.spec, "task": jax.ShapeDtypeStruct((1,), jnp.int32)}
+    return _perceiver_io(
+        Inputs(TextOfTask(text.adapter, own_tokens if told_by == "task_token" else None), spec),
+        TaskQueries(num_tasks, embedding_dim) if told_by == "query" else FirstTokenQuery(positions),
+        TaskHeads(num_tasks, num_outputs, head_dim),
+        (encoder, decoder, attention),
+    )
+
+
+def perceiver_io_tagger(
+    num_classes: Width,
+    vocab_size: Width,
+    max_length: Annotated[Width, INPUT_SIZE],
+    embedding_dim: Width,
+    encoder: EncoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """Perceiver IO for the classes of tokens, at all of them or at those given as `query`.
+
+    It is `perceiver_io_masked_lm` with another output layer.
+    """
+    positions = LearnedPositions((max_length,), embedding_dim, name="query_positions")
+    return _perceiver_io(
+        _text(Embeddings(vocab_size, embedding_dim), max_length, embedding_dim),
+        TokenQueries(positions),
+        PositionProjection(num_classes, name="tags"),
+        (encoder, decoder, attention),
+    )
+
+
 def perceiver_io_flow(
     image_size: FourierSize,
     neighbourhood: Side,
@@ -596,6 +680,9 @@ ARCHITECTURES = {
     "perceiver_io_masked_lm": perceiver_io_masked_lm,
     "bert_masked_lm": bert_masked_lm,
     "perceiver_io_text_classifier": perceiver_io_text_classifier,
+    "perceiver_io_sentence_classifier": perceiver_io_sentence_classifier,
+    "perceiver_io_multitask": perceiver_io_multitask,
+    "perceiver_io_tagger": perceiver_io_tagger,
     "perceiver_io_flow": perceiver_io_flow,
     "perceiver_io_flow_separate": perceiver_io_flow_separate,
     "perceiver_io_flow_conv": perceiver_io_flow_conv,

@@ -40,6 +40,12 @@ def small(name):
         perceiver_classifier=(config_of("perceiver_4_cross_attends").to_dict(), images()),
         perceiver_io_masked_lm=(TEXT, IDS),
         perceiver_io_text_classifier=(TEXT | dict(num_classes=5), IDS),
+        perceiver_io_sentence_classifier=(TEXT | dict(num_classes=5, head_dim=7), IDS),
+        perceiver_io_multitask=(
+            TEXT | dict(num_tasks=3, num_outputs=2, head_dim=7, told_by="task_token"),
+            {"ids": IDS, "task": np.array([2, 0], np.int32)},
+        ),
+        perceiver_io_tagger=(TEXT | dict(num_classes=5), IDS),
         perceiver_io_flow=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_separate=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),

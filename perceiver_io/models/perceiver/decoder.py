@@ -17,7 +17,7 @@ from perceiver_io.models.weights import Linear
 
 @runtime_checkable
 class OutputAdapter(Protocol):
-    """Maps decoded vectors to an output: linear layers at each position, then a reshape."""
+    """Maps decoded vectors to an output: linear layers at each position, then all that is not."""
 
     def layers(self, width: int) -> Sequence[Linear]:
         """The layers, for inputs of this width; as weights, so that they can be fused."""

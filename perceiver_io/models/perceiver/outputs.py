@@ -57,6 +57,59 @@ class ClassLogits:
 
 
 @dataclass(frozen=True)
+class TanhHead:
+    """Two linear layers with tanh between them, from a single query (Perceiver IO, section 4.1).
+
+    hidden_dim: width of the first layer.
+    """
+
+    num_outputs: int
+    hidden_dim: int
+
+    def layers(self, width: int) -> list[Linear]:
+        """The first layer."""
+        return PositionProjection(self.hidden_dim, name="head").layers(width)
+
+    def arrange(self, x: Float[Array, "B 1 F"]) -> Float[Array, "B E"]:
+        """The second layer, on the tanh of the first."""
+        logits = hk.Linear(self.num_outputs, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name="logits")
+        return logits(jnp.tanh(x[:, 0]))
+
+
+class TaskHeads(hk.Module):
+    """A `TanhHead` for each of T tasks, from one query for all or one for each (Perceiver IO, 4.1).
+
+    Args:
+        num_tasks: T.
+        num_outputs: of each head.
+        hidden_dim: width of each head's first layer.
+    """
+
+    def __init__(self, num_tasks: int, num_outputs: int, hidden_dim: int, name: str = "heads"):
+        super().__init__(name=name)
+        self._shape = (num_tasks, hidden_dim, num_outputs)
+
+    @hk.name_like("__call__")
+    def layers(self, width: int) -> list[Linear]:
+        """The first layers of all heads, side by side."""
+        num_tasks, hidden_dim, _ = self._shape
+        return PositionProjection(num_tasks * hidden_dim, name="hidden").layers(width)
+
+    @hk.name_like("__call__")
+    def arrange(self, x: Float[Array, "B O F"]) -> Float[Array, "B T E"]:
+        """The second layer of each head, on the tanh of the first; O is 1 or T."""
+        num_tasks, hidden_dim, num_outputs = self._shape
+        x = jnp.tanh(x.reshape(*x.shape[:2], num_tasks, hidden_dim))
+        # One query serves all heads; of several, each serves its own.
+        x = x[:, 0] if x.shape[1] == 1 else jnp.einsum("bttf->btf", x)
+        init = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
+        shape = (hidden_dim, num_tasks * num_outputs)
+        w = hk.get_parameter("w", shape, x.dtype, init).reshape(hidden_dim, num_tasks, num_outputs)
+        b = hk.get_parameter("b", (num_tasks, num_outputs), x.dtype, BIAS_INIT)
+        return jnp.einsum("btf,fte->bte", x, w) + b
+
+
+@dataclass(frozen=True)
 class SharedProjection:
     """A linear layer shared by all modalities, followed by a modality's own adapter."""
 

@@ -1,5 +1,6 @@
 """Text: embedded token ids as inputs, and one query per token position."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import haiku as hk
@@ -69,6 +70,47 @@ class TokenQueries:
         if query is None:
             return Tokens(first(self.positions, tokens.features.shape[1]))
         return Tokens(self.positions.at(query))
+
+
+@dataclass(frozen=True)
+class FirstTokenQuery:
+    """The query for the first token of a text, such as [CLS]; takes the place of any selection."""
+
+    positions: LearnedPositions
+
+    def __call__(self, tokens: Tokens, query: Array | None) -> Tokens:
+        """The query, the same for every text, [1, 1, C]."""
+        del tokens, query
+        return Tokens(first(self.positions, 1))
+
+
+@dataclass(frozen=True)
+class TextOfTask:
+    """Texts that come with the number of a task: {"ids": [B, M], "task": [B]}.
+
+    text: the adapter for texts.
+    task_tokens: embeddings of a token for each task, which takes the place of the first one of a
+        text; None: the model does not see the task in its input.
+    """
+
+    text: TextTokens
+    task_tokens: Embeddings | None
+
+    def __call__(
+        self, inputs: Mapping[str, Array], mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> Tokens:
+        """The tokens of the texts."""
+        tokens = self.text(inputs["ids"], mask, is_training)
+        if self.task_tokens is None:
+            return tokens
+        own = self.task_tokens(inputs["task"][:, None]) + first(self.text.positions, 1)
+        return tokens._replace(features=jnp.concatenate([own, tokens.features[:, 1:]], axis=1))
+
+    def with_places(
+        self, inputs: Mapping[str, Array], mask: Bool[Array, "B M"] | None, is_training: bool
+    ) -> tuple[Tokens, Int[np.ndarray, " M"]]:
+        """The tokens, and their indices in the order of the text."""
+        return self(inputs, mask, is_training), np.arange(inputs["ids"].shape[1])
 
 
 def first(positions: LearnedPositions, length: int) -> Float[Array, "1 M P"]:

@@ -12,6 +12,8 @@ from perceiver_io.models.perceiver.outputs import (
     FlowField,
     PositionProjection,
     SharedProjection,
+    TanhHead,
+    TaskHeads,
     TiedLogits,
 )
 from tests.helpers import oracles
@@ -91,3 +93,29 @@ def test_flow_field_is_scaled_and_in_the_images_shape():
     np.testing.assert_allclose(flow, 0.2 * np.arange(12.0).reshape(1, 2, 3, 2), rtol=1e-6)
     params = hk.transform(FlowField((2, 3)).layers).init(jax.random.key(0), 4)
     assert not params["output"]["w"].any()
+
+
+def test_tanh_head():
+    def function(x):
+        head = TanhHead(num_outputs=5, hidden_dim=7)
+        return head.arrange(applied(head, x))
+
+    params, result = run(function, X[:, :1])
+    hidden = np.tanh(oracles.linear(np.asarray(X[:, 0]), params["head"]))
+    oracles.assert_close(result, oracles.linear(hidden, params["logits"]))
+
+
+def test_heads_of_tasks():
+    """One query serves all heads; of three, each serves its own."""
+
+    def function(x):
+        heads = TaskHeads(num_tasks=3, num_outputs=2, hidden_dim=5)
+        return heads.arrange(applied(heads, x))
+
+    for x in (X[:, :1], X):
+        params, result = run(function, x)
+        hidden = np.tanh(oracles.linear(np.asarray(x), params["heads/hidden"]))
+        w, b = params["heads"]["w"].reshape(5, 3, 2), params["heads"]["b"]
+        for task in range(3):
+            own = hidden[:, min(task, x.shape[1] - 1), 5 * task : 5 * task + 5]
+            oracles.assert_close(result[:, task], own @ w[:, task] + b[task])
