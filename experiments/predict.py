@@ -4,6 +4,10 @@
     python -m experiments.predict --task=fill_mask --weights=WEIGHTS --text="The sky is [MASK:4]."
     python -m experiments.predict --task=flow --weights=WEIGHTS --inputs=FIRST --inputs=SECOND
     python -m experiments.predict --task=autoencode --weights=WEIGHTS --inputs=VIDEO
+    python -m experiments.predict --task=classify_text --weights=WEIGHTS --inputs=TABLE
+
+Like `classify_text` are `score_text` and `tag_text`: they take --text=TEXT, too, and answer in
+`predictions.jsonl`.
 
 All need --output=DIR, the folder for the results, which include `predictions.json`. WEIGHTS is a
 run folder of this project, one of its checkpoints, a Hugging Face folder, an original pickle, or
@@ -26,7 +30,9 @@ JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 # Flags specific to certain tasks, each of which has its own defaults.
 FLAGS_OF_TASKS = (
     flags.DEFINE_multi_string("inputs", None, "Files or folders; repeatable."),
-    flags.DEFINE_multi_string("text", None, "A text with [MASK] or [MASK:5]; repeatable."),
+    flags.DEFINE_multi_string("text", None, "A text; [MASK] or [MASK:5] in it; repeatable."),
+    flags.DEFINE_string("subset", None, "Which of the tasks of a model of several."),
+    flags.DEFINE_list("columns", None, "Columns of texts in tables, such as sentence1,sentence2."),
     flags.DEFINE_integer("pictures", None, "Most images or texts to draw."),
     flags.DEFINE_bool("attention", None, "Draw attention maps: attention_*.png."),
     flags.DEFINE_integer("top_k", None, "Number of answers to list."),

@@ -15,7 +15,11 @@ def load(weights: str | Path, **settings: Any) -> "Predictor":
     - `perceiver_io.tasks.image_classification.prediction.ImageClassifier`: classes of images;
     - `perceiver_io.tasks.optical_flow.prediction.FlowEstimator`: flow between frames;
     - `perceiver_io.tasks.masked_lm.prediction.MaskFiller`: masked bytes of texts;
-    - `perceiver_io.tasks.multimodal_autoencoding.prediction.VideoAutoencoder`: reconstructed video.
+    - `perceiver_io.tasks.multimodal_autoencoding.prediction.VideoAutoencoder`: reconstructed video;
+    - `perceiver_io.tasks.text_classification.prediction.TextClassifier`: classes of texts;
+    - `perceiver_io.tasks.text_multitask.prediction.TextMultitasker`: either, for one of its tasks;
+    - `perceiver_io.tasks.text_regression.prediction.TextScorer`: scores of texts;
+    - `perceiver_io.tasks.text_tagging.prediction.TextTagger`: tags of words.
 
     Args:
         weights: a run folder, RUN/checkpoints/STEP, a published file or folder, or `bundled:NAME`

@@ -15,6 +15,10 @@ from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.image_classification.task import ImageClassification
 from perceiver_io.tasks.masked_lm.task import MaskedLanguageModelling
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
+from perceiver_io.tasks.text_classification.task import TextClassification
+from perceiver_io.tasks.text_multitask.task import TextMultitask
+from perceiver_io.tasks.text_regression.task import TextRegression
+from perceiver_io.tasks.text_tagging.task import TextTagging
 from perceiver_io.training import parallel
 from perceiver_io.training.parallel import Mesh, Pmap
 from perceiver_io.training.state import initial_state
@@ -121,6 +125,113 @@ def masked_lm():
     return Case(MaskedLanguageModelling(20), logits_of_texts, batch, terms)
 
 
+@tiny.transformed
+def sentence_outputs(inputs, input_mask, is_training):
+    del is_training
+    return hk.Linear(3)(jnp.where(input_mask, inputs, 0).astype(jnp.float32) / 200)
+
+
+@tiny.transformed
+def sentence_score(inputs, input_mask, is_training):
+    del is_training
+    return hk.Linear(1)(jnp.where(input_mask, inputs, 0).astype(jnp.float32) / 200)
+
+
+@tiny.transformed
+def word_outputs(inputs, input_mask, query, is_training):
+    del is_training
+    ids = jnp.where(input_mask, inputs, 0).astype(jnp.float32) / 200
+    return hk.Linear(3)(jnp.take_along_axis(ids, query, axis=1)[..., None])
+
+
+def texts(rng):
+    """Token ids of texts of several lengths, of which 9 are valid."""
+    lengths = rng.integers(1, 11, BATCH)
+    return {
+        "text": rng.integers(6, 262, (BATCH, 10)).astype(np.int32),
+        "text_mask": np.arange(10) < lengths[:, None],
+        "valid": np.isin(np.arange(BATCH), [0, 1, 2, 3, 5, 6, 11, 12, 13]),
+    }
+
+
+def text_classification():
+    """Labels of classes; the padding at the end has label 0."""
+    rng = np.random.default_rng(2)
+    batch = texts(rng) | {"label": rng.integers(0, 3, BATCH).astype(np.int32)}
+    batch["label"][~batch["valid"]] = 0
+    valid = batch["valid"]
+
+    def terms(outputs):
+        log_p = jax.nn.log_softmax(outputs)
+        return {"loss": -log_p[np.arange(BATCH), batch["label"]][valid].mean()}
+
+    return Case(TextClassification(3), sentence_outputs, batch, terms)
+
+
+def text_regression():
+    """Scores of order 1."""
+    rng = np.random.default_rng(3)
+    batch = texts(rng) | {"label": rng.normal(size=BATCH).astype(np.float32)}
+    valid = batch["valid"]
+
+    def terms(outputs):
+        return {"loss": jnp.square(outputs[:, 0] - batch["label"])[valid].mean()}
+
+    return Case(TextRegression(), sentence_score, batch, terms)
+
+
+def text_tagging():
+    """From 1 to 4 words in each text."""
+    rng = np.random.default_rng(4)
+    batch = texts(rng) | {
+        "word": np.sort(rng.integers(0, 10, (BATCH, 4)), axis=1).astype(np.int32),
+        "word_mask": np.arange(4) < rng.integers(1, 5, (BATCH, 1)),
+        "label": rng.integers(0, 3, (BATCH, 4)).astype(np.int32),
+    }
+    counted = batch["word_mask"] & batch["valid"][:, None]
+
+    def terms(outputs):
+        log_p = jax.nn.log_softmax(outputs)
+        label = jax.nn.one_hot(batch["label"], 3)
+        return {"loss": -(log_p * label).sum(-1)[counted].mean()}
+
+    return Case(TextTagging(3), word_outputs, batch, terms)
+
+
+@tiny.transformed
+def outputs_of_tasks(inputs, input_mask, query, is_training):
+    del is_training
+    ids = jnp.where(input_mask, inputs["ids"], 0).astype(jnp.float32) / 200
+    ids += inputs["task"][:, None] + query[:, None]
+    return hk.Linear(9)(ids).reshape(-1, 3, 3)
+
+
+def text_multitask():
+    """Two tasks with 3 and 2 classes, and one with scores; the devices have different mixtures."""
+    rng = np.random.default_rng(5)
+    kind = rng.integers(0, 3, BATCH).astype(np.int32)
+    labels = [rng.integers(0, 3, BATCH), rng.normal(size=BATCH), np.arange(BATCH) % 2]
+    label = np.choose(kind, labels)
+    batch = texts(rng) | {"task": kind, "label": label.astype(np.float32)}
+    valid = batch["valid"]
+    assert {*kind[valid]} == {0, 1, 2}
+
+    def terms(outputs):
+        losses = []
+        for row in np.flatnonzero(valid):
+            own, label = outputs[row, kind[row]], batch["label"][row]
+            if kind[row] == 1:
+                losses.append(jnp.square(own[0] - label))
+            else:
+                logits = own[:2] if kind[row] == 2 else own
+                losses.append(-jax.nn.log_softmax(logits)[int(label)])
+        return {"loss": jnp.stack(losses).mean()}
+
+    names = ("a", "b", "c")
+    task = TextMultitask(tasks=names, num_classes=(3, 1, 2), metrics_averaged=names)
+    return Case(task, outputs_of_tasks, batch, terms)
+
+
 def two_terms():
     """Padding, a term with few elements, and counts below 1."""
     batch = tiny.take(tiny.examples("train"), np.arange(11), BATCH)
@@ -142,6 +253,10 @@ CASES = {
     "image_classification": image_classification,
     "masked_lm": masked_lm,
     "optical_flow": optical_flow,
+    "text_classification": text_classification,
+    "text_multitask": text_multitask,
+    "text_regression": text_regression,
+    "text_tagging": text_tagging,
     "two_terms": two_terms,
 }
 STRATEGIES = {

@@ -41,6 +41,11 @@ class Prepared:
     whole_pixels: bool = _LEFT_OUT
     max_length: Length = _LEFT_OUT
     special_tokens: bool = _LEFT_OUT
+    too_long: Literal["crop", "refuse"] = _LEFT_OUT
+    columns: tuple[str, ...] = _LEFT_OUT
+    max_words: Length = _LEFT_OUT
+    score_mean: Finite = _LEFT_OUT
+    score_std: Positive = _LEFT_OUT
 
 
 def checked(given: Any, where: str, remedy: str) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def build_parts(config: ConfigDict) -> Parts:
     strategy = construct(factory, config.parallel, "config.parallel")
     dataset = build_dataset(config, task)
     task.check_dataset(dataset)
+    task.check_model(config.model, dataset)
     return Parts(task, dataset, build_model(config.model, dataset), strategy)
 
 

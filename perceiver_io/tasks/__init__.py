@@ -6,6 +6,10 @@ _CLASSES = {
     "masked_lm": ("MaskedLanguageModelling", "MaskFiller"),
     "multimodal_autoencoding": (None, "VideoAutoencoder"),
     "optical_flow": ("OpticalFlow", "FlowEstimator"),
+    "text_classification": ("TextClassification", "TextClassifier"),
+    "text_multitask": ("TextMultitask", "TextMultitasker"),
+    "text_regression": ("TextRegression", "TextScorer"),
+    "text_tagging": ("TextTagging", "TextTagger"),
 }
 
 # The choices of config.task.name, as dotted names.
@@ -22,4 +26,7 @@ ALIASES = {
     "classify": "image_classification",
     "fill_mask": "masked_lm",
     "flow": "optical_flow",
+    "classify_text": "text_classification",
+    "score_text": "text_regression",
+    "tag_text": "text_tagging",
 }

@@ -142,6 +142,21 @@ class BatchEvaluator:
 
         The figure `examples`, if the task draws one, shows examples of this process's first batch.
         """
+        totals, arrays, examples = self._run(model, params, state, strategy)
+        metrics = losses.means(totals, self.task.loss_weights, self.split)
+        more_metrics, figures = self.task.report(arrays, self.dataset)
+        return Result(metrics | more_metrics, figures | self._pictures(examples))
+
+    def predictions(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
+    ) -> dict[str, np.ndarray]:
+        """The task's predictions for all examples in order; arguments as for a call."""
+        return self._run(model, params, state, strategy)[1]
+
+    def _run(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple | None]:
+        """(sum, count) of each metric, predictions, and the first batch with its outputs."""
         evaluate = _compiled(EvaluationStep(model, self.task), strategy)
         totals = defaultdict(lambda: np.zeros(2))
         predictions = defaultdict(list)
@@ -157,10 +172,8 @@ class BatchEvaluator:
             valid = rows.pop("valid")
             for name, values in rows.items():
                 predictions[name].append(values[valid])
-        metrics = losses.means(totals, self.task.loss_weights, self.split)
         arrays = {name: np.concatenate(values) for name, values in predictions.items()}
-        more_metrics, figures = self.task.report(arrays, self.dataset)
-        return Result(metrics | more_metrics, figures | self._pictures(examples))
+        return totals, arrays, examples
 
     def _pictures(self, examples: tuple | None) -> dict[str, "Figure"]:
         if examples is None:

@@ -20,6 +20,7 @@ from perceiver_io.tasks.attention import Attention
 Picture = UInt8[np.ndarray, "H W 3"]
 
 INK, ACCENT = "#333333", "#1565c0"
+RIGHT, WRONG = "#1a7f37", "#c62828"
 HEAT = "inferno"
 SIDE = 1.5  # inches, longer side of a picture under a heat map
 _OPACITY = 0.65

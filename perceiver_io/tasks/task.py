@@ -49,6 +49,12 @@ class Task(abc.ABC):
     def check_dataset(self, dataset: Dataset) -> None:  # noqa: B027  # Most tasks take any dataset.
         """Raises UserError if a dataset does not fit this task's settings."""
 
+    def check_model(self, section: Section, dataset: Dataset) -> None:  # noqa: B027
+        """Raises UserError if a model, a section `config.model`, does not fit the dataset.
+
+        Shapes are compared elsewhere.
+        """
+
     def augmented(self, batch: Batch) -> Batch:
         """Augments a training batch on the device, before it is split into microbatches.
 

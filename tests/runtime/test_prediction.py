@@ -179,13 +179,16 @@ def test_weights_that_are_not_finite(tmp_path):
             load(tmp_path / "model")
 
 
-def test_weights_determine_their_task(tmp_path):
+def test_weights_determine_their_task(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="perceiver_io_flow, .* use --task=optical_flow"):
         prediction.load(GOLDENS / "optical_flow", "classify")
     for name in ("flow", "optical_flow", None):
         assert prediction.load(GOLDENS / "optical_flow", name).trained.class_names is None
+    texts = GOLDENS / "sequence_classification"
+    assert prediction.load(texts, "classify_text").predict("A text.").probabilities.shape[0] == 1
+    monkeypatch.delitem(prediction.PREDICTORS, "text_classification")
     with pytest.raises(UserError, match="perceiver_io_text_classifier, which no task takes"):
-        perceiver_io.load(GOLDENS / "sequence_classification")
+        perceiver_io.load(texts)
     with pytest.raises(UserError, match="no weights at"):
         perceiver_io.load(tmp_path / "nowhere")
 

@@ -1,4 +1,4 @@
-"""Figures of image classification: predictions, attention, and confused classes."""
+"""Figures of image classification: predictions and attention."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,9 +13,12 @@ from matplotlib.patches import Rectangle
 from perceiver_io.data.vision.crop import Box
 from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
+from perceiver_io.tasks.confusion import short_name
 from perceiver_io.tasks.figures import (
     ACCENT,
     INK,
+    RIGHT,
+    WRONG,
     Picture,
     heat_and_scale,
     heat_bar,
@@ -26,72 +29,7 @@ from perceiver_io.tasks.figures import (
     titled_figure,
 )
 
-RIGHT, WRONG = "#1a7f37", "#c62828"
 _OTHERS = "#90b4d8"
-
-
-def confusion_matrix(
-    labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"], class_names: Sequence[str]
-) -> Figure:
-    """The confusion matrix: counts as numbers, shaded by the fraction of the true class.
-
-    Meant for up to about 20 classes.
-    """
-    num_classes = len(class_names)
-    counts = np.zeros((num_classes, num_classes), int)
-    np.add.at(counts, (labels, predictions), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(2.5 + 0.5 * num_classes, 2 + 0.5 * num_classes), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            color = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
-    ticks = [_shorten(name) for name in class_names]
-    slanted = max(map(len, ticks)) > 3
-    axes.set_xticks(
-        range(num_classes),
-        ticks,
-        rotation=45 if slanted else 0,
-        ha="right" if slanted else "center",
-        rotation_mode="anchor",
-    )
-    axes.set_yticks(range(num_classes), ticks)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(_accuracy_title(labels, predictions), fontsize=10)
-    figure.colorbar(image, label="fraction of the true class", shrink=0.8)
-    return figure
-
-
-def confused_pairs(
-    labels: Int[np.ndarray, " N"],
-    predictions: Int[np.ndarray, " N"],
-    class_names: Sequence[str],
-    most: int = 20,
-) -> Figure:
-    """The most frequent pairs of a true and a wrongly predicted class, as bars."""
-    wrong = labels != predictions
-    pairs, counts = np.unique(
-        np.stack([labels[wrong], predictions[wrong]]), axis=1, return_counts=True
-    )
-    order = np.argsort(-counts, kind="stable")[:most]
-    names = [
-        f"{_shorten(class_names[true])} \N{RIGHTWARDS ARROW} {_shorten(class_names[taken])}"
-        for true, taken in pairs[:, order].T
-    ]
-    figure = Figure(figsize=(8, 1.2 + 0.28 * max(len(names), 1)), layout="constrained")
-    axes = figure.subplots()
-    bars = axes.barh(names, counts[order], color=WRONG)
-    axes.bar_label(bars, padding=3)
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set(xlabel="examples", ylabel="true \N{RIGHTWARDS ARROW} predicted")
-    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
-    axes.set_title(_accuracy_title(labels, predictions), fontsize=10)
-    if not names:
-        axes.set_axis_off()
-    return figure
 
 
 def classified_images(
@@ -193,22 +131,11 @@ def _draw_answer(
     answer = int(probability.argmax())
     right = answer == label
     mark = "\N{CHECK MARK}" if right else "\N{BALLOT X}"
-    caption = f"{mark} {_shorten(class_names[answer])}, {probability[answer]:.0%}"
+    caption = f"{mark} {short_name(class_names[answer])}, {probability[answer]:.0%}"
     if not right:
-        caption += f"\nis {_shorten(class_names[label])}"
+        caption += f"\nis {short_name(class_names[label])}"
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_title(caption, color=RIGHT if right else WRONG, fontsize=9, pad=3)
-
-
-def _accuracy_title(labels: np.ndarray, predictions: np.ndarray) -> str:
-    right = int((labels == predictions).sum())
-    return f"{right} of {len(labels)} right ({right / max(len(labels), 1):.1%})"
-
-
-def _shorten(name: str, width: int = 22) -> str:
-    """Truncates a long name and escapes dollar signs, which would start mathematics."""
-    name = name.replace("$", r"\$")
-    return name if len(name) <= width else name[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _draw_bars(axes: Axes, probabilities: Sequence[tuple[str, float]]) -> None:

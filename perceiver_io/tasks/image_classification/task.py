@@ -15,14 +15,12 @@ from matplotlib.figure import Figure
 from perceiver_io.config.annotations import Rate, Width
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision import DATASETS
-from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
+from perceiver_io.tasks.classes import check_classes_of_data, check_classes_of_model
+from perceiver_io.tasks.confusion import MAX_LISTED_CLASSES, confusion
 from perceiver_io.tasks.image_classification import figures
 from perceiver_io.tasks.image_classification.mixing import mix_pairs
 from perceiver_io.tasks.task import Batch, Task
-
-# With more classes, per-class accuracies are noisy and a confusion matrix is illegible.
-MAX_LISTED_CLASSES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +44,7 @@ class ImageClassification(Task):
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Raises UserError if the dataset has another number of classes."""
-        found = len(dataset.class_names)
-        if found != self.num_classes:
-            raise UserError(
-                f"The dataset has {found} classes, but config.task.num_classes is "
-                f"{self.num_classes}. To train on it, set config.task.num_classes and "
-                f"config.model.num_classes to {found}; trained weights can be evaluated on data of "
-                "their own classes only."
-            )
+        check_classes_of_data(dataset, self.num_classes)
 
     def augmented(self, batch: Batch) -> Batch:
         """Pairs mixed by MixUp or CutMix, if the dataset has drawn the parameters."""
@@ -77,7 +68,7 @@ class ImageClassification(Task):
 
     def losses(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Float[Array, " B"]]:
         """Cross-entropy against the smoothed labels, in nats."""
-        self._check_classes(outputs)
+        check_classes_of_model(outputs, self.num_classes)
         targets = optax.smooth_labels(self._probabilities(batch), self.label_smoothing)
         return {"loss": optax.softmax_cross_entropy(outputs, targets)}
 
@@ -88,7 +79,7 @@ class ImageClassification(Task):
 
         With five classes or fewer, top-5 accuracy is always 1.
         """
-        self._check_classes(outputs)
+        check_classes_of_model(outputs, self.num_classes)
         label = jnp.argmax(self._probabilities(batch), -1)
         return {
             f"top_{k}": sum_and_count(_in_top_k(outputs, label, k), batch["valid"])
@@ -121,10 +112,7 @@ class ImageClassification(Task):
         metrics = {"mean_class_accuracy": float(np.mean(list(by_class.values())))}
         if self.num_classes <= MAX_LISTED_CLASSES:
             metrics |= {f"class_accuracy/{name}": value for name, value in by_class.items()}
-            figure = figures.confusion_matrix(label, prediction, dataset.class_names)
-        else:
-            figure = figures.confused_pairs(label, prediction, dataset.class_names)
-        return metrics, {"confusion": figure}
+        return metrics, {"confusion": confusion(label, prediction, dataset.class_names)}
 
     def reported(self, dataset: Dataset) -> tuple[str, ...]:
         """`mean_class_accuracy` and, for up to 20 classes, `class_accuracy/NAME`."""
@@ -146,14 +134,6 @@ class ImageClassification(Task):
         """Labels as probabilities; soft labels are unchanged."""
         label = jnp.asarray(batch["label"])
         return label if label.ndim == 2 else jax.nn.one_hot(label, self.num_classes)
-
-    def _check_classes(self, outputs: Float[Array, "B K"]) -> None:
-        if outputs.shape[-1] != self.num_classes:
-            raise UserError(
-                f"The model has {outputs.shape[-1]} classes, but config.task.num_classes is "
-                f"{self.num_classes}. To train, set config.model.num_classes to the same number; "
-                "trained weights can only be evaluated on data of their own classes."
-            )
 
 
 def _in_top_k(logits: Float[Array, "B K"], label: Int[Array, " B"], k: int) -> Bool[Array, " B"]:

@@ -1,0 +1,1 @@
+"""Several tasks on sentences and pairs in one model."""
