@@ -51,6 +51,12 @@ def read(path: str) -> ConfigDict:
     return config.unlock()
 
 
+def reported(path: str) -> dict[str, dict[str, float]]:
+    """Results that a config file states in `REPORTED`, by row and preset; none in others."""
+    file = path if Path(path).is_file() else _without_preset(path)[0]
+    return getattr(_imported(file), "REPORTED", {}) if file.endswith(".py") else {}
+
+
 def read_run(workdir: Path) -> ConfigDict:
     """The config of a run, read from its folder. Raises UserError if there is no run."""
     path = workdir / "config.json"
