@@ -54,7 +54,9 @@ def sentiment(package: str) -> dict[str, list[tuple[str, ...]]]:
             data = archive.extractfile(name).read()
     tables = {split: [("sentence", "sentiment", "score")] for split in _SPLITS.values()}
     # Each sentence once, so that none is in two splits.
-    for sentence, score in {fields[2].strip(): float(fields[1]) for fields in _fields(data)}.items():
+    for sentence, score in {
+        fields[2].strip(): float(fields[1]) for fields in _fields(data)
+    }.items():
         if abs(score) > _NEUTRAL:
             answer = "positive" if score > 0 else "negative"
             tables[_split(sentence)].append((sentence, answer, f"{score:.3f}"))

@@ -90,8 +90,12 @@ def load(name, preset):
 def give_files(config, folder):
     """Gives `folder` to an experiment with files of the user's own.
 
-    With a sub-folder per class for images, or with a small model of SentencePiece.
+    With a sub-folder per class for images, a word for each tag, or a small model of SentencePiece.
     """
+    if config.data.name == "tagged_file":
+        words = [f"word TAG-{number}" for number in range(config.task.num_classes)]
+        (folder / "train.conll").write_text("\n".join(words))
+        config.data.train = str(folder / "train.conll")
     if config.data.name == "image_folder":
         for index in range(config.task.num_classes):
             (folder / f"class_{index}").mkdir()
