@@ -5,7 +5,8 @@
         --config.data.parts.c4.root=TFDS_DATA_DIR
 
 Presets of the paper (2107.14795, section 4.1 and its appendix), with the average on GLUE after
-fine-tuning: 70% of tokens from C4, 30% from Wikipedia, 500,000 steps with LAMB.
+fine-tuning: 70% of tokens from C4, 30% from Wikipedia, 500,000 steps with LAMB, batch 512 (the
+paper also mentions 2048).
     bytes               81.0    201.1M    UTF-8 bytes, 256 latents of 1280, 26 layers
     bytes_plus_plus     81.8    425M      256 latents of 1536, 40 layers
     bytes_128           75.8              128 latents of 1920

@@ -31,7 +31,7 @@ from perceiver_io.data.text.bytes import ByteTokenizer
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, program, setup
 
-CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
+CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].")
 SPLIT = flags.DEFINE_string("split", "validation", "The split to evaluate on.")
 
 PRIORS = (1, 3, 10, 30, 100)

@@ -20,8 +20,8 @@ from perceiver_io.data.text.documents import Document, documents, find_files
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import program
 
-ROOT = flags.DEFINE_string("root", None, "Folder of text files.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "Model file to write.", required=True)
+ROOT = flags.DEFINE_string("root", None, "Folder of text files.")
+OUTPUT = flags.DEFINE_string("output", None, "Model file to write.")
 VOCABULARY_SIZE = flags.DEFINE_integer(
     "vocabulary_size", 32_000, "Number of ids, of which 7 are special tokens and 256 bytes."
 )
@@ -51,4 +51,4 @@ def text(document: Document) -> str:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, ROOT, OUTPUT)
