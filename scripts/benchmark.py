@@ -154,7 +154,7 @@ def stack_case() -> None:
 
     def stack(remat):
         settings = LatentStackSettings(num_heads=16, num_layers=24, remat=remat)
-        return lambda x: LatentStack(settings)(x, False)
+        return lambda x: LatentStack(settings, AttentionForm())(x, False)
 
     arguments = (_normal(1, 512, 512),)
     programs = {

@@ -55,7 +55,7 @@ def lamb(
     decay_positions: bool = True,
     b1: Rate = 0.9,
     b2: Rate = 0.999,
-    eps: NonNegative = 1e-6,
+    eps: Positive = 1e-6,
 ) -> optax.GradientTransformation:
     """LAMB (You et al. 2019, arXiv:1904.00962, algorithm 2): Adam with layer-wise rescaling.
 
@@ -85,7 +85,7 @@ def adamw(
     decay_positions: bool = False,
     b1: Rate = 0.9,
     b2: Rate = 0.999,
-    eps: NonNegative = 1e-8,
+    eps: Positive = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101).
 

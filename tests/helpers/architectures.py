@@ -30,6 +30,12 @@ FRAMES = np.asarray(normal(2, 2, 8, 12, 3))
 IDS = np.random.default_rng(0).integers(0, 11, (2, 8)).astype(np.int32)
 CORE = core(query_chunk_size=7)
 TEXT = dict(CORE, vocab_size=11, max_length=8, embedding_dim=6)
+BERT = dict(
+    vocab_size=11,
+    max_length=8,
+    width=6,
+    layers=dict(num_layers=2, num_heads=2, widening=4, norm="post"),
+)
 TWO_FRAMES = dict(CORE, image_size=(8, 12), channels=5, num_bands=2)
 
 
@@ -46,6 +52,7 @@ def small(name):
             {"ids": IDS, "task": np.array([2, 0], np.int32)},
         ),
         perceiver_io_tagger=(TEXT | dict(num_classes=5), IDS),
+        bert_masked_lm=(BERT, IDS),
         perceiver_io_flow=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_separate=(TWO_FRAMES | dict(neighbourhood=3), FRAMES),
         perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),

@@ -21,10 +21,11 @@ from tests.experiments.test_train import (
 )
 
 STEPS = (
-    "--config.training.steps=60",
-    "--config.evaluation.every=30",
+    "--config.training.steps=40",
+    "--config.evaluation.every=20",
     # Large steps would amplify differences of rounding.
-    "--config.schedule.warmup_steps=50",
+    "--config.schedule.peak=5e-4",
+    "--config.schedule.warmup_steps=30",
 )
 
 
@@ -79,20 +80,13 @@ def alone(tmp_path_factory):
     return workdir
 
 
-def assert_close(workdir, expected, step=60):
-    """Checks equality within a thousandth of the largest magnitude of each array.
-
-    Key biases are ignored: softmax does not depend on them, so their gradient is rounding noise,
-    which Adam scales up to full steps.
-    """
+def assert_close(workdir, expected, step=40):
+    """Checks equality, relative to the largest magnitude of each array."""
     found, wanted = arrays(workdir, step), arrays(expected, step)
     assert found.keys() == wanted.keys()
     for name in wanted:
-        if not name.endswith("attention/key/b"):
-            # The optimizer's moments follow the gradients, which differ more.
-            share = 1e-2 if name.startswith("opt_state/") else 1e-3
-            atol = share * np.abs(wanted[name]).max()
-            np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=atol, err_msg=name)
+        atol = 2e-4 * np.abs(wanted[name]).max()
+        np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=atol, err_msg=name)
 
 
 @pytest.mark.slow

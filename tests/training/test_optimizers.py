@@ -82,6 +82,7 @@ COUNTS = {
     "perceiver_io_sentence_classifier": (21, 36, 3),
     "perceiver_io_multitask": (22, 36, 3),
     "perceiver_io_tagger": (20, 35, 3),
+    "bert_masked_lm": (7, 13, 1),
     "perceiver_io_flow": (20, 36, 1),
     "perceiver_io_flow_separate": (20, 36, 1),
     "perceiver_io_flow_conv": (20, 37, 1),

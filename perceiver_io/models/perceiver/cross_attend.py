@@ -34,13 +34,9 @@ def cross_attend(
         weights.attention,
         layer_norm(weights.norm_queries, queries.joined()),
         layer_norm(weights.norm_inputs, inputs.joined()),
-        num_heads=settings.num_heads,
-        key_mask=inputs.mask,
-        query_mask=queries.mask,
-        dropout_rate=settings.attention_dropout,
-        rng=of_weights,
-        form=form,
-    )
+        num_heads=settings.num_heads, key_mask=inputs.mask, query_mask=queries.mask,
+        dropout_rate=settings.attention_dropout, rng=of_weights, form=form,
+    )  # fmt: skip
     x = dropout(x, settings.dropout, of_attended)
     if settings.use_query_residual:
         x = queries.joined() + x
@@ -55,9 +51,7 @@ class CrossAttend(hk.Module):
         super().__init__(name="cross_attend")
         self.settings, self._form = settings, form
 
-    def __call__(
-        self, queries: Tokens, inputs: Tokens, *, is_training: bool
-    ) -> Float[Array, "B O C"]:
+    def __call__(self, queries: Tokens, inputs: Tokens, *, is_training: bool) -> Array:
         """The block applied to `queries` and `inputs`."""
         weights = self.weights(queries.width, inputs.width)
         rng = self.next_rng_key(is_training)

@@ -66,12 +66,7 @@ class EncodingModel:
 class LatentStack(hk.Module):
     """Self-attention layers, over the latents in a Perceiver, compiled as one scanned layer."""
 
-    def __init__(
-        self,
-        settings: LatentStackSettings,
-        form: AttentionForm = AttentionForm(),
-        name: str = "latent_stack",
-    ):
+    def __init__(self, settings: LatentStackSettings, form: AttentionForm, name="latent_stack"):
         super().__init__(name=name)
         self._settings, self._form = settings, form
 
@@ -88,9 +83,8 @@ class LatentStack(hk.Module):
             return attend(x, key_mask=key_mask, is_training=is_training)
 
         if self._settings.remat != "none":
+            # In a scan, XLA cannot reuse the forward pass: no barriers against that are needed.
             policy = fast.REMAT_POLICIES[self._settings.remat]
-            # In a scan, nothing can merge with the forward pass. The barriers against that would
-            # keep XLA from fusing a layer's slices of weights with what follows.
             layer = hk.remat(layer, policy=policy, prevent_cse=False)
         return hk.experimental.layer_stack(self._settings.num_layers)(layer)(latents)
 
@@ -116,9 +110,7 @@ class SingleReadEncoder(hk.Module):
         return hk.scan(lambda x, _: (stack(x, is_training), None), x, None, settings.num_blocks)[0]
 
     @hk.name_like("__call__")
-    def attention_maps(
-        self, tokens: Tokens, latents: Int[Array, " n"]
-    ) -> list[Float[Array, "B H n M"]]:
+    def attention_maps(self, tokens: Tokens, latents: Int[Array, " n"]) -> list[Array]:
         """As `Encoder.attention_maps`; the list holds the map of the single cross-attend."""
         queries = learned_latents(self._settings.num_latents, self._settings.latent_dim)
         read = CrossAttend(self._settings.cross_attend, self._form)

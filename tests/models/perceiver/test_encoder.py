@@ -46,7 +46,7 @@ def gradients_of(function, params, *arguments):
 
 
 def stack(latents, **settings):
-    return LatentStack(dataclasses.replace(STACK, **settings))(latents, True)
+    return LatentStack(dataclasses.replace(STACK, **settings), AttentionForm())(latents, True)
 
 
 def looped(params, name, latents):
@@ -139,7 +139,7 @@ def test_blocks_repeat_the_same_stack():
         class Repeated(hk.Module):
             def __call__(self, inputs):
                 latents = hk.get_parameter("latents", [5, 6], init=jnp.zeros)[None]
-                block, layers = CrossAttend(CROSS_ATTEND), LatentStack(STACK)
+                block, layers = CrossAttend(CROSS_ATTEND), LatentStack(STACK, AttentionForm())
                 latents = block(Tokens(latents), Tokens(inputs), is_training=True)
                 for _ in range(3):
                     latents = layers(latents, True)
