@@ -56,10 +56,10 @@ def get_config(preset: str = "mrpc") -> ConfigDict:
             num_latents=256,
             latent_dim=1280,
             cross_attend=dict(num_heads=8, qk_dim=256, v_dim=1280),
-            latent_stack=dict(num_layers=26, num_heads=8, qk_dim=256, v_dim=1280),
+            latent_stack=dict(num_layers=26, num_heads=8, qk_dim=256, remat="products"),
         ),
         decoder=dict(
-            cross_attend=dict(num_heads=8, qk_dim=256, v_dim=768, use_query_residual=False)
+            cross_attend=dict(num_heads=8, qk_dim=256, v_dim=768, use_query_residual=False),
         ),
     )
     config.task = own["task"]

@@ -1,8 +1,8 @@
 """Your own texts: classes, pairs, scores, or tags of words, from plain files.
 
     python -m experiments.train --config=configs/text_file.py:classification --workdir=DIR \
-        --config.data.train=TABLE --config.data.text=COLUMN --config.data.label=COLUMN \
-        --config.task.num_classes=NUMBER
+        --config.data.train=TABLE --config.data.validation=None --config.data.test=None \
+        --config.data.text=COLUMN --config.data.label=COLUMN --config.task.num_classes=NUMBER
 
 Presets: `classification` (a class for each text, the default), `pairs` (a class for each pair of
 texts), `regression` (a score for each pair) and `tagging` (a tag for each word); and all of the
@@ -11,7 +11,7 @@ first three at once, in the three ways of the Perceiver IO paper (section 4.1): 
 The defaults of all but `tagging` are files that come with the project: sentences about films,
 paraphrases and STS-B. Hardware: two CPU cores.
 
-To begin with the weights of a masked language model of the same sizes:
+To begin with the weights of a masked language model of the same sizes, configs/masked_lm.py:small:
 --config.init_from=RUN --config.init_prefixes="('embeddings','positions','encoder','decoder/cross')"
 """
 
@@ -33,14 +33,14 @@ def get_config(preset: str = "classification") -> ConfigDict:
         model,
         vocab_size=262,
         max_length=max_length,
-        embedding_dim=64,
+        embedding_dim=128,
         encoder=dict(
             num_latents=64,
-            latent_dim=128,
-            cross_attend=dict(num_heads=4),
-            latent_stack=dict(num_layers=4, num_heads=4, dropout=0.1),
+            latent_dim=192,
+            cross_attend=dict(num_heads=4, qk_dim=128, v_dim=192),
+            latent_stack=dict(num_layers=6, num_heads=6, dropout=0.1),
         ),
-        decoder=dict(cross_attend=dict(num_heads=4)),
+        decoder=dict(cross_attend=dict(num_heads=4, qk_dim=128, use_query_residual=False)),
     )
     config.task = dict(task)
     if "num_classes" in config.model and "num_classes" in config.task:
@@ -82,7 +82,7 @@ MOVIES = _files("movies", text="sentence", label="sentiment")
 PARAPHRASES = _files("sts", **PAIRS, label="paraphrase")
 STS = dict(_files("sts", **PAIRS, label="score"), score_mean=2.5, score_std=1.5)
 
-HEAD = dict(head_dim=128)
+HEAD = dict(head_dim=192)
 SENTENCES = dict(name="perceiver_io_sentence_classifier", num_classes=1, **HEAD)
 TWO_CLASSES = dict(name="text_classification", num_classes=2)
 # Sections of the model, the task and the data, and the metric that chooses the checkpoint.

@@ -8,7 +8,9 @@ import pytest
 
 import perceiver_io
 from perceiver_io.data.text.tables import read_columns
+from perceiver_io.models.architectures import build
 from perceiver_io.runtime import configuration, evaluation, setup, training_run
+from perceiver_io.training.state import names
 
 FOLDER = Path("perceiver_io/data/bundled/text_tasks")
 SIZES = {
@@ -20,6 +22,8 @@ SMALL = (
     "model.encoder.num_latents=8",
     "model.encoder.latent_dim=32",
     "model.encoder.latent_stack.num_layers=1",
+    "model.encoder.latent_stack.num_heads=4",
+    "model.encoder.cross_attend.v_dim=32",
     "model.embedding_dim=32",
     "model.head_dim=16",
     "data.max_length=32",
@@ -51,6 +55,27 @@ def test_sentiments_are_the_signs_of_scores():
     rows = read_columns(FOLDER / "movies_test.tsv.gz", ("score", "sentiment"))
     for _, (score, answer) in rows:
         assert abs(float(score)) > 0.8 and (float(score) > 0) == (answer == "positive")
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "preset", "prefixes"),
+    [
+        ("small", "text_file.py:classification", ()),
+        ("small", "text_file.py:tagging", ("query_positions",)),
+        ("bytes", "glue.py:mrpc", ()),
+        ("bytes", "glue.py:task_token", ("query_positions",)),
+    ],
+)
+def test_models_can_begin_with_a_masked_language_model(pretrained, preset, prefixes):
+    wanted = ("embeddings", "positions", "encoder", "decoder/cross_attend", *prefixes)
+
+    def shapes(path):
+        model = build(configuration.load(f"configs/{path}").model)
+        arrays = names(model.shapes()[0])
+        return {name: x.shape for name, x in arrays.items() if name.startswith(wanted)}
+
+    found = shapes(f"masked_lm.py:{pretrained}")
+    assert found == shapes(preset) and len(found) > 30
 
 
 @pytest.mark.slow
