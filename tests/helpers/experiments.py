@@ -48,26 +48,23 @@ def all_experiments():
 
 
 def distinct_experiments():
-    """Those whose model, task or optimizer differ."""
+    """Those whose model or task differs."""
     distinct = {}
     for name, preset in all_experiments():
         config = load(name, preset)
-        key = config.model.to_json(), config.task.to_json(), config.optimizer.to_json()
+        key = config.model.to_json(), config.task.to_json()
         distinct.setdefault(key, (name, preset))
     return list(distinct.values())
 
 
 def covering_experiments():
-    """Enough of them that each architecture, part of one, task and optimizer is in one, shrunk."""
+    """Enough of them that each architecture, kind of input, task and optimizer is in one."""
     seen, covering = set(), []
     for name, preset in all_experiments():
-        config = shrink(load(name, preset))
-        sections = {"task": config.task, "optimizer": config.optimizer, **config.model}
-        parts = {
-            (key, section.to_json())
-            for key, section in sections.items()
-            if isinstance(section, ConfigDict)
-        } | {config.model.name}
+        config = load(name, preset)
+        sections = {key: config[key] for key in ("model", "task", "optimizer")}
+        sections["inputs"] = config.model.get("inputs", config.model)
+        parts = {(key, section.name) for key, section in sections.items()}
         if not parts <= seen:
             covering.append((name, preset))
         seen |= parts

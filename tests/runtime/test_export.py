@@ -84,6 +84,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_and_its_exports_give_the_same_answers(run, tmp_path):
     # transformers crops before it resizes, which makes no difference if the crop is not resized.
     cropped = [picture(16, 16, seed) for seed in range(3)]

@@ -41,6 +41,7 @@ def test_without_minutes_nothing_is_measured(tmp_path):
     assert time_budget.fitted(given, tmp_path) is given
 
 
+@pytest.mark.slow
 def test_steps_fit_into_the_minutes(tmp_path, monkeypatch, capsys):
     # Every look at the clock is a quarter of a second after the last one, and there are two a step.
     clock = itertools.count(0, 0.25)
@@ -50,6 +51,7 @@ def test_steps_fit_into_the_minutes(tmp_path, monkeypatch, capsys):
     assert "240 steps fit into 1 minutes, at 4 per second" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(time_budget, "_measured_steps", lambda _: 6)
     training_run.train(config("training.minutes=1"), tmp_path)

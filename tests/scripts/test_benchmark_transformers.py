@@ -24,7 +24,7 @@ def test_loss_and_gradient():
     section, params, state, *_ = load(MASKED_LM)
     compute = jax.jit(_own_side.loss_and_gradient(section))
     loss, gradient = compute(params, state, IDS, TARGETS)
-    logits = np.asarray(_own_side.forward(section)(params, state, IDS), np.float64)
+    logits = np.asarray(jax.jit(_own_side.forward(section))(params, state, IDS), np.float64)
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     assert loss == pytest.approx(-np.log(p[0, np.arange(20), TARGETS[0]]).mean(), rel=1e-5)
     # The directional derivative along the gradient is its squared norm.
@@ -49,7 +49,7 @@ def test_the_side_returns_loss_and_gradient_difference(tmp_path):
         assert side.ask("run")["seconds"] > 0
         side.ask("save")
     section, params, state, *_ = load(MASKED_LM)
-    loss, gradient = _own_side.loss_and_gradient(section)(params, state, IDS, TARGETS)
+    loss, gradient = jax.jit(_own_side.loss_and_gradient(section))(params, state, IDS, TARGETS)
     expected = [loss, _own_side.difference(params, gradient)]
     np.testing.assert_allclose(np.load(folder / "here.npy"), expected, rtol=1e-4)
     assert facts["gradient_bytes"] == sum(x.nbytes for x in jax.tree.leaves(gradient))

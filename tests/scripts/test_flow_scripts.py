@@ -11,8 +11,6 @@ from perceiver_io.data.flow.files import Flow
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from scripts import _flow_comparison as comparison
-from scripts import _flow_side
-from scripts.forms import plain_form
 from tests.helpers import experiments, flow_scenes
 from tests.helpers.programs import finish
 from tests.helpers.runs import new_state, write_run
@@ -87,26 +85,6 @@ def shrunk(preset):
     config = experiments.shrink(experiments.load("optical_flow", preset))
     config.training.batch_size = jax.device_count()
     return configuration.overridden(config)
-
-
-@pytest.mark.slow
-def test_the_plain_form_of_the_training_step_computes_the_same():
-    config = shrunk("patches")
-    config.model.attention.key_chunk_size = 16
-    config.model.decoder.query_chunk_size = 16
-    forms = {"as configured": config, "plain": plain_form(config)}
-    metrics, flops = {}, {}
-    for name, form in forms.items():
-        parts = setup.build_parts(form)
-        spec = parts.dataset.batch_spec(form.training.batch_size)
-        batch = parts.strategy.place(_flow_side.random_batch(spec))
-        program = _flow_side.program(form, parts, batch)
-        metrics[name] = jax.device_get(program.step(program.state, batch)[1])
-        flops[name] = program.flops
-    for name in ("loss", "gradient_norm", "update_norm"):
-        assert metrics["plain"][name] == pytest.approx(metrics["as configured"][name], rel=1e-3)
-    assert metrics["plain"]["gradient_norm"] > 0
-    assert flops["plain"] != flops["as configured"]
 
 
 @pytest.fixture

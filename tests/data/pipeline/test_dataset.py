@@ -117,13 +117,9 @@ def test_the_seed_decides():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_workers_change_nothing(num_workers):
-    assert_same(training_batches(7), training_batches(7, num_workers=num_workers))
-    assert_same(
-        evaluation_batches(batch_size=4),
-        evaluation_batches(batch_size=4, num_workers=num_workers),
-    )
+def test_workers_change_nothing():
+    assert_same(training_batches(7), training_batches(7, num_workers=2))
+    assert_same(evaluation_batches(batch_size=4), evaluation_batches(batch_size=4, num_workers=2))
 
 
 @pytest.mark.slow
@@ -200,7 +196,7 @@ def iterate(num_workers, shard=(0, 1), batch_size=4):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("before, after", [(0, 0), (2, 2), (0, 2), (2, 0)])
+@pytest.mark.parametrize("before, after", [(0, 2), (2, 0)])
 def test_a_saved_iterator_continues_exactly_with_any_number_of_workers(before, after):
     iterator = iterate(before)
     for _ in range(4):  # into the second epoch

@@ -217,12 +217,6 @@ def test_chunks_of_queries(bias_shape, batches, num_heads, monkeypatch):
 
 
 @pytest.mark.slow
-def test_bias_of_every_shape_with_head_groups(monkeypatch):
-    monkeypatch.setattr(heads, "_LOGITS_AT_ONCE", 2 * 2 * 4 * 4)
-    test_bias_of_every_shape("chunks")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_large_logits_do_not_overflow(num_heads, name):

@@ -46,6 +46,7 @@ def test_loss_and_metrics():
     oracles.assert_close(np.float32(found["bits_per_byte"]), np.float32([nats / np.log(2), 8]))
 
 
+@pytest.mark.slow
 def test_queries_are_decoded_alone():
     _, batch = masked(2)
     model = build(LANGUAGE)
