@@ -15,10 +15,9 @@ if not __package__:  # Run as a file: imports start at the repository's root.
 
 from absl import flags
 
-from perceiver_io.data.text import sentence_pieces
-from perceiver_io.data.text.documents import Document, documents, find_files
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import program
+from scripts._vocabulary import trained
 
 ROOT = flags.DEFINE_string("root", None, "Folder of text files.")
 OUTPUT = flags.DEFINE_string("output", None, "Model file to write.")
@@ -30,24 +29,11 @@ FIELD = flags.DEFINE_string("field", "text", "The field of the text in .jsonl.")
 
 def main() -> None:
     """Trains a model and writes it."""
-    files = find_files(Path(ROOT.value).expanduser()).files
-    model = sentence_pieces.train(
-        (text(document) for path in files for document in documents(path, FIELD.value, None)),
-        VOCABULARY_SIZE.value,
-    )
-    output = Path(OUTPUT.value).expanduser()
-    output.write_bytes(model)
-    print(f"{VOCABULARY_SIZE.value} ids from {len(files)} files: {output}")
-
-
-def text(document: Document) -> str:
-    """A document as text. Raises UserError if it is not UTF-8."""
-    try:
-        return document.text.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{document.origin} is not UTF-8 ({error}): convert it, or leave it out."
-        ) from error
+    folder, output = (Path(flag.value).expanduser() for flag in (ROOT, OUTPUT))
+    if not folder.is_dir():
+        raise UserError(f"--root={ROOT.value} is not a folder: give one of text files.")
+    output.write_bytes(trained(folder, FIELD.value, VOCABULARY_SIZE.value))
+    print(f"{VOCABULARY_SIZE.value} ids: {output}")
 
 
 if __name__ == "__main__":

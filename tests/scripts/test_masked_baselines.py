@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from scripts import masked_baselines as baselines
+from scripts import _masked_counts as baselines
 
 UNIFORM = np.full(256, 1 / 256)
 

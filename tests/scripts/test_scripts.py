@@ -212,6 +212,17 @@ def test_every_program_finds_the_package_before_it_imports_it(path):
     assert found and "import jax" not in before and "from perceiver_io" not in before
 
 
+def test_no_test_imports_a_program():
+    """Its flags would stay, and other programs have some of the same names."""
+    programs = {p.stem for p in (ROOT / "scripts").glob("*.py") if "flags.DEFINE" in p.read_text()}
+    imported = {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"^from scripts(?: import |\.)(\w+)", path.read_text(), re.M)
+    }
+    assert imported and not imported & programs
+
+
 def test_pre_commit_has_the_ruff_of_the_requirements():
     config = (ROOT / ".pre-commit-config.yaml").read_text()
     version = requirements()["ruff"].split("==")[1]

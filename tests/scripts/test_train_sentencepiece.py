@@ -2,29 +2,24 @@
 
 import gzip
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from perceiver_io.data.text.sentence_pieces import from_file
 from perceiver_io.errors import UserError
-from scripts import train_sentencepiece
+from scripts._vocabulary import trained
 from tests.helpers.texts import SENTENCES
 
 
-def test_a_vocabulary_of_all_files(tmp_path, monkeypatch, capsys):
+def test_a_vocabulary_of_all_files(tmp_path):
     (tmp_path / "more").mkdir()
     (tmp_path / "a.txt").write_text("\n".join(f"{x} {n}" for n in range(40) for x in SENTENCES))
     lines = [json.dumps({"text": f"words of zebras {n}"}) for n in range(200)]
     (tmp_path / "more" / "b.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    flags = dict(ROOT=tmp_path, OUTPUT=tmp_path / "pieces.model", VOCABULARY_SIZE=320, FIELD="text")
-    for name, value in flags.items():
-        monkeypatch.setattr(train_sentencepiece, name, SimpleNamespace(value=value))
-    train_sentencepiece.main()
-    assert "320 ids from 2 files" in capsys.readouterr().out
+    (tmp_path / "pieces.model").write_bytes(trained(tmp_path, "text", 320))
     tokenizer = from_file(str(tmp_path / "pieces.model"), 320)
     learned = b"".join(tokenizer.pieces[263:])
     assert b"z" in learned and b"n" in learned and b"\n" not in learned
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(UserError, match="latin.txt is not UTF-8"):
-        train_sentencepiece.main()
+        trained(tmp_path, "text", 320)
