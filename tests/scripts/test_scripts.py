@@ -212,15 +212,20 @@ def test_every_program_finds_the_package_before_it_imports_it(path):
     assert found and "import jax" not in before and "from perceiver_io" not in before
 
 
-def test_no_test_imports_a_program():
-    """Its flags would stay, and other programs have some of the same names."""
-    programs = {p.stem for p in (ROOT / "scripts").glob("*.py") if "flags.DEFINE" in p.read_text()}
+def defined_flags(paths):
+    found = (re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', path.read_text()) for path in paths)
+    return set(sum(found, []))
+
+
+def test_tests_import_no_script_with_the_flags_of_a_program():
+    """They would stay defined, and the programs could not be imported any more."""
     imported = {
-        name
+        ROOT / "scripts" / f"{name}.py"
         for path in (ROOT / "tests").rglob("*.py")
         for name in re.findall(r"^from scripts(?: import |\.)(\w+)", path.read_text(), re.M)
     }
-    assert imported and not imported & programs
+    programs = defined_flags([*(ROOT / "experiments").glob("*.py")])
+    assert len(programs) > 20 and defined_flags(imported) and not defined_flags(imported) & programs
 
 
 def test_pre_commit_has_the_ruff_of_the_requirements():
