@@ -173,7 +173,7 @@ def draw_curves(records: Path) -> Figure:
 
 def _space(figure: Figure, rows: int) -> None:
     """Leaves the same space around each panel; a layout that measures all labels takes seconds."""
-    left, right, below, above = 0.2, 0.03, 0.17, 0.12  # Shares of a panel's width or height.
+    left, right, below, above = 0.2, 0.06, 0.17, 0.12  # Shares of a panel's width or height.
     figure.subplots_adjust(
         left=left / _CURVES_IN_ROW,
         right=1 - right / _CURVES_IN_ROW,
