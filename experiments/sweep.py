@@ -4,10 +4,10 @@ r"""Trains with each combination of some settings, and compares the results.
         --config=configs/glue.py:mrpc --grid=training.batch_size=16,32,64 \
         --grid=schedule.peak=1e-4,5e-5,2e-5,1e-5 [--config.any.key=VALUE]
 
-Each run is in DIR/EXPERIMENT/SETTINGS; repeating the command goes on where it was. A run's score is
-the best of config.checkpoint.best_metric (its mean, if several splits are evaluated); runs that
-differ in the `seed` alone are averaged. The results are in DIR/sweep.csv, sweep.md and sweep.png,
-beside those that the config file reports.
+Each run is in DIR/EXPERIMENT/SETTINGS; repeating the command continues where it stopped. A run's
+score is the best of config.checkpoint.best_metric (its mean, if several splits are evaluated); runs
+that differ in the `seed` alone are averaged. The results are in DIR/sweep.csv, sweep.md and
+sweep.png, beside those that the config file reports.
 """
 
 from pathlib import Path

@@ -32,7 +32,7 @@ class Masked(NamedTuple):
 
 
 def words_of(text: bytes, is_masked: Sequence[bool]) -> list[Masked]:
-    """All words of a text; `is_masked` tells it of each in turn."""
+    """All words of a text; `is_masked` holds a value for each of them, in order."""
     words = text.split()
     seen = [None, *(None if m else w for w, m in zip(words, is_masked, strict=True)), None]
     return [Masked(word, seen[n], seen[n + 2]) for n, word in enumerate(words)]

@@ -1,7 +1,7 @@
 """Runs a grid of settings over one or several experiments, and compares the results.
 
 Each combination is a run of its own, in WORKDIR/EXPERIMENT/SETTINGS, on all devices. A sweep that
-is repeated goes on where it was: finished runs are only read, an interrupted one resumes.
+is repeated continues where it stopped: finished runs are only read, an interrupted one resumes.
 """
 
 import csv

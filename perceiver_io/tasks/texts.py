@@ -111,7 +111,7 @@ def each_output(
     batch_size: int,
     advance: Advance,
 ) -> Iterator[np.ndarray]:
-    """What a model says of each row, in batches of one size.
+    """A model's output for each row, computed in batches of one size.
 
     Args:
         trained: the model and its weights.
@@ -130,15 +130,16 @@ def each_output(
 
 
 def sentence_outputs(
-    model: Architecture, params: PyTree, state: PyTree, ids: Int32[Array, "B M"]
+    model: Architecture, params: PyTree, state: PyTree, ids: Int32[Array, "B M"], **query: Array
 ) -> Array:
-    """The outputs for texts, -1 at the padding."""
+    """The outputs for texts, -1 at the padding; `query` may choose places."""
     return model.apply(
         params,
         state,
         None,
         inputs=jnp.maximum(ids, 0),
         input_mask=ids >= 0,
+        **query,
         is_training=False,
     )[0]
 

@@ -40,7 +40,7 @@ class AllTasks:
     def metric_names(self, model: Architecture) -> Sequence[str]:
         """`average`, and TASK/METRIC for each task and all metrics, some of which it may lack.
 
-        Raises UserError for metrics that are none.
+        Raises UserError for a name that is not a metric.
         """
         names = ["average"]
         for own, averaged in self._evaluators():

@@ -13,7 +13,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.tasks.batches import Advance, ignore
 from perceiver_io.tasks.predictor import Trained
-from perceiver_io.tasks.texts import Record, TextPredictor, each_output
+from perceiver_io.tasks.texts import Record, TextPredictor, each_output, sentence_outputs
 from perceiver_io.tasks.vocabulary import check_vocabulary
 
 Words = str | Sequence[str]
@@ -89,15 +89,7 @@ class TextTagger(TextPredictor):
         self, model: Architecture, params: PyTree, state: PyTree, rows: Int32[Array, "B M+W"]
     ) -> Array:
         ids, places = jnp.split(rows, [self.input.max_length], axis=1)
-        return model.apply(
-            params,
-            state,
-            None,
-            inputs=jnp.maximum(ids, 0),
-            input_mask=ids >= 0,
-            query=places,
-            is_training=False,
-        )[0]
+        return sentence_outputs(model, params, state, ids, query=places)
 
 
 def _words(record: Record) -> list[str]:
