@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.gpu import attention as pallas
 from jaxtyping import Array, Bool, Float
 
-from perceiver_io.models.fast.whole import Arrays
+from perceiver_io.models.fast.whole import Arrays, aligned
 
 Kernel = Literal["cudnn", "pallas", "none"]
 
@@ -51,23 +51,20 @@ def fused_attention(
     Heads of keys and values are zero-padded to a common size, a multiple of 8.
     """
     batch = max(map(len, arrays[:3]))
-    size = -(-max(arrays.keys.shape[-1], arrays.values.shape[-1]) // 8) * 8
-    queries, keys, values = (_filled(x, batch, size) for x in arrays[:3])
+    widest = max(x.shape[-1] for x in arrays[:3])
+    queries, keys, values = (
+        aligned(jnp.broadcast_to(x, (batch, *x.shape[1:])), widest) for x in arrays[:3]
+    )
     if kernel == "cudnn":
         attended = jax.nn.dot_product_attention(
             queries, keys, values, scale=scale, implementation="cudnn"
         )
     else:
-        blocks = _blocks(queries.shape[1], keys.shape[1], size)
+        blocks = _blocks(queries.shape[1], keys.shape[1], keys.shape[-1])
         attended = pallas.mha(
             queries, keys, values, None, scale, False, blocks, interpret=interpret
         )
     return attended[..., : arrays.values.shape[-1]]
-
-
-def _filled(x: Float[Array, "#B N H K"], batch: int, size: int) -> Float[Array, "B N H P"]:
-    x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
-    return jnp.pad(x, [(0, 0)] * 3 + [(0, size - x.shape[-1])])
 
 
 def _blocks(num_queries: int, num_keys: int, size: int) -> pallas.BlockSizes:
