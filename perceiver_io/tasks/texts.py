@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from jaxtyping import Array, Int32, PyTree
 
 from perceiver_io.config.construct import listing
 from perceiver_io.data.text.files import kind_of, lines_of, read_text
-from perceiver_io.data.text.tables import read_rows
+from perceiver_io.data.text.tables import chosen, read_rows
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
@@ -30,6 +31,7 @@ from perceiver_io.tasks.predictor import Predictor, Report, Trained
 
 ANSWERS = "predictions.jsonl"
 _SHOWN = 10  # answers in the text of a report
+_ADVICE = " Choose those of texts: --columns=NAME or --columns=NAME,NAME."
 
 
 class Record(NamedTuple):
@@ -77,7 +79,8 @@ class TextPredictor(Predictor):
                 f"--columns={','.join(columns)} has {len(columns)} columns, but the model takes "
                 f"{len(self.columns)} texts at a time, as in {listing(self.columns)}."
             )
-        records = [*_given(text, columns), *_read(inputs, columns)]
+        read = (self.read(path, columns) for path in existing(inputs))
+        records = [*_given(text, columns), *itertools.chain.from_iterable(read)]
         if not records:
             raise UserError("There is no text: give --text=TEXT or --inputs=FILE.")
         path = output / ANSWERS
@@ -92,6 +95,15 @@ class TextPredictor(Predictor):
             lines.append(f"... {len(records) - _SHOWN} more")
         summary = {"predictions": str(path), "texts": len(records)}
         return Report("\n".join([*lines, "", f"{len(records)} answers in {path}"]), summary)
+
+    def read(self, path: Path, columns: Sequence[str]) -> Iterator[Record]:
+        """The texts of a file, as `write` reads it."""
+        if kind_of(path) == ".txt":
+            yield from _read_lines(path, columns)
+            return
+        for line, row in read_rows(path):
+            where = f"{path}, line {line}"
+            yield Record(chosen(row, columns, where, _ADVICE), row, where)
 
     @abc.abstractmethod
     def answers(
@@ -167,23 +179,6 @@ def _given(texts: Sequence[str], columns: Sequence[str]) -> Iterator[Record]:
         group = tuple(texts[start : start + count])
         row = dict(zip(columns, group, strict=True))
         yield Record(group, row, f"text {start // count + 1}")
-
-
-def _read(inputs: Sequence[str], columns: Sequence[str]) -> Iterator[Record]:
-    """The texts of files."""
-    for path in existing(inputs):
-        if kind_of(path) == ".txt":
-            yield from _read_lines(path, columns)
-            continue
-        for line, row in read_rows(path):
-            missing = [column for column in columns if column not in row]
-            if missing:
-                raise UserError(
-                    f"{path}, line {line}: there is no column {missing[0]!r}. Its columns are "
-                    f"{listing(row)}. Choose those of texts: --columns=NAME or "
-                    "--columns=NAME,NAME."
-                )
-            yield Record(tuple(row[column] for column in columns), row, f"{path}, line {line}")
 
 
 def _read_lines(path: Path, columns: Sequence[str]) -> Iterator[Record]:

@@ -45,16 +45,26 @@ def read_columns(path: Path, columns: Sequence[str]) -> list[Row]:
     """
     rows = []
     for line, values in read_rows(path):
-        missing = [column for column in columns if column not in values]
-        if missing:
-            raise UserError(
-                f"{path}, line {line}: there is no column {missing[0]!r}"
-                f"{nearest(missing[0], values)}. Its columns are {listing(values)}."
-            )
-        rows.append(Row(line, tuple(values[column] for column in columns)))
+        rows.append(Row(line, chosen(values, columns, f"{path}, line {line}")))
     if not rows:
         raise UserError(f"{path} has no rows, only the names of columns: give a file with data.")
     return rows
+
+
+def chosen(
+    row: Mapping[str, Any], columns: Sequence[str], where: str, advice: str = ""
+) -> tuple[Any, ...]:
+    """The values of a row in some columns.
+
+    Raises UserError that begins with `where` and ends with `advice` if a column does not exist.
+    """
+    for column in columns:
+        if column not in row:
+            raise UserError(
+                f"{where}: there is no column {column!r}{nearest(column, row)}. "
+                f"Its columns are {listing(row)}.{advice}"
+            )
+    return tuple(row[column] for column in columns)
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:

@@ -9,22 +9,19 @@ each separated by spaces. See `perceiver_io.data.text.tables`.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from perceiver_io.config.annotations import EACH_ONCE, Text, within
 from perceiver_io.data.pipeline.dataset import Composed
+from perceiver_io.data.text.conll import CONLL, conll_texts, field_of
 from perceiver_io.data.text.examples import TaggedText
-from perceiver_io.data.text.files import kind_of, lines_of, read_text
+from perceiver_io.data.text.files import kind_of
 from perceiver_io.data.text.preparation import TaggedTextPreparation
 from perceiver_io.data.text.tables import read_columns
 from perceiver_io.data.text.text_file import SplitFiles, class_number, sorted_classes
 from perceiver_io.errors import UserError
-
-_CONLL = (".conll", ".txt", ".iob", ".bio")
-# Begins a document in the files of CoNLL-2003; it is not a word.
-_DOCUMENT = "-DOCSTART-"
 
 Column = Annotated[int, within(-100, 99)]
 
@@ -53,8 +50,8 @@ class TaggedTexts(SplitFiles):
         return self.classes or _tags(self)
 
     def for_prediction(self) -> dict[str, Any]:
-        """The column of words, which tables for prediction have as well."""
-        return {"columns": (self.words,)}
+        """Where words are in tables and in CoNLL files, those for prediction too."""
+        return {"columns": (self.words,), "word_field": self.word_field}
 
     def read(self, path: str) -> list[TaggedText]:
         """Texts with the numbers of their tags. Raises UserError on a tag that is no class."""
@@ -74,7 +71,7 @@ class TaggedTexts(SplitFiles):
         Raises UserError as `read_columns`, and for texts without words or with another number of
         tags.
         """
-        if kind_of(Path(path)) in _CONLL:
+        if kind_of(Path(path)) in (*CONLL, ".txt"):
             yield from self._conll(path)
             return
         for line, (words, tags) in read_columns(Path(path), (self.words, self.tags)):
@@ -88,20 +85,18 @@ class TaggedTexts(SplitFiles):
             yield words, [(tag, where) for tag in tags]
 
     def _conll(self, path: str) -> Iterator[tuple[list[str], list[tuple[str, str]]]]:
-        words, tags, empty = [], [], True
-        for number, line in enumerate([*lines_of(read_text(Path(path))), ""], 1):
-            # Only ASCII white space: words may have others, such as U+2028.
-            fields = line.replace("\t", " ").split(" ")
-            fields = [field for field in fields if field]
-            if fields[:1] == [_DOCUMENT]:
-                continue
-            if fields:
-                where = f"{path}, line {number}"
-                words.append(_field(fields, self.word_field, "word_field", where))
-                tags.append((_field(fields, self.tag_field, "tag_field", where), where))
-            elif words:
-                yield words, tags
-                words, tags, empty = [], [], False
+        empty = True
+        for lines in conll_texts(Path(path)):
+            empty = False
+            for where, fields in lines:
+                if len(fields) < 2:  # which would be its own tag
+                    raise UserError(
+                        f"{where}: {fields[0]!r} has no tag: a line has a word and its tag. Fix it."
+                    )
+            yield (
+                [field_of(line, self.word_field, "word_field") for line in lines],
+                [(field_of(line, self.tag_field, "tag_field"), line.where) for line in lines],
+            )
         if empty:
             raise UserError(f"{path} has no words: give a file with a word and a tag in each line.")
 
@@ -113,19 +108,6 @@ tagged_file = Composed(TaggedTexts, TaggedTextPreparation)
 def _tags(source: TaggedTexts) -> tuple[str, ...]:
     names = {tag for _, tags in source.sentences(source.train) for tag, _ in tags}
     return tuple(sorted(sorted_classes(names), key=lambda name: name != "O"))
-
-
-def _field(fields: Sequence[str], index: int, setting: str, where: str) -> str:
-    if len(fields) < 2:  # which would be its own tag
-        raise UserError(
-            f"{where}: {fields[0]!r} has no tag: a line has a word and its tag. Fix it."
-        )
-    if not -len(fields) <= index < len(fields):
-        raise UserError(
-            f"{where}: the line has {len(fields)} fields, but config.data.{setting} is {index}: "
-            "fix the line, or set another place, from 0."
-        )
-    return fields[index]
 
 
 def _listed(value: Any, where: str) -> list[str]:

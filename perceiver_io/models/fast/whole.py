@@ -43,8 +43,9 @@ def whole_attention(
     rng: PRNGKeyArray | None,
 ) -> Float[Array, "B O H V"]:
     """As `attention.attention`; processes queries in chunks if there are too many logits."""
-    arrays, width = arrays._replace(queries=arrays.queries * scale), arrays.values.shape[-1]
-    queries, keys, _, bias = arrays = Arrays(*map(aligned, arrays[:3]), arrays.bias)
+    width = arrays.values.shape[-1]
+    queries, keys, values = (aligned(x) for x in arrays[:3])
+    queries, keys, _, bias = arrays = Arrays(queries * scale, keys, values, arrays.bias)
     _, num_queries, heads, _ = queries.shape
     # Examples that share queries and keys may still have different masks.
     batch = max(len(x) for x in (queries, keys, bias, key_mask) if x is not None)

@@ -1,6 +1,7 @@
 """Predicts the tags of words."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Int32, PyTree
 
 from perceiver_io.data.text import tokenizers
+from perceiver_io.data.text.conll import CONLL, conll_texts, field_of
+from perceiver_io.data.text.files import kind_of
 from perceiver_io.data.text.words import WordInput
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
@@ -24,12 +27,14 @@ class TextTagger(TextPredictor):
 
     Attributes:
         class_names: the tags.
+        word_field: where the word is in the lines of CoNLL files.
         input: how words are prepared for the model.
     """
 
     def __init__(self, trained: Trained):
         super().__init__(trained)
         self.class_names = tuple(trained.class_names)
+        self.word_field = trained.preparation.get("word_field", 0)
         self.input = WordInput(
             tokenizer=tokenizers.stored(trained.prepared("tokenizer")),
             max_length=trained.prepared("max_length"),
@@ -51,6 +56,15 @@ class TextTagger(TextPredictor):
         texts = [texts] if isinstance(texts, str) else texts
         records = [Record((text,), {}, f"text {n}") for n, text in enumerate(texts, 1)]
         return [answer["tags"] for _, answer in self.answers(records, batch_size)]
+
+    def read(self, path: Path, columns: Sequence[str]) -> Iterator[Record]:
+        """As in `TextPredictor`; of CoNLL files, the words, whatever their tags."""
+        if kind_of(path) not in CONLL:
+            yield from super().read(path, columns)
+            return
+        for lines in conll_texts(path):
+            words = [field_of(line, self.word_field, "word_field") for line in lines]
+            yield Record((words,), {}, lines[0].where)
 
     def answers(
         self, records: Sequence[Record], batch_size: int, advance: Advance = ignore

@@ -104,7 +104,10 @@ def test_other_columns_and_flags(tmp_path):
         (dict(text=["a"]), r"--text is given 1 times, but the model takes 2 texts at a time"),
         (dict(columns=["a"], text=["a"]), "--columns=a has 1 columns, but the model takes 2"),
         (dict(), "There is no text: give --text"),
-        (dict(inputs=["t.csv"]), "t.csv, line 2: there is no column 'first'. Its columns are a, b"),
+        (
+            dict(inputs=["t.csv"]),
+            "t.csv, line 2: there is no column 'first'. Its .* a, b. Choose",
+        ),
         (dict(inputs=["t.txt"]), "one text per line, but the model takes 2"),
         (dict(inputs=["none.csv"]), "there is no such file"),
         (dict(inputs=["t.jsonl"]), "t.jsonl, line 1 is .*, but must be a pair of strings"),
@@ -159,6 +162,19 @@ def test_tags_of_texts_of_any_length(tmp_path):
         model.predict([["a b"]])
     with pytest.raises(UserError, match="text 1 is 3, but must be a string or a list of words"):
         model.predict([3])
+
+
+def test_words_of_conll_files(tmp_path):
+    model = TextTagger(trained(tags_of_bytes, ("A", "B", "C"), columns=("words",), word_field=1))
+    path = tmp_path / "t.conll"
+    path.write_text("1 bad X\n2 apple\n\n1\tc\tY\n")
+    model.write(tmp_path, inputs=[str(path)])
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    answers = [dict(words=["bad", "apple"], tags=["B", "A"]), dict(words=["c"], tags=["C"])]
+    assert list(map(json.loads, lines)) == answers
+    path.write_text("1 bad\n2\n")
+    with pytest.raises(UserError, match="t.conll, line 2: the line has 1 fields, but .*word_field"):
+        model.write(tmp_path, inputs=[str(path)])
 
 
 def test_another_vocabulary():
