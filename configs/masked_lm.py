@@ -124,7 +124,9 @@ def _small() -> dict:
             cross_attend=dict(num_heads=4, qk_dim=128, v_dim=192),
             latent_stack=dict(num_layers=6, num_heads=6),
         ),
-        decoder=dict(cross_attend=dict(num_heads=4, qk_dim=128, use_query_residual=False)),
+        decoder=dict(
+            cross_attend=dict(num_heads=8, qk_dim=256, v_dim=128, use_query_residual=False)
+        ),
     )
 
 
