@@ -18,7 +18,7 @@ SentencePiece needs a model file, config.data.tokenizer.path; scripts/train_sent
 one. A training step of `bytes` takes 0.34 TFLOPs per example (experiments.describe).
 
 Other presets:
-    small               1.8M, on the bundled texts. Hardware: two CPU cores, minutes. For your own:
+    small               1.8M, on the bundled texts. Hardware: two CPU cores, two hours. For yours:
                         --config.data.name=text_folder --config.data.root=FOLDER
     one_gpu_day         103M in bfloat16, for one day on a large GPU, with what Cramming
                         (2212.14034) found to matter: short texts, fewer latents to match, 25%
@@ -144,13 +144,15 @@ PAPER = dict(
     every=10_000,
 )
 SMALL = dict(
-    batch_size=64,
-    peak=2e-3,
-    steps=2000,
+    batch_size=16,
+    # With Adam's, each step changes each parameter by about this much: at 2e-3, a tenth of the size
+    # of embeddings and positions, the model does not learn to look at places within 1000 steps.
+    peak=4e-4,
+    steps=16_000,
     warmup_steps=lambda steps: steps // 20,
     optimizer=dict(name="adamw", weight_decay=0.01, b2=0.98),
     data=_bundled,
-    every=500,
+    every=2000,
     num_workers=0,
 )
 ONE_GPU_DAY = dict(
