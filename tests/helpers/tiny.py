@@ -42,13 +42,13 @@ def wide_mlp(inputs, is_training):
 
 @transformed
 def stacked(inputs, is_training):
-    """Two scanned layers, each with dropout."""
+    """Two scanned layers, each with dropout, large enough to be sharded over devices."""
 
     def layer(x):
-        x = x + hk.Linear(16)(jax.nn.relu(x))
+        x = x + hk.Linear(64)(jax.nn.relu(x))
         return hk.dropout(hk.next_rng_key(), 0.3, x) if is_training else x
 
-    x = hk.experimental.layer_stack(2)(layer)(hk.Linear(16)(inputs))
+    x = hk.experimental.layer_stack(2)(layer)(hk.Linear(64)(inputs))
     return hk.Linear(CLASSES)(x)
 
 
