@@ -6,22 +6,12 @@ import json
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration, time_budget, training_run
-
-SMALL = (
-    "data.num_workers=0",
-    "model.encoder.num_latents=4",
-    "model.encoder.latent_dim=8",
-    "model.encoder.latent_stack.num_layers=1",
-    "training.batch_size=16",
-    "training.steps=240",
-    "evaluation.every=1000",
-)
+from perceiver_io.runtime import time_budget, training_run
+from tests.runtime.test_training_run import config as training
 
 
 def config(*overrides):
-    settings = (f"--config.{override}" for override in (*SMALL, *overrides))
-    return configuration.load("configs/quickstart.py", settings)
+    return training(240, "evaluation.every=1000", *overrides)
 
 
 def recorded(workdir):

@@ -156,11 +156,16 @@ def test_lamb_treats_scanned_layers_as_separate_layers():
         section = dict(name="lamb", weight_decay=0.1, clip_norm=1.0, decay_positions=True)
         roles = {f"{module}/b": "bias_or_norm" for module in start}
         optimizer = build_optimizer(section, optax.constant_schedule(0.01), roles)
+
+        @jax.jit
+        def step(current, state, network=network, optimizer=optimizer):
+            gradient = jax.grad(lambda params: jnp.mean(network.apply(params, x) ** 2))(current)
+            updates, state = optimizer.update(gradient, state, current)
+            return optax.apply_updates(current, updates), state
+
         current, state = start, optimizer.init(start)
         for _ in range(10):
-            gradient = jax.grad(lambda p, n=network: jnp.mean(n.apply(p, x) ** 2))(current)
-            updates, state = optimizer.update(gradient, state, current)
-            current = optax.apply_updates(current, updates)
+            current, state = step(current, state)
         results.append(current)
     (stack,) = results[0].values()
     for i in range(depth):
