@@ -48,26 +48,33 @@ def all_experiments():
 
 
 def distinct_experiments():
-    """Those whose model or task differs."""
-    distinct = {}
+    """Those with a setting of the model or the task that none of those before has."""
+    seen, distinct = set(), []
     for name, preset in all_experiments():
         config = load(name, preset)
-        key = config.model.to_json(), config.task.to_json()
-        distinct.setdefault(key, (name, preset))
-    return list(distinct.values())
+        settings = {
+            (section.name, key, str(value))
+            for section in (config.model, config.task)
+            for key, value in section.to_dict().items()
+        }
+        if not settings <= seen:
+            distinct.append((name, preset))
+        seen |= settings
+    return distinct
 
 
 def covering_experiments():
     """Enough of them that each architecture, kind of input, task and optimizer is in one."""
-    seen, covering = set(), []
-    for name, preset in all_experiments():
-        config = load(name, preset)
+    parts = {}
+    for case in all_experiments():
+        config = load(*case)
         sections = {key: config[key] for key in ("model", "task", "optimizer")}
         sections["inputs"] = config.model.get("inputs", config.model)
-        parts = {(key, section.name) for key, section in sections.items()}
-        if not parts <= seen:
-            covering.append((name, preset))
-        seen |= parts
+        parts[case] = {(key, section.name) for key, section in sections.items()}
+    left, covering = set().union(*parts.values()), []
+    while left:
+        covering.append(max(parts, key=lambda case: len(parts[case] & left)))
+        left -= parts[covering[-1]]
     return covering
 
 
