@@ -48,6 +48,7 @@ jaxtyping.install_import_hook(
     ["perceiver_io.losses", "perceiver_io.models", *_TASKS], "beartype.beartype"
 )
 
+from tests.helpers.platforms import for_cpu  # noqa: E402, F401
 from tests.helpers.programs import start  # noqa: E402, F401
 
 # Tracing makes millions of objects, of which few are garbage: looking for it takes a third of the

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tests.helpers import experiments
+from perceiver_io.models.architectures import build
+from tests.helpers import experiments, oracles
 from tests.helpers.oracles import normal
 from tests.helpers.sections import MODALITIES, clip, core
 
@@ -65,3 +66,9 @@ def small(name):
     )
     section, inputs = sections[name]
     return section | dict(name=name), inputs
+
+
+def initialised(config, inputs):
+    """The model of a section, with random parameters and the state."""
+    model = build(config)
+    return model, *oracles.random_params_and_state(model.init, inputs=inputs)

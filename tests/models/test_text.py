@@ -9,6 +9,8 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from tests.helpers import oracles
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 SIZES = dict(
     vocab_size=11,
     max_length=8,

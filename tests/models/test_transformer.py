@@ -13,6 +13,8 @@ from perceiver_io.models.transformer import SelfAttend
 from tests.helpers import oracles
 from tests.helpers.oracles import normal, random_mask, values_and_gradients
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 SETTINGS = SelfAttendSettings(num_heads=3, qk_dim=9, v_dim=12, widening=2)
 FORMS = {
     "textbook": AttentionForm("textbook"),

@@ -76,12 +76,12 @@ def attend(chosen, lazy, weights, queries, inputs, key_mask=None, query_mask=Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("lazy", [False, True], ids=["whole", "lazy"])
 @pytest.mark.parametrize("chosen", PLANS, ids=lambda p: f"{p.scores}-{p.values}")
-def test_every_plan_equals_the_textbook(chosen, lazy, masked):
+def test_every_plan_equals_the_textbook(chosen, lazy):
+    """Each plan once with masks and once without."""
     masks = {}
-    if masked:
+    if (PLANS.index(chosen) + lazy) % 2:
         masks = dict(key_mask=random_mask(3, 10), query_mask=random_mask(3, 5, seed=2, empty=False))
     arguments = random_weights(), normal(1, 5, QUERY_DIM), normal(3, 10, INPUT_DIM, seed=1)
 

@@ -12,6 +12,8 @@ from perceiver_io.models.settings import AttentionForm, CrossAttendSettings
 from tests.helpers import oracles
 from tests.helpers.oracles import normal, random_mask, values_and_gradients
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 FORMS = {
     "textbook": AttentionForm("textbook"),
     "unfolded": AttentionForm(fold_projections=False),

@@ -23,6 +23,8 @@ from perceiver_io.models.transformer import SelfAttend
 from tests.helpers import oracles
 from tests.helpers.oracles import normal, random_mask
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 CROSS_ATTEND = CrossAttendSettings(num_heads=1, use_query_residual=True)
 STACK = LatentStackSettings(num_layers=3, num_heads=2)
 STACK_NAME = "latent_stack/__layer_stack_no_per_layer/self_attend"
