@@ -24,7 +24,7 @@ from tests.helpers.predictions import (
 )
 from tests.tasks.test_attention import ORIGINAL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("for_cpu")]
 
 CONVNET = dict(name="convnet_classifier", num_classes=5, widths=(4, 4), image_size=(8, 8))
 
@@ -57,11 +57,9 @@ def test_a_model_without_cross_attention(tmp_path):
         model.write(tmp_path, inputs=images_in(tmp_path, (9, 9)), attention=True)
 
 
-@pytest.mark.parametrize("name", ["perceiver_io_flow", "perceiver_io_flow_conv"])
-def test_attention_of_flow(tmp_path, name):
-    section = dict(FLOW, name=name)
-    if name == "perceiver_io_flow_conv":
-        del section["neighbourhood"]
+def test_attention_of_flow(tmp_path):
+    section = dict(FLOW, name="perceiver_io_flow_conv")
+    del section["neighbourhood"]
     inputs = images_in(tmp_path, (11, 40), (11, 40))
     result = FlowEstimator(trained(section)).write(tmp_path, inputs=inputs, attention=True)
     assert is_picture(result.summary["attention"], tmp_path, "attention_0")
@@ -74,6 +72,7 @@ def test_attention_of_flow_with_separate_frames(tmp_path):
     result = FlowEstimator(trained(section)).write(tmp_path, inputs=inputs, attention=True)
     height = size_of(result.summary["attention"])[1]
     result = FlowEstimator(trained(FLOW)).write(tmp_path, inputs=inputs, attention=True)
+    assert is_picture(result.summary["attention"], tmp_path, "attention_0")
     assert height > size_of(result.summary["attention"])[1] + 100
 
 
@@ -86,20 +85,15 @@ def test_the_middle_tile():
 
 
 def test_attention_of_texts(tmp_path):
-    texts = ["a [MASK:3] $b_{}^2$", "\u00dcber\x1b [MASK:30]" + 20 * "x"]
-    result = MaskFiller(trained(LANGUAGE)).write(tmp_path, text=texts, attention=True)
-    for number, answer in enumerate(result.summary["texts"], 1):
-        assert is_picture(answer["attention"], tmp_path, f"attention_{number}")
-
-
-def test_a_long_text_has_several_lines(tmp_path):
+    """A long text has several lines."""
+    lengths = [words * "words " + "[MASK:4]" for words in (10, 30)]
+    texts = ["a [MASK:3] $b_{}^2$", "\u00dcber\x1b [MASK:30]" + 20 * "x", *lengths]
     model = MaskFiller(trained(dict(LANGUAGE, max_length=256)))
-    heights = []
-    for words in (10, 30):
-        text = [words * "words " + "[MASK:4]"]
-        result = model.write(tmp_path, text=text, attention=True)
-        heights.append(size_of(result.summary["texts"][0]["attention"])[1])
-    assert heights[1] > 1.8 * heights[0]
+    answers = model.write(tmp_path, text=texts, attention=True).summary["texts"]
+    for number, answer in enumerate(answers, 1):
+        assert is_picture(answer["attention"], tmp_path, f"attention_{number}")
+    shorter, longer = (size_of(answer["attention"])[1] for answer in answers[2:])
+    assert longer > 1.8 * shorter
 
 
 def test_attention_of_an_autoencoder(tmp_path):

@@ -167,14 +167,13 @@ def test_large_batches_are_assembled_from_pieces(monkeypatch):
     whole = training_batches(3, batch_size=10)
     monkeypatch.setattr(dataset_module, "_MAX_PIECE", 3)
     assert_same(whole, training_batches(3, batch_size=10, num_workers=2))
-    for shard in ((0, 2), (1, 2)):
-        assert_same(
-            evaluation_batches(batch_size=4, shard=shard),
-            evaluation_batches(batch_size=4, shard=shard, num_workers=1),
-        )
     assert_same(
-        training_batches(3, batch_size=4, shard=(1, 2)),
-        training_batches(3, batch_size=4, shard=(1, 2), num_workers=1),
+        evaluation_batches(batch_size=4, shard=(1, 2)),
+        evaluation_batches(batch_size=4, shard=(1, 2), num_workers=1),
+    )
+    assert_same(
+        training_batches(3, batch_size=4, shard=(0, 2)),
+        training_batches(3, batch_size=4, shard=(0, 2), num_workers=1),
     )
 
 

@@ -14,6 +14,8 @@ from perceiver_io.tasks.masked_lm.task import MaskedLanguageModelling, _filled
 from tests.helpers import oracles
 from tests.helpers.predictions import LANGUAGE
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 TASK = MaskedLanguageModelling(262)
 
 

@@ -1,4 +1,4 @@
-"""The program `evaluate` for optical flow."""
+"""The program `evaluate`, and what it calls, for optical flow."""
 
 import json
 import socket
@@ -6,14 +6,17 @@ import socket
 import jax.numpy as jnp
 import pytest
 
+from perceiver_io.errors import UserError
 from perceiver_io.pretrained.published import Weights, save_huggingface
-from perceiver_io.runtime import configuration, setup
+from perceiver_io.runtime import configuration, evaluation, setup
 from perceiver_io.training.state import TrainState
 from tests.helpers import experiments
 from tests.helpers.predictions import FLOW, trained
 from tests.helpers.programs import command, finish
 from tests.helpers.runs import new_state, write_checkpoints, write_run
 from tests.tasks.optical_flow.test_evaluation import evaluate, kitti
+
+pytestmark = pytest.mark.usefixtures("for_cpu")
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +59,11 @@ def test_the_program_with_more_processes_than_pairs(run_folder, start):
 
 
 @pytest.mark.slow
-def test_the_program_on_the_motorcycle(run_folder, start):
+def test_the_motorcycle(run_folder):
     folder, _ = run_folder
-    config = "--config=configs/optical_flow.py:motorcycle"
-    flags = (config, "--split=test", "--config.task.overlap=0")
-    table = finish(start(command("evaluate", folder, *flags))).splitlines()
+    config, overlap = "configs/optical_flow.py:motorcycle", "--config.task.overlap=0"
+    subject = evaluation.of_run(folder, "best", config, [overlap])
+    table = evaluation.evaluate(subject, folder).text.splitlines()
     assert table[2].split() == ["test", "test_whole"]
     _, crops, whole = next(line for line in table if line.startswith("epe ")).split()
     assert 0 < float(whole) != float(crops) > 0
@@ -91,29 +94,16 @@ def test_the_program_with_published_weights(tmp_path, start):
     assert result["weights"] == str(tmp_path / "published")
     assert result["metrics"]["train_whole"] == pytest.approx(expected.metrics, rel=1e-4)
     assert list((tmp_path / "run" / "evaluation" / "kitti_2015_published").glob("*.png"))
-    for flags, message in (
-        ([weights], "needs a dataset to be evaluated on: add --config"),
-        ([], "has no config.json"),
-    ):
-        process = start(command("evaluate", tmp_path / "run", *flags))
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 2 and message in err
+    with pytest.raises(UserError, match="needs a dataset to be evaluated on: add --config"):
+        evaluation.of_weights(str(tmp_path / "published"), "best", None, ())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--submission=answers", "is none for the task image_classification: leave it out"),
-        ("--config.task.overlap=3", "config.task.overlap is not a key of the config"),
-    ],
-)
-def test_the_program_with_flags_of_another_task(tmp_path, start, flag, message):
+def test_settings_of_another_task(tmp_path):
     config = experiments.load("quickstart", None)
     (tmp_path / "config.json").write_text(config.to_json())
     state = TrainState(jnp.int32(0), {"linear": {"w": jnp.ones(3)}}, {}, (), None)
     write_checkpoints(tmp_path, config, [state])
-    process = start(command("evaluate", tmp_path, flag))
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 2
-    assert err.startswith("error: ") and message in err
+    with pytest.raises(UserError, match="config.task.overlap is not a key of the config"):
+        evaluation.of_run(tmp_path, "best", None, ["--config.task.overlap=3"])
+    with pytest.raises(UserError, match="is none for the task image_classification: leave it out"):
+        evaluation.submit(evaluation.of_run(tmp_path, "best", None, ()), tmp_path / "answers")

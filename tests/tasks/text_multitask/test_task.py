@@ -19,6 +19,8 @@ from perceiver_io.tasks.text_multitask.task import TextMultitask
 from tests.helpers import oracles
 from tests.helpers.strategies import mesh_of_one_device
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 TASK = TextMultitask(
     tasks=("kinds", "scores", "pairs"),
     num_classes=(3, 1, 2),
