@@ -71,6 +71,12 @@ def wait_for_checkpoint(workdir, step, process):
         time.sleep(0.01)
 
 
+def step_of_signal(out):
+    """The step after which a training says that a signal stopped it."""
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by a signal")]
+    return int(line.split("after step ")[1].split(";")[0])
+
+
 def arrays(workdir, step):
     directory = workdir / "checkpoints" / str(step)
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
