@@ -15,6 +15,7 @@ from tests.helpers import experiments
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("for_cpu")
 @pytest.mark.parametrize("form", FORMS)
 def test_published_sizes(form):
     (state, batch) = case("language_128", form).shapes
@@ -49,6 +50,7 @@ def test_full_size_computes_in_bfloat16_and_tiny_size_in_float32():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("for_cpu")
 @pytest.mark.parametrize("name", ["language_32", "flow_forward_1"])
 def test_all_forms_compute_the_same(name):
     results = []
@@ -79,6 +81,7 @@ def test_the_masked_loss_is_the_weighted_mean():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("for_cpu")
 def test_the_table_has_a_row_for_each_case_and_form(monkeypatch, capsys):
     names = ("language_32", "flow_forward_1")
     monkeypatch.setattr(_accelerator, "ITEMS", {name: ITEMS[name] for name in names})

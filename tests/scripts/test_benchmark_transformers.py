@@ -15,6 +15,8 @@ from scripts import _own_side
 from scripts._agreement import check_gradients
 from scripts.side_process import GRADIENT, Side, processors
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 MASKED_LM = pathlib.Path(__file__).parents[1] / "goldens" / "huggingface" / "masked_lm"
 IDS, TARGETS = np.random.default_rng(0).integers(6, 262, (2, 1, 20)).astype(np.int32)
 

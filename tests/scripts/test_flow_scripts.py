@@ -120,6 +120,7 @@ def test_the_benchmark_prints_every_line(start):
         "threads": 1,
         "config.model.image_size": (16, 24),
         "config.model.encoder.num_latents": 8,
+        "config.model.encoder.latent_dim": 16,
         "config.data.frame_size": (32, 40),
         "config.data.augmentation": AUGMENTATION,
     }

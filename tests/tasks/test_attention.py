@@ -16,7 +16,7 @@ from perceiver_io.tasks.optical_flow.prediction import attention_to_frames
 from tests.helpers import oracles
 from tests.helpers.predictions import AUTOENCODER, CLASSIFIER, FLOW, LANGUAGE, trained
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("for_cpu")]
 
 TWO_HEADS = dict(num_heads=2, use_query_residual=True, qk_dim=8, v_dim=8)
 ORIGINAL = dict(

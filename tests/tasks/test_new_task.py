@@ -9,6 +9,7 @@ from PIL import Image
 import perceiver_io
 from perceiver_io.runtime import configuration, evaluation, prediction, training_run
 from perceiver_io.tasks import PREDICTORS, TASKS
+from tests.helpers.platforms import trace_for_cpu
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +20,7 @@ FOLDER = "tests.helpers.brightness"
 def run(tmp_path_factory):
     """A run of the task, which is registered during the test."""
     with pytest.MonkeyPatch.context() as patch:
+        trace_for_cpu(patch)
         patch.setitem(TASKS, "brightness", f"{FOLDER}.task.Brightness")
         patch.setitem(PREDICTORS, "brightness", f"{FOLDER}.prediction.BrightnessEstimator")
         workdir = tmp_path_factory.mktemp("brightness")

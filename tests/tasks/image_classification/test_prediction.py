@@ -21,6 +21,8 @@ from perceiver_io.tasks.predictor import Trained
 from tests.helpers import experiments, oracles
 from tests.helpers.predictions import CLASSIFIER, applied, picture, size_of, trained
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 IMAGES = np.random.default_rng(0).normal(size=(7, 4, 5, 3)).astype(np.float32)
 WEIGHTS = np.random.default_rng(1).normal(size=(60, 6)).astype(np.float32)
 

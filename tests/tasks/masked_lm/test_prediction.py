@@ -17,6 +17,8 @@ from tests.helpers import oracles
 from tests.helpers.predictions import LANGUAGE, applied, trained, untrained
 from tests.helpers.texts import sentence_piece_model
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 ROOT = Path(__file__).parents[3]
 
 

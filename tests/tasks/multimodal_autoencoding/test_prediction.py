@@ -10,6 +10,8 @@ from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruc
 from perceiver_io.tasks.multimodal_autoencoding.record import SquaredError, VideoRecord, envelope
 from tests.helpers.predictions import AUTOENCODER, size_of, trained, untrained, video_file
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 
 @pytest.mark.slow
 def test_a_video_and_its_reconstruction(tmp_path):

@@ -25,6 +25,8 @@ from perceiver_io.tasks.multimodal_autoencoding.reconstruction import reconstruc
 from perceiver_io.tasks.predictor import Trained
 from tests.helpers import oracles
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 SHAPE, PATCHES, SAMPLES, CLASSES = (2, 3, 5), 7, 4, 6
 rng = np.random.default_rng(0)
 CLIP = {

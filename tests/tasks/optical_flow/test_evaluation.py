@@ -26,6 +26,8 @@ from tests.helpers import experiments, oracles
 from tests.helpers import flow_layouts as layouts
 from tests.helpers.predictions import FLOW
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 # The sides of FLOW's tiles are 16 and 24 pixels: less than twice the default overlap.
 OVERLAP = 8
 SIZES = ((6, 8), (20, 61))

@@ -28,6 +28,8 @@ from tests.helpers.predictions import (
 )
 from tests.helpers.videos import gray, make
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 
 def constant(*flow):
     """A model that predicts the same flow everywhere."""

@@ -79,6 +79,7 @@ def test_models_can_begin_with_a_masked_language_model(pretrained, preset, prefi
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("for_cpu")
 @pytest.mark.parametrize("preset", ["classification", "regression"])
 def test_a_run_from_start_to_predictions(preset, tmp_path):
     steps = ("training.steps=40", "schedule.warmup_steps=5", "logging.every=20")
