@@ -2,10 +2,11 @@
 
 import ast
 import contextlib
+import functools
 import importlib.util
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,17 +91,22 @@ def overridden(
         missing: returns the settings that a config omits, with their defaults, by section; these
             are filled in, and can be overridden.
 
-    Raises UserError for a key that does not exist or a value of the wrong type.
+    Raises UserError for a key that does not exist, a value of the wrong type, or two overrides of
+    settings that have the same reference.
     """
     filled = _complete(config, missing(config))
+    given: dict[str, tuple[str, Any]] = {}
     for override in overrides:
         key, equals, value = override.removeprefix(OVERRIDE).partition("=")
         if not equals:
             raise UserError(f"{override} has no value; write {override}=VALUE.")
         _set(config, key, value)
+        given = {other: kept for other, kept in given.items() if not _is_within(other, key)}
+        given[key] = override, _at(config, key)
+        _check_kept(config, given, override)
         # With another name, or in a section that was replaced, the defaults are different.
         for path in filled:
-            if not f"{path}.".startswith(f"{key}."):
+            if not _is_within(path, key):
                 _remove(config, path)
         filled = _complete(config, missing(config))
     return _resolved(config)
@@ -176,6 +182,27 @@ def _complete(section: ConfigDict, missing: dict[str, Any]) -> list[str]:
             section[key] = _from_plain(value)
             filled.append(key)
     return filled
+
+
+def _is_within(path: str, section: str) -> bool:
+    """Whether a path is a section's, or one below it."""
+    return f"{path}.".startswith(f"{section}.")
+
+
+def _at(config: ConfigDict, path: str) -> Any:
+    return functools.reduce(lambda section, name: section[name], path.split("."), config)
+
+
+def _check_kept(config: ConfigDict, given: Mapping[str, tuple[str, Any]], latest: str) -> None:
+    """Raises UserError if the latest override has changed what an earlier one has set."""
+    for key, (override, value) in given.items():
+        found = _at(config, key)
+        if not isinstance(found, ConfigDict) and found != value:
+            raise UserError(
+                f"{latest} also changes config.{key}, which follows it in this config, but is set "
+                f"by {override}: give one of the two, or replace its section as a whole with a "
+                "dict."
+            )
 
 
 def _remove(section: ConfigDict, path: str) -> None:

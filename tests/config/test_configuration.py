@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict, FieldReference
 
 from perceiver_io.config import files
 from perceiver_io.errors import UserError
@@ -40,6 +41,22 @@ def configure(tmp_path):
         return configuration.overridden(config, [f"--config.{o}" for o in overrides])
 
     return read
+
+
+def test_two_overrides_of_one_reference():
+    def steps(*overrides):
+        reference = FieldReference(7)
+        config = ConfigDict(dict(training=dict(steps=reference), schedule=dict(end=reference)))
+        return files.overridden(config, [f"--config.{o}" for o in overrides]).to_dict()
+
+    with pytest.raises(
+        UserError, match="end=5 also changes config.training.steps, which .* by .*=9"
+    ):
+        steps("training.steps=9", "schedule.end=5")
+    assert steps("training.steps=9", "training.steps=5")["schedule"]["end"] == 5
+    assert steps("training.steps=9", "schedule.end=9")["training"]["steps"] == 9
+    parted = steps("schedule={'end': 5}", "training.steps=9")
+    assert parted == {"training": {"steps": 9}, "schedule": {"end": 5}}
 
 
 def test_overrides_go_through_references(configure):

@@ -1,19 +1,15 @@
-"""Training optical flow from the command line, on procedural pairs, for a few steps."""
+"""Training optical flow, on procedural pairs, for a few steps of both phases of its curriculum.
+
+That a resumed run continues exactly, in either phase, follows from tests/experiments/test_train.py
+and from the examples' dependence on their position alone (tests/data/flow/test_pairs.py).
+"""
 
 import json
 
-import numpy as np
 import pytest
 
-from tests.helpers.programs import (
-    arrays,
-    command,
-    finish,
-    records,
-    wait_for_checkpoint,
-)
-
-pytestmark = pytest.mark.slow
+from perceiver_io.runtime import configuration
+from perceiver_io.runtime.training_run import train
 
 AUGMENTATION = dict(
     spatial_probability=1.0,
@@ -39,6 +35,7 @@ AUGMENTATION = dict(
 SHRUNK = (
     "--config.model.image_size=(16, 24)",
     "--config.data.frame_size=(24, 32)",
+    "--config.data.num_workers=0",
     "--config.data.num_validation=5",
     f"--config.data.augmentation={AUGMENTATION}",
     "--config.data.plain_examples=12",
@@ -55,26 +52,12 @@ SHRUNK = (
 )
 
 
-def training(workdir, *flags):
-    config = "--config=configs/optical_flow.py:small"
-    return command("train", workdir, config, *SHRUNK, *flags)
-
-
-def test_a_killed_run_resumes_to_the_bit_in_both_phases(tmp_path, start):
-    """Augmentation starts at step 4; the run is killed before that and resumes without workers."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(training(whole)))
-    process = start(training(killed))
-    wait_for_checkpoint(killed, 2, process)
-    process.kill()
-    process.communicate(timeout=60)  # Data workers keep its output open until they end.
-    finish(start(training(killed, "--config.data.num_workers=0")))
-    expected = arrays(whole, 8)
-    assert any(np.abs(value).max() > 0 for name, value in expected.items() if "output/w" in name)
-    for name, value in arrays(killed, 8).items():
-        np.testing.assert_array_equal(value, expected[name], name)
-    assert records(killed) == records(whole)
-    assert list((whole / "figures").rglob("*.png"))
-    lines = map(json.loads, (whole / "metrics.jsonl").read_text().splitlines())
+@pytest.mark.slow
+def test_contents_of_a_run_folder(tmp_path):
+    train(configuration.load("configs/optical_flow.py:small", SHRUNK), tmp_path)
+    assert list((tmp_path / "figures").rglob("*.png"))
+    lines = list(map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()))
+    losses = [line["metrics"]["loss"] for line in lines if line["split"] == "train"]
+    assert len(losses) == 4 and losses[-1] != losses[0]
     names = {name for line in lines for name in line["metrics"] if line["split"] == "validation"}
     assert {"epe", "1px", "fl_all", "epe_s0_10"} <= names
