@@ -1,7 +1,6 @@
 """Cases of `scripts.benchmark --cases=accelerator`: shapes at full size, runs at tiny size."""
 
 import re
-from functools import partial
 
 import jax
 import numpy as np
@@ -51,16 +50,15 @@ def test_full_size_computes_in_bfloat16_and_tiny_size_in_float32():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("for_cpu")
-@pytest.mark.parametrize("name", ["language_32", "flow_forward_1"])
-def test_all_forms_compute_the_same(name):
+def test_all_forms_compute_the_same():
+    name = "flow_forward_1"
     results = []
     for form in FORMS:
-        function, _, donate = case(name, form, "tiny")
-        result = jax.jit(function, donate_argnums=donate)(*arguments(name, "tiny"))
-        results.append(jax.device_get(result[1] if donate else result))
+        function, _, _ = case(name, form, "tiny")
+        results.append(jax.device_get(jax.jit(function)(*arguments(name, "tiny"))))
     for other in results[1:]:
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-5), results[0], other)
-    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(results[0]))
+        np.testing.assert_allclose(results[0], other, rtol=2e-3, atol=1e-5)
+    assert np.abs(results[0]).max() > 0
 
 
 def test_a_name_that_does_not_exist():

@@ -121,6 +121,7 @@ def test_the_benchmark_prints_every_line(start):
         "config.model.image_size": (16, 24),
         "config.model.encoder.num_latents": 8,
         "config.model.encoder.latent_dim": 16,
+        "config.model.encoder.latent_stack.num_layers": 1,
         "config.data.frame_size": (32, 40),
         "config.data.augmentation": AUGMENTATION,
     }
