@@ -74,6 +74,7 @@ DISTINCT = experiments.distinct_experiments()
 DEAR = {"perceiver_8_unshared", "perceiver_8_learned", "perceiver_8_conv", "permuted_learned"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name,preset",
     [

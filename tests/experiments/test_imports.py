@@ -26,6 +26,7 @@ def test_programs_start_without_slow_libraries(program):
     assert loaded(f"import experiments.{program}", SLOW) == []
 
 
+@pytest.mark.slow
 def test_only_what_a_config_names_is_loaded():
     code = """
 from perceiver_io.runtime import configuration, setup, training_run

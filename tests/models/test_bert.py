@@ -54,6 +54,7 @@ def model():
     return built, params, state
 
 
+@pytest.mark.slow
 def test_bert_equals_numpy(model):
     built, params, state = model
     rng = np.random.default_rng(0)

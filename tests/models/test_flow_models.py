@@ -57,6 +57,7 @@ def test_correlations_are_cosines_with_the_places_around():
         np.testing.assert_allclose(found[:, 3, 1, place], (a * b).sum(-1) / lengths, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_matched_frames_see_further_with_each_block():
     frames = jnp.asarray(RNG.normal(size=(1, 2, 64, 16, 3)), jnp.float32)
 

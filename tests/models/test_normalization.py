@@ -15,6 +15,7 @@ MODEL = build(dict(CLASSIFIER, num_classes=5))
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_pixels_are_normalised_by_the_model():
     model = normalized(MODEL, (MEAN, STD))
     values = ((PIXELS / 255 - MEAN) / STD).astype(np.float32)

@@ -79,6 +79,7 @@ def test_randomness_is_for_training_only(rate, form):
     assert np.abs(trained[0] - expected).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_stochastic_depth_drops_branches_of_whole_examples():
     """Attention adds one and the MLP adds two, which shows which branches were kept."""
     x = jnp.zeros((400, 3, 6))

@@ -68,6 +68,7 @@ def score(config, split, step):
     return value + (0.1 if step == 10 else 0) - (0.2 if split == "test" else 0)
 
 
+@pytest.mark.slow
 def test_every_combination_is_trained_once(experiments, trained, tmp_path):
     results = sweep.sweep(experiments, GRID, [], tmp_path / "runs")
     names = [str(folder.relative_to(tmp_path / "runs")) for folder in trained.folders]
@@ -107,6 +108,7 @@ def test_seeds_are_averaged(experiments, trained, tmp_path):
     assert "deviation over seeds" in (tmp_path / "sweep.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_was(experiments, trained, tmp_path):
     trained.train.stop_at = 3
     results = sweep.sweep(experiments, GRID, [], tmp_path)
@@ -134,6 +136,7 @@ def test_other_errors_stop_the_sweep(experiments, monkeypatch, tmp_path):
         sweep.sweep(experiments, GRID, [], tmp_path)
 
 
+@pytest.mark.slow
 def test_runs_with_other_settings(experiments, trained, tmp_path):
     sweep.sweep(experiments, GRID, [], tmp_path)
     with pytest.raises(UserError, match="peak=1e-3 is of a sweep with other settings"):

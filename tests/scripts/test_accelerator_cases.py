@@ -42,6 +42,7 @@ def test_model_flops():
     assert model_flops("flow_2", "full") == 6 * model_flops("flow_forward_1", "full")
 
 
+@pytest.mark.slow
 def test_full_size_computes_in_bfloat16_and_tiny_size_in_float32():
     for scale, is_in_half in (("full", True), ("tiny", False)):
         function, shapes, _ = case("flow_forward_1", scale=scale)

@@ -37,6 +37,7 @@ def test_classical_methods_find_a_shift(method):
     assert error.mean() < 0.3
 
 
+@pytest.mark.slow
 def test_the_settings_that_do_best_on_all_pairs_are_used():
     def constant(right):
         return lambda first, second: np.full((*first.shape[:2], 2), (right, 0), np.float32)

@@ -194,6 +194,7 @@ PROGRAMS = [
 ]
 
 
+@pytest.mark.slow
 def test_programs_run_as_files_and_as_modules():
     as_file = [sys.executable, ROOT / "scripts/check_parity.py"]
     as_module = [sys.executable, "-m", "scripts.check_parity"]

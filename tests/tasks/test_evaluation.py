@@ -35,6 +35,7 @@ def expected(num_examples):
     return {name: float(total / count) for name, (total, count) in sums.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make_strategy", "num_examples", "batch_size"),
     [
@@ -53,6 +54,7 @@ def test_exact(make_strategy, num_examples, batch_size):
     assert result.figures.keys() == {"empty", "examples"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_strategy", [lambda: Mesh(fsdp=1), Pmap])
 def test_the_loss_equals_that_of_training(make_strategy):
     """With two terms, each divided by its own count over the whole split."""

@@ -19,6 +19,7 @@ from tests.helpers import tiny
 from tests.training.test_checkpoint import new_state, saved_run
 
 
+@pytest.mark.slow
 def test_warm_start_takes_the_moving_average(tmp_path):
     saved = saved_run(tmp_path, tiny.batch_norm, ema=True)
     _, state = new_state(Mesh(fsdp=1), tiny.batch_norm, seed=1)

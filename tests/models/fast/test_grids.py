@@ -178,6 +178,7 @@ def test_standardised_tokens(mean):
     oracles.assert_close(jnp.einsum("bkm,kd->bmd", matrix, through), expected, 1e-5)
 
 
+@pytest.mark.slow
 def test_rows_and_columns_may_share_channels():
     """Row and column parts of Fourier features share no channel; those of learned ones may."""
     positions = GridPositions(normal(1, 3, 6), normal(1, 1, 4, 6, seed=1))

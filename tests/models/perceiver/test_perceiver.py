@@ -212,6 +212,7 @@ def test_shared_queries_equal_their_copies():
     )
 
 
+@pytest.mark.slow
 def test_modalities():
     def queries():
         return ModalityQueries(

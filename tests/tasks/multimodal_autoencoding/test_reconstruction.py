@@ -109,6 +109,7 @@ def at_once():
     return apply(inputs, query)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size,pieces", [(4, 8 + 2), (7, 5 + 1), (30, 2), (10**6, 2)])
 def test_chunks_equal_the_whole(at_once, chunk_size, pieces):
     model, runs, traces = counted()

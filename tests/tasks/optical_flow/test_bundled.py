@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 import perceiver_io
 from perceiver_io.config.construct import construct
@@ -12,6 +13,7 @@ from perceiver_io.runtime import configuration, weights
 CONFIG = configuration.load("configs/optical_flow.py:laptop", ())
 
 
+@pytest.mark.slow
 def test_it_is_the_model_of_its_config():
     loaded = weights.load("bundled:flow")
     assert {**CONFIG.model.to_dict(), **loaded.model} == CONFIG.model.to_dict()
@@ -19,6 +21,7 @@ def test_it_is_the_model_of_its_config():
     assert sum(file.stat().st_size for file in files) < 8e6
 
 
+@pytest.mark.slow
 def test_it_finds_motion_that_it_was_not_trained_on():
     names = (field.name for field in dataclasses.fields(ProceduralFlow))
     settings = {name: CONFIG.data[name] for name in names}

@@ -186,6 +186,7 @@ def section_of(told_by):
 WAYS = ("query", "shared_token", "task_token")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told_by", WAYS)
 def test_predictions_are_those_of_the_evaluation(told_by, dataset, tmp_path):
     section = section_of(told_by)
@@ -215,6 +216,7 @@ def test_predictions_are_those_of_the_evaluation(told_by, dataset, tmp_path):
         predictor.predict([], subset="pair")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told_by", WAYS)
 def test_the_task_changes_the_vector_that_is_decoded(told_by):
     """All heads read one vector, which depends on the task unless the token is shared."""
@@ -234,6 +236,7 @@ def test_the_task_changes_the_vector_that_is_decoded(told_by):
     assert len({tuple(row) for row in np.asarray(one[0]).tolist()}) == 3
 
 
+@pytest.mark.slow
 def test_all_queries_at_once_are_those_of_each_task():
     model = build(section_of("query"))
     inputs = {"ids": jnp.arange(24)[None] + 6, "task": jnp.zeros(1, int)}
