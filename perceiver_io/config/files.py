@@ -185,7 +185,7 @@ def _complete(section: ConfigDict, missing: dict[str, Any]) -> list[str]:
 
 
 def _is_within(path: str, section: str) -> bool:
-    """Whether a path is a section's, or one below it."""
+    """Whether a path is that of a section, or below it."""
     return f"{path}.".startswith(f"{section}.")
 
 

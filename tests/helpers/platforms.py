@@ -10,8 +10,7 @@ def trace_for_cpu(patch):
 
     For tests in which the choice among platforms plays no part: it takes a third of the time.
     """
-    run = lambda function, *arguments: function("cpu", *arguments)  # noqa: E731
-    patch.setattr(fast, "_by_platform", run)
+    patch.setattr(fast, "_by_platform", lambda function, *arguments: function("cpu", *arguments))
 
 
 @pytest.fixture
