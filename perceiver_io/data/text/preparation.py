@@ -148,10 +148,10 @@ class TaggedTextPreparation(TextPreparation):
         return example | {"label": label}
 
     def notice(self, examples: Sequence[TaggedText]) -> str | None:
-        """How many texts are cropped."""
-        count = self.words.num_too_long((raw.words, raw.name) for raw in examples)
+        """How many texts are cropped, and how many words that leaves out."""
+        count, left_out = self.words.num_too_long((raw.words, raw.name) for raw in examples)
         limits = f"{self.max_length} {self.tokenizer.unit} and {self.max_words} words"
-        return f"{count} cropped to {limits}" if count else None
+        return f"{count} cropped to {limits}, {left_out} words left out" if count else None
 
     def example_spec(self) -> Spec:
         """`text`, `text_mask`, `word` int32, `word_mask` bool and `label` int32."""

@@ -56,17 +56,18 @@ class WordInput:
         ends = np.append(starts[1:], len(ids))
         return max(1, int((ends <= self.max_length - 2).sum())) if words else 0
 
-    def num_too_long(self, examples: Iterable[tuple[Sequence[str], str]]) -> int:
-        """The number of examples (words, name) that are too long.
+    def num_too_long(self, examples: Iterable[tuple[Sequence[str], str]]) -> tuple[int, int]:
+        """How many examples (words, name) are too long, and how many words they lose.
 
         Raises UserError naming the first of them, if these are not to be cropped.
         """
-        count = 0
+        num_examples = num_words = 0
         for words, name in examples:
             fitting = self.num_fitting(words)
             self._check_fits(fitting, words, name)
-            count += fitting < len(words)
-        return count
+            num_examples += fitting < len(words)
+            num_words += len(words) - fitting
+        return num_examples, num_words
 
     def _tokens(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The ids of all words, and the place of the first one of each."""

@@ -194,7 +194,7 @@ def test_words_beyond_the_input_are_left_out(write):
     assert read(dataset, batch) == [["a bb ccc"], ["e" * 18], ["abcdefgh abcdefgh"]]
     assert batch["word_mask"].sum(1).tolist() == [3, 1, 2]
     assert batch["word"].tolist() == [[1, 3, 6], [1, 0, 0], [1, 10, 0]]
-    assert "(2 cropped to 20 bytes and 3 words)" in dataset.summary(["train"])
+    assert "(2 cropped to 20 bytes and 3 words, 2 words left out)" in dataset.summary(["train"])
     with pytest.raises(UserError, match="t.txt, line 1 has 4 words, of which 3 fit into max_words"):
         tagged(str(dataset.source.train), too_long="refuse").summary(["train"])
 
