@@ -1,7 +1,8 @@
 """The most frequent tag of each word, measured on the same words as a model of tags.
 
+    python -m scripts.tagging_baseline --config=configs/brown.py [--split=validation]
     python -m scripts.tagging_baseline --config=configs/text_file.py:tagging \
-        --config.data.train=FILE.conll --config.data.test=FILE.conll --split=test \
+        --config.data.train=FILE.conll --config.data.test=FILE.conll \
         --config.task.num_classes=NUMBER [--config.any.key=VALUE]
 
 Tags are counted in the whole training split. Words that do not occur there get the tag that is the

@@ -99,7 +99,7 @@ def give_files(config, folder):
     if config.data.name == "tagged_file":
         words = [f"word TAG-{number}" for number in range(config.task.num_classes)]
         (folder / "train.conll").write_text("\n".join(words))
-        config.data.train = str(folder / "train.conll")
+        config.data.update(train=str(folder / "train.conll"), validation=None, test=None)
     if config.data.name == "image_folder":
         for index in range(config.task.num_classes):
             (folder / f"class_{index}").mkdir()
