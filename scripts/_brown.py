@@ -27,7 +27,7 @@ def documents(package: Path) -> dict[str, str]:
     """
     found = {}
     try:
-        with tarfile.open(package) as archive:
+        with tarfile.open(package, "r:gz") as archive:
             for member in archive:
                 name = _DOCUMENT.fullmatch(member.name)
                 if name and member.isfile():

