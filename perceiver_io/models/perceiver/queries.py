@@ -5,7 +5,7 @@ them, and the caller's selection (points, task ids, a dict by modality; None for
 It returns Tokens, or a dict of Tokens by modality.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,25 +87,6 @@ class TaskQueries(hk.Module):
 
 
 @dataclass(frozen=True)
-class ConcatenatedQueries:
-    """Several sets of queries of equal width, concatenated; `query` is one selection per set."""
-
-    parts: Sequence[Any]
-
-    def __call__(self, tokens: Tokens, query: Sequence[Any] | None) -> Tokens:
-        """All queries, [B, O_1 + O_2 + ..., C]."""
-        choices = [None] * len(self.parts) if query is None else query
-        sets = [part(tokens, choice) for part, choice in zip(self.parts, choices, strict=True)]
-        features = [part.joined() for part in sets]
-        batch = max(x.shape[0] for x in features)
-        masks = [_mask_of(part, batch) for part in sets]
-        return Tokens(
-            jnp.concatenate([_repeat(x, batch) for x in features], axis=1),
-            mask=None if all(part.mask is None for part in sets) else jnp.concatenate(masks, 1),
-        )
-
-
-@dataclass(frozen=True)
 class ModalityQueries:
     """A set of queries per modality, padded with learned channels to a common width.
 
@@ -142,15 +123,6 @@ class PaddedChannels(hk.Module):
         padding = hk.get_parameter("embeddings", [missing], init=self._init)
         padding = jnp.broadcast_to(padding.astype(features.dtype), (*features.shape[:2], missing))
         return Tokens(jnp.concatenate([features, padding], axis=-1), mask=tokens.mask)
-
-
-def _repeat(x: Array, batch: int) -> Array:
-    return jnp.broadcast_to(x, (batch, *x.shape[1:]))
-
-
-def _mask_of(tokens: Tokens, batch: int) -> Array:
-    mask = tokens.mask
-    return _repeat(jnp.ones((1, tokens.features.shape[1]), bool) if mask is None else mask, batch)
 
 
 def _at(tokens: Tokens, places: Int[Array, " n"]) -> Tokens:

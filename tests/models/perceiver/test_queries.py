@@ -8,7 +8,6 @@ import pytest
 
 from perceiver_io.models.perceiver.positions import FourierPositions
 from perceiver_io.models.perceiver.queries import (
-    ConcatenatedQueries,
     FirstInputQueries,
     InputQueries,
     LearnedQueries,
@@ -73,31 +72,6 @@ def test_task_queries():
     np.testing.assert_array_equal(every.features, embeddings[None])
     _, chosen = run(lambda: TaskQueries(3, 4), jnp.array([2, 0]))
     np.testing.assert_array_equal(chosen.features, embeddings[np.array([2, 0])][:, None])
-
-
-def test_concatenated_queries():
-    params, queries = run(
-        lambda: ConcatenatedQueries([LearnedQueries(2, 5), InputQueries(), TaskQueries(3, 5)]),
-        [None, None, jnp.array([1, 2])],
-    )
-    features = queries.features
-    assert features.shape == (2, 2 + 6 + 1, 5) and queries.positions is None
-    for example in range(2):
-        np.testing.assert_array_equal(features[example, :2], params["queries"]["embeddings"])
-    np.testing.assert_array_equal(features[:, 2:8], TOKENS.joined())
-    np.testing.assert_array_equal(
-        features[:, 8], params["task_queries"]["embeddings"][np.array([1, 2])]
-    )
-    # Parts without a mask are unmasked.
-    np.testing.assert_array_equal(queries.mask[:, 2:8], TOKENS.mask)
-    assert queries.mask[:, :2].all() and queries.mask[:, 8:].all()
-
-
-def test_concatenated_queries_without_masks_have_none():
-    _, queries = run(
-        lambda: ConcatenatedQueries([LearnedQueries(2, GRID.width), PositionQueries(GRID, (2, 2))])
-    )
-    assert queries.mask is None and queries.features.shape == (1, 6, GRID.width)
 
 
 def modalities():
