@@ -8,8 +8,8 @@ To be compared with the most frequent tag of each word, on the same words:
 
     python -m scripts.tagging_baseline --config=configs/brown.py
 
-Of sentences, 96% fit into 256 bytes and 64 words; 2.5% of words are left out. Hardware: one CPU
-core.
+Of the sentences, 96% fit into 256 bytes and 64 words; 2.4% of all words are left out. Hardware: one
+CPU core, one to two hours.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -18,7 +18,6 @@ from ml_collections import ConfigDict, FieldReference
 def get_config() -> ConfigDict:
     """A small Perceiver IO with a query for the first byte of each word."""
     batch_size = FieldReference(16)
-    # At higher rates than this, models of bytes are slow to learn where to look.
     peak = 5e-4 * batch_size.to_float() / 16  # Linear scaling.
     max_length = FieldReference(256)
     num_tags = FieldReference(92)
@@ -35,7 +34,7 @@ def get_config() -> ConfigDict:
             num_latents=64,
             latent_dim=192,
             cross_attend=dict(num_heads=4, qk_dim=128, v_dim=192),
-            latent_stack=dict(num_layers=2, num_heads=6, dropout=0.1),
+            latent_stack=dict(num_layers=4, num_heads=6, dropout=0.1),
         ),
         decoder=dict(
             cross_attend=dict(num_heads=8, qk_dim=256, v_dim=128, use_query_residual=False)
@@ -45,8 +44,8 @@ def get_config() -> ConfigDict:
     files = {split: f"data/brown/{split}.conll" for split in ("train", "validation", "test")}
     config.data = dict(files, name="tagged_file", max_length=max_length, max_words=64)
     config.optimizer = dict(name="adamw", weight_decay=0.1, b2=0.98)
-    config.schedule = dict(name="cosine", peak=peak, warmup_steps=steps // 60, total_steps=steps)
+    config.schedule = dict(name="cosine", peak=peak, warmup_steps=steps // 20, total_steps=steps)
     config.training = dict(batch_size=batch_size, steps=steps)
     config.evaluation = dict(splits=("validation",), every=2000)
-    config.checkpoint = dict(every=500, best_metric="validation/word_accuracy", best_mode="max")
+    config.checkpoint = dict(every=2000, best_metric="validation/word_accuracy", best_mode="max")
     return config
