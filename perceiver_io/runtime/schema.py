@@ -17,6 +17,7 @@ from perceiver_io.config.annotations import (
     Choice,
     Count,
     Positive,
+    Probability,
     Rate,
     Seed,
     Text,
@@ -38,10 +39,12 @@ class Training:
 
     Attributes:
         split: the split to train on.
-        batch_size: examples per step.
+        batch_size: examples per step, in full batches.
         steps: number of training steps.
-        accumulate: number of microbatches per batch over which gradients are accumulated, to save
-            memory.
+        accumulate: number of microbatches per full batch over which gradients are accumulated, to
+            save memory.
+        batch_ramp: share of the steps over which the batch grows, linearly, from one microbatch to
+            `accumulate` of them; 0: all batches are full.
         ema_decay: decay rate of the exponential moving average of the parameters; None: no average.
         minutes: if not None, `steps` and the lengths in `config.schedule` are scaled at the start,
             once, so that training takes so long; see `perceiver_io.runtime.time_budget`.
@@ -51,6 +54,7 @@ class Training:
     batch_size: BatchSize
     steps: Count
     accumulate: BatchSize = 1
+    batch_ramp: Probability = 0.0
     ema_decay: Rate | None = None
     minutes: Positive | None = None
 

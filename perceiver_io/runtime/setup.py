@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from perceiver_io.config.annotations import INPUT_SIZE
 from perceiver_io.config.construct import construct, listing, lookup, marked, nearest
+from perceiver_io.data.pipeline.batch_ramp import ALWAYS_FULL, BatchRamp
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture, build, in_textbook_form
@@ -100,6 +101,12 @@ def training_step(config: ConfigDict, parts: Parts) -> tuple[TrainStep, Callable
     return step, initialise_state
 
 
+def batch_ramp(config: ConfigDict) -> BatchRamp:
+    """How the batch grows: over the first `config.training.batch_ramp` of the steps."""
+    training = config.training
+    return BatchRamp(training.accumulate, round(training.batch_ramp * training.steps))
+
+
 def forward_flops(section: Mapping[str, Any], parts: Parts, state: TrainState) -> int:
     """FLOPs of the forward pass per example, in the form that a model section describes.
 
@@ -134,9 +141,9 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
     """Finds errors at the start that would otherwise stop or spoil the run later.
 
     Raises UserError if model and data do not agree, if the warm-up is as long as training, if there
-    are prefixes of weights to load but no weights, if a batch does not fit into memory or cannot be
-    sharded over the devices or augmented there, if a split is unknown, empty or without published
-    ground truth, and if no evaluation yields the best metric.
+    are prefixes of weights to load but no weights, if a batch does not fit into memory, cannot grow
+    or cannot be sharded over the devices or augmented there, if a split is unknown, empty or
+    without published ground truth, and if no evaluation yields the best metric.
     """
     training = config.training
     check_agreement(config, parts)
@@ -149,7 +156,10 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
     local_batch_size(training.batch_size, training.accumulate)
     check_memory("training", config, parts.dataset)
     check_memory("evaluation", config, parts.dataset)
-    part = batch_shapes(parts.dataset, training.batch_size // parts.strategy.num_replicas)
+    _check_batch_ramp(config)
+    # All later batches are multiples of the first.
+    first = batch_ramp(config).batch_size(training.batch_size, 0)
+    part = batch_shapes(parts.dataset, first // parts.strategy.num_replicas)
     jax.eval_shape(parts.task.augmented, part)
     parts.dataset.check_labelled(training.split)
     found = [
@@ -185,6 +195,16 @@ def _check_warm_up(config: ConfigDict) -> None:
         raise UserError(
             f"config.schedule.warmup_steps is {warmup_steps}, but training has {steps} steps, in "
             "which the learning rate would not reach its peak: make the warm-up shorter, or 0."
+        )
+
+
+def _check_batch_ramp(config: ConfigDict) -> None:
+    training = config.training
+    if training.batch_ramp > 0 and training.accumulate == 1:
+        raise UserError(
+            f"config.training.batch_ramp is {training.batch_ramp}, but the batch, which would grow "
+            "by a microbatch at a time, consists of a single one: set config.training.accumulate "
+            "to the number of microbatches in a full batch, such as 8; or batch_ramp to 0."
         )
 
 
@@ -239,8 +259,10 @@ def _size_settings(config: ConfigDict, parts: Parts) -> list[str]:
     return [f"{path}={value!r}" for path, value in (parts.model.sizes | sizes).items()]
 
 
-def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIterator:
-    """Endless training batches of this process."""
+def training_iterator(
+    config: ConfigDict, dataset: Dataset, ramp: BatchRamp = ALWAYS_FULL
+) -> grain.DatasetIterator:
+    """Endless training batches of this process, which grow as `ramp` says."""
     training = config.training
     batches = dataset.load(
         training.split,
@@ -248,6 +270,7 @@ def training_iterator(config: ConfigDict, dataset: Dataset) -> grain.DatasetIter
         training=True,
         seed=config.seed,
         shard=(jax.process_index(), jax.process_count()),
+        ramp=ramp,
     )
     return iter(batches)
 

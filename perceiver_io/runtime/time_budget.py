@@ -1,8 +1,8 @@
-"""A training of so many minutes: the number of steps is set from the speed of the first ones.
+"""A training of so many minutes: the number of steps is set from the speed of a few.
 
-It is set once. The speed is measured on a copy of the state that is thrown away, and the run then
-starts with a fixed number of steps, which its config.json records: so it is as exact and resumable
-as any other.
+It is set once. The speed is measured with full batches and a state that is thrown away, and the run
+then starts with a fixed number of steps, which its config.json records: so it is as exact and
+resumable as any other.
 """
 
 import time
@@ -62,7 +62,7 @@ def _recorded_steps(config: ConfigDict, workdir: Path) -> int | None:
 
 
 def _measured_steps(config: ConfigDict) -> int:
-    """How many steps fit, by the speed of the first ones; the same on all processes."""
+    """How many steps fit, by the speed of some with full batches; the same on all processes."""
     parts = setup.build_parts(config)
     setup.check_training(config, parts)
     step, initialise = setup.training_step(config, parts)
@@ -82,6 +82,10 @@ def _measured_steps(config: ConfigDict) -> int:
     iterator.close()
     rate = 1 / np.mean(durations[_WARM_UP:])
     rate = float(multihost_utils.broadcast_one_to_all(np.float32(rate)))
-    steps = max(int(rate * seconds), 1)
-    say(f"{steps} steps fit into {config.training.minutes:g} minutes, at {rate:.3g} per second")
+    # Batches that grow are half as large as a full one, on average.
+    steps = max(int(rate * seconds / (1 - config.training.batch_ramp / 2)), 1)
+    say(
+        f"{steps} steps fit into {config.training.minutes:g} minutes, at "
+        f"{rate * config.training.batch_size:.3g} examples per second"
+    )
     return steps

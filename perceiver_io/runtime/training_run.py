@@ -1,6 +1,7 @@
 """A training run: its parts, its state, and its steps."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import shutil
@@ -84,16 +85,15 @@ class Run:
         setup.check_training(config, parts)
         say(parts.dataset.summary((config.training.split, *config.evaluation.splits)))
         step, initialise = setup.training_step(config, parts)
-        self.optimizer = step.optimizer
+        self.step, self.ramp = step, setup.batch_ramp(config)
         self.checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", workdir)
-        self.iterator = setup.training_iterator(config, parts.dataset)
+        self.iterator = setup.training_iterator(config, parts.dataset, self.ramp)
         changes = resumption.changes(workdir, config, allowed_changes, self.checkpoints.steps())
         self.start = self.checkpoints.resume_step() or 0
         if self.start:
             weights.check_class_names(workdir, parts.dataset)
         example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
-        batch_size = config.training.batch_size
-        self.speed = Speed(batch_size, example_flops * batch_size / jax.device_count())
+        self.speed = Speed(example_flops / jax.device_count())
         self.state = self.initial_state(workdir, initialise)
         files = {
             "config.json": config.to_json(indent=2),
@@ -101,7 +101,7 @@ class Run:
         }
         resumption.record(workdir, changes, self.start)
         self.folder = logging.open_run_folder(workdir, files, self.start)
-        self.step = parts.strategy.compile_train(step, self.state)
+        self.compiled = parts.strategy.compile_train(step, self.state)
         self.evaluators = parts.task.evaluators(config)
         self.monitor = Monitor(parts.strategy.fetch)
         self.profiler = profiler
@@ -138,7 +138,7 @@ class Run:
         for difference in differing_settings(there.unseen, here.unseen):
             say(f"warm start, different setting: {difference}")
         ema = config.training.ema_decay is not None
-        initialise = functools.partial(initial_state, optimizer=self.optimizer, ema=ema)
+        initialise = functools.partial(initial_state, optimizer=self.step.optimizer, ema=ema)
         return parallel.make(initialise, state, warm.params, warm.model_state)
 
     def train(self, interruption: Interruption) -> None:
@@ -172,10 +172,21 @@ class Run:
         self.checkpoints.check()
         self.profiler.before(step)
         batch = setup.checked(next(self.iterator), self.parts.dataset)
-        self.state, metrics = self.step(self.state, self.parts.strategy.place(batch))
+        self.accumulate(self.ramp.num_microbatches(step - 1))
+        self.state, metrics = self.compiled(self.state, self.parts.strategy.place(batch))
         self.monitor.add(step, metrics)
         self.profiler.after(step, metrics)
-        self.speed.advance()
+        self.speed.advance(self.batch_size(step))
+
+    def accumulate(self, num_microbatches: int) -> None:
+        """Changes the number of microbatches of a step."""
+        if num_microbatches != self.step.accumulate:
+            self.step = dataclasses.replace(self.step, accumulate=num_microbatches)
+            self.compiled = self.parts.strategy.compile_train(self.step, self.state)
+
+    def batch_size(self, step: int) -> int:
+        """The number of examples of a step, counted from 1."""
+        return self.ramp.batch_size(self.config.training.batch_size, step - 1)
 
     def log(self, step: int) -> str:
         """Records metrics averaged over the steps since the last record; returns a summary."""
@@ -210,14 +221,15 @@ class Run:
     def explain(self, error: NotFiniteError) -> str:
         """Why a run with a non-finite loss stopped, and how to reproduce it."""
         self.checkpoints.wait()
-        training, latest = self.config.training, self.checkpoints.latest_step()
+        latest = self.checkpoints.latest_step()
         good = f"{self.checkpoints.directory}/{latest}" if latest else "none yet"
         return (
             f"Training stopped: step {error.step} gave {error.metrics}, which is not finite. "
-            f"Its batch is number {error.step - 1} (from 0) of split {training.split!r} with "
-            f"config.seed={self.config.seed} and batch size {training.batch_size}. The last good "
-            f"checkpoint: {good}. The same command resumes from there with the same batches; "
-            "lower config.schedule.peak or config.optimizer.clip_norm to get past this one."
+            f"Its batch is number {error.step - 1} (from 0) of split "
+            f"{self.config.training.split!r} with config.seed={self.config.seed} and has "
+            f"{self.batch_size(error.step)} examples. The last good checkpoint: {good}. The same "
+            "command resumes from there with the same batches; lower config.schedule.peak or "
+            "config.optimizer.clip_norm to get past this one."
         )
 
     def close(self) -> None:

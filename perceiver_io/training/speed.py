@@ -7,20 +7,25 @@ from collections.abc import Mapping
 class Speed:
     """Measures the speed of training: steps, examples and model FLOPs per second."""
 
-    def __init__(self, batch_size: int, flops: float):
+    def __init__(self, flops: float):
         """Starts before the first step.
 
         Args:
-            batch_size: examples per step, over all devices.
-            flops: model FLOPs per step and device.
+            flops: model FLOPs per example, divided by the number of devices.
         """
-        self._batch_size, self._flops = batch_size, flops
-        self._steps: int | None = None
+        self._flops = flops
+        self._batch_size: int | None = None
+        self._steps = 0
         self._clock = 0.0
 
-    def advance(self) -> None:
-        """Counts a step as done. The first one is not measured, as it includes compilation."""
-        if self._steps is None:
+    def advance(self, batch_size: int) -> None:
+        """Counts a step with so many examples, over all devices, as done.
+
+        The first step of each size is not measured, as it includes compilation; what was measured
+        of another size is dropped.
+        """
+        if batch_size != self._batch_size:
+            self._batch_size = batch_size
             self.resume()
         else:
             self._steps += 1
@@ -29,13 +34,13 @@ class Speed:
         """The speed since the last report or `resume`; empty if there was no step since."""
         steps, seconds = self._steps, time.perf_counter() - self._clock
         self.resume()
-        if not steps:
+        if self._batch_size is None or steps == 0:
             return {}
         rate = steps / max(seconds, 1e-9)
         return {
             "steps_per_second": rate,
             "examples_per_second": rate * self._batch_size,
-            "tflops_per_device": rate * self._flops / 1e12,
+            "tflops_per_device": rate * self._batch_size * self._flops / 1e12,
         }
 
     def resume(self) -> None:

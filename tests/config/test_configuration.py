@@ -302,7 +302,13 @@ def test_omitted_settings_have_defaults(scratch, tmp_path):
         "init_prefixes": (),
     }
     assert config.training.to_dict() == dict(
-        split="train", batch_size=32, steps=3000, accumulate=1, ema_decay=None, minutes=None
+        split="train",
+        batch_size=32,
+        steps=3000,
+        accumulate=1,
+        batch_ramp=0,
+        ema_decay=None,
+        minutes=None,
     )
     assert config.checkpoint.keep == 2 and config.logging.to_dict() == dict(
         every=100, histograms=False

@@ -74,6 +74,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ("checkpoint.every=0", "config.checkpoint.every is 0"),
         ("checkpoint.keep=0", "config.checkpoint.keep is 0"),
         ("training.accumulate=0", "config.training.accumulate is 0"),
+        ("training.batch_ramp=1.5", "config.training.batch_ramp is 1.5, which must be from 0 to 1"),
         ("training.steps=0", "config.training.steps is 0.*set another .*--config.training.steps="),
         ("data.std=(0.0,)", r"config.data.std is \(0.0,\), each of which must be above 0"),
         ("training.batch_size=0", "config.training.batch_size is 0"),
@@ -268,4 +269,12 @@ def test_a_batch_that_cannot_be_sharded_over_devices():
         [f"--config.training.batch_size={jax.device_count() + 1}"],
     )
     with pytest.raises(UserError, match="does not divide evenly over"):
+        setup.check_training(config, setup.build_parts(config))
+
+
+def test_a_batch_of_one_microbatch_cannot_grow():
+    config = configuration.overridden(
+        files.read("configs/quickstart.py"), ["--config.training.batch_ramp=0.5"]
+    )
+    with pytest.raises(UserError, match="batch_ramp is 0.5, but .* a single one: set .*accumulate"):
         setup.check_training(config, setup.build_parts(config))

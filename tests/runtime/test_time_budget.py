@@ -38,7 +38,14 @@ def test_steps_fit_into_the_minutes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(time_budget.time, "perf_counter", lambda: next(clock))
     found = time_budget.fitted(config("training.minutes=1"), tmp_path)
     assert found.training.steps == found.schedule.total_steps == 240
-    assert "240 steps fit into 1 minutes, at 4 per second" in capsys.readouterr().out
+    assert "240 steps fit into 1 minutes, at 32 examples per second" in capsys.readouterr().out
+    ramp = ("training.batch_size=16", "training.accumulate=4", "training.batch_ramp=0.5")
+    found = time_budget.fitted(config("training.minutes=1", *ramp), tmp_path)
+    # 240 full batches of 4 microbatches, of which the last half of the steps take 4 and the others
+    # one, two or three.
+    steps = found.training.steps
+    taken = 4 * steps / 2 + (1 + 2 + 3) * steps / 6
+    assert steps == 320 and taken == pytest.approx(4 * 240, rel=0.01)
 
 
 @pytest.mark.slow

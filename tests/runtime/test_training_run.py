@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration
-from perceiver_io.runtime.training_run import train
+from perceiver_io.runtime import configuration, setup
+from perceiver_io.runtime.training_run import Run, train
 from perceiver_io.training import integrity
 from perceiver_io.training.checkpoint import Checkpoints
+from perceiver_io.training.profiling import Profiler
 from tests.helpers.programs import arrays, saved_steps
 
 MODEL = dict(
@@ -90,3 +91,70 @@ def test_a_failed_write_ends_training_before_the_next_save(tmp_path, monkeypatch
     with pytest.raises(UserError, match=f"The disk of {tmp_path} is full"):
         train(config(1_000_000), tmp_path)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+# The first four steps take one, one, two and two microbatches, the others all three.
+GROWING = (
+    f"model={MODEL | {'widths': ()}}",
+    "training.batch_size=12",
+    "training.accumulate=3",
+    "training.batch_ramp=0.67",
+    "task.label_smoothing=0.0",
+    "optimizer={'name': 'sgd', 'weight_decay': 0.0, 'momentum': 0.0, 'clip_norm': None}",
+    "schedule={'name': 'constant', 'peak': 1.0}",
+)
+GROWING_SIZES = [4, 4, 8, 8, 12, 12]
+
+
+def begun(workdir, *overrides):
+    """A run whose batches grow, before its next step."""
+    return Run(config(6, *GROWING, *overrides), workdir, Profiler(workdir, 0, 0), ())
+
+
+def weights_after(run, steps):
+    for step in range(run.start + 1, steps + 1):
+        run.take_step(step)
+    return run.parts.strategy.fetch(run.state.params)["logits"]
+
+
+def plain_gradient_descent(weights, examples):
+    """Logistic regression on the brightness of images, in batches of the sizes above."""
+    start = 0
+    for size in GROWING_SIZES:
+        batch = {name: array[start : start + size] for name, array in examples.items()}
+        brightness = (batch["image"].mean((1, 2)) / 255 - 0.3) / 0.38
+        logits = brightness @ weights["w"] + weights["b"]
+        error = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(10)[batch["label"]]
+        gradients = {"w": brightness.T @ error / size, "b": error.mean(0)}
+        weights = {name: weights[name] - gradients[name] for name in weights}
+        start += size
+    return weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["mesh", "pmap"])
+def test_a_batch_that_grows_is_learned_from_as_a_whole(tmp_path, strategy):
+    run = begun(tmp_path, f"parallel={{'name': '{strategy}'}}")
+    initial = weights_after(run, 0)
+    stream = setup.training_iterator(config(6, "training.batch_size=48"), run.parts.dataset)
+    expected = plain_gradient_descent(initial, next(stream))
+    found = weights_after(run, 6)
+    run.close()
+    for name in ("w", "b"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_resumes_while_its_batch_grows(tmp_path):
+    whole = begun(tmp_path / "whole")
+    expected = weights_after(whole, 6)
+    whole.close()
+    first = begun(tmp_path / "parts")
+    weights_after(first, 3)
+    first.save(None)
+    first.close()
+    second = begun(tmp_path / "parts")
+    assert second.start == 3
+    found = weights_after(second, 6)
+    second.close()
+    np.testing.assert_equal(found, expected)

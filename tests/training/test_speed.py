@@ -15,21 +15,30 @@ def clock(monkeypatch):
 
 
 def test_compilation_and_pauses_do_not_count(clock):
-    measured = Speed(batch_size=8, flops=3e11)
+    measured = Speed(flops=4e10)
     clock[0] += 60
-    measured.advance()  # compiled
+    measured.advance(8)  # compiled
     for _ in range(3):
         clock[0] += 0.5
-        measured.advance()
-    expected = {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.6}
+        measured.advance(8)
+    expected = {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.64}
     assert measured.report() == pytest.approx(expected)
     assert measured.report() == {}
-    measured.advance()
+    measured.advance(8)
     clock[0] += 60
     measured.resume()
-    measured.advance()
+    measured.advance(8)
     clock[0] += 0.25
     assert measured.report()["steps_per_second"] == pytest.approx(4)
+    clock[0] += 0.25
+    measured.advance(8)
+    clock[0] += 60
+    measured.advance(24)  # compiled
+    assert measured.report() == {}
+    clock[0] += 0.5
+    measured.advance(24)
+    expected = {"steps_per_second": 2, "examples_per_second": 48, "tflops_per_device": 1.92}
+    assert measured.report() == pytest.approx(expected)
 
 
 def test_the_summary_includes_the_speed_if_known():

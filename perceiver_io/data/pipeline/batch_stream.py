@@ -22,11 +22,12 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grain
 import numpy as np
 
+from perceiver_io.data.pipeline.batch_ramp import BatchRamp
 from perceiver_io.data.pipeline.shared_memory import SHARED_MEMORY, own_prefix, use_prefix
 from perceiver_io.errors import UserError
 
@@ -34,6 +35,10 @@ Batch = dict[str, np.ndarray]
 
 # Each element holds many examples, so a deeper buffer would only cost memory.
 _READ_OPTIONS = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+
+# Most examples that a worker prepares at a time. Large batches are assembled from such pieces, so
+# that they arrive sooner and the buffers of many workers remain small.
+_MAX_PIECE = 64
 
 # Grain's message when a worker process has ended.
 _ENDED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
@@ -47,41 +52,50 @@ class BatchStream(grain.IterDataset[Batch]):
     """One shard's batches, prefetched in order by worker processes or by a thread.
 
     Args:
-        pieces: equally sized parts of the batches of all shards.
-        pieces_per_batch: number of pieces in one shard's batch.
-        batch_size: global batch size, over all shards.
+        pieces: called with (position, size), returns the examples of all shards from `position` on,
+            in batches of `size`, from which each shard's batches are assembled.
+        batch_size: of a full batch, over all shards.
+        ramp: how batches grow to this size.
         shard: (index of the shard, number of shards).
         num_workers: number of worker processes; 0 uses a thread.
     """
 
     def __init__(
         self,
-        pieces: grain.MapDataset[Batch],
+        pieces: Callable[[int, int], grain.MapDataset[Batch]],
         *,
-        pieces_per_batch: int,
         batch_size: int,
+        ramp: BatchRamp,
         shard: tuple[int, int],
         num_workers: int,
     ) -> None:
         super().__init__()
-        self._pieces = grain.MapDataset.source(_ShardPieces(pieces, pieces_per_batch, shard))
+        self._pieces = pieces
+        self._shard = shard
         self.num_workers = num_workers
-        self.pieces_per_batch = pieces_per_batch
+        self.ramp = ramp
         self.batch_size = batch_size
 
     def __iter__(self) -> "BatchIterator":
         return BatchIterator(self)
 
-    def start(self, position: int) -> grain.DatasetIterator[Batch]:
-        """A new iterator over pieces, starting at batch `position`."""
-        first = position * self.pieces_per_batch
-        stream = self._pieces[first:].to_iter_dataset(_READ_OPTIONS)
+    def start(self, position: int, batch_size: int) -> grain.DatasetIterator[Batch]:
+        """A new iterator over this shard's pieces, starting at example `position` of all shards."""
+        count = self.pieces_per_batch(batch_size)
+        pieces = self._pieces(position, batch_size // self._shard[1] // count)
+        own = grain.MapDataset.source(_ShardPieces(pieces, count, self._shard))
+        stream = own.to_iter_dataset(_READ_OPTIONS)
         if self.num_workers > 0:
             stream = stream.mp_prefetch(
                 grain.MultiprocessingOptions(self.num_workers, per_worker_buffer_size=2),
                 worker_init_fn=functools.partial(_prepare_worker, own_prefix()),
             )
         return iter(stream)
+
+    def pieces_per_batch(self, batch_size: int) -> int:
+        """The number of pieces in this shard's part of a batch."""
+        own = batch_size // self._shard[1]
+        return 1 if self.num_workers == 0 else own // _piece_size(own)
 
 
 class BatchIterator(grain.DatasetIterator[Batch]):
@@ -91,9 +105,14 @@ class BatchIterator(grain.DatasetIterator[Batch]):
         super().__init__()
         self._stream = stream
         self._running: grain.DatasetIterator[Batch] | None = None
-        self._position = 0
+        self._batch_size = stream.batch_size  # Of the running iterator.
+        self._batches = self._examples = 0  # Served so far, over all shards.
 
     def __next__(self) -> Batch:
+        batch_size = self._stream.ramp.batch_size(self._stream.batch_size, self._batches)
+        if batch_size != self._batch_size:
+            self.close()
+            self._batch_size = batch_size
         try:
             pieces = self._next_pieces()
         except (OSError, RuntimeError) as error:
@@ -106,7 +125,8 @@ class BatchIterator(grain.DatasetIterator[Batch]):
             pieces = self._next_pieces()
         except UserError as error:
             raise UserError(f"{error} {_ADVICE}") from error
-        self._position += 1
+        self._batches += 1
+        self._examples += batch_size
         if self._stream.num_workers == 0:  # There is only one piece.
             return pieces[0]
         # Copy out of the workers' shared memory, which would outlive the training if still in use.
@@ -114,12 +134,16 @@ class BatchIterator(grain.DatasetIterator[Batch]):
 
     def _next_pieces(self) -> list[Batch]:
         if self._running is None:
-            self._running = self._stream.start(self._position)
-        return [next(self._running) for _ in range(self._stream.pieces_per_batch)]
+            self._running = self._stream.start(self._examples, self._batch_size)
+        return [next(self._running) for _ in range(self._stream.pieces_per_batch(self._batch_size))]
 
     def get_state(self) -> dict[str, int]:
-        """Number of batches served so far, and the global batch size."""
-        return {"position": self._position, "batch_size": self._stream.batch_size}
+        """Number of batches and of examples served so far, and the size of a full batch."""
+        return {
+            "position": self._batches,
+            "examples": self._examples,
+            "batch_size": self._stream.batch_size,
+        }
 
     def set_state(self, state: dict[str, int]) -> None:
         """Continues after the given number of batches.
@@ -135,7 +159,9 @@ class BatchIterator(grain.DatasetIterator[Batch]):
                 "with --config.init_from=RUN for the weights of this one."
             )
         self.close()
-        self._position = state["position"]
+        self._batches = state["position"]
+        # Not in checkpoints from when all batches were full.
+        self._examples = state.get("examples", self._batches * size)
 
     def close(self) -> None:
         """Stops the workers; asking for another batch restarts them."""
@@ -184,6 +210,11 @@ def _worker_error(error: Exception) -> Exception | None:
             "worker processes: --config.data.num_workers=0."
         )
     return error
+
+
+def _piece_size(batch_size: int) -> int:
+    """The largest divisor of the batch size that is at most `_MAX_PIECE`."""
+    return max(size for size in range(1, _MAX_PIECE + 1) if batch_size % size == 0)
 
 
 def _prepare_worker(prefix: str | None, worker: int, num_workers: int) -> None:

@@ -5,16 +5,18 @@ of worker processes; `Composed` builds it from the `data` section of a config. `
 shuffles, batches, shards over processes and prefetches. Arrays are NumPy; JAX is not used here.
 
 The training stream depends only on the seed: the example at position p, counted over epochs, is
-prepared with a generator keyed by (seed, p); batch j starts at position j * batch_size; shard i of
-n takes the batches i, i + n, i + 2n ... Hence order and content are the same for any number of
+prepared with a generator keyed by (seed, p); each batch starts where the last one ended, and shard
+i of n takes the i-th of its n equal parts. Hence order and content are the same for any number of
 workers, and the batches of all shards at one step, concatenated, are the batch that a single
-process would have seen. The state of the stream is a single number: a run can be resumed with any
-number of workers, and with any number of processes at the same global batch size. In evaluation the
-generator is keyed by the position alone, so that random preparation is the same each time.
+process would have seen. The state of the stream is how many batches and examples it has served: a
+run can be resumed with any number of workers, and with any number of processes at the same global
+batch size. In evaluation the generator is keyed by the position alone, so that random preparation
+is the same each time.
 """
 
 import abc
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -24,6 +26,7 @@ import numpy as np
 
 from perceiver_io.config.annotations import Normalization, Workers
 from perceiver_io.config.construct import listing
+from perceiver_io.data.pipeline.batch_ramp import ALWAYS_FULL, BatchRamp
 from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
 from perceiver_io.data.pipeline.manifest import read_manifest
 from perceiver_io.data.pipeline.sources import (
@@ -40,9 +43,6 @@ from perceiver_io.errors import UserError
 Example = dict[str, np.ndarray]
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]
 
-# Most examples that a worker prepares at a time. Large batches are assembled from such pieces, so
-# that they arrive sooner and the buffers of many workers remain small.
-_MAX_PIECE = 64
 # The settings common to all datasets.
 _SHARED = ("num_workers", "manifest", "broken_files")
 
@@ -176,7 +176,14 @@ class Dataset:
             )
 
     def load(
-        self, split: str, *, batch_size: int, training: bool, seed: int, shard: tuple[int, int]
+        self,
+        split: str,
+        *,
+        batch_size: int,
+        training: bool,
+        seed: int,
+        shard: tuple[int, int],
+        ramp: BatchRamp = ALWAYS_FULL,
     ) -> grain.IterDataset[Batch]:
         """Batches of one shard of a split, each with a boolean array `valid` [batch_size].
 
@@ -187,24 +194,21 @@ class Dataset:
                 padded with zeros (valid False) so that every shard yields equally many batches.
             seed: of shuffling and augmentation; not used in evaluation.
             shard: (index of this process, number of processes).
+            ramp: how batches grow to this size; each microbatch must divide evenly over the shards.
 
-        The iterator's `get_state` returns {"position": batches served, "batch_size": global batch
-        size}; `set_state` resumes from there. Raises UserError on an unknown split, and on a
-        training batch larger than the split.
+        The iterator's `get_state` returns {"position": batches served, "examples": examples served,
+        "batch_size": global batch size}; `set_state` resumes from there. Raises UserError on an
+        unknown split, and on a training batch larger than the split.
         """
         examples = self.examples(split)
-        piece = batch_size if self.num_workers == 0 else _piece_size(batch_size)
+        whole = batch_size * shard[1]
         if training:
             _check_batch_fits(split, batch_size, shard[1], len(examples))
-            pieces = self._training_batches(examples, piece, seed)
+            pieces = functools.partial(self._training_batches, examples, seed)
         else:
-            pieces = self._evaluation_batches(examples, piece, batch_size // piece * shard[1])
+            pieces = functools.partial(self._evaluation_batches, examples, whole)
         return BatchStream(
-            pieces,
-            pieces_per_batch=batch_size // piece,
-            batch_size=batch_size * shard[1],
-            shard=shard,
-            num_workers=self.num_workers,
+            pieces, batch_size=whole, ramp=ramp, shard=shard, num_workers=self.num_workers
         )
 
     def examples(self, split: str) -> Sequence[Any]:
@@ -247,29 +251,30 @@ class Dataset:
         return examples
 
     def _training_batches(
-        self, examples: Sequence[Any], batch_size: int, seed: int
+        self, examples: Sequence[Any], seed: int, position: int, size: int
     ) -> grain.MapDataset[Batch]:
+        """Batches of `size` examples from example `position` on."""
         raw_examples = endless(examples, seed)
         if self.preparation.numbered:
             raw_examples = raw_examples.map_with_index(Numbered)
         prepared = raw_examples.random_map(self.preparation.training_example)
-        return prepared.batch(batch_size, batch_fn=_collate)
+        return prepared[position:].batch(size, batch_fn=_collate)
 
     def _evaluation_batches(
-        self, examples: Sequence[Any], batch_size: int, multiple: int
+        self, examples: Sequence[Any], multiple: int, position: int, size: int
     ) -> grain.MapDataset[Batch]:
-        """Padded batches; their number is a multiple of `multiple`."""
+        """As `_training_batches`, padded to a multiple of `multiple` examples."""
         raw_examples = grain.MapDataset.source(examples)
         prepared = raw_examples.random_map(self.preparation.evaluation_example, seed=0)
-        batches = prepared.batch(batch_size, batch_fn=lambda rows: _pad(_collate(rows), batch_size))
-        missing = -len(batches) % multiple
-        if missing == 0:
-            return batches
-        spec = self.batch_spec(batch_size)
-        padding = grain.MapDataset.range(missing).map(
-            lambda _: {name: np.zeros(*array) for name, array in spec.items()}
-        )
-        return grain.MapDataset.concatenate([batches, padding])
+        batches = prepared.batch(size, batch_fn=lambda rows: _pad(_collate(rows), size))
+        missing = -len(batches) % (multiple // size)
+        if missing > 0:
+            spec = self.batch_spec(size)
+            padding = grain.MapDataset.range(missing).map(
+                lambda _: {name: np.zeros(*array) for name, array in spec.items()}
+            )
+            batches = grain.MapDataset.concatenate([batches, padding])
+        return batches[position // size :]
 
 
 class Composed:
@@ -305,11 +310,6 @@ class Composed:
 def _collate(examples: Sequence[Example]) -> Batch:
     batch = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
     return batch | {"valid": np.ones(len(examples), bool)}
-
-
-def _piece_size(batch_size: int) -> int:
-    """The largest divisor of the batch size that is at most `_MAX_PIECE`."""
-    return max(size for size in range(1, _MAX_PIECE + 1) if batch_size % size == 0)
 
 
 def _check_batch_fits(split: str, batch_size: int, num_shards: int, num_examples: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from perceiver_io.data.pipeline import dataset as dataset_module
+from perceiver_io.data.pipeline import batch_stream
 from perceiver_io.data.pipeline.dataset import Composed, Numbered, Preparation
 from perceiver_io.data.pipeline.mixture import mixture_of
 from perceiver_io.data.pipeline.shared_memory import SHARED_MEMORY, own_prefix
@@ -159,13 +159,13 @@ def test_a_worker_that_ends_by_itself_is_explained(number, message):
     [(1, 1), (2, 2), (64, 64), (100, 50), (202, 2), (1024, 64), (675, 45), (67, 1)],
 )
 def test_pieces_divide_the_batch(batch_size, piece):
-    assert dataset_module._piece_size(batch_size) == piece
+    assert batch_stream._piece_size(batch_size) == piece
 
 
 @pytest.mark.slow
 def test_large_batches_are_assembled_from_pieces(monkeypatch):
     whole = training_batches(3, batch_size=10)
-    monkeypatch.setattr(dataset_module, "_MAX_PIECE", 3)
+    monkeypatch.setattr(batch_stream, "_MAX_PIECE", 3)
     assert_same(whole, training_batches(3, batch_size=10, num_workers=2))
     assert_same(
         evaluation_batches(batch_size=4, shard=(1, 2)),
@@ -232,7 +232,7 @@ def test_a_saved_iterator_continues_on_another_number_of_processes():
 
 def test_a_position_in_batches_of_another_size_is_refused():
     state = iterate(0).get_state()
-    assert state == {"position": 0, "batch_size": 4}
+    assert state == {"position": 0, "examples": 0, "batch_size": 4}
     for shard in ((0, 1), (1, 2)):
         with pytest.raises(UserError, match="of 4 .*batch_size is now 8.*batch_size=4"):
             iterate(0, shard=shard, batch_size=8).set_state(state)
