@@ -22,7 +22,7 @@ Other presets:
                         --config.data.name=text_folder --config.data.root=FOLDER
     one_gpu_day         103M in bfloat16, for one day on a large GPU, with what Cramming
                         (2212.14034) found to matter: short texts, fewer latents to match, 25%
-                        masked, no dropout, AdamW, large batches
+                        masked, no dropout, AdamW, batches that grow and become large
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -55,7 +55,7 @@ def get_config(preset: str = "small") -> ConfigDict:
     config.schedule = dict(
         name="cosine", peak=peak, warmup_steps=recipe["warmup_steps"](steps), total_steps=steps
     )
-    config.training = dict(batch_size=batch_size, steps=steps, **recipe.get("time", {}))
+    config.training = dict(batch_size=batch_size, steps=steps, **recipe.get("training", {}))
     config.evaluation = dict(splits=("validation",), every=recipe["every"])
     config.checkpoint = dict(
         every=recipe["every"], best_metric="validation/bits_per_byte", best_mode="min"
@@ -159,7 +159,8 @@ ONE_GPU_DAY = dict(
     batch_size=4096,
     peak=1e-3,
     steps=60_000,
-    time=dict(minutes=24 * 60),  # The number of steps is fitted to it.
+    # The number of steps is fitted to the minutes; over the first 60% of them, the batch grows.
+    training=dict(minutes=24 * 60, accumulate=8, batch_ramp=0.6),
     warmup_steps=lambda steps: steps // 20,
     optimizer=dict(name="adamw", weight_decay=0.01, clip_norm=0.5, b2=0.98, eps=1e-12),
     data=_web_and_wikipedia,
