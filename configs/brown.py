@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
         decoder=dict(
             cross_attend=dict(num_heads=8, qk_dim=256, v_dim=128, use_query_residual=False)
         ),
+        start="local",
     )
     config.task = dict(name="text_tagging", num_classes=num_tags)
     files = {split: f"data/brown/{split}.conll" for split in ("train", "validation", "test")}

@@ -18,7 +18,7 @@ SentencePiece needs a model file, config.data.tokenizer.path; scripts/train_sent
 one. A training step of `bytes` takes 0.34 TFLOPs per example (experiments.describe).
 
 Other presets:
-    small               1.8M, on the bundled texts. Hardware: two CPU cores, two hours. For yours:
+    small               1.3M, on the bundled texts. Hardware: two CPU cores, an hour. For yours:
                         --config.data.name=text_folder --config.data.root=FOLDER
     one_gpu_day         103M in bfloat16, for one day on a large GPU, with what Cramming
                         (2212.14034) found to matter: short texts, fewer latents to match, 25%
@@ -45,7 +45,7 @@ def get_config(preset: str = "small") -> ConfigDict:
         recipe["data"](max_length * BYTES_PER_TOKEN[tokenizer]),
         tokenizer=dict(name=tokenizer),
         max_length=max_length,
-        max_queries=max_length // 4,
+        max_queries=max_length * recipe.get("query_percent", 25) // 100,
         num_workers=recipe.get("num_workers", 16),
         **recipe.get("masking", {}),
     )
@@ -122,11 +122,12 @@ def _small() -> dict:
             num_latents=64,
             latent_dim=192,
             cross_attend=dict(num_heads=4, qk_dim=128, v_dim=192),
-            latent_stack=dict(num_layers=6, num_heads=6),
+            latent_stack=dict(num_layers=4, num_heads=6),
         ),
         decoder=dict(
             cross_attend=dict(num_heads=8, qk_dim=256, v_dim=128, use_query_residual=False)
         ),
+        start="local",
     )
 
 
@@ -144,15 +145,15 @@ PAPER = dict(
     every=10_000,
 )
 SMALL = dict(
-    batch_size=16,
-    # Adam changes each parameter by about this much in a step. At 2e-3, a tenth of the initial size
-    # of embeddings and positions, the model did not learn to look at places in 1200 steps.
-    peak=4e-4,
-    steps=16_000,
-    warmup_steps=lambda steps: steps // 20,
+    batch_size=8,
+    peak=5e-4,
+    steps=24_000,
+    warmup_steps=lambda steps: steps // 40,
     optimizer=dict(name="adamw", weight_decay=0.01, b2=0.98),
     data=_bundled,
-    every=2000,
+    masking=dict(mask_rate=0.3, evaluation_mask_rate=0.15),
+    query_percent=40,
+    every=4000,
     num_workers=0,
 )
 ONE_GPU_DAY = dict(
@@ -165,6 +166,7 @@ ONE_GPU_DAY = dict(
     optimizer=dict(name="adamw", weight_decay=0.01, clip_norm=0.5, b2=0.98, eps=1e-12),
     data=_web_and_wikipedia,
     masking=dict(mask_rate=0.25, evaluation_mask_rate=0.15, replacement=(0.8, 0.1, 0.1)),
+    query_percent=40,
     every=5000,
 )
 SENTENCEPIECE = dict(PAPER, tokenizer="sentencepiece")

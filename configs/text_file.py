@@ -24,7 +24,7 @@ def get_config(preset: str = "classification") -> ConfigDict:
     """The experiment of the kind named by `preset`."""
     model, task, data, metric = PRESETS[preset]
     batch_size = FieldReference(32)
-    peak = 1e-3 * batch_size.to_float() / 32  # Linear scaling.
+    peak = 5e-4 * batch_size.to_float() / 32  # Linear scaling.
     max_length = FieldReference(256)
     steps = FieldReference(3000)
 
@@ -38,11 +38,12 @@ def get_config(preset: str = "classification") -> ConfigDict:
             num_latents=64,
             latent_dim=192,
             cross_attend=dict(num_heads=4, qk_dim=128, v_dim=192),
-            latent_stack=dict(num_layers=6, num_heads=6, dropout=0.1),
+            latent_stack=dict(num_layers=4, num_heads=6, dropout=0.1),
         ),
         decoder=dict(
             cross_attend=dict(num_heads=8, qk_dim=256, v_dim=128, use_query_residual=False)
         ),
+        start="local",
     )
     config.task = dict(task)
     if "num_classes" in config.model and "num_classes" in config.task:

@@ -16,7 +16,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from perceiver_io.config.annotations import (
     INPUT_SIZE,
@@ -54,6 +54,7 @@ from perceiver_io.models.perceiver.inputs import (
     SeparateFrames,
     StackedFrames,
 )
+from perceiver_io.models.perceiver.local_start import local_start
 from perceiver_io.models.perceiver.maps import decoder_map, encoder_maps
 from perceiver_io.models.perceiver.modalities import Modality, ModalityTokens
 from perceiver_io.models.perceiver.original import (
@@ -140,11 +141,19 @@ class Architecture:
         return {name: tag.role for name, tag in self.tagged().items()}
 
 
+def _as_drawn(params: hk.Params) -> hk.Params:
+    return params
+
+
 class Blueprint(NamedTuple):
-    """What a builder returns: a model, and the shapes and dtypes of one example."""
+    """What a builder returns: a model, the shapes and dtypes of one example, and a start.
+
+    `start` changes the initial parameters, which Haiku draws one by one.
+    """
 
     model: PerceiverIO | Perceiver | ConvNet | BERT
     spec: PyTree[jax.ShapeDtypeStruct]
+    start: Callable[[hk.Params], hk.Params] = _as_drawn
 
 
 def build(config: Section) -> Architecture:
@@ -170,10 +179,15 @@ def build(config: Section) -> Architecture:
         return functions["__call__"], functions
 
     # Haiku modules can only be created inside a transform.
-    spec = hk.transform(lambda: blueprint().spec).apply({}, None)
-    init, functions = hk.multi_transform_with_state(transformed)
+    _, spec, start = hk.transform(blueprint).apply({}, None)
+    drawn, functions = hk.multi_transform_with_state(transformed)
+
+    def init(rng: PRNGKeyArray, **inputs: PyTree[Array]) -> tuple[hk.Params, hk.State]:
+        params, state = drawn(rng, **inputs, is_training=True)
+        return start(params), state
+
     return Architecture(
-        init=lambda rng, **inputs: init(rng, **inputs, is_training=True),
+        init=init,
         apply=functions["__call__"],
         encode=functions["encode"],
         decode=functions["decode"],
@@ -283,6 +297,9 @@ def _cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
 
 
 Images = Annotated[Inputs, Choice(IMAGE_INPUTS)]
+# How the weights of a text model start: as in the paper, or with local attention.
+Start = Literal["random", "local"]
+STARTS = {"random": _as_drawn, "local": local_start}
 
 
 def perceiver_io_classifier(
@@ -333,6 +350,7 @@ def perceiver_io_masked_lm(
     encoder: EncoderSettings,
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
+    start: Start = "random",
 ) -> Blueprint:
     """Perceiver IO for masked language modelling (Perceiver IO, section 4.1): logits per token.
 
@@ -345,6 +363,7 @@ def perceiver_io_masked_lm(
         TokenQueries(positions),
         TiedLogits(embeddings.table),
         (encoder, decoder, attention),
+        start,
     )
 
 
@@ -373,6 +392,7 @@ def perceiver_io_text_classifier(
     encoder: EncoderSettings,
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
+    start: Start = "random",
 ) -> Blueprint:
     """Perceiver IO for text classification, with one learned query as wide as the latents."""
     return _perceiver_io(
@@ -380,6 +400,7 @@ def perceiver_io_text_classifier(
         LearnedQueries(1, encoder.latent_dim),
         ClassLogits(num_classes),
         (encoder, decoder, attention),
+        start,
     )
 
 
@@ -392,6 +413,7 @@ def perceiver_io_sentence_classifier(
     encoder: EncoderSettings,
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
+    start: Start = "random",
 ) -> Blueprint:
     """Perceiver IO fine-tuned on sentences or pairs (Perceiver IO, section 4.1): two layers, tanh.
 
@@ -403,6 +425,7 @@ def perceiver_io_sentence_classifier(
         LearnedQueries(1, embedding_dim),
         TanhHead(num_classes, head_dim),
         (encoder, decoder, attention),
+        start,
     )
 
 
@@ -417,6 +440,7 @@ def perceiver_io_multitask(
     encoder: EncoderSettings,
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
+    start: Start = "random",
 ) -> Blueprint:
     """Perceiver IO for several tasks on sentences and pairs (Perceiver IO, section 4.1).
 
@@ -433,6 +457,7 @@ def perceiver_io_multitask(
         TaskQueries(num_tasks, embedding_dim) if told_by == "query" else FirstTokenQuery(positions),
         TaskHeads(num_tasks, num_outputs, head_dim),
         (encoder, decoder, attention),
+        start,
     )
 
 
@@ -444,6 +469,7 @@ def perceiver_io_tagger(
     encoder: EncoderSettings,
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
+    start: Start = "random",
 ) -> Blueprint:
     """Perceiver IO for the classes of tokens, at all of them or at those given as `query`.
 
@@ -455,6 +481,7 @@ def perceiver_io_tagger(
         TokenQueries(positions),
         PositionProjection(num_classes, name="tags"),
         (encoder, decoder, attention),
+        start,
     )
 
 
@@ -661,6 +688,7 @@ def _perceiver_io(
     queries: QueryModule,
     outputs: OutputAdapter | dict[str, OutputAdapter],
     core: tuple[EncoderSettings, DecoderSettings, AttentionForm],
+    start: Start = "random",
 ) -> Blueprint:
     """A Perceiver IO model from the parts that differ between models; `core` is common to all."""
     encoder, decoder, form = core
@@ -671,7 +699,7 @@ def _perceiver_io(
         decoder=Decoder(decoder, form),
         outputs=outputs,
     )
-    return Blueprint(model, inputs.spec)
+    return Blueprint(model, inputs.spec, STARTS[start])
 
 
 ARCHITECTURES = {

@@ -94,3 +94,34 @@ def test_classifier():
     logits = apply(params, IDS, input_mask=jnp.ones((2, 8), bool))
     assert logits.shape == (2, 5) and np.isfinite(logits).all()
     assert params["queries"]["embeddings"].shape == (1, 8)
+
+
+def test_with_a_local_start_latents_and_queries_attend_to_their_own_part_of_a_text():
+    local = build(
+        dict(
+            MASKED_LM,
+            max_length=64,
+            embedding_dim=32,
+            encoder=dict(
+                num_latents=16,
+                latent_dim=48,
+                cross_attend=dict(num_heads=2, qk_dim=32, v_dim=48),
+                latent_stack=dict(num_layers=1, num_heads=2),
+            ),
+            decoder=dict(cross_attend=dict(num_heads=2, qk_dim=32, use_query_residual=False)),
+            start="local",
+        )
+    )
+    ids = jnp.asarray(np.random.default_rng(0).integers(0, 11, (1, 64)))
+    params, state = local.init(jax.random.key(0), inputs=ids)
+    (read,), _ = local.encoder_maps(params, state, None, ids, latents=jnp.arange(16))
+    encoded, _ = local.encode(params, state, None, ids, is_training=False)
+    asked, _ = local.decoder_map(params, state, None, encoded, query=jnp.arange(64)[None])
+
+    def mean_distance(weights):
+        """From the place of a query to the places that it attends to, as a share of the text."""
+        own, other = (jnp.linspace(0, 1, size) for size in weights.shape[-2:])
+        return (weights * jnp.abs(own[:, None] - other)).sum(-1).mean()
+
+    assert mean_distance(read) < 0.25  # One third for weights that are all the same.
+    assert mean_distance(asked) < 0.25

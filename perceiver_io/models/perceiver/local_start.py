@@ -6,6 +6,9 @@ from jaxtyping import Array, Float
 
 from perceiver_io.models.perceiver.positions import FourierPositions
 
+# Standard deviation of the initial latents; each layer adds numbers of about unit variance.
+_SIZE = 4.0
+
 
 def local_start(params: hk.Params) -> hk.Params:
     """Initial weights changed so that latents and queries attend to their own part of a text.
@@ -15,8 +18,8 @@ def local_start(params: hk.Params) -> hk.Params:
     follows. Here, the positions of tokens, queries and latents start as the same Fourier features,
     whose highest frequency is what the latents resolve, so that they are similar where places are;
     and each cross-attend starts with one projection for queries and keys, which keeps similarity.
-    Latents start with unit variance, so that what they read does not hide their place. All of it
-    is trained like any initial weights. This is not in the papers.
+    Latents start larger than what all layers add to them, so that their place is not lost. All of
+    it is trained like any initial weights. This is not in the papers.
 
     Args:
         params: those of a model with `positions`, and with `query_positions` if it decodes places.
@@ -29,7 +32,7 @@ def local_start(params: hk.Params) -> hk.Params:
     def of_unit_variance(num_places: int) -> Float[Array, "M P"]:
         return jnp.sqrt(2) * waves.grid((num_places,))[0]
 
-    changed["encoder"]["latents"] = _replaced(latents, of_unit_variance(len(latents)))
+    changed["encoder"]["latents"] = _replaced(latents, _SIZE * of_unit_variance(len(latents)))
     reading = {"positions": "encoder/cross_attend", "query_positions": "decoder/cross_attend"}
     for positions, cross_attend in reading.items():
         if positions not in params:
