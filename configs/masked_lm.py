@@ -18,7 +18,7 @@ SentencePiece needs a model file, config.data.tokenizer.path; scripts/train_sent
 one. A training step of `bytes` takes 0.34 TFLOPs per example (experiments.describe).
 
 Other presets:
-    small               1.3M, on the bundled texts. Hardware: two CPU cores, an hour. For yours:
+    small               1.3M, on the bundled texts. Hardware: two CPU cores, two hours. For yours:
                         --config.data.name=text_folder --config.data.root=FOLDER
     one_gpu_day         103M in bfloat16, for one day on a large GPU, with what Cramming
                         (2212.14034) found to matter: short texts, fewer latents to match, 25%
@@ -146,14 +146,14 @@ PAPER = dict(
 )
 SMALL = dict(
     batch_size=8,
-    peak=5e-4,
-    steps=24_000,
-    warmup_steps=lambda steps: steps // 40,
+    peak=7e-4,
+    steps=48_000,
+    warmup_steps=lambda steps: steps // 100,
     optimizer=dict(name="adamw", weight_decay=0.01, b2=0.98),
     data=_bundled,
-    masking=dict(mask_rate=0.3, evaluation_mask_rate=0.15),
+    masking=dict(mask_rate=0.2, token_mask_rate=0.15, evaluation_mask_rate=0.15),
     query_percent=40,
-    every=4000,
+    every=8000,
     num_workers=0,
 )
 ONE_GPU_DAY = dict(

@@ -42,6 +42,8 @@ class MaskedTextPreparation(Preparation):
             they are, so it should be well above the mean, mask_rate * M.
         mask_rate: the probability that a word is chosen in training.
         evaluation_mask_rate: the same in evaluation; None: as in training.
+        token_mask_rate: the probability that a token of another word is chosen by itself, in
+            training. What is masked within a word is easier to predict than whole words.
         replacement: how many of the chosen tokens, in the mean, become [MASK], become a random
             token, or stay as they are. BERT has (0.8, 0.1, 0.1).
     """
@@ -51,6 +53,7 @@ class MaskedTextPreparation(Preparation):
     max_queries: Width
     mask_rate: Fraction = 0.15
     evaluation_mask_rate: Fraction | None = None
+    token_mask_rate: Probability = 0.0
     replacement: Annotated[tuple[Probability, Probability, Probability], SUM_OF_ONE] = (1.0, 0, 0)
 
     def training_example(self, raw: Passage, rng: np.random.Generator) -> Example:
@@ -58,7 +61,7 @@ class MaskedTextPreparation(Preparation):
         start = rng.integers(max(0, len(raw.text) - raw.own) + 1)
         # Several bytes make one token of SentencePiece: there are enough to fill the crop.
         ids = self._encoded(raw.text[start : start + 2 * raw.own], raw.name)
-        return self._masked(ids[: self.max_length], self.mask_rate, rng)
+        return self._masked(ids[: self.max_length], self.mask_rate, rng, self.token_mask_rate)
 
     def evaluation_example(self, raw: Passage, rng: np.random.Generator) -> Example:
         """The passage's own bytes; what is masked is the same at each evaluation."""
@@ -96,9 +99,15 @@ class MaskedTextPreparation(Preparation):
             raise UserError(f"{name}: {error}") from error
 
     def _masked(
-        self, ids: Int32[np.ndarray, " m"], rate: float, rng: np.random.Generator
+        self,
+        ids: Int32[np.ndarray, " m"],
+        rate: float,
+        rng: np.random.Generator,
+        token_rate: float = 0.0,
     ) -> Example:
         places = self._places(ids, rate, rng)
+        if token_rate > 0:
+            places = self._with_single_tokens(places, ids, token_rate, rng)
         masked = ids.copy()
         masked[places] = self._replaced(ids[places], rng)
         target = _filled(ids[places], self.max_queries)
@@ -124,6 +133,19 @@ class MaskedTextPreparation(Preparation):
         is_chosen = np.zeros(len(lengths) + 1, bool)  # the last one for tokens of no word, -1
         is_chosen[chosen] = True
         return np.flatnonzero(is_chosen[words])
+
+    def _with_single_tokens(
+        self,
+        places: Int32[np.ndarray, " o"],
+        ids: Int32[np.ndarray, " m"],
+        rate: float,
+        rng: np.random.Generator,
+    ) -> Int32[np.ndarray, " p"]:
+        """Also the places of single tokens of words, as far as there is room for them."""
+        is_chosen = (rng.random(len(ids)) < rate) & (self.tokenizer.words(ids) >= 0)
+        others = np.setdiff1d(np.flatnonzero(is_chosen), places)
+        room = self.max_queries - len(places)
+        return np.sort(np.concatenate([places, rng.permutation(others)[:room]]))
 
     def _replaced(
         self, ids: Int32[np.ndarray, " o"], rng: np.random.Generator

@@ -75,6 +75,29 @@ def test_training_crops_begin_anywhere_and_are_full():
         assert tokenizer.decode(restored(example)).strip("\ufffd") in "é" * 200
 
 
+def test_single_tokens_are_masked_beside_words_in_training():
+    passage, rate, count = Passage(TEXT[:200], 200, "a"), 0.2, 300
+    words, both = preparation(), preparation(token_mask_rate=rate)
+    num_others, num_free = 0, 0
+    for seed in range(count):
+        whole, more = (
+            one.training_example(passage, np.random.default_rng(seed)) for one in (words, both)
+        )
+        np.testing.assert_array_equal(restored(whole), restored(more))
+        of_words, all_places = (x["query"][x["query_mask"]] for x in (whole, more))
+        assert np.isin(of_words, all_places).all() and np.all(np.diff(all_places) > 0)
+        is_word = BYTES.words(restored(more)) >= 0
+        assert is_word[all_places].all()
+        num_others += len(all_places) - len(of_words)
+        num_free += is_word.sum() - len(of_words)
+    assert abs(num_others / num_free - rate) < 4 * np.sqrt(rate * (1 - rate) / num_free)
+    few = preparation(token_mask_rate=1.0, mask_rate=0.0, max_queries=7)
+    places = few.training_example(passage, np.random.default_rng(0))["query_mask"]
+    assert places.sum() == 7
+    same = [one.evaluation_example(passage, np.random.default_rng(0)) for one in (words, both)]
+    np.testing.assert_array_equal(same[0]["text"], same[1]["text"])
+
+
 def test_rates_of_training_and_evaluation_are_two_settings():
     prepare = preparation(mask_rate=1.0, evaluation_mask_rate=1e-9, max_queries=200)
     rng, passage = np.random.default_rng(0), Passage(TEXT[:100], 200, "")
