@@ -24,6 +24,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, training_run
 from perceiver_io.tasks.figures import ACCENT, INK
+from perceiver_io.training.archive import find_steps
 from perceiver_io.training.disk import disk_errors_explained, make_workdir, write_whole
 from perceiver_io.training.logging import save_figure
 from perceiver_io.training.monitor import NotFiniteError
@@ -253,9 +254,10 @@ def _finished(trial: Trial) -> Outcome | None:
             f"{trial.folder} is of a sweep with other settings: use another --workdir, or remove "
             "this run."
         )
-    scores = _scores(map(json.loads, records.read_text().splitlines()), config)
-    if max(scores, default=0) < config.training.steps:
+    # The last records are written before the last checkpoint: a run may end between them.
+    if max(find_steps(trial.folder / "checkpoints"), default=0) < config.training.steps:
         return None
+    scores = _scores(map(json.loads, records.read_text().splitlines()), config)
     choose = max if config.checkpoint.best_mode == "max" else min
     step = choose(scores, key=scores.__getitem__)
     return Outcome(trial, scores[step], step)

@@ -47,7 +47,8 @@ def trained(monkeypatch):
         if config.schedule.peak == 0.5:
             error = NotFiniteError(7, {"loss": math.nan})
             raise UserError("not finite") from error
-        folder.mkdir(parents=True)
+        for step in (10, 20):
+            (folder / "checkpoints" / str(step)).mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(config.to_json())
         with (folder / "metrics.jsonl").open("w") as file:
             for step in (10, 20):
@@ -117,6 +118,15 @@ def test_a_sweep_goes_on_where_it_was(experiments, trained, tmp_path):
     trained.train.stop_at = None
     assert sweep.sweep(experiments, GRID, [], tmp_path).is_complete
     assert trained.folders[3] == trained.folders[2] and len(trained.folders) == 9
+
+
+def test_a_run_killed_before_its_last_checkpoint_goes_on(experiments, trained, tmp_path):
+    grid = {"seed": ["0", "1"]}
+    sweep.sweep(experiments[:1], grid, [], tmp_path)
+    killed = trained.folders[0]
+    (killed / "checkpoints" / "20").rmdir()
+    assert sweep.sweep(experiments[:1], grid, [], tmp_path).is_complete
+    assert trained.folders[2:] == [killed] and (killed / "checkpoints" / "20").is_dir()
 
 
 def test_a_run_that_diverges_is_the_last_choice(experiments, trained, tmp_path):
