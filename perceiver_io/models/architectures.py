@@ -24,6 +24,7 @@ from perceiver_io.config.annotations import (
     Arguments,
     Choice,
     Length,
+    Repeats,
     Side,
     Size,
     Width,
@@ -33,6 +34,8 @@ from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
 from perceiver_io.errors import UserError
 from perceiver_io.models.bert import BERT
+from perceiver_io.models.coatnet.coatnet import STEMS, CoAtNet, ConvolutionalStem, Stem
+from perceiver_io.models.coatnet.settings import CoAtNetBlocks, Layout, stages
 from perceiver_io.models.convnet import ConvNet
 from perceiver_io.models.perceiver.decoder import Decoder, OutputAdapter
 from perceiver_io.models.perceiver.encoder import EncodingModel, SingleReadEncoder
@@ -95,6 +98,7 @@ from perceiver_io.models.settings import (
     DecoderSettings,
     EncoderSettings,
     LatentStackSettings,
+    Remat,
 )
 from perceiver_io.roles import Role, TaggedInit
 
@@ -151,7 +155,7 @@ class Blueprint(NamedTuple):
     `start` changes the initial parameters, which Haiku draws one by one.
     """
 
-    model: PerceiverIO | Perceiver | ConvNet | BERT
+    model: PerceiverIO | Perceiver | ConvNet | CoAtNet | BERT
     spec: PyTree[jax.ShapeDtypeStruct]
     start: Callable[[hk.Params], hk.Params] = _as_drawn
 
@@ -341,6 +345,42 @@ def convnet_classifier(
 ) -> Blueprint:
     """A plain convolutional network; `widths` are the output channels of its convolutions."""
     return Blueprint(ConvNet(num_classes, widths), image_spec(image_size, image_channels))
+
+
+def coatnet_classifier(
+    num_classes: Width,
+    image_size: ImageSize,
+    stem: Annotated[Stem, Choice(STEMS)],
+    layout: Layout,
+    depths: tuple[Repeats, ...],
+    widths: tuple[Width, ...],
+    head_width: Width | None = None,
+    norm_first: Annotated[bool, UNSEEN] = False,
+    blocks: CoAtNetBlocks = CoAtNetBlocks(),
+    remat: Remat = "none",
+    attention: AttentionForm = AttentionForm(),
+    image_channels: ImageChannels = 3,
+) -> Blueprint:
+    """CoAtNet (2106.04803) in any layout, such as C-C-T-T; ViT_REL is `T` after `patches`.
+
+    The model takes images of any size: `image_size` is that of the tables of relative biases. The
+    head has a hidden layer with tanh if `head_width` is set; `norm_first` puts the last norm before
+    average pooling.
+
+    Raises UserError unless there is one depth and one width for each letter.
+    """
+    model = CoAtNet(
+        num_classes=num_classes,
+        image_size=image_size,
+        stem=stem,
+        stages=stages(layout, depths, widths, reduce_first=isinstance(stem, ConvolutionalStem)),
+        head_width=head_width,
+        norm_first=norm_first,
+        blocks=blocks,
+        form=attention,
+        remat=remat,
+    )
+    return Blueprint(model, image_spec(image_size, image_channels))
 
 
 def perceiver_io_masked_lm(
@@ -717,4 +757,5 @@ ARCHITECTURES = {
     "perceiver_io_flow_matched": perceiver_io_flow_matched,
     "perceiver_io_autoencoder": perceiver_io_autoencoder,
     "convnet_classifier": convnet_classifier,
+    "coatnet_classifier": coatnet_classifier,
 }

@@ -5,9 +5,9 @@ import haiku as hk
 from perceiver_io.models.weights import BIAS_INIT, SCALE_INIT
 
 
-def batch_norm(name: str) -> hk.BatchNorm:
+def batch_norm(name: str, epsilon: float = 1e-5) -> hk.BatchNorm:
     """Batch norm with scale and offset; its running statistics decay at 0.9."""
     return hk.BatchNorm(
-        create_scale=True, create_offset=True, decay_rate=0.9, eps=1e-5, scale_init=SCALE_INIT,
+        create_scale=True, create_offset=True, decay_rate=0.9, eps=epsilon, scale_init=SCALE_INIT,
         offset_init=BIAS_INIT, name=name,
     )  # fmt: skip

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from perceiver_io.config.annotations import Real
 from perceiver_io.models.weights import MLP, LayerNorm, Linear
 
 
@@ -12,17 +13,19 @@ def linear(weights: Linear, x: Float[Array, "... I"]) -> Float[Array, "... J"]:
     return x @ weights.weight + weights.bias
 
 
-def layer_norm(weights: LayerNorm, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+def layer_norm(
+    weights: LayerNorm, x: Float[Array, "... D"], epsilon: float = 1e-5
+) -> Float[Array, "... D"]:
     """Standardises the last axis, then applies scale and offset (1607.06450)."""
-    return standardised(x) * weights.scale + weights.offset
+    return standardised(x, epsilon) * weights.scale + weights.offset
 
 
-def standardised(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+def standardised(x: Float[Array, "... D"], epsilon: float = 1e-5) -> Float[Array, "... D"]:
     """Shifts and scales the last axis to mean 0 and variance 1; computes in float32."""
     x32 = x.astype(jnp.float32)
     centred = x32 - x32.mean(axis=-1, keepdims=True)
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+    return (centred * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype)
 
 
 def gelu(x: Array, exact: bool) -> Array:
@@ -43,10 +46,13 @@ def dropout(x: Array, rate: float, rng: PRNGKeyArray | None) -> Array:
 
 
 def stochastic_depth(
-    branch: Float[Array, "B ..."], rate: float, rng: PRNGKeyArray | None
+    branch: Float[Array, "B ..."], rate: Real | Float[Array, ""], rng: PRNGKeyArray | None
 ) -> Float[Array, "B ..."]:
-    """Drops a residual branch for whole examples at `rate`, else rescales it (1603.09382)."""
-    if rng is None or rate == 0:
+    """Drops a residual branch for whole examples at `rate`, else rescales it (1603.09382).
+
+    Does nothing if `rng` is None.
+    """
+    if rng is None or (isinstance(rate, Real) and rate == 0):
         return branch
     kept = jax.random.bernoulli(rng, 1 - rate, (len(branch), *[1] * (branch.ndim - 1)))
-    return jnp.where(kept, branch / (1 - rate), 0)
+    return jnp.where(kept, branch / (1 - rate), 0).astype(branch.dtype)

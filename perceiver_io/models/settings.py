@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from perceiver_io.config.annotations import UNSEEN, Count, Limit, Rate, Real, Repeats, Width
 
+Remat = Literal["none", "products", "all"]
+
 Widening = Annotated[Real, Limit("above 0 and at most 1,000", lambda x: 0 < x <= 1000)]
 
 
@@ -76,7 +78,7 @@ class LatentStackSettings(SelfAttendSettings):
     """
 
     num_layers: Repeats
-    remat: Literal["none", "products", "all"] = "none"
+    remat: Remat = "none"
 
 
 @dataclasses.dataclass(frozen=True)

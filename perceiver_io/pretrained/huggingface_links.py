@@ -8,6 +8,7 @@ import numpy as np
 from perceiver_io.pretrained.blocks import Dialect
 from perceiver_io.pretrained.mapping import (
     CONVOLUTION,
+    POINTWISE,
     SAME,
     TRANSPOSED,
     Arrays,
@@ -16,6 +17,7 @@ from perceiver_io.pretrained.mapping import (
     followed_by,
     frame_pair,
     row,
+    torch_batch_norm,
 )
 
 _ATTENTION = {
@@ -37,15 +39,6 @@ DIALECT = Dialect(
 )
 _LAYER = re.compile(r"perceiver\.encoder\.self_attends\.\d+\.")
 _INPUTS, _DECODER = "perceiver.input_preprocessor", "perceiver.decoder.decoder"
-_BATCH_NORM = Layout(lambda x: x.reshape(1, 1, 1, -1), lambda x: x.reshape(-1))
-# Haiku corrects the bias of its moving averages in early steps, PyTorch does not: after this many
-# steps there is nothing left to correct.
-_SETTLED = 10_000
-_COUNTER = Layout(
-    lambda x: np.maximum(x, _SETTLED).astype(np.int32), lambda x: np.asarray(x, np.int64)
-)
-# A 1x1 convolution [F, C, 1, 1] corresponds to a linear layer of ours.
-_POINTWISE = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
 
 
 def with_step_count(published: Arrays) -> Arrays:
@@ -113,7 +106,7 @@ def _text_classifier(num_layers: int) -> list[Link]:
 def _learned_pixels(num_layers: int) -> list[Link]:
     return [
         *_classifier(num_layers),
-        Link("params/conv_1x1/w", f"{_INPUTS}.convnet_1x1.weight", _POINTWISE),
+        Link("params/conv_1x1/w", f"{_INPUTS}.convnet_1x1.weight", POINTWISE),
         Link("params/conv_1x1/b", f"{_INPUTS}.convnet_1x1.bias"),
         _embeddings("positions", f"{_INPUTS}.position_embeddings.position_embeddings"),
         *_linear("project_positions", f"{_INPUTS}.positions_projection"),
@@ -121,22 +114,11 @@ def _learned_pixels(num_layers: int) -> list[Link]:
 
 
 def _conv_features(num_layers: int) -> list[Link]:
-    params, state = "params/conv_stem/batch_norm", "model_state/conv_stem/batch_norm/~"
-    norm = f"{_INPUTS}.convnet.batchnorm"
-    links = [
+    return [
         *_classifier(num_layers),
         Link("params/conv_stem/conv/w", f"{_INPUTS}.convnet.conv.weight", CONVOLUTION),
-        Link(f"{params}/scale", f"{norm}.weight", _BATCH_NORM),
-        Link(f"{params}/offset", f"{norm}.bias", _BATCH_NORM),
+        *torch_batch_norm("conv_stem/batch_norm", f"{_INPUTS}.convnet.batchnorm"),
     ]
-    for ours, theirs in (("mean_ema", "running_mean"), ("var_ema", "running_var")):
-        # Two of Haiku's arrays are read from one. In writing, the last link to an array wins.
-        links += [
-            Link(f"{state}/{ours}/hidden", f"{norm}.{theirs}", _BATCH_NORM),
-            Link(f"{state}/{ours}/average", f"{norm}.{theirs}", _BATCH_NORM),
-            Link(f"{state}/{ours}/counter", f"{norm}.num_batches_tracked", _COUNTER),
-        ]
-    return links
 
 
 def _flow(num_layers: int) -> list[Link]:

@@ -32,6 +32,15 @@ SAME = Layout(lambda x: x, lambda x: x)
 TRANSPOSED = Layout(np.transpose, np.transpose)
 # PyTorch stores convolution weights as [output, input, height, width].
 CONVOLUTION = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+# A 1x1 convolution [F, C, 1, 1] corresponds to a linear layer of ours.
+POINTWISE = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
+_BATCH_NORM = Layout(lambda x: x.reshape(1, 1, 1, -1), lambda x: x.reshape(-1))
+# Haiku corrects the bias of its moving averages in early steps, PyTorch does not: after this many
+# steps there is nothing left to correct.
+_SETTLED = 10_000
+_COUNTER = Layout(
+    lambda x: np.maximum(x, _SETTLED).astype(np.int32), lambda x: np.asarray(x, np.int64)
+)
 
 
 def row(axes: int = 1) -> Layout:
@@ -84,6 +93,28 @@ class Link(NamedTuple):
     def sources(self) -> tuple[str, ...]:
         """All names in the file."""
         return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+
+
+def array_of(module: str | tuple[str, ...], name: str) -> str | tuple[str, ...]:
+    """The name of an array of a PyTorch module; one name per layer if there are several modules."""
+    return f"{module}.{name}" if isinstance(module, str) else tuple(f"{x}.{name}" for x in module)
+
+
+def torch_batch_norm(ours: str, theirs: str | tuple[str, ...]) -> list[Link]:
+    """Links for a batch norm of PyTorch, by the names of the modules; a tuple is a stack."""
+    links = [
+        Link(f"params/{ours}/scale", array_of(theirs, "weight"), _BATCH_NORM),
+        Link(f"params/{ours}/offset", array_of(theirs, "bias"), _BATCH_NORM),
+    ]
+    for moment, name in (("mean_ema", "running_mean"), ("var_ema", "running_var")):
+        state, source = f"model_state/{ours}/~/{moment}", array_of(theirs, name)
+        # Two of Haiku's arrays are read from one. In writing, the last link to an array wins.
+        links += [
+            Link(f"{state}/hidden", source, _BATCH_NORM),
+            Link(f"{state}/average", source, _BATCH_NORM),
+            Link(f"{state}/counter", array_of(theirs, "num_batches_tracked"), _COUNTER),
+        ]
+    return links
 
 
 def renamed(links: Sequence[Link], published: Mapping[str, np.ndarray], where: str) -> Arrays:

@@ -104,6 +104,28 @@ def read(folder: Path, model: Section) -> Preparation:
     return reader(read_json(folder / file), str(folder / file))
 
 
+def of_timm(config: Config, where: str) -> Preparation:
+    """What the `config.json` of timm says in `pretrained_cfg`.
+
+    Raises UserError where this project prepares nothing in this way, naming the setting.
+    """
+    content = config["pretrained_cfg"]
+    if content.get("crop_mode", "center") != "center":
+        raise _other(where, "crop_mode", content["crop_mode"], "'center'")
+    if content.get("interpolation") not in _RESAMPLING.values():
+        raise _other(where, "interpolation", content.get("interpolation"), "bilinear or bicubic")
+    channels, *size = content["input_size"]
+    mean, std = (tuple(_channels(content, name, where)) for name in ("mean", "std"))
+    return dict(
+        image_shape=(*size, channels),
+        mean=mean,
+        std=std,
+        evaluation_crop=content["crop_pct"],
+        resample=content["interpolation"],
+        normalization=(mean, std),
+    )
+
+
 def files(model: Section, preparation: Preparation) -> dict[str, dict[str, Any]]:
     """The file that tells transformers how inputs of a model are prepared, as JSON by its name."""
     file = _file_of(model)

@@ -1,4 +1,4 @@
-"""Loads published weights of either family as a model section and its arrays."""
+"""Loads published weights of any family as a model section and its arrays."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -19,6 +19,7 @@ from perceiver_io.pretrained import (
     huggingface_links,
     portable,
     preparation,
+    timm,
 )
 from perceiver_io.pretrained.formats.pickles import read_pickle
 from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
@@ -53,7 +54,7 @@ class Weights(NamedTuple):
 
 
 def load(path: str | Path, **settings: Any) -> Weights:
-    """Loads published weights: a Hugging Face folder, or a pickle of the original family.
+    """Loads published weights: a folder of Hugging Face or timm, or an original pickle.
 
     Sizes are read from the file. `settings` are model settings that an original checkpoint does not
     contain, if they differ from the published models': `num_heads`, `num_blocks`, `image_size`,
@@ -109,10 +110,12 @@ def to_tree(weights: Weights, kind: str) -> dict[str, Any]:
 
 
 def load_folder(path: Path) -> Weights:
-    """Loads a folder with `config.json` and weights: of Hugging Face, or a portable one of ours."""
+    """Loads a folder with `config.json` and weights: Hugging Face's, timm's, or a portable one."""
     stated, published = read_folder(path)
     if portable.is_portable(stated):
         return _load_portable(stated, published, str(path))
+    if timm.is_timm(stated):
+        return _load_timm(stated, timm.separated(published), str(path))
     config = huggingface.complete(stated)
     published = huggingface_links.with_step_count(published)
     name = huggingface.architecture(config, str(path))
@@ -125,6 +128,13 @@ def load_folder(path: Path) -> Weights:
         huggingface.class_names(config), section, f"id2label of {path}/config.json"
     )
     return weights._replace(class_names=names, preparation=preparation.read(path, section))
+
+
+def _load_timm(config: dict[str, Any], published: Arrays, where: str) -> Weights:
+    with _sizes_explained(where):
+        section, links = timm.section(config, published, where), timm.links(published)
+    weights = _weights(section, renamed(links, published, where), links, where)
+    return weights._replace(preparation=preparation.of_timm(config, f"{where}/config.json"))
 
 
 def _load_portable(config: dict[str, Any], arrays: Arrays, where: str) -> Weights:

@@ -115,7 +115,8 @@ def load_weights(
         prefixes: only arrays whose name `MODULE/NAME` starts with one of these are loaded, and none
             whose name starts with a prefix that follows a `!`; () loads all.
         grids: for the source and for the model, the shapes of the grids of position tables
-            [M, P], by `MODULE/NAME`; a table that both have is resized if the shapes differ.
+            [M, P], or [L, M, P] in a stack of layers, by `MODULE/NAME`; a table that both have is
+            resized if the shapes differ.
         hint: the remedy to suggest in the error about a different model.
 
     Raises UserError if a prefix matches nothing, if the names or shapes of the arrays to be loaded
@@ -199,14 +200,14 @@ def differing_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> lis
 
 
 def resize_positions(
-    positions: Float[Array, "M P"], old: Grid, new: Grid, sharding: Any
-) -> Float[Array, "N P"]:
-    """Learned positions of a grid, linearly interpolated to another grid."""
+    positions: Float[Array, "*L M P"], old: Grid, new: Grid, sharding: Any
+) -> Float[Array, "*L N P"]:
+    """Learned positions of a grid, linearly interpolated to another grid; L layers of a stack."""
 
     def resize(x):
-        channels = x.shape[-1]
-        x = jax.image.resize(x.reshape(*old, channels), (*new, channels), "linear")
-        return x.reshape(-1, channels)
+        *stack, _, channels = x.shape
+        x = jax.image.resize(x.reshape(*stack, *old, channels), (*stack, *new, channels), "linear")
+        return x.reshape(*stack, -1, channels)
 
     return jax.jit(resize, out_shardings=sharding)(positions)
 
@@ -215,7 +216,9 @@ def _resizable(found: tuple[int, ...] | None, leaf: Any, old: Grid, new: Grid) -
     """Whether both arrays exist, fit their grids and are equally wide, but differ in length."""
     if found is None or leaf is None or found == leaf.shape:
         return False
-    return (found, leaf.shape) == ((math.prod(old), found[-1]), (math.prod(new), found[-1]))
+    *stack, _, channels = found
+    expected = ((*stack, math.prod(grid), channels) for grid in (old, new))
+    return (found, leaf.shape) == tuple(expected)
 
 
 def _replicated(shape: tuple[int, ...], leaf: Any) -> jax.ShapeDtypeStruct:

@@ -59,6 +59,18 @@ def small(name):
         perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),
         perceiver_io_flow_matched=(TWO_FRAMES | dict(radius=1, num_blocks=1), FRAMES),
         perceiver_io_autoencoder=(CORE | MODALITIES, clip()),
+        coatnet_classifier=(
+            dict(
+                num_classes=5,
+                image_size=(16, 16),
+                stem=dict(name="convolutions", widths=(4, 4)),
+                layout="C-T",
+                depths=(2, 2),
+                widths=(6, 8),
+                blocks=dict(head_size=4),
+            ),
+            images(),
+        ),
         convnet_classifier=(
             dict(num_classes=5, widths=(4, 8), image_size=(16, 16)),
             images(),

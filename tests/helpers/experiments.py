@@ -17,6 +17,10 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 # The upper limit of each setting in a shrunk config, anywhere in `model` or `data`.
 LIMITS = dict(
     image_size=16,
+    widths=16,
+    depths=2,
+    head_width=16,
+    head_size=8,
     num_latents=6,
     latent_dim=16,
     num_layers=2,
@@ -114,19 +118,22 @@ def shrink(config):
     """Limits every size of an experiment, in place, and computes in full precision."""
     if "compute_dtype" in config.model:
         config.model.compute_dtype = "float32"
+    limits = LIMITS
+    if config.model.name == "coatnet_classifier":
+        limits = LIMITS | dict(image_size=64)  # It halves its images five times.
     for section in (config.model, config.data):
-        _shrink_section(section)
+        _shrink_section(section, limits)
     return config
 
 
-def _shrink_section(section):
+def _shrink_section(section, limits):
     for key, value in section.items():
         if isinstance(value, ConfigDict):
-            _shrink_section(value)
+            _shrink_section(value, limits)
         elif key in ("cross_attends", "stacks"):
             section[key] = value[:NUM_STAGES]
-        elif key in LIMITS:
-            limit = LIMITS[key]
+        elif key in limits and value is not None:
+            limit = limits[key]
             small = isinstance(value, tuple) and tuple(min(size, limit) for size in value)
             section[key] = small or min(value, limit)
 

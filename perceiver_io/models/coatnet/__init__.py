@@ -1,0 +1,1 @@
+"""CoAtNet (2106.04803): stages of convolutions, then stages of relative attention."""
