@@ -31,7 +31,7 @@ Ablations of CoAtNet-2 (section 4.3)
     2_no_relative_bias, 2_post_softmax_bias, 2_head_size_64, 2_layer_norm
     2_shallow_s2           blocks moved from S2 to S3
     2_deep_s2              blocks moved from S3 to S2
-    2_wide_s2, 2_wide_s3   as many parameters in other widths, this project's own
+    2_wide_s2, 2_wide_s3   about as many parameters in a wider stage, this project's own
     2_dagger               downsampling in the depthwise convolution
 
 Hardware: --config.model.compute_dtype=bfloat16 and --config.training.accumulate reduce the memory

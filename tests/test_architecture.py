@@ -251,7 +251,9 @@ def test_links_of_the_manual_are_valid(page):
     assert [target for target in local if not (path.parent / target).exists()] == []
 
 
-@pytest.mark.parametrize("config", ["glue", "imagenet", "masked_lm", "optical_flow", "text_file"])
+@pytest.mark.parametrize(
+    "config", ["coatnet", "glue", "imagenet", "masked_lm", "optical_flow", "text_file"]
+)
 def test_manual_lists_the_presets(config):
     text = manual()
     _, _, table = text.partition(f"\n| `configs/{config}.py:` |")

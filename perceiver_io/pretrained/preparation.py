@@ -116,7 +116,7 @@ def of_timm(config: Config, where: str) -> Preparation:
         raise _other(where, "interpolation", content.get("interpolation"), "bilinear or bicubic")
     channels, *size = content["input_size"]
     mean, std = (tuple(_channels(content, name, where)) for name in ("mean", "std"))
-    return dict(
+    prepared = dict(
         image_shape=(*size, channels),
         mean=mean,
         std=std,
@@ -124,6 +124,7 @@ def of_timm(config: Config, where: str) -> Preparation:
         resample=content["interpolation"],
         normalization=(mean, std),
     )
+    return checked(prepared, where, "Download it again.")
 
 
 def files(model: Section, preparation: Preparation) -> dict[str, dict[str, Any]]:

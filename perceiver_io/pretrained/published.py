@@ -115,7 +115,7 @@ def load_folder(path: Path) -> Weights:
     if portable.is_portable(stated):
         return _load_portable(stated, published, str(path))
     if timm.is_timm(stated):
-        return _load_timm(stated, timm.separated(published), str(path))
+        return _load_timm(stated, published, str(path))
     config = huggingface.complete(stated)
     published = huggingface_links.with_step_count(published)
     name = huggingface.architecture(config, str(path))
@@ -132,9 +132,11 @@ def load_folder(path: Path) -> Weights:
 
 def _load_timm(config: dict[str, Any], published: Arrays, where: str) -> Weights:
     with _sizes_explained(where):
+        published = timm.separated(published)
         section, links = timm.section(config, published, where), timm.links(published)
+        prepared = preparation.of_timm(config, f"{where}/config.json")
     weights = _weights(section, renamed(links, published, where), links, where)
-    return weights._replace(preparation=preparation.of_timm(config, f"{where}/config.json"))
+    return weights._replace(preparation=prepared)
 
 
 def _load_portable(config: dict[str, Any], arrays: Arrays, where: str) -> Weights:

@@ -192,28 +192,25 @@ def _stages(arrays: Arrays) -> Section:
 def _blocks(arrays: Arrays) -> Section:
     """The settings of blocks that names and shapes show."""
 
-    def some(pattern: str) -> bool:
-        return any(re.search(pattern, name) for name in arrays)
+    def some(ending: str) -> bool:
+        return any(name.endswith(ending) for name in arrays)
 
-    output = next(name for name in arrays if name.endswith("attn.proj.weight"))
-    block = output.removesuffix("attn.proj.weight")
+    ending = "attn.proj.weight"
+    transformers = [name.removesuffix(ending) for name in arrays if name.endswith(ending)]
+    block = transformers[0]
     hidden = arrays.get(f"{block}attn.rel_pos.mlp.fc1.bias")
-    transformers = "|".join(
-        re.escape(name.removesuffix("attn.proj.weight"))
-        for name in arrays
-        if name.endswith("attn.proj.weight")
-    )
+    inner = arrays[f"{block}{ending}"].shape[1]
     return dict(
         exact_gelu=True,
-        conv_bias=some("conv3_1x1.bias$"),
-        squeeze_before_norm=some("se_early.fc1.bias$"),
-        head_size=arrays[output].shape[1] // _num_heads(arrays, f"{block}attn.rel_pos."),
+        conv_bias=some("conv3_1x1.bias"),
+        squeeze_before_norm=some("se_early.fc1.bias"),
+        head_size=inner // _num_heads(arrays, f"{block}attn.rel_pos."),
         attention_norm="batch" if f"{block}norm2.running_mean" in arrays else "layer",
         attention_norm_epsilon=1e-6,
-        shortcut_bias=some(f"^({transformers})shortcut.expand.bias$"),
+        shortcut_bias=any(f"{block}shortcut.expand.bias" in arrays for block in transformers),
         relative_bias="table" if hidden is None else "mlp",
         relative_bias_hidden=512 if hidden is None else len(hidden),
-        layer_scale=some("ls1.gamma$"),
+        layer_scale=some("ls1.gamma"),
     )
 
 
