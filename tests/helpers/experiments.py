@@ -18,9 +18,6 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 LIMITS = dict(
     image_size=16,
     widths=16,
-    depths=2,
-    head_width=16,
-    head_size=8,
     num_latents=6,
     latent_dim=16,
     num_layers=2,
@@ -118,22 +115,22 @@ def shrink(config):
     """Limits every size of an experiment, in place, and computes in full precision."""
     if "compute_dtype" in config.model:
         config.model.compute_dtype = "float32"
-    limits = LIMITS
     if config.model.name == "coatnet_classifier":
-        limits = LIMITS | dict(image_size=64)  # It halves its images five times.
+        config.model.update(layout="C-T", depths=(2, 2), widths=(16, 16), head_width=16)
+        config.model.blocks.head_size = 8
     for section in (config.model, config.data):
-        _shrink_section(section, limits)
+        _shrink_section(section)
     return config
 
 
-def _shrink_section(section, limits):
+def _shrink_section(section):
     for key, value in section.items():
         if isinstance(value, ConfigDict):
-            _shrink_section(value, limits)
+            _shrink_section(value)
         elif key in ("cross_attends", "stacks"):
             section[key] = value[:NUM_STAGES]
-        elif key in limits and value is not None:
-            limit = limits[key]
+        elif key in LIMITS:
+            limit = LIMITS[key]
             small = isinstance(value, tuple) and tuple(min(size, limit) for size in value)
             section[key] = small or min(value, limit)
 
