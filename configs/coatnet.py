@@ -153,45 +153,52 @@ FINETUNE = IMAGENET_1K | dict(
 FINETUNE_512 = FINETUNE | dict(side=512)
 
 SMALL, MEDIUM, LARGE = (96, 192, 384, 768), (128, 256, 512, 1024), (192, 384, 768, 1536)
-DROP = dict(stochastic_depth=0.5)  # CoAtNet-2's
+
+
+def _coatnet_2(depths: tuple = (2, 6, 14, 2), widths: tuple = MEDIUM, **blocks) -> dict:
+    """CoAtNet-2, or a variant of it."""
+    return _coatnet(depths, widths, 128, stochastic_depth=0.5, **blocks)
+
+
+def _huge(depths: tuple, widths: tuple, layout: str = "C-C-T-T", **blocks) -> dict:
+    """One of the sizes that the paper trains on more than ImageNet-1K."""
+    return _coatnet(depths, widths, 192, layout, remat="all", stochastic_depth=0.2, **blocks)
+
+
+def _small(depths: tuple, layout: str = "C-C-T-T") -> dict:
+    """CoAtNet-0, or one of about as many parameters in another layout."""
+    return _coatnet(depths, SMALL, 64, layout, stochastic_depth=0.2)
+
 
 SIZES = {
-    "0": _coatnet((2, 3, 5, 2), SMALL, 64, stochastic_depth=0.2),
+    "0": _small((2, 3, 5, 2)),
     "1": _coatnet((2, 6, 14, 2), SMALL, 64, stochastic_depth=0.3),
-    "2": _coatnet((2, 6, 14, 2), MEDIUM, 128, **DROP),
+    "2": _coatnet_2(),
     "3": _coatnet((2, 6, 14, 2), LARGE, 192, stochastic_depth=0.7),
-    "4": _coatnet((2, 12, 28, 2), LARGE, 192, remat="all", stochastic_depth=0.2),
-    "5": _coatnet(
-        (2, 12, 28, 2), (256, 512, 1280, 2048), 192, remat="all", head_size=64, stochastic_depth=0.2
-    ),
-    "6": _coatnet(
-        (2, 4, 8, 42, 2), (192, 384, 768, 1536, 3072), 192, "C-C-CT-T", remat="all", head_size=128,
-        stochastic_depth=0.2,
-    ),
-    "7": _coatnet(
-        (2, 4, 8, 42, 2), (256, 512, 1024, 2048, 3072), 192, "C-C-CT-T", remat="all",
-        head_size=128, stochastic_depth=0.2,
-    ),
-}  # fmt: skip
+    "4": _huge((2, 12, 28, 2), LARGE),
+    "5": _huge((2, 12, 28, 2), (256, 512, 1280, 2048), head_size=64),
+    "6": _huge((2, 4, 8, 42, 2), (192, 384, 768, 1536, 3072), "C-C-CT-T", head_size=128),
+    "7": _huge((2, 4, 8, 42, 2), (256, 512, 1024, 2048, 3072), "C-C-CT-T", head_size=128),
+}
 
 LAYOUTS = {
-    "c_c_c_c": _coatnet((2, 3, 7, 2), SMALL, 64, "C-C-C-C", stochastic_depth=0.2),
-    "c_c_c_t": _coatnet((2, 3, 6, 2), SMALL, 64, "C-C-C-T", stochastic_depth=0.2),
-    "c_c_t_t": SIZES["0"],
-    "c_t_t_t": _coatnet((2, 3, 5, 2), SMALL, 64, "C-T-T-T", stochastic_depth=0.2),
+    "c_c_c_c": _small((2, 3, 7, 2), "C-C-C-C"),
+    "c_c_c_t": _small((2, 3, 6, 2), "C-C-C-T"),
+    "c_c_t_t": _small((2, 3, 5, 2)),
+    "c_t_t_t": _small((2, 3, 5, 2), "C-T-T-T"),
     "vit_rel": _vit_rel(13, 384, stochastic_depth=0.2),
 }
 
 ABLATIONS = {
-    "2_no_relative_bias": _coatnet((2, 6, 14, 2), MEDIUM, 128, relative_bias="none", **DROP),
-    "2_post_softmax_bias": _coatnet((2, 6, 14, 2), MEDIUM, 128, bias_after_softmax=True, **DROP),
-    "2_head_size_64": _coatnet((2, 6, 14, 2), MEDIUM, 128, head_size=64, **DROP),
-    "2_layer_norm": _coatnet((2, 6, 14, 2), MEDIUM, 128, conv_norm="layer", **DROP),
-    "2_dagger": _coatnet((2, 6, 14, 2), MEDIUM, 128, stride="depthwise", **DROP),
-    "2_shallow_s2": _coatnet((2, 2, 18, 2), MEDIUM, 128, **DROP),
-    "2_deep_s2": _coatnet((2, 8, 12, 2), MEDIUM, 128, **DROP),
-    "2_wide_s2": _coatnet((2, 6, 14, 2), (128, 384, 480, 1024), 128, **DROP),
-    "2_wide_s3": _coatnet((2, 6, 14, 2), (128, 192, 544, 1024), 128, **DROP),
+    "2_no_relative_bias": _coatnet_2(relative_bias="none"),
+    "2_post_softmax_bias": _coatnet_2(bias_after_softmax=True),
+    "2_head_size_64": _coatnet_2(head_size=64),
+    "2_layer_norm": _coatnet_2(conv_norm="layer"),
+    "2_dagger": _coatnet_2(stride="depthwise"),
+    "2_shallow_s2": _coatnet_2((2, 2, 18, 2)),
+    "2_deep_s2": _coatnet_2((2, 8, 12, 2)),
+    "2_wide_s2": _coatnet_2(widths=(128, 384, 480, 1024)),
+    "2_wide_s3": _coatnet_2(widths=(128, 192, 544, 1024)),
 }
 
 PRESETS = {
