@@ -79,7 +79,7 @@ class CoAtNet:
     head_width: of a hidden layer with tanh before the logits; None for none.
     norm_first: whether the last norm precedes average pooling, rather than following it.
     blocks: settings of all blocks.
-    form: how attention is computed.
+    form: how attention and depthwise convolutions are computed.
     remat: what the backward pass recomputes, as in `LatentStackSettings`.
     """
 
@@ -137,7 +137,7 @@ class CoAtNet:
 
         def block(stride, name):
             if stage.kind == "C":
-                return MBConv(stage.width, stride, self.blocks, name)
+                return MBConv(stage.width, stride, self.blocks, self.form, name)
             return RelativeTransformer(stage.width, stride, grid, self.blocks, self.form, name)
 
         def first(x, rate):

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from perceiver_io.models.coatnet.parts import (
     activate,
     conv_1x1,
-    conv_3x3,
+    depthwise_conv,
     norm,
     pool,
     shortcut,
@@ -14,6 +14,7 @@ from perceiver_io.models.coatnet.parts import (
 )
 from perceiver_io.models.coatnet.settings import CoAtNetBlocks
 from perceiver_io.models.layers import stochastic_depth
+from perceiver_io.models.settings import AttentionForm
 
 
 class MBConv(hk.Module):
@@ -23,11 +24,20 @@ class MBConv(hk.Module):
         width: channels of the output.
         stride: 2 halves the resolution.
         settings: of all blocks.
+        form: how the depthwise convolution is computed.
     """
 
-    def __init__(self, width: int, stride: int, settings: CoAtNetBlocks, name: str = "mbconv"):
+    def __init__(
+        self,
+        width: int,
+        stride: int,
+        settings: CoAtNetBlocks,
+        form: AttentionForm,
+        name: str = "mbconv",
+    ):
         super().__init__(name=name)
-        self._width, self._stride, self._settings = width, stride, settings
+        self._width, self._stride = width, stride
+        self._settings, self._form = settings, form
 
     def __call__(
         self, x: Float[Array, "B H W C"], drop_rate: Float[Array, ""], is_training: bool
@@ -58,7 +68,7 @@ class MBConv(hk.Module):
         x = pool("average", x, strides["pooling"])
         x = conv_1x1(x, hidden, stride=strides["expansion"], name="expand")
         x = normalised(x, "norm_expanded")
-        x = conv_3x3(x, hidden, stride=strides["depthwise"], groups=hidden, name="depthwise")
+        x = depthwise_conv(x, stride=strides["depthwise"], form=self._form, name="depthwise")
         if settings.squeeze_before_norm:
             x = normalised(excited(x), "norm_depthwise")
         else:

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from perceiver_io.models import fast
 from perceiver_io.models.batch_norm import batch_norm
 from perceiver_io.models.coatnet.settings import CoAtNetBlocks, Norm, Pooling
 from perceiver_io.models.layers import gelu, layer_norm
+from perceiver_io.models.settings import AttentionForm
 from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT, get_layer_norm
 
 # Symmetric, as in PyTorch; the result has half the size, rounded up, with a stride of 2.
@@ -44,12 +46,20 @@ def conv_1x1(
 
 
 def conv_3x3(
-    x: Float[Array, "B H W C"], width: int, *, name: str, stride: int = 1, groups: int = 1
+    x: Float[Array, "B H W C"], width: int, *, name: str, stride: int = 1
 ) -> Float[Array, "B h w D"]:
     """A 3x3 convolution without a bias."""
-    return hk.Conv2D(
-        width, 3, stride, padding=_PADDING, with_bias=False, feature_group_count=groups, name=name
-    )(x)
+    return hk.Conv2D(width, 3, stride, padding=_PADDING, with_bias=False, name=name)(x)
+
+
+def depthwise_conv(
+    x: Float[Array, "B H W C"], *, name: str, stride: int, form: AttentionForm
+) -> Float[Array, "B h w C"]:
+    """A depthwise 3x3 convolution without a bias."""
+    init = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal", fan_in_axes=(0, 1, 2))
+    with hk.name_scope(name):
+        weight = hk.get_parameter("w", [3, 3, 1, x.shape[-1]], x.dtype, init)
+    return fast.depthwise_conv(x, weight, stride=stride, form=form)
 
 
 def pool(kind: Pooling, x: Float[Array, "B H W C"], stride: int) -> Float[Array, "B h w C"]:

@@ -13,6 +13,7 @@ import jax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from perceiver_io.models.fast.decoding import decode_for
+from perceiver_io.models.fast.depthwise import grouped_conv, shifted_products
 from perceiver_io.models.fast.products import ATTENDED
 from perceiver_io.models.fast.reading import Norms, choose_way, make_ready, read
 from perceiver_io.models.perceiver.tokens import Tokens
@@ -108,6 +109,24 @@ def _decode(settings, form, target, weights, outputs, queries, latents, rng) -> 
     most = settings.query_chunk_size or (_CPU_QUERIES if target == "cpu" else _QUERIES)
     block = settings.cross_attend
     return decode_for(target, block, most, form, weights, outputs, queries, latents, rng)
+
+
+def depthwise_conv(
+    x: Float[Array, "B H W C"],
+    weight: Float[Array, "3 3 1 C"],
+    *,
+    stride: int,
+    form: AttentionForm,
+) -> Float[Array, "B h w C"]:
+    """A depthwise 3x3 convolution with symmetric padding: size H / stride, rounded up."""
+    if form.implementation == "textbook":
+        return grouped_conv(x, weight, stride)
+    return _by_platform(functools.partial(_depthwise_conv, stride), x, weight)
+
+
+def _depthwise_conv(stride, target, x, weight) -> Array:
+    convolve = shifted_products if target == "cpu" else grouped_conv
+    return convolve(x, weight, stride)
 
 
 def _by_platform(function, *arguments: Any) -> Array:
