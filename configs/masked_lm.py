@@ -145,15 +145,15 @@ PAPER = dict(
     every=10_000,
 )
 SMALL = dict(
-    batch_size=8,
+    batch_size=16,
     peak=7e-4,
-    steps=48_000,
+    steps=36_000,
     warmup_steps=lambda steps: steps // 100,
     optimizer=dict(name="adamw", weight_decay=0.01, b2=0.98),
     data=_bundled,
-    masking=dict(mask_rate=0.2, token_mask_rate=0.15, evaluation_mask_rate=0.15),
+    masking=dict(mask_rate=0.3, token_mask_rate=0.1, evaluation_mask_rate=0.15),
     query_percent=40,
-    every=8000,
+    every=6000,
     num_workers=0,
 )
 ONE_GPU_DAY = dict(

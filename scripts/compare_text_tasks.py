@@ -17,20 +17,18 @@ DIR/comparison.md and comparison.png.
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 if not __package__:  # Run as a file: imports start at the repository's root.
     sys.path[0] = str(Path(__file__).parents[1])
 
-import numpy as np
 from absl import flags
-from matplotlib.figure import Figure
 
 from perceiver_io.config import files
 from perceiver_io.runtime import configuration, evaluation, program, setup, sweep
 from perceiver_io.training.disk import write_whole
 from perceiver_io.training.logging import save_figure
 from scripts import _text_baselines as baselines
+from scripts._text_comparison import TASKS, Scores, as_table, draw
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 WEIGHTS = flags.DEFINE_string("weights", None, "Those to begin with.", required=True)
@@ -47,22 +45,6 @@ SINGLE = flags.DEFINE_list(
 
 CONFIG = "configs/text_file.py"
 PRETRAINED = ("embeddings", "positions", "encoder", "decoder/cross_attend")
-
-
-class SingleTask(NamedTuple):
-    """A task by itself: the preset, and its metric."""
-
-    preset: str
-    metric: str
-
-
-TASKS = {
-    "movies": SingleTask("classification", "accuracy"),
-    "paraphrases": SingleTask("pairs", "accuracy"),
-    "sts": SingleTask("regression", "spearman"),
-}
-# By method and task, the result of each seed.
-Scores = dict[str, dict[str, list[float]]]
 
 
 def main() -> None:
@@ -125,51 +107,6 @@ def tested(preset: str, overrides: Sequence[str], folder: Path) -> Iterable[Mapp
         subject = evaluation.of_run(run, "best", None, ())
         subject.config.evaluation.splits = ("test",)
         yield evaluation.evaluate(subject, run).summary["metrics"]["test"]
-
-
-def as_table(scores: Scores) -> str:
-    """Mean and standard deviation over seeds, as a Markdown table."""
-    titles = [f"{name}, {task.metric}" for name, task in TASKS.items()]
-    lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
-    for method, found in scores.items():
-        cells = [_cell(found.get(name, [])) for name in TASKS]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def draw(scores: Scores) -> Figure:
-    """A group of bars for each task; lines are standard deviations over seeds."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(scores)
-    for number, (method, found) in enumerate(scores.items()):
-        places = [place for place, name in enumerate(TASKS) if name in found]
-        values = [found[name] for name in TASKS if name in found]
-        axes.bar(
-            np.array(places) + (number + 0.5) * width - 0.4,
-            [np.mean(one) for one in values],
-            0.9 * width,
-            yerr=[_deviation(one) for one in values],
-            label=method,
-        )
-    axes.set_xticks(
-        range(len(TASKS)), [f"{name}\n{task.metric}, test" for name, task in TASKS.items()]
-    )
-    axes.set_ylim(0, 1)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    return figure
-
-
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    deviation = f" ± {_deviation(values):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{deviation}"
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 if __name__ == "__main__":

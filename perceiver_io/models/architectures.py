@@ -186,7 +186,7 @@ def build(config: Section) -> Architecture:
     _, spec, start = hk.transform(blueprint).apply({}, None)
     drawn, functions = hk.multi_transform_with_state(transformed)
 
-    def init(rng: PRNGKeyArray, **inputs: PyTree[Array]) -> tuple[hk.Params, hk.State]:
+    def init(rng: PRNGKeyArray, **inputs: PyTree) -> tuple[hk.Params, hk.State]:
         params, state = drawn(rng, **inputs, is_training=True)
         return start(params), state
 

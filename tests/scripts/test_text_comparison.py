@@ -4,7 +4,7 @@ import pytest
 
 from perceiver_io.data.text.examples import LabelledText
 from scripts import _text_baselines as baselines
-from scripts.compare_text_tasks import as_table, draw
+from scripts._text_comparison import as_table, draw
 
 
 def examples(*rows):

@@ -71,6 +71,7 @@ ROLES = {
         "audio_query_padding/embeddings",
         "image_query_padding/embeddings",
         "label_query_padding/embeddings",
+        "attention/table",
     ),
 }
 # Numbers of weights, of biases and norms, and of positions in each model.
@@ -89,6 +90,7 @@ COUNTS = {
     "perceiver_io_flow_matched": (23, 43, 1),
     "perceiver_io_autoencoder": (28, 38, 5),
     "convnet_classifier": (3, 5, 0),
+    "coatnet_classifier": (27, 45, 2),
 }
 
 
