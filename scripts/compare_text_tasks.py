@@ -24,6 +24,8 @@ if not __package__:  # Run as a file: imports start at the repository's root.
 from absl import flags
 
 from perceiver_io.config import files
+from perceiver_io.config.construct import listing
+from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, evaluation, program, setup, sweep
 from perceiver_io.training.disk import write_whole
 from perceiver_io.training.logging import save_figure
@@ -33,31 +35,34 @@ from scripts._text_comparison import TASKS, Scores, as_table, draw
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 WEIGHTS = flags.DEFINE_string("weights", None, "Those to begin with.", required=True)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Number of runs of each kind.", lower_bound=1)
-METHODS = flags.DEFINE_list(
-    "methods",
-    ["scratch", "single", "multitask_query", "shared_token", "task_token"],
-    "What to train.",
-)
-
-SINGLE = flags.DEFINE_list(
-    "tasks", ["movies", "paraphrases", "sts"], "Tasks to train by themselves."
-)
+ALL_METHODS = ("scratch", "single", "multitask_query", "shared_token", "task_token")
+METHODS = flags.DEFINE_list("methods", list(ALL_METHODS), "What to train.")
+SINGLE = flags.DEFINE_list("tasks", list(TASKS), "Tasks to train by themselves.")
 
 CONFIG = "configs/text_file.py"
+STEPS = f"{files.OVERRIDE}training.steps="
 PRETRAINED = ("embeddings", "positions", "encoder", "decoder/cross_attend")
 
 
 def main() -> None:
     """Trains what is missing, prints the table and writes table and figure."""
+    check_names("methods", METHODS.value, ALL_METHODS)
+    check_names("tasks", SINGLE.value, TASKS)
     program.start_jax()
     workdir = Path(WORKDIR.value).expanduser().absolute()
     scores: Scores = linear_baselines()
     for method in METHODS.value:
         scores[method] = trained(method, workdir / method)
-        text = as_table(scores)
-        write_whole(workdir / "comparison.md", text + "\n")
+        write_whole(workdir / "comparison.md", as_table(scores) + "\n")
         save_figure(draw(scores), workdir, "comparison")
-    print(text)
+    print(as_table(scores))
+
+
+def check_names(flag: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises UserError for a name that is unknown."""
+    for name in names:
+        if name not in known:
+            raise UserError(f"--{flag} has {name!r}: choose from {listing(known)}.")
 
 
 def linear_baselines() -> Scores:
@@ -91,7 +96,8 @@ def trained(method: str, folder: Path) -> dict[str, list[float]]:
             if name in SINGLE.value
         }
     steps = configuration.load(f"{CONFIG}:{method}", overrides).training.steps
-    overrides += [f"{files.OVERRIDE}training.steps={len(TASKS) * steps}"]
+    overrides = [flag for flag in overrides if not flag.startswith(STEPS)]
+    overrides += [f"{STEPS}{len(TASKS) * steps}"]
     found = tested(method, overrides, folder)
     return {
         name: [metrics[f"{name}/{task.metric}"] for metrics in found]
@@ -100,9 +106,15 @@ def trained(method: str, folder: Path) -> dict[str, list[float]]:
 
 
 def tested(preset: str, overrides: Sequence[str], folder: Path) -> Iterable[Mapping[str, float]]:
-    """Metrics on the test split of the best checkpoint of each seed."""
+    """Metrics on the test split of the best checkpoint of each seed.
+
+    Raises UserError if training was stopped by a signal.
+    """
     grid = {"seed": [str(seed) for seed in range(SEEDS.value)]}
-    for outcome in sweep.sweep([f"{CONFIG}:{preset}"], grid, overrides, folder).outcomes:
+    results = sweep.sweep([f"{CONFIG}:{preset}"], grid, overrides, folder)
+    if not results.is_complete:
+        raise UserError("Training was stopped by a signal: repeat the command to go on.")
+    for outcome in results.outcomes:
         run = outcome.trial.folder
         subject = evaluation.of_run(run, "best", None, ())
         subject.config.evaluation.splits = ("test",)
