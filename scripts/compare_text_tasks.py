@@ -41,7 +41,7 @@ SINGLE = flags.DEFINE_list("tasks", list(TASKS), "Tasks to train by themselves."
 
 CONFIG = "configs/text_file.py"
 STEPS = f"{files.OVERRIDE}training.steps="
-PRETRAINED = ("embeddings", "positions", "encoder", "decoder/cross_attend")
+PRETRAINED: tuple[str, ...] = ("embeddings", "positions", "encoder", "decoder/cross_attend")
 
 
 def main() -> None:
