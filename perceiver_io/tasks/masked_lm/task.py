@@ -1,5 +1,6 @@
 """Masked language modelling: cross-entropy, accuracy and bits per byte at the masked places."""
 
+import codecs
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -125,6 +126,8 @@ def _filled(
     length = int(example["text_mask"].sum())
 
     def symbols(ids: np.ndarray) -> list[str]:
-        return [tokenizer.decode(ids[place : place + 1]) for place in range(length)]
+        # Of a character with several bytes, the last one shows all of it, the others nothing.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        return [decoder.decode(tokenizer.pieces[id]) for id in ids[:length]]
 
     return FilledTokens(symbols(filled), symbols(true), certainty[:length])

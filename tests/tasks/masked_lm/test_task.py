@@ -87,6 +87,20 @@ def test_filled_texts_and_their_figure():
     assert sum(len(x) == 1 for x in texts) >= count
 
 
+def test_characters_of_several_bytes_are_shown_whole():
+    tokenizer = ByteTokenizer()
+    ids = tokenizer.encode("né ☃".encode() + b"\xff.")
+    example = {
+        "text": ids,
+        "text_mask": np.ones(len(ids), bool),
+        "query": np.array([0]),
+        "query_mask": np.array([False]),
+        "target": np.array([0]),
+    }
+    shown = _filled(example, np.zeros((1, 262), np.float32), tokenizer).true
+    assert shown == ["n", "", "é", " ", "", "", "☃", "\N{REPLACEMENT CHARACTER}", "."]
+
+
 def test_lines_of_a_figure_are_short():
     many = FilledTokens(["word "] * 500, ["words "] * 500, np.zeros(500))
     lines = _lines_of(many)
