@@ -5,13 +5,15 @@
 
 Presets, with the reported top-1 accuracy on the validation split and the number of parameters:
 
-Perceiver IO (2107.14795, section 4.5 and its appendix), batch 1024, 110 epochs fourier
-    79.0    48.4M   pixels with 2D Fourier features learned                      72.7    62.3M   1x1
-    convolution and learned positions conv                         82.1    48.6M   convolutional
-    stem with max pool config_b_fourier             84.5   212.0M   16 unshared layers; after JFT
-    pre-training config_b_conv                86.4   212.2M   the same with the convolutional stem
-    perceiver_fourier            78.6    42.1M   Perceiver trained in the same way perceiver_learned
-    67.6    55.9M perceiver_conv               77.4    42.3M
+Perceiver IO (2107.14795, section 4.5 and its appendix), batch 1024, 110 epochs
+    fourier                      79.0    48.4M   pixels with 2D Fourier features
+    learned                      72.7    62.3M   1x1 convolution and learned positions
+    conv                         82.1    48.6M   convolutional stem with max pool
+    config_b_fourier             84.5   212.2M   16 unshared layers; after JFT pre-training
+    config_b_conv                86.4   212.4M   the same with the convolutional stem
+    perceiver_fourier            78.6    42.1M   Perceiver trained in the same way
+    perceiver_learned            67.6    55.9M
+    perceiver_conv               77.4    42.3M
 
 Perceiver (2103.03206, section 4.1 and its appendix), batch 1024, 120 epochs
     perceiver_8_cross_attends    78.0    44.9M   the paper's main model
