@@ -33,6 +33,7 @@ from perceiver_io.config.annotations import (
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
 from perceiver_io.errors import UserError
+from perceiver_io.models.baselines import ResNet, TokenTransformer, ViT
 from perceiver_io.models.bert import BERT
 from perceiver_io.models.coatnet.coatnet import STEMS, CoAtNet, ConvolutionalStem, Stem
 from perceiver_io.models.coatnet.settings import CoAtNetBlocks, Layout, stages
@@ -155,7 +156,7 @@ class Blueprint(NamedTuple):
     `start` changes the initial parameters, which Haiku draws one by one.
     """
 
-    model: PerceiverIO | Perceiver | ConvNet | CoAtNet | BERT
+    model: PerceiverIO | Perceiver | ConvNet | ResNet | ViT | TokenTransformer | CoAtNet | BERT
     spec: PyTree[jax.ShapeDtypeStruct]
     start: Callable[[hk.Params], hk.Params] = _as_drawn
 
@@ -345,6 +346,51 @@ def convnet_classifier(
 ) -> Blueprint:
     """A plain convolutional network; `widths` are the output channels of its convolutions."""
     return Blueprint(ConvNet(num_classes, widths), image_spec(image_size, image_channels))
+
+
+def resnet_classifier(
+    num_classes: Width,
+    inputs: Images,
+    depths: tuple[Repeats, ...],
+    widths: tuple[Width, ...],
+    bottleneck: bool = True,
+) -> Blueprint:
+    """ResNet on pixels or features with their positions, a baseline of Perceiver, section 4.1.
+
+    Raises UserError unless there is one depth for each width, and for widths of bottlenecks that
+    are not multiples of 4.
+    """
+    if len(depths) != len(widths) or (bottleneck and any(width % 4 for width in widths)):
+        raise UserError(
+            f"config.model has depths={depths} and widths={widths}: give one of each for each "
+            "stage, with bottleneck=True widths that are multiples of 4."
+        )
+    return Blueprint(ResNet(num_classes, inputs.adapter, depths, widths, bottleneck), inputs.spec)
+
+
+def vit_classifier(
+    num_classes: Width,
+    inputs: Images,
+    patch_size: Size,
+    width: Width,
+    layers: LatentStackSettings,
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """ViT on pixels or features with their positions, a baseline of Perceiver, section 4.1."""
+    model = ViT(num_classes, inputs.adapter, patch_size, width, layers, attention)
+    return Blueprint(model, inputs.spec)
+
+
+def transformer_classifier(
+    num_classes: Width,
+    inputs: Images,
+    width: Width,
+    layers: LatentStackSettings,
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """A transformer on all pixels, a baseline of Perceiver, section 4.1."""
+    model = TokenTransformer(num_classes, inputs.adapter, width, layers, attention)
+    return Blueprint(model, inputs.spec)
 
 
 def coatnet_classifier(
@@ -757,5 +803,8 @@ ARCHITECTURES = {
     "perceiver_io_flow_matched": perceiver_io_flow_matched,
     "perceiver_io_autoencoder": perceiver_io_autoencoder,
     "convnet_classifier": convnet_classifier,
+    "resnet_classifier": resnet_classifier,
+    "vit_classifier": vit_classifier,
+    "transformer_classifier": transformer_classifier,
     "coatnet_classifier": coatnet_classifier,
 }

@@ -22,6 +22,10 @@ EXACT_PARAMETERS = {
     "perceiver_fourier": 42_135_859,
     "perceiver_learned": 55_951_080,
     "perceiver_conv": 42_341_754,
+    # The published 25,557,032 of ResNet-50, and 258 more channels of its 7x7 convolution.
+    "resnet_50": 25_557_032 + 258 * 7 * 7 * 64,
+    # The published 86,567,656 of ViT-B/16 without the class token's position; wider patches.
+    "vit_b_16": 86_567_656 - 768 + 258 * 16 * 16 * 768,
 }
 # The published model, and one with the 27.9M that the paper gives.
 FLOW_PARAMETERS = {"patches": 41_057_134, "conv_light": 27_970_910}

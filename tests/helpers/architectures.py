@@ -37,6 +37,8 @@ BERT = dict(
     width=6,
     layers=dict(num_layers=2, num_heads=2, widening=4, norm="post"),
 )
+GRID = dict(num_classes=5, inputs=dict(name="fourier_pixels", image_size=(16, 16), num_bands=3))
+LAYERS = dict(num_layers=2, num_heads=2)
 TWO_FRAMES = dict(CORE, image_size=(8, 12), channels=5, num_bands=2)
 
 
@@ -71,6 +73,9 @@ def small(name):
             ),
             images(),
         ),
+        resnet_classifier=(GRID | dict(depths=(1, 1), widths=(8, 12)), images()),
+        vit_classifier=(GRID | dict(patch_size=(4, 8), width=6, layers=LAYERS), images()),
+        transformer_classifier=(GRID | dict(width=6, layers=LAYERS), images()),
         convnet_classifier=(
             dict(num_classes=5, widths=(4, 8), image_size=(16, 16)),
             images(),

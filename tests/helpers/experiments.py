@@ -33,6 +33,7 @@ LIMITS = dict(
     width=16,
     qk_dim=8,
     v_dim=16,
+    patch_size=4,
 )
 # Number of stages of the original Perceiver that remain: the first, a second, and a repetition.
 NUM_STAGES = 3
@@ -118,6 +119,8 @@ def shrink(config):
     if config.model.name == "coatnet_classifier":
         config.model.update(layout="C-T", depths=(2, 2), widths=(16, 16), head_width=16)
         config.model.blocks.head_size = 8
+    if config.model.name == "resnet_classifier":
+        config.model.update(depths=(1, 1), widths=(16, 16))
     for section in (config.model, config.data):
         _shrink_section(section)
     return config

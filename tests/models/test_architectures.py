@@ -23,11 +23,12 @@ def evaluate(model, params, state, inputs, **settings):
     return apply(params, state, inputs)[0]
 
 
+CONVOLUTIONAL = ("convnet_classifier", "resnet_classifier")
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [x for x in ARCHITECTURES if x != "convnet_classifier"])
+@pytest.mark.parametrize("name", [x for x in ARCHITECTURES if x not in CONVOLUTIONAL])
 def test_textbook_form_is_the_same_model(name):
     """The fast form has chunks of inputs, few as these are."""
     section, inputs = small(name)

@@ -72,6 +72,7 @@ ROLES = {
         "image_query_padding/embeddings",
         "label_query_padding/embeddings",
         "attention/table",
+        "class_token",
     ),
 }
 # Numbers of weights, of biases and norms, and of positions in each model.
@@ -90,6 +91,9 @@ COUNTS = {
     "perceiver_io_flow_matched": (23, 43, 1),
     "perceiver_io_autoencoder": (28, 38, 5),
     "convnet_classifier": (3, 5, 0),
+    "resnet_classifier": (10, 19, 0),
+    "vit_classifier": (8, 14, 2),
+    "transformer_classifier": (8, 12, 0),
     "coatnet_classifier": (27, 45, 2),
 }
 

@@ -1,0 +1,68 @@
+"""The baselines of the Perceiver paper: how they depend on the order of pixels, and precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.models.architectures import build
+from tests.helpers import oracles
+from tests.helpers.architectures import initialised, small
+
+BASELINES = ("resnet_classifier", "vit_classifier", "transformer_classifier")
+
+
+def logits(section, params, state, x):
+    return build(section).apply(params, state, None, inputs=x, is_training=False)[0]
+
+
+def permuted(section):
+    return section | dict(inputs=dict(name="permuted", inputs=section["inputs"], seed=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BASELINES)
+def test_only_the_transformer_ignores_the_order_of_pixels(name):
+    section, x = small(name)
+    _, params, state = initialised(section, x)
+    given, shuffled = (logits(one, params, state, x) for one in (section, permuted(section)))
+    if name == "transformer_classifier":
+        oracles.assert_close(given, shuffled)
+    else:
+        assert np.abs(given - shuffled).max() > 1e-2
+
+
+@pytest.mark.slow
+def test_vit_reads_whole_patches():
+    """Pixels that move within a patch change the result, together with their positions."""
+    section, x = small("vit_classifier")
+    _, params, state = initialised(section, x)
+    moved = x.copy()
+    moved[:, 0, :8] = x[:, 0, 7::-1]
+    given, changed = (logits(section, params, state, one) for one in (x, moved))
+    assert np.abs(given - changed).max() > 1e-3
+    assert params["patch_embedding"]["w"].shape == (4 * 8 * (3 + 2 * 7), 6)
+
+
+@pytest.mark.slow
+def test_batch_norms_of_haikus_blocks_stay_in_float32():
+    section, x = small("resnet_classifier")
+    model = build(section | dict(compute_dtype="bfloat16"))
+    _, params, state = initialised(section, x)
+    found = model.apply(params, state, None, inputs=x, is_training=True)
+    exact = build(section).apply(params, state, None, inputs=x, is_training=True)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {
+        jnp.dtype("float32"),
+        jnp.dtype("int32"),
+    }
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0.1, atol=0.05), found[1], exact[1]
+    )
+
+
+def test_depths_and_widths_of_a_resnet():
+    section, _ = small("resnet_classifier")
+    for wrong in (dict(depths=(1,)), dict(widths=(8, 10))):
+        with pytest.raises(UserError, match="give one of each for each stage"):
+            build(section | wrong)
