@@ -5,7 +5,6 @@ misspelt flag is immediate.
 """
 
 import contextlib
-import ctypes
 import errno
 import functools
 import multiprocessing
@@ -98,7 +97,6 @@ def start_jax() -> None:
 
     Raises UserError if the flags do not fit together, or the cache's folder cannot be created.
     """
-    _keep_freed_memory()
     import jax
 
     from perceiver_io.training import distributed
@@ -107,22 +105,6 @@ def start_jax() -> None:
     if _CACHE.present and "://" not in _CACHE.value:
         _create(_CACHE.value)
     jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc reuse large blocks of memory, instead of returning them to the system.
-
-    On CPUs, each training step would otherwise wait until the pages of its buffers are cleared: a
-    quarter of the time of a small model. To be called before there are threads.
-    """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version"):
-        return
-    # Parameters of malloc.h. Only the first arena can hold large blocks; -1 is for no limit.
-    trim_threshold, mmap_max, arena_max = -1, -4, -8
-    libc.mallopt(arena_max, 1)
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, -1)
 
 
 def _create(cache: str) -> None:
