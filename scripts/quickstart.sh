@@ -9,6 +9,8 @@ if [[ $# -gt 0 && "$workdir" != /* ]]; then
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup_env.sh
+# Large memory pages, on Linux: buffers are cleared faster, at each training step.
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 
 if [[ -d "$workdir/checkpoints" ]]; then
     echo "Resuming the run in $workdir (delete the folder to start over)"
