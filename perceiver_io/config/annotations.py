@@ -79,7 +79,7 @@ ASCENDING = Limit("two numbers in ascending order", lambda pair: pair[0] <= pair
 
 Text = Annotated[str, Limit("a text that is not empty", bool)]
 
-EACH_ONCE = Limit("names that each occur once", lambda names: len(set(names)) == len(names))
+EACH_ONCE = Limit("values that each occur once", lambda values: len(set(values)) == len(values))
 
 Side = Annotated[int, up_to(2**14, "memory")]
 Size = tuple[Side, Side]

@@ -30,8 +30,9 @@ def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
 
     Args:
         config: complete, as from `runtime.configuration`.
-        memory: whether to also compile the training step, for the available devices and at the
-            config's batch size, and report its memory on each device in bytes.
+        memory: whether to also compile the training step, for the available devices, at the
+            config's batch size and the largest of several image sizes, and report its memory on
+            each device in bytes.
     """
     parts = setup.build_parts(config)
     params, _ = parts.model.shapes()
@@ -66,7 +67,9 @@ def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     # A `pmap` replica takes as much memory as a device in a mesh with replicated parameters.
     mesh = parts.strategy if isinstance(parts.strategy, parallel.Mesh) else parallel.Mesh(fsdp=1)
     state = mesh.template(state)
-    batch = mesh.batch_template(setup.batch_shapes(parts.dataset, batch_size))
+    batches = [setup.batch_shapes(own, batch_size) for own in parts.dataset.in_training()]
+    largest = max(batches, key=lambda batch: sum(x.size for x in batch.values()))
+    batch = mesh.batch_template(largest)
     memory = mesh.compile_train(step, state).lower(state, batch).compile().memory_analysis()
     return {
         "batch_size": batch_size,

@@ -1,5 +1,6 @@
 """Builds the objects that a config's sections describe, and checks that they fit together."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -131,6 +132,25 @@ def training_flops(config: ConfigDict, parts: Parts, state: TrainState) -> int:
     return 3 * forward_flops(in_textbook_form(config.model), parts, state)
 
 
+class Turn(NamedTuple):
+    """One of the kinds of batch that take turns in training.
+
+    dataset: with their preparation.
+    flops: model FLOPs of training per example, see `training_flops`.
+    """
+
+    dataset: Dataset
+    flops: int
+
+
+def training_turns(config: ConfigDict, parts: Parts, state: TrainState) -> list[Turn]:
+    """The kinds of batch that take turns in training; arguments as for `forward_flops`."""
+    return [
+        Turn(own, training_flops(config, parts._replace(dataset=own), state))
+        for own in parts.dataset.in_training()
+    ]
+
+
 def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch, to trace or compile without data."""
     spec = dataset.batch_spec(batch_size)
@@ -140,10 +160,10 @@ def batch_shapes(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeS
 def check_training(config: ConfigDict, parts: Parts) -> None:
     """Finds errors at the start that would otherwise stop or spoil the run later.
 
-    Raises UserError if model and data do not agree, if the warm-up is as long as training, if there
-    are prefixes of weights to load but no weights, if a batch does not fit into memory, cannot grow
-    or cannot be sharded over the devices or augmented there, if a split is unknown, empty or
-    without published ground truth, and if no evaluation yields the best metric.
+    Raises UserError if model and data do not agree in each size, if the warm-up is as long as
+    training, if there are prefixes of weights to load but no weights, if a batch does not fit into
+    memory, cannot grow or cannot be sharded over the devices or augmented there, if a split is
+    unknown, empty or without published ground truth, and if no evaluation yields the best metric.
     """
     training = config.training
     check_agreement(config, parts)
@@ -154,13 +174,15 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
             "config.init_from to trained weights, or leave both out."
         )
     local_batch_size(training.batch_size, training.accumulate)
-    check_memory("training", config, parts.dataset)
     check_memory("evaluation", config, parts.dataset)
     _check_batch_ramp(config)
     # All later batches are multiples of the first.
     first = batch_ramp(config).batch_size(training.batch_size, 0)
-    part = batch_shapes(parts.dataset, first // parts.strategy.num_replicas)
-    jax.eval_shape(parts.task.augmented, part)
+    for own in parts.dataset.in_training():
+        check_memory("training", config, own)
+        part = batch_shapes(own, first // parts.strategy.num_replicas)
+        jax.eval_shape(parts.task.augmented, part)
+        _check_takes(parts, own)
     parts.dataset.check_labelled(training.split)
     found = [
         f"{name}/{metric}"
@@ -173,6 +195,23 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
             f"config.checkpoint.best_metric is {best!r}{nearest(best, found)}, but the evaluations "
             f"of config.evaluation.splits yield {listing(found)}. Set it to one of these or None."
         )
+
+
+def _check_takes(parts: Parts, dataset: Dataset) -> None:
+    """Raises UserError unless the model takes batches of a dataset, whatever its own sizes."""
+    batch = batch_shapes(dataset, 1)
+    if batch == batch_shapes(parts.dataset, 1):
+        return  # compared already
+    inputs = jax.eval_shape(parts.task.model_inputs, batch)
+    apply = functools.partial(parts.model.apply, is_training=True)
+    try:
+        jax.eval_shape(apply, *parts.model.shapes(), jax.random.key(0), **inputs)
+    except UserError as error:
+        shapes = ", ".join(f"{name} of shape {x.shape[1:]}" for name, x in inputs.items())
+        raise UserError(
+            f"config.data makes some training batches with {shapes}, which do not fit the model: "
+            f"{error}"
+        ) from error
 
 
 def check_memory(section: str, config: ConfigDict, dataset: Dataset) -> None:

@@ -18,7 +18,7 @@ from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, resumption, setup
 from perceiver_io.training import parallel
 
-# The first step compiles, and the second may still fill caches.
+# For each kind of batch, the first step compiles, and the second may still fill caches.
 _WARM_UP = 2
 _LEAST_STEPS = 3
 # At most this share of the time is measured, and no longer than so many seconds.
@@ -72,15 +72,19 @@ def _measured_steps(config: ConfigDict) -> int:
     iterator = setup.training_iterator(config, parts.dataset)
     seconds = 60 * config.training.minutes
     durations: list[float] = []
-    while len(durations) < _WARM_UP + _LEAST_STEPS or (
-        sum(durations[_WARM_UP:]) < min(_SHARE * seconds, _LONGEST)
+    turns = len(parts.dataset.in_training())
+    warm_up = turns * _WARM_UP
+    while (
+        len(durations) < warm_up + turns * _LEAST_STEPS
+        or len(durations) % turns
+        or sum(durations[warm_up:]) < min(_SHARE * seconds, _LONGEST)
     ):
         start = time.perf_counter()
         state, metrics = compiled(state, parts.strategy.place(next(iterator)))
         jax.block_until_ready(metrics)
         durations.append(time.perf_counter() - start)
     iterator.close()
-    rate = 1 / np.mean(durations[_WARM_UP:])
+    rate = 1 / np.mean(durations[warm_up:])
     rate = float(multihost_utils.broadcast_one_to_all(np.float32(rate)))
     # Batches that grow are half as large as a full one, on average.
     steps = max(int(rate * seconds / (1 - config.training.batch_ramp / 2)), 1)

@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from perceiver_io.config.construct import construct, listing
+from perceiver_io.data.pipeline.dataset import turn
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
@@ -92,8 +93,8 @@ class Run:
         self.start = self.checkpoints.resume_step() or 0
         if self.start:
             weights.check_class_names(workdir, parts.dataset)
-        example_flops = setup.training_flops(config, parts, jax.eval_shape(initialise))
-        self.speed = Speed(example_flops / jax.device_count())
+        self.turns = setup.training_turns(config, parts, jax.eval_shape(initialise))
+        self.speed = Speed()
         self.state = self.initial_state(workdir, initialise)
         files = {
             "config.json": config.to_json(indent=2),
@@ -171,12 +172,13 @@ class Run:
         """Runs one training step."""
         self.checkpoints.check()
         self.profiler.before(step)
-        batch = setup.checked(next(self.iterator), self.parts.dataset)
+        own = self.turns[turn(len(self.turns), self.config.seed, step - 1)]
+        batch = setup.checked(next(self.iterator), own.dataset)
         self.accumulate(self.ramp.num_microbatches(step - 1))
         self.state, metrics = self.compiled(self.state, self.parts.strategy.place(batch))
         self.monitor.add(step, metrics)
         self.profiler.after(step, metrics)
-        self.speed.advance(self.batch_size(step))
+        self.speed.advance(self.batch_size(step), own.flops / jax.device_count())
 
     def accumulate(self, num_microbatches: int) -> None:
         """Changes the number of microbatches of a step."""

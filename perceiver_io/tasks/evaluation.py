@@ -127,12 +127,11 @@ class BatchEvaluator:
         """The loss, its terms, and the metrics of the task and of its report."""
         self.dataset.check_labelled(self.split)
 
-        def evaluate() -> dict[str, tuple[Array, Array]]:
+        def evaluate(params: PyTree, state: PyTree) -> dict[str, tuple[Array, Array]]:
             batch = {name: jnp.zeros(*array) for name, array in self.dataset.batch_spec(1).items()}
-            params, state = model.init(jax.random.key(0), **self.task.model_inputs(batch))
             return EvaluationStep(model, self.task)(params, state, batch)[0]
 
-        metrics = jax.eval_shape(evaluate)
+        metrics = jax.eval_shape(evaluate, *model.shapes())
         return sorted({"loss", *metrics}) + list(self.task.reported(self.dataset))
 
     def __call__(

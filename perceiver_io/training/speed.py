@@ -7,45 +7,46 @@ from collections.abc import Mapping
 class Speed:
     """Measures the speed of training: steps, examples and model FLOPs per second."""
 
-    def __init__(self, flops: float):
-        """Starts before the first step.
+    def __init__(self) -> None:
+        """Starts before the first step."""
+        self._compiled: set[tuple[int, float]] = set()
+        self.resume()
+
+    def advance(self, batch_size: int, flops: float) -> None:
+        """Counts a step as done.
+
+        The first step of each kind is not measured, as it includes compilation, and neither are the
+        steps between the last report and it.
 
         Args:
+            batch_size: number of examples, over all devices.
             flops: model FLOPs per example, divided by the number of devices.
         """
-        self._flops = flops
-        self._batch_size: int | None = None
-        self._steps = 0
-        self._clock = 0.0
-
-    def advance(self, batch_size: int) -> None:
-        """Counts a step with so many examples, over all devices, as done.
-
-        The first step of each size is not measured, as it includes compilation; what was measured
-        of another size is dropped.
-        """
-        if batch_size != self._batch_size:
-            self._batch_size = batch_size
+        kind = batch_size, flops
+        if kind not in self._compiled:
+            self._compiled.add(kind)
             self.resume()
         else:
             self._steps += 1
+            self._examples += batch_size
+            self._flops += batch_size * flops
 
     def report(self) -> dict[str, float]:
         """The speed since the last report or `resume`; empty if there was no step since."""
-        steps, seconds = self._steps, time.perf_counter() - self._clock
-        self.resume()
-        if self._batch_size is None or steps == 0:
-            return {}
-        rate = steps / max(seconds, 1e-9)
-        return {
-            "steps_per_second": rate,
-            "examples_per_second": rate * self._batch_size,
-            "tflops_per_device": rate * self._batch_size * self._flops / 1e12,
+        seconds = max(time.perf_counter() - self._clock, 1e-9)
+        found = {
+            "steps_per_second": self._steps / seconds,
+            "examples_per_second": self._examples / seconds,
+            "tflops_per_device": self._flops / seconds / 1e12,
         }
+        measured = self._steps > 0
+        self.resume()
+        return found if measured else {}
 
     def resume(self) -> None:
         """Restarts the clock, so that the time since the last report is not measured."""
-        self._steps, self._clock = 0, time.perf_counter()
+        self._steps, self._examples, self._flops = 0, 0, 0.0
+        self._clock = time.perf_counter()
 
 
 def training_summary(metrics: Mapping[str, float], speed: Mapping[str, float]) -> str:

@@ -102,7 +102,7 @@ def test_sections_with_missing_or_unexpected_keys(change, message):
         ),
         ("training.steps=10000000000", "config.training.steps is 10000000000, .* below 2..31"),
         ("evaluation.batch_size=2000000000", "evaluation.batch_size is 2000000000, .* memory"),
-        ("evaluation.splits=('test','test')", r"splits is .*names that each occur once"),
+        ("evaluation.splits=('test','test')", r"splits is .*values that each occur once"),
         ("training.steps=None", "config.training.steps is None, but Training needs int"),
         ("data.mean=a", r"config.data.mean is \('a',\), but Digits needs tuple\[int \| float"),
         ("schedule={'name': 'cosine', 'peak': 'a'}", "config.schedule lacks total_steps"),

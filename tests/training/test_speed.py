@@ -15,29 +15,41 @@ def clock(monkeypatch):
 
 
 def test_compilation_and_pauses_do_not_count(clock):
-    measured = Speed(flops=4e10)
+    measured = Speed()
     clock[0] += 60
-    measured.advance(8)  # compiled
+    measured.advance(8, 4e10)  # compiled
     for _ in range(3):
         clock[0] += 0.5
-        measured.advance(8)
+        measured.advance(8, 4e10)
     expected = {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.64}
     assert measured.report() == pytest.approx(expected)
     assert measured.report() == {}
-    measured.advance(8)
+    measured.advance(8, 4e10)
     clock[0] += 60
     measured.resume()
-    measured.advance(8)
+    measured.advance(8, 4e10)
     clock[0] += 0.25
     assert measured.report()["steps_per_second"] == pytest.approx(4)
     clock[0] += 0.25
-    measured.advance(8)
+    measured.advance(8, 4e10)
     clock[0] += 60
-    measured.advance(24)  # compiled
+    measured.advance(24, 4e10)  # compiled
     assert measured.report() == {}
     clock[0] += 0.5
-    measured.advance(24)
+    measured.advance(24, 4e10)
     expected = {"steps_per_second": 2, "examples_per_second": 48, "tflops_per_device": 1.92}
+    assert measured.report() == pytest.approx(expected)
+
+
+def test_batches_of_several_kinds_are_measured_together(clock):
+    measured = Speed()
+    for flops in (4e10, 1e11):
+        clock[0] += 60
+        measured.advance(8, flops)  # compiled
+    for flops in (4e10, 1e11, 4e10):
+        clock[0] += 0.5
+        measured.advance(8, flops)
+    expected = {"steps_per_second": 2, "examples_per_second": 16, "tflops_per_device": 0.96}
     assert measured.report() == pytest.approx(expected)
 
 

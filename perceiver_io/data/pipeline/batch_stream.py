@@ -23,6 +23,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -48,12 +49,26 @@ _ADVICE = (
 )
 
 
+class Start(NamedTuple):
+    """Where some batches of equal size begin in a stream.
+
+    Attributes:
+        batches: number of batches before them.
+        examples: number of examples before them, over all shards.
+        batch_size: of each of them, over all shards.
+    """
+
+    batches: int
+    examples: int
+    batch_size: int
+
+
 class BatchStream(grain.IterDataset[Batch]):
     """One shard's batches, prefetched in order by worker processes or by a thread.
 
     Args:
-        pieces: called with (position, size), returns the examples of all shards from `position` on,
-            in batches of `size`, from which each shard's batches are assembled.
+        pieces: called with (start, size), returns the examples of all shards from `start` on, in
+            batches of `size`, from which each shard's batches are assembled.
         batch_size: of a full batch, over all shards.
         ramp: how batches grow to this size.
         shard: (index of the shard, number of shards).
@@ -62,7 +77,7 @@ class BatchStream(grain.IterDataset[Batch]):
 
     def __init__(
         self,
-        pieces: Callable[[int, int], grain.MapDataset[Batch]],
+        pieces: Callable[[Start, int], grain.MapDataset[Batch]],
         *,
         batch_size: int,
         ramp: BatchRamp,
@@ -79,10 +94,10 @@ class BatchStream(grain.IterDataset[Batch]):
     def __iter__(self) -> "BatchIterator":
         return BatchIterator(self)
 
-    def start(self, position: int, batch_size: int) -> grain.DatasetIterator[Batch]:
-        """A new iterator over this shard's pieces, starting at example `position` of all shards."""
-        count = self.pieces_per_batch(batch_size)
-        pieces = self._pieces(position, batch_size // self._shard[1] // count)
+    def start(self, start: Start) -> grain.DatasetIterator[Batch]:
+        """A new iterator over this shard's pieces of batches of one size."""
+        count = self.pieces_per_batch(start.batch_size)
+        pieces = self._pieces(start, start.batch_size // self._shard[1] // count)
         own = grain.MapDataset.source(_ShardPieces(pieces, count, self._shard))
         stream = own.to_iter_dataset(_READ_OPTIONS)
         if self.num_workers > 0:
@@ -134,7 +149,8 @@ class BatchIterator(grain.DatasetIterator[Batch]):
 
     def _next_pieces(self) -> list[Batch]:
         if self._running is None:
-            self._running = self._stream.start(self._examples, self._batch_size)
+            start = Start(self._batches, self._examples, self._batch_size)
+            self._running = self._stream.start(start)
         return [next(self._running) for _ in range(self._stream.pieces_per_batch(self._batch_size))]
 
     def get_state(self) -> dict[str, int]:

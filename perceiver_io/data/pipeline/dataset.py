@@ -27,7 +27,7 @@ import numpy as np
 from perceiver_io.config.annotations import Normalization, Workers
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.batch_ramp import ALWAYS_FULL, BatchRamp
-from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream
+from perceiver_io.data.pipeline.batch_stream import Batch, BatchStream, Start
 from perceiver_io.data.pipeline.manifest import read_manifest
 from perceiver_io.data.pipeline.sources import (
     Source,
@@ -79,6 +79,14 @@ class Preparation(abc.ABC):
     def example_spec(self) -> Spec:
         """Shape and dtype of each array of an example."""
 
+    def in_training(self) -> "tuple[Preparation, ...]":
+        """The preparations that take turns in training, one for each batch; by default this one.
+
+        In as many consecutive batches as there are preparations, each has one turn, in an order
+        that is drawn anew each time.
+        """
+        return (self,)
+
     def for_prediction(self) -> dict[str, Any]:
         """What is needed to prepare inputs as in evaluation; stored with trained weights."""
         return {}
@@ -129,6 +137,11 @@ class Dataset:
         """Shape and dtype of each array of a batch, `valid` included."""
         examples = self.preparation.example_spec() | {"valid": ((), np.dtype(bool))}
         return {name: ((batch_size, *shape), dtype) for name, (shape, dtype) in examples.items()}
+
+    def in_training(self) -> "tuple[Dataset, ...]":
+        """This dataset with each of the preparations that take turns in training."""
+        preparations = self.preparation.in_training()
+        return tuple(dataclasses.replace(self, preparation=one) for one in preparations)
 
     def for_prediction(self) -> dict[str, Any]:
         """What trained weights need in order to be used without the data.
@@ -251,17 +264,21 @@ class Dataset:
         return examples
 
     def _training_batches(
-        self, examples: Sequence[Any], seed: int, position: int, size: int
+        self, examples: Sequence[Any], seed: int, start: Start, size: int
     ) -> grain.MapDataset[Batch]:
-        """Batches of `size` examples from example `position` on."""
+        """Batches of `size` examples from `start` on."""
         raw_examples = endless(examples, seed)
-        if self.preparation.numbered:
+        preparations = self.preparation.in_training()
+        if self.preparation.numbered or len(preparations) > 1:
             raw_examples = raw_examples.map_with_index(Numbered)
-        prepared = raw_examples.random_map(self.preparation.training_example)
-        return prepared[position:].batch(size, batch_fn=_collate)
+        prepare = self.preparation.training_example
+        if len(preparations) > 1:
+            prepare = _Turns(preparations, seed, start).training_example
+        prepared = raw_examples.random_map(prepare)
+        return prepared[start.examples :].batch(size, batch_fn=_collate)
 
     def _evaluation_batches(
-        self, examples: Sequence[Any], multiple: int, position: int, size: int
+        self, examples: Sequence[Any], multiple: int, start: Start, size: int
     ) -> grain.MapDataset[Batch]:
         """As `_training_batches`, padded to a multiple of `multiple` examples."""
         raw_examples = grain.MapDataset.source(examples)
@@ -274,7 +291,28 @@ class Dataset:
                 lambda _: {name: np.zeros(*array) for name, array in spec.items()}
             )
             batches = grain.MapDataset.concatenate([batches, padding])
-        return batches[position // size :]
+        return batches[start.examples // size :]
+
+
+def turn(num_preparations: int, seed: int, batch: int) -> int:
+    """The index of the preparation of a training batch, counted from 0; see `Preparation`."""
+    start, place = divmod(batch, num_preparations)
+    return int(np.random.default_rng((seed, start)).permutation(num_preparations)[place])
+
+
+class _Turns(NamedTuple):
+    """Preparations that take turns, for training batches of equal size."""
+
+    preparations: tuple[Preparation, ...]
+    seed: int
+    start: Start
+
+    def training_example(self, example: Numbered, rng: np.random.Generator) -> Example:
+        """Prepares an example as its batch is."""
+        ahead = (example.position - self.start.examples) // self.start.batch_size
+        own = turn(len(self.preparations), self.seed, self.start.batches + ahead)
+        preparation = self.preparations[own]
+        return preparation.training_example(example if preparation.numbered else example.raw, rng)
 
 
 class Composed:

@@ -114,6 +114,8 @@ class PhotographPreparation(Preparation):
 
     Attributes:
         image_size: (height, width) of the result, in pixels.
+        training_sizes: if not empty, those of training batches instead, in turns; one that is
+            repeated gets several turns.
         mean: of each channel, for values from 0 to 1; the model subtracts it.
         std: which it then divides by.
         crop_area: least and greatest share of the image that a training crop covers.
@@ -129,6 +131,7 @@ class PhotographPreparation(Preparation):
     """
 
     image_size: Annotated[Size, INPUT_SIZE]
+    training_sizes: tuple[Size, ...] = ()
     mean: tuple[Finite, ...] = IMAGENET["mean"]
     std: tuple[Positive, ...] = IMAGENET["std"]
     crop_area: Annotated[tuple[Fraction, Fraction], ASCENDING] = (0.08, 1.0)
@@ -162,6 +165,13 @@ class PhotographPreparation(Preparation):
     @property
     def _mixes(self) -> bool:
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+
+    def in_training(self) -> "tuple[PhotographPreparation, ...]":
+        """One for each of `training_sizes`."""
+        sizes = self.training_sizes or (self.image_size,)
+        return tuple(
+            dataclasses.replace(self, image_size=size, training_sizes=()) for size in sizes
+        )
 
     def training_example(self, raw: EncodedImage, rng: np.random.Generator) -> Example:
         """A random crop, then RandAugment, then perhaps a flip."""

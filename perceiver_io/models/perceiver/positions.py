@@ -129,6 +129,12 @@ def grid_of(positions: Positions, shape: tuple[int, ...]) -> Float[Array, "1 M P
     return positions.grid(shape)
 
 
+_REMEDY = (
+    "use the size the model was built for, or a model with Fourier positions, which work for any "
+    "size."
+)
+
+
 class LearnedPositions(hk.Module):
     """One learned embedding per cell of a grid, such as (height, width) or (length,)."""
 
@@ -143,15 +149,18 @@ class LearnedPositions(hk.Module):
 
     def _embeddings(self) -> Float[Array, "M P"]:
         init = dataclasses.replace(POSITION_INIT, grid=self._shape)
-        return hk.get_parameter("embeddings", (self.num_positions, self._dim), init=init)
+        try:
+            return hk.get_parameter("embeddings", (self.num_positions, self._dim), init=init)
+        except ValueError as error:  # It was made for another grid.
+            raise UserError(
+                f"The model has learned positions for other inputs than {self._shape}: {_REMEDY}"
+            ) from error
 
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
-        """All embeddings, for a grid with exactly as many points. Raises UserError for others."""
-        if math.prod(shape) != self.num_positions:
+        """All embeddings, for a grid of the same shape. Raises UserError for others."""
+        if shape != self._shape:
             raise UserError(
-                f"The model has learned positions for {self.num_positions} inputs, but a grid of "
-                f"{shape} has {math.prod(shape)}: use the size the model was built for, or a "
-                "model with Fourier positions, which work for any size."
+                f"The model has learned positions for {self._shape} inputs, not {shape}: {_REMEDY}"
             )
         return self._embeddings()[None]
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,17 @@ import scipy.special
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
-from perceiver_io.config.annotations import Rate, Width
+from perceiver_io.config.annotations import EACH_ONCE, Rate, Size, Width
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.vision import DATASETS
+from perceiver_io.errors import UserError
 from perceiver_io.losses import sum_and_count
 from perceiver_io.tasks.classes import check_classes_of_data, check_classes_of_model
 from perceiver_io.tasks.confusion import MAX_LISTED_CLASSES, confusion
+from perceiver_io.tasks.evaluation import Evaluator
 from perceiver_io.tasks.image_classification import figures
 from perceiver_io.tasks.image_classification.mixing import mix_pairs
-from perceiver_io.tasks.task import Batch, Task
+from perceiver_io.tasks.task import Batch, Section, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +37,37 @@ class ImageClassification(Task):
         num_classes: the number of classes.
         label_smoothing: the fraction s of a label that is spread evenly over all classes: (1 - s) *
             label + s / num_classes.
+        evaluation_sizes: further sizes of images, (height, width), at which each split is
+            evaluated.
     """
 
     num_classes: Width
     label_smoothing: Rate = 0.1
+    evaluation_sizes: Annotated[tuple[Size, ...], EACH_ONCE] = ()
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Raises UserError if the dataset has another number of classes."""
         check_classes_of_data(dataset, self.num_classes)
+
+    def evaluators(self, config: Section) -> dict[str, Evaluator]:
+        """`SPLIT` at the size of `config.data`, and `SPLIT_HEIGHTxWIDTH` at each further size.
+
+        Raises UserError for data whose images have a single size.
+        """
+        data = config["data"]
+        if self.evaluation_sizes and "image_size" not in data:
+            raise UserError(
+                f"config.task.evaluation_sizes is {self.evaluation_sizes}, but images of "
+                f"{data['name']} have one size: leave it out."
+            )
+        found = super().evaluators(config)
+        for height, width in self.evaluation_sizes:
+            resized = {**config, "data": {**data, "image_size": (height, width)}}
+            at_size = super().evaluators(resized)
+            found |= {f"{split}_{height}x{width}": one for split, one in at_size.items()}
+        return found
 
     def augmented(self, batch: Batch) -> Batch:
         """Pairs mixed by MixUp or CutMix, if the dataset has drawn the parameters."""

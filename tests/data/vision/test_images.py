@@ -158,6 +158,43 @@ def test_shards_and_workers_see_the_same_augmented_batches():
         np.testing.assert_array_equal([b[name] for b in whole], [b[name] for b in workers])
 
 
+SIZES = ((6, 6), (8, 10), (6, 6), (12, 12))
+
+
+def batch_sizes(seed=0, skipped=0, **settings):
+    """The sizes of images in each of 12 training batches."""
+    stream = Noise(**AUGMENTED | {"training_sizes": SIZES} | settings).load(
+        "train", batch_size=4, training=True, seed=seed, shard=(0, 1)
+    )
+    iterator = iter(stream)
+    iterator.set_state({"position": skipped, "batch_size": 4})
+    batches = list(itertools.islice(iterator, 12 - skipped))
+    iterator.close()
+    assert all(len(batch["image"]) == 4 for batch in batches)
+    return [batch["image"].shape[1:3] for batch in batches]
+
+
+def test_sizes_of_training_batches_take_turns():
+    found = batch_sizes()
+    for start in (0, 4, 8):
+        assert sorted(found[start : start + 4]) == sorted(SIZES)
+    assert found[:4] != found[4:8] or found[4:8] != found[8:]
+    assert batch_sizes(skipped=5) == found[5:]
+    assert batch_sizes(seed=1) != found
+
+
+@pytest.mark.slow
+def test_shards_and_workers_agree_on_sizes():
+    fields = AUGMENTED | {"training_sizes": SIZES}
+    whole = first_batches(fields, 5, batch_size=8)
+    parts = [first_batches(fields, 5, shard=(index, 2)) for index in range(2)]
+    workers = first_batches(fields | {"num_workers": 2}, 5, batch_size=8)
+    for one, *both, worker in zip(whole, *parts, workers, strict=True):
+        for name, array in one.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in both]), array)
+            np.testing.assert_array_equal(worker[name], array)
+
+
 @pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
 def test_prediction_prepares_an_image_as_evaluation_does(resample):
     fields = PLAIN | {"image_size": (7, 9), "evaluation_crop": 0.8, "resample": resample}

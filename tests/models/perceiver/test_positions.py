@@ -116,7 +116,7 @@ def test_learned_positions():
 
 
 def test_learned_positions_have_a_fixed_size():
-    with pytest.raises(UserError, match=r"6 inputs, but a grid of \(3, 3\) has 9"):
+    with pytest.raises(UserError, match=r"for \(2, 3\) inputs, not \(3, 3\)"):
         run(lambda: LearnedPositions((2, 3), 4).grid((3, 3)))
 
 
