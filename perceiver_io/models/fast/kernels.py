@@ -15,8 +15,10 @@ Kernel = Literal["cudnn", "pallas", "none"]
 def takes(
     kernel: Kernel, arrays: Arrays, *, key_mask: Bool[Array, "#B M"] | None, drops: bool
 ) -> bool:
-    """Whether the kernel supports this attention; none supports masks, dropout or a bias."""
-    if kernel == "none" or drops or arrays.bias is not None or key_mask is not None:
+    """Whether the kernel supports this attention; none supports masks or dropout."""
+    if kernel == "none" or drops or key_mask is not None:
+        return False
+    if arrays.bias is not None and not (kernel == "cudnn" and _is_shared(arrays)):
         return False
     widest = max(arrays.keys.shape[-1], arrays.values.shape[-1])
     few, many = sorted(x.shape[1] for x in (arrays.queries, arrays.keys))
@@ -28,6 +30,15 @@ def takes(
     # many blocks of both.
     divide = few % 64 == many % 64 == 0 and many % few == 0 and many <= 8 * few
     return widest <= 256 and divide
+
+
+def _is_shared(arrays: Arrays) -> bool:
+    """Whether the bias is the same for all examples, with a number for each head, query and key.
+
+    Of others, not every version of cuDNN has a gradient.
+    """
+    (_, num_queries, heads, _), num_keys = arrays.queries.shape, arrays.keys.shape[1]
+    return arrays.bias.shape == (1, heads, num_queries, num_keys)
 
 
 def _widest_cudnn_head() -> int:
@@ -48,7 +59,8 @@ def fused_attention(
 ) -> Float[Array, "B O H V"]:
     """As `attention.attention`, for arrays that the kernel supports.
 
-    Heads of keys and values are zero-padded to a common size, a multiple of 8.
+    Heads of keys and values are zero-padded to a common size, a multiple of 8. For cuDNN, the
+    bias is rounded to half precision, as is its gradient.
     """
     batch = max(map(len, arrays[:3]))
     widest = max(x.shape[-1] for x in arrays[:3])
@@ -56,8 +68,9 @@ def fused_attention(
         aligned(jnp.broadcast_to(x, (batch, *x.shape[1:])), widest) for x in arrays[:3]
     )
     if kernel == "cudnn":
+        bias = None if arrays.bias is None else arrays.bias.astype(queries.dtype)
         attended = jax.nn.dot_product_attention(
-            queries, keys, values, scale=scale, implementation="cudnn"
+            queries, keys, values, bias, scale=scale, implementation="cudnn"
         )
     else:
         blocks = _blocks(queries.shape[1], keys.shape[1], keys.shape[-1])
