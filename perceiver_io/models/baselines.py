@@ -65,7 +65,8 @@ class ResNet(TokenClassifier):
 
     depths, widths: blocks of each stage, and their output channels; all stages but the first halve
         the resolution.
-    bottleneck: whether blocks have 1x1, 3x3 and 1x1 convolutions, or two of 3x3.
+    bottleneck: whether blocks have 1x1, 3x3 and 1x1 convolutions, or two of 3x3. The first are
+        narrower by a factor of 4; the stem is as wide as the first block's 3x3 convolutions.
     """
 
     depths: Sequence[int]
@@ -76,7 +77,8 @@ class ResNet(TokenClassifier):
         self, inputs: Float[Array, "B *axes C"], *, is_training: bool
     ) -> Float[Array, "B F"]:
         """The last stage's features, averaged over the grid."""
-        x = ConvStem(64, name="stem")(self.tokens(inputs, is_training), is_training)
+        width = self.widths[0] // 4 if self.bottleneck else self.widths[0]
+        x = ConvStem(width, name="stem")(self.tokens(inputs, is_training), is_training)
         with in_haiku_networks():
             for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
                 stage = hk.nets.ResNet.BlockGroup(
