@@ -51,7 +51,11 @@ PAPER_PARAMETERS = {
     "perceiver_fourier": 42.1,
     "perceiver_1_cross_attend": 42.1,
     "perceiver_8_cross_attends": 44.9,
+    "perceiver_8_at_start": 44.9,
     "perceiver_8_unshared": 326.2,
+    "perceiver_4_only": 12.7,
+    "perceiver_8_only": 23.8,
+    "perceiver_12_only": 34.9,
     "permuted": 44.9,
 }
 
@@ -75,7 +79,7 @@ def abstract_batch(dataset, batch_size):
 
 DISTINCT = experiments.distinct_experiments()
 # Tracing many different cross-attends takes seconds.
-DEAR = {"perceiver_8_unshared", "perceiver_8_learned", "perceiver_8_conv", "permuted_learned"}
+DEAR = {"perceiver_8_unshared", "perceiver_8_conv", "perceiver_12_only"}
 
 
 @pytest.mark.slow
@@ -105,7 +109,7 @@ def test_builds_at_full_size(name, preset, tmp_path):
     assert {x.dtype for x in jax.tree.leaves((params, outputs, loss))} == {np.dtype("float32")}
     assert loss.shape == ()
     if name == "imagenet":
-        assert outputs.shape == (2, 1000)
+        assert outputs.shape == (2, config.task.num_classes)
         check_parameters(preset, experiments.num_parameters(params))
     if name == "optical_flow":
         assert outputs.shape == (2, *config.model.image_size, 2)

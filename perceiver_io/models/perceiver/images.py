@@ -58,6 +58,17 @@ def learned_pixels(
     return Inputs(adapter, image_spec(image_size, image_channels))
 
 
+def raw_learned_pixels(
+    image_size: ImageSize, position_dim: Width, image_channels: ImageChannels = 3
+) -> Inputs:
+    """Raw pixels with learned positions of their own width (Perceiver, section 4.1).
+
+    Positions begin with a standard deviation of 1, which worked best there (appendix B).
+    """
+    adapter = ArrayTokens(RawValues(), LearnedPositions(image_size, position_dim, scale=1.0))
+    return Inputs(adapter, image_spec(image_size, image_channels))
+
+
 def conv_features(
     image_size: ImageSize,
     channels: Width,
@@ -110,6 +121,7 @@ def linear_patches(
 IN_ORDER = {
     "fourier_pixels": fourier_pixels,
     "learned_pixels": learned_pixels,
+    "raw_learned_pixels": raw_learned_pixels,
     "conv_features": conv_features,
     "linear_patches": linear_patches,
 }

@@ -25,7 +25,7 @@ class InterleavedEncoderSettings:
     num_latents, latent_dim: N and D.
     cross_attends: for each stage, the index of the cross-attend that it begins with, or None for
         none. Stages with the same index share weights.
-    stacks: for each stage, the index of the latent stack that follows.
+    stacks: for each stage, the index of the latent stack that follows, or None for none; likewise.
     latent_stack: settings of every latent stack.
     cross_attend: settings of every cross-attend.
     """
@@ -33,7 +33,7 @@ class InterleavedEncoderSettings:
     num_latents: Width
     latent_dim: Width
     cross_attends: Annotated[tuple[Natural | None, ...], UNSEEN]
-    stacks: Annotated[tuple[Natural, ...], UNSEEN]
+    stacks: Annotated[tuple[Natural | None, ...], UNSEEN]
     latent_stack: LatentStackSettings
     cross_attend: CrossAttendSettings = CrossAttendSettings()
 
@@ -65,18 +65,25 @@ class InterleavedEncoder(hk.Module):
         settings = self._settings
         x, maps = learned_latents(settings.num_latents, settings.latent_dim), []
         tokens = tokens.astype(x.dtype)
-        numbers = {number for number in settings.cross_attends if number is not None}
-        reads = {n: CrossAttend(settings.cross_attend, self._form) for n in sorted(numbers)}
+        reads = {
+            n: CrossAttend(settings.cross_attend, self._form)
+            for n in _distinct(settings.cross_attends)
+        }
         stacks = {
-            n: LatentStack(settings.latent_stack, self._form) for n in sorted(set(settings.stacks))
+            n: LatentStack(settings.latent_stack, self._form) for n in _distinct(settings.stacks)
         }
         for read, stack in self._stages:
             if read is not None and shown is not None:
                 maps.append(reads[read].attention_map(Tokens(x[:, shown]), tokens))
             if read is not None:
                 x = reads[read](Tokens(x), tokens, is_training=is_training)
-            x = stacks[stack](x, is_training)
+            if stack is not None:
+                x = stacks[stack](x, is_training)
         return x, maps
+
+
+def _distinct(numbers: tuple[int | None, ...]) -> list[int]:
+    return sorted({number for number in numbers if number is not None})
 
 
 @runtime_checkable

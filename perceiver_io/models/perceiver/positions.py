@@ -136,11 +136,19 @@ _REMEDY = (
 
 
 class LearnedPositions(hk.Module):
-    """One learned embedding per cell of a grid, such as (height, width) or (length,)."""
+    """One learned embedding per cell of a grid, such as (height, width) or (length,).
 
-    def __init__(self, shape: tuple[int, ...], dim: int, name: str = "positions"):
+    Args:
+        shape: of the grid.
+        dim: width of the embeddings.
+        scale: standard deviation of their initial values, before truncation.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], dim: int, scale: float = 0.02, name: str = "positions"
+    ):
         super().__init__(name=name)
-        self._shape, self._dim = shape, dim
+        self._shape, self._dim, self._scale = shape, dim, scale
 
     @property
     def num_positions(self) -> int:
@@ -148,7 +156,8 @@ class LearnedPositions(hk.Module):
         return math.prod(self._shape)
 
     def _embeddings(self) -> Float[Array, "M P"]:
-        init = dataclasses.replace(POSITION_INIT, grid=self._shape)
+        draw = hk.initializers.TruncatedNormal(self._scale)
+        init = dataclasses.replace(POSITION_INIT, init=draw, grid=self._shape)
         try:
             return hk.get_parameter("embeddings", (self.num_positions, self._dim), init=init)
         except ValueError as error:  # It was made for another grid.
