@@ -1,4 +1,4 @@
-"""Checks that the two sides of `scripts.benchmark_transformers` agree."""
+"""Checks that the two sides of a benchmark agree."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def check_gradients(loss: np.ndarray, ours: np.ndarray) -> None:
     """Prints the differences of loss and gradient. Raises UserError if they exceed the limits.
 
     Args:
-        loss: from `transformers`.
+        loss: from the other side.
         ours: our loss, and the norm of the difference of the gradients relative to the gradient's
             norm.
     """

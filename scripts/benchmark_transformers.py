@@ -27,26 +27,24 @@ Run it on an idle machine: torch's threads synchronise in every operation, so th
 on one of the processors slows that side down far more than ours.
 """
 
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 if not __package__:  # Run as a file: imports start at the repository's root.
     sys.path[0] = str(Path(__file__).parents[1])
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import program
 from scripts._agreement import check_gradients, check_outputs
-from scripts.side_process import MATRIX_SIZE, Side, busy_processors, processors
+from scripts._comparison import print_table
+from scripts.side_process import Side, busy_processors, processors
 
 TORCH_PYTHON = flags.DEFINE_string(
     "torch_python", None, "Python of an environment with torch and transformers.", required=True
@@ -55,16 +53,6 @@ GRADIENTS = {"language_gradient": "language", "imagenet_gradient": "imagenet"}
 CASES = flags.DEFINE_list("cases", ["language", "flow", "imagenet", *GRADIENTS], "Cases to run.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each side; the median is shown.")
 THREADS = flags.DEFINE_integer("threads", 2, "Processors, the same for both sides.")
-
-PRODUCTS = 10
-
-
-class Measured(NamedTuple):
-    """Median seconds, bytes at rest, and peak bytes above that without the gradient."""
-
-    seconds: float
-    idle: int
-    peak: int
 
 
 def main() -> None:
@@ -105,71 +93,9 @@ def compare(name: str, folder: Path, cores: list[int]) -> None:
         Side(commands["here"], cores) as ours,
     ):
         sides = {"transformers": theirs, "here": ours}
-        measured = take_turns(name, sides)
-        rates = {side: best_rate(process) for side, process in sides.items()}
-        for process in sides.values():
-            process.ask("save")
-        print_table(name, others, sides, measured, rates)
+        print_table(name, f"{THREADS.value} threads; {others}", sides, REPEATS.value)
     check = check_gradients if name in GRADIENTS else check_outputs
     check(*(np.load(folder / f"{side}.npy") for side in commands))
-
-
-def take_turns(name: str, sides: dict[str, Side]) -> dict[str, Measured]:
-    """Alternates between the sides, after a warm-up round."""
-    times, peaks = {side: [] for side in sides}, {}
-    for turn in tqdm(range(REPEATS.value + 1), name, leave=False):
-        for side, process in sides.items():
-            answer = process.ask("run")
-            peaks[side] = answer["peak"]
-            if turn:
-                times[side].append(answer["seconds"])
-    gradient = sides["here"].facts["gradient_bytes"]
-    return {
-        side: Measured(
-            statistics.median(times[side]),
-            process.facts["idle"],
-            peaks[side] - process.facts["idle"] - gradient,
-        )
-        for side, process in sides.items()
-    }
-
-
-def best_rate(side: Side) -> float:
-    """FLOP/s of a large matrix product, best of several."""
-    seconds = min(side.ask("multiply")["seconds"] for _ in range(PRODUCTS))
-    return 2 * MATRIX_SIZE**3 / seconds
-
-
-def print_table(
-    name: str,
-    others: str,
-    sides: dict[str, Side],
-    measured: dict[str, Measured],
-    rates: dict[str, float],
-) -> None:
-    """Prints a row for each side, with its ratio to `transformers`."""
-    flops = sides["here"].facts["flops"]
-    versions = ", ".join(side.facts["versions"] for side in sides.values())
-    print(
-        f"\n{name}: {versions}, {THREADS.value} threads; {others}\n"
-        f"{'':13}{'time':>10}{'':9}{'peak above rest':>18}{'':9}{'at rest':>10}{'done':>14}"
-        f"{'rate':>14}{'share':>7}"
-    )
-    first = measured["transformers"]
-    for side, (seconds, idle, peak) in measured.items():
-        done = flops["as run" if side == "here" else "as written"]
-        print(
-            f"{side:13}{seconds:8.2f} s{first.seconds / seconds:7.2f}x"
-            f"{peak / 2**20:14.0f} MiB{first.peak / peak:7.2f}x{idle / 2**20:8.0f} MiB"
-            f"{done / 1e9:8.0f} GFLOP{done / seconds / 1e9:7.0f} GFLOP/s"
-            f"{done / seconds / max(rates.values()):7.0%}"
-        )
-    products = ", ".join(f"{side} {rate / 1e9:.0f}" for side, rate in rates.items())
-    print(
-        f"product of {MATRIX_SIZE} x {MATRIX_SIZE} matrices, GFLOP/s: {products}; "
-        f"compilation here: {sides['here'].facts['compile_seconds']:.1f} s",
-        flush=True,
-    )
 
 
 # Bytes start after 6 special tokens.

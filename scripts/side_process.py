@@ -72,10 +72,13 @@ def serve(commands: dict[str, Callable[[], Any]], **facts: Any) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     _tell(facts | {"idle": _memory("VmRSS")})
     for command in sys.stdin:
-        start = time.perf_counter()
+        start, processor_start = time.perf_counter(), time.process_time()
         commands[command.strip()]()
         seconds = time.perf_counter() - start
-        _tell({"seconds": seconds, "peak": _memory("VmHWM")})
+        processor_seconds = time.process_time() - processor_start
+        _tell(
+            {"seconds": seconds, "processor_seconds": processor_seconds, "peak": _memory("VmHWM")}
+        )
 
 
 class Side(contextlib.AbstractContextManager):
@@ -104,7 +107,11 @@ class Side(contextlib.AbstractContextManager):
         self._process.wait()
 
     def ask(self, command: str) -> dict[str, Any]:
-        """Runs a command; returns the `seconds` it took and the `peak` memory in bytes so far."""
+        """Runs a command.
+
+        Returns the `seconds` it took, the `processor_seconds` that all its threads used, and the
+        `peak` memory in bytes so far.
+        """
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         return self._answer()
