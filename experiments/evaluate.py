@@ -1,9 +1,10 @@
 r"""Evaluates a checkpoint of a run on complete splits of a dataset.
 
-    python -m experiments.evaluate --workdir=DIR [--checkpoint=best|latest|STEP] \
+    python -m experiments.evaluate --workdir=DIR [--checkpoint=best|latest|STEP,...] \
         [--split=test,...] [--config=configs/OTHER.py] [--config.data.key=VALUE] [--json]
 
-The config is that of the run. With --config, the dataset and the splits come from another config.
+Several checkpoints, such as --checkpoint=best,latest, are shown side by side. The config is that of
+the run. With --config, the dataset and the splits come from another config.
 Published weights are evaluated with
 
     python -m experiments.evaluate --workdir=DIR --weights=WEIGHTS --config=FILE:PRESET
@@ -24,12 +25,19 @@ from absl import flags
 from perceiver_io.runtime import program
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "Of a run: best, latest, or a step number.")
+CHECKPOINT = flags.DEFINE_list("checkpoint", ["best"], "Of a run: best, latest, step numbers.")
 SPLIT = flags.DEFINE_list("split", None, "Splits; by default those of config.evaluation.")
 CONFIG = flags.DEFINE_string("config", None, "A config whose dataset is used instead.")
 WEIGHTS = flags.DEFINE_string("weights", None, "Published or trained weights; needs --config.")
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 SUBMISSION = flags.DEFINE_string("submission", None, "Folder for files to submit to a server.")
+flags.register_multi_flags_validator(
+    ["checkpoint", "submission"],
+    lambda given: (
+        len(given["checkpoint"]) == 1 or (given["checkpoint"] and not given["submission"])
+    ),
+    "--checkpoint must be at least one, and --submission takes only one",
+)
 
 
 def main() -> None:
@@ -39,17 +47,20 @@ def main() -> None:
     program.start_jax()
     workdir = Path(WORKDIR.value).expanduser().absolute()
     overrides = program.overrides()
-    if WEIGHTS.value is None:
-        subject = evaluation.of_run(workdir, CHECKPOINT.value, CONFIG.value, overrides)
-    else:
-        subject = evaluation.of_weights(WEIGHTS.value, CHECKPOINT.value, CONFIG.value, overrides)
-    if SPLIT.value:
-        subject.config.evaluation.splits = tuple(SPLIT.value)
-    if SUBMISSION.value is None:
-        report = evaluation.evaluate(subject, workdir)
-    else:
-        report = evaluation.submit(subject, Path(SUBMISSION.value).expanduser().absolute())
-    report.show(as_json=JSON.value)
+    reports = {}
+    for checkpoint in CHECKPOINT.value:
+        if WEIGHTS.value is None:
+            subject = evaluation.of_run(workdir, checkpoint, CONFIG.value, overrides)
+        else:
+            subject = evaluation.of_weights(WEIGHTS.value, checkpoint, CONFIG.value, overrides)
+        if SPLIT.value:
+            subject.config.evaluation.splits = tuple(SPLIT.value)
+        if SUBMISSION.value is None:
+            reports[checkpoint] = evaluation.evaluate(subject, workdir)
+        else:
+            folder = Path(SUBMISSION.value).expanduser().absolute()
+            reports[checkpoint] = evaluation.submit(subject, folder)
+    evaluation.side_by_side(reports).show(as_json=JSON.value)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Applies a trained model to your own images, texts and videos.
+"""Applies a trained model to your own images, point clouds, texts and videos.
 
     python -m experiments.predict --task=classify --weights=WEIGHTS --inputs=IMAGE_OR_FOLDER
+    python -m experiments.predict --task=classify_points --weights=WEIGHTS --inputs=MESH_OR_FOLDER
     python -m experiments.predict --task=fill_mask --weights=WEIGHTS --text="The sky is [MASK:4]."
     python -m experiments.predict --task=flow --weights=WEIGHTS --inputs=FIRST --inputs=SECOND
     python -m experiments.predict --task=autoencode --weights=WEIGHTS --inputs=VIDEO
@@ -33,10 +34,10 @@ FLAGS_OF_TASKS = (
     flags.DEFINE_multi_string("text", None, "A text; [MASK] or [MASK:5] in it; repeatable."),
     flags.DEFINE_string("subset", None, "Which of the tasks of a model of several."),
     flags.DEFINE_list("columns", None, "Columns of texts in tables, such as sentence1,sentence2."),
-    flags.DEFINE_integer("pictures", None, "Most images or texts to draw."),
+    flags.DEFINE_integer("pictures", None, "Most images, clouds or texts to draw."),
     flags.DEFINE_bool("attention", None, "Draw attention maps: attention_*.png."),
     flags.DEFINE_integer("top_k", None, "Number of answers to list."),
-    flags.DEFINE_integer("batch_size", None, "Images, texts or tiles at a time."),
+    flags.DEFINE_integer("batch_size", None, "Images, clouds, texts or tiles at a time."),
     flags.DEFINE_integer("steps", None, "Steps in which a text is filled in."),
     flags.DEFINE_integer("chunk_size", None, "Points decoded at a time."),
     flags.DEFINE_integer("overlap", None, "Least overlap of adjacent flow tiles, in pixels."),

@@ -252,7 +252,8 @@ def test_links_of_the_manual_are_valid(page):
 
 
 @pytest.mark.parametrize(
-    "config", ["coatnet", "glue", "imagenet", "masked_lm", "optical_flow", "text_file"]
+    "config",
+    ["coatnet", "glue", "imagenet", "masked_lm", "optical_flow", "point_clouds", "text_file"],
 )
 def test_manual_lists_the_presets(config):
     text = manual()

@@ -15,6 +15,7 @@ from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.image_classification.task import ImageClassification
 from perceiver_io.tasks.masked_lm.task import MaskedLanguageModelling
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
+from perceiver_io.tasks.point_cloud_classification.task import PointCloudClassification
 from perceiver_io.tasks.text_classification.task import TextClassification
 from perceiver_io.tasks.text_multitask.task import TextMultitask
 from perceiver_io.tasks.text_regression.task import TextRegression
@@ -74,6 +75,22 @@ def image_classification():
         return {"loss": -(targets * jax.nn.log_softmax(outputs)).sum(-1)[valid].mean()}
 
     return Case(ImageClassification(6, label_smoothing=0.1), logits_of_images, batch, terms)
+
+
+def point_cloud_classification():
+    """Clouds of 3 points; 10 valid examples of 16."""
+    rng = np.random.default_rng(6)
+    batch = {
+        "points": rng.normal(size=(BATCH, 3, 3)).astype(np.float32),
+        "label": rng.integers(0, 6, BATCH).astype(np.int32),
+        "valid": np.arange(BATCH) % 8 < 5,
+    }
+
+    def terms(outputs):
+        log_p = jax.nn.log_softmax(outputs)[np.arange(BATCH), batch["label"]]
+        return {"loss": -log_p[batch["valid"]].mean()}
+
+    return Case(PointCloudClassification(6, label_smoothing=0.0), logits_of_images, batch, terms)
 
 
 def optical_flow():
@@ -253,6 +270,7 @@ CASES = {
     "image_classification": image_classification,
     "masked_lm": masked_lm,
     "optical_flow": optical_flow,
+    "point_cloud_classification": point_cloud_classification,
     "text_classification": text_classification,
     "text_multitask": text_multitask,
     "text_regression": text_regression,

@@ -57,6 +57,7 @@ from perceiver_io.models.perceiver.inputs import (
     ReadyTokens,
     SeparateFrames,
     StackedFrames,
+    as_given,
 )
 from perceiver_io.models.perceiver.local_start import local_start
 from perceiver_io.models.perceiver.maps import decoder_map, encoder_maps
@@ -78,6 +79,7 @@ from perceiver_io.models.perceiver.outputs import (
     UpsampledFlow,
 )
 from perceiver_io.models.perceiver.perceiver import PerceiverIO, QueryModule
+from perceiver_io.models.perceiver.points import POINT_INPUTS
 from perceiver_io.models.perceiver.positions import FourierPositions, LearnedPositions
 from perceiver_io.models.perceiver.queries import (
     FirstInputQueries,
@@ -153,12 +155,14 @@ def _as_drawn(params: hk.Params) -> hk.Params:
 class Blueprint(NamedTuple):
     """What a builder returns: a model, the shapes and dtypes of one example, and a start.
 
-    `start` changes the initial parameters, which Haiku draws one by one.
+    `start` changes the initial parameters, which Haiku draws one by one. `features` is as in
+    `Inputs`.
     """
 
     model: PerceiverIO | Perceiver | ConvNet | ResNet | ViT | TokenTransformer | CoAtNet | BERT
     spec: PyTree[jax.ShapeDtypeStruct]
     start: Callable[[hk.Params], hk.Params] = _as_drawn
+    features: Callable[[PyTree[Array]], PyTree[Array]] = as_given
 
 
 def build(config: Section) -> Architecture:
@@ -174,17 +178,17 @@ def build(config: Section) -> Architecture:
         return construct(builder, settings, _WHERE)
 
     def transformed():
-        model = blueprint().model
+        model, _, _, features = blueprint()
         methods = {name: getattr(model, name) for name in METHODS if hasattr(model, name)}
         if isinstance(model, EncodingModel):
             methods["encoder_maps"] = functools.partial(encoder_maps, model)
         if isinstance(model, PerceiverIO):
             methods["decoder_map"] = functools.partial(decoder_map, model)
-        functions = {name: precision.around(method) for name, method in methods.items()}
+        functions = {name: precision.around(method, features) for name, method in methods.items()}
         return functions["__call__"], functions
 
     # Haiku modules can only be created inside a transform.
-    _, spec, start = hk.transform(blueprint).apply({}, None)
+    _, spec, start, _ = hk.transform(blueprint).apply({}, None)
     drawn, functions = hk.multi_transform_with_state(transformed)
 
     def init(rng: PRNGKeyArray, **inputs: PyTree) -> tuple[hk.Params, hk.State]:
@@ -246,7 +250,8 @@ def _tagged(
 
     def forward(inputs):
         with hk.custom_creator(note):
-            blueprint().model(inputs, is_training=True)
+            model, _, _, features = blueprint()
+            model(features(inputs), is_training=True)
 
     jax.eval_shape(hk.transform_with_state(forward).init, jax.random.key(0), spec)
     return found
@@ -267,10 +272,15 @@ class Precision:
 
     dtype: DTypeLike
 
-    def around(self, method: Callable) -> Callable:
-        """The method with casts of its inputs, parameters and results."""
+    def around(self, method: Callable, features: Callable[[PyTree], PyTree] = as_given) -> Callable:
+        """The method with casts of its inputs, parameters and results.
+
+        Before the casts, `features` is applied to the keyword argument `inputs`, if there is one.
+        """
 
         def call(*arguments: PyTree, **keywords: PyTree) -> PyTree[Array]:
+            if "inputs" in keywords:
+                keywords["inputs"] = features(_cast(keywords["inputs"], None))
             # A query may hold coordinates, which need full precision.
             exact = {"query": _cast(keywords.pop("query"), None)} if "query" in keywords else {}
             arguments, keywords = _cast((arguments, keywords), self.dtype)
@@ -301,7 +311,7 @@ def _cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
     return jax.tree.map(cast, tree)
 
 
-Images = Annotated[Inputs, Choice(IMAGE_INPUTS)]
+ImagesOrPoints = Annotated[Inputs, Choice(IMAGE_INPUTS | POINT_INPUTS)]
 # How the weights of a text model start: as in the paper, or with local attention.
 Start = Literal["random", "local"]
 STARTS = {"random": _as_drawn, "local": local_start}
@@ -309,12 +319,15 @@ STARTS = {"random": _as_drawn, "local": local_start}
 
 def perceiver_io_classifier(
     num_classes: Width,
-    inputs: Images,
+    inputs: ImagesOrPoints,
     encoder: EncoderSettings,
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO for image classification, with one learned query as wide as the latents."""
+    """Perceiver IO for classification of images or point clouds.
+
+    It has one learned query, as wide as the latents.
+    """
     return _perceiver_io(
         inputs,
         LearnedQueries(1, encoder.latent_dim),
@@ -325,7 +338,7 @@ def perceiver_io_classifier(
 
 def perceiver_classifier(
     num_classes: Width,
-    inputs: Images,
+    inputs: ImagesOrPoints,
     encoder: InterleavedEncoderSettings,
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
@@ -335,7 +348,7 @@ def perceiver_classifier(
         encoder=InterleavedEncoder(encoder, attention),
         head=AveragePooledLogits(num_classes),
     )
-    return Blueprint(model, inputs.spec)
+    return Blueprint(model, inputs.spec, features=inputs.features)
 
 
 def convnet_classifier(
@@ -350,7 +363,7 @@ def convnet_classifier(
 
 def resnet_classifier(
     num_classes: Width,
-    inputs: Images,
+    inputs: ImagesOrPoints,
     depths: tuple[Repeats, ...],
     widths: tuple[Width, ...],
     bottleneck: bool = True,
@@ -365,12 +378,13 @@ def resnet_classifier(
             f"config.model has depths={depths} and widths={widths}: give one of each for each "
             "stage, with bottleneck=True widths that are multiples of 4."
         )
-    return Blueprint(ResNet(num_classes, inputs.adapter, depths, widths, bottleneck), inputs.spec)
+    model = ResNet(num_classes, inputs.adapter, depths, widths, bottleneck)
+    return Blueprint(model, inputs.spec, features=inputs.features)
 
 
 def vit_classifier(
     num_classes: Width,
-    inputs: Images,
+    inputs: ImagesOrPoints,
     patch_size: Size,
     width: Width,
     layers: LatentStackSettings,
@@ -378,19 +392,19 @@ def vit_classifier(
 ) -> Blueprint:
     """ViT on pixels or features with their positions, a baseline of Perceiver, section 4.1."""
     model = ViT(num_classes, inputs.adapter, patch_size, width, layers, attention)
-    return Blueprint(model, inputs.spec)
+    return Blueprint(model, inputs.spec, features=inputs.features)
 
 
 def transformer_classifier(
     num_classes: Width,
-    inputs: Images,
+    inputs: ImagesOrPoints,
     width: Width,
     layers: LatentStackSettings,
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
     """A transformer on all pixels, a baseline of Perceiver, section 4.1."""
     model = TokenTransformer(num_classes, inputs.adapter, width, layers, attention)
-    return Blueprint(model, inputs.spec)
+    return Blueprint(model, inputs.spec, features=inputs.features)
 
 
 def coatnet_classifier(
@@ -785,7 +799,7 @@ def _perceiver_io(
         decoder=Decoder(decoder, form),
         outputs=outputs,
     )
-    return Blueprint(model, inputs.spec, STARTS[start])
+    return Blueprint(model, inputs.spec, STARTS[start], inputs.features)
 
 
 ARCHITECTURES = {

@@ -131,6 +131,20 @@ def submit(subject: Subject, folder: Path) -> Report:
     return _report(subject, summary, f"predictions of {count} examples in {folder}")
 
 
+def side_by_side(reports: Mapping[str, Report]) -> Report:
+    """Reports on several checkpoints, by name, as one; a single report is returned as it is."""
+    if len(reports) == 1:
+        return next(iter(reports.values()))
+    columns: dict[str, Mapping[str, float]] = {}
+    lines = []
+    for name, report in reports.items():
+        columns |= {f"{key} {name}": x for key, x in report.summary["metrics"].items()}
+        step = f", step {report.summary['step']}" if "step" in report.summary else ""
+        lines.append(f"{name}{step}: figures in {report.summary['figures']}")
+    summary = {name: report.summary for name, report in reports.items()}
+    return Report(summary, "\n".join([as_table(columns), "", *lines]))
+
+
 def as_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """A row for each metric, a column for each evaluator."""
     names = list(dict.fromkeys(name for values in metrics.values() for name in values))

@@ -2,8 +2,10 @@
 
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from perceiver_io.data.pipeline.sources import left_out_clause
 from perceiver_io.data.vision.image_files import list_image_files
@@ -46,6 +48,27 @@ def images_of(inputs: Iterable[str | Path]) -> list[Path]:
             tell_listing(path)
         images += list_images(path) if path.is_dir() else [path]
     return images
+
+
+def readable(
+    paths: Sequence[Path],
+    prepare: Callable[[Path], np.ndarray],
+    required: Collection[Path],
+    unreadable: list[str],
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Index and prepared content of each readable file; the names of others go to `unreadable`.
+
+    Raises UserError for an unreadable file that is required.
+    """
+    for index, path in enumerate(paths):
+        try:
+            content = prepare(path)
+        except UserError:
+            if path in required:
+                raise
+            unreadable.append(str(path))
+        else:
+            yield index, content
 
 
 def tell_listing(folder: Path) -> None:

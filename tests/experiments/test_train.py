@@ -141,6 +141,22 @@ def test_contents_of_a_run_folder_and_its_evaluation(start, uninterrupted):
     assert (uninterrupted / "evaluation").is_dir()
 
 
+def test_checkpoints_side_by_side():
+    reports = {
+        name: evaluation.Report(
+            {"step": step, "metrics": {"test": {"top_1": share}}, "figures": f"DIR_{step}"}, ""
+        )
+        for name, step, share in (("best", 20, 0.75), ("latest", 30, 0.5))
+    }
+    both = evaluation.side_by_side(reports)
+    assert both.summary["latest"] == reports["latest"].summary
+    head, row, _, *lines = both.text.splitlines()
+    assert head.split() == ["test", "best", "test", "latest"]
+    assert row.split() == ["top_1", "0.7500", "0.5000"]
+    assert lines == ["best, step 20: figures in DIR_20", "latest, step 30: figures in DIR_30"]
+    assert evaluation.side_by_side({"best": reports["best"]}) is reports["best"]
+
+
 @pytest.mark.slow
 def test_a_run_in_a_folder_with_a_colon_and_no_space_for_pictures(tmp_path, uninterrupted):
     run = tmp_path / "run 10:30"

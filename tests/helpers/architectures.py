@@ -29,6 +29,7 @@ def images(*size, batch=2, seed=0):
 
 FRAMES = np.asarray(normal(2, 2, 8, 12, 3))
 IDS = np.random.default_rng(0).integers(0, 11, (2, 8)).astype(np.int32)
+POINTS = np.random.default_rng(0).uniform(-1, 1, (2, 12, 3)).astype(np.float32)
 CORE = core(query_chunk_size=7)
 TEXT = dict(CORE, vocab_size=11, max_length=8, embedding_dim=6)
 BERT = dict(

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from perceiver_io.config.construct import construct, lookup
 from perceiver_io.tasks import TASKS
+from tests.helpers.meshes import hdf5_folder
 from tests.helpers.texts import sentence_piece_model
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -17,6 +18,8 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 # The upper limit of each setting in a shrunk config, anywhere in `model` or `data`.
 LIMITS = dict(
     image_size=16,
+    num_points=16,
+    grid=4,
     widths=16,
     num_latents=6,
     latent_dim=16,
@@ -96,12 +99,15 @@ def load(name, preset):
 def give_files(config, folder):
     """Gives `folder` to an experiment with files of the user's own.
 
-    With a sub-folder per class for images, a word for each tag, or a small model of SentencePiece.
+    With a sub-folder per class for images, a cloud or a word for each class, or a small model of
+    SentencePiece.
     """
     if config.data.name == "tagged_file":
         words = [f"word TAG-{number}" for number in range(config.task.num_classes)]
         (folder / "train.conll").write_text("\n".join(words))
         config.data.update(train=str(folder / "train.conll"), validation=None, test=None)
+    if config.data.name == "modelnet40":
+        config.data.root = str(hdf5_folder(folder))
     if config.data.name == "image_folder":
         for index in range(config.task.num_classes):
             (folder / f"class_{index}").mkdir()

@@ -2,9 +2,10 @@
 
 import abc
 import bisect
+import dataclasses
 import itertools
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -63,6 +64,28 @@ class MixedExamples(Sequence[Any]):
     def __getitem__(self, index: int) -> Any:
         part = bisect.bisect_right(self._ends, index)
         return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOnUse(Sequence[Any]):
+    """Examples that each process reads when it needs them, so that little is sent to it.
+
+    Attributes:
+        read: returns them all, and remembers them. It is sent instead of them.
+    """
+
+    read: Callable[[], Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(self.read())
+
+    def __getitem__(self, index: int) -> Any:
+        return self.read()[index]
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each."""
+        return [example.name for example in self.read()]
 
 
 class KeptExamples(Sequence[Any]):

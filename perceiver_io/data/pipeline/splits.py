@@ -1,5 +1,6 @@
 """How the data in a folder is split: by sub-folders, or deterministically by fractions."""
 
+import hashlib
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
@@ -46,3 +47,8 @@ def share(ordered: Sequence[T], split: str, fractions: Fractions) -> Sequence[T]
     start = round(sum(fractions[:position]) * len(ordered))
     stop = round(sum(fractions[: position + 1]) * len(ordered))
     return ordered[start:stop]
+
+
+def in_share(key: bytes, share: float) -> bool:
+    """Whether an example belongs to a share of all, which depends on its key alone."""
+    return int.from_bytes(hashlib.sha256(key).digest()[:8]) / 2**64 < share

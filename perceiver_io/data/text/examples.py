@@ -1,7 +1,7 @@
 """Raw examples of text tasks, and how their texts become token ids."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,28 +28,6 @@ class TaggedText(NamedTuple):
     words: tuple[str, ...]
     tags: tuple[int, ...]
     name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ReadOnUse(Sequence[Any]):
-    """Examples that each process reads when it needs them, so that little is sent to it.
-
-    Attributes:
-        read: returns them all, and remembers them. It is sent instead of them.
-    """
-
-    read: Callable[[], Sequence[Any]]
-
-    def __len__(self) -> int:
-        return len(self.read())
-
-    def __getitem__(self, index: int) -> Any:
-        return self.read()[index]
-
-    @property
-    def names(self) -> list[str]:
-        """The name of each."""
-        return [example.name for example in self.read()]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

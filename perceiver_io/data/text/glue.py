@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple
 from perceiver_io.config.annotations import Text
 from perceiver_io.config.construct import listing
 from perceiver_io.data.pipeline.dataset import Composed
-from perceiver_io.data.pipeline.sources import LeftOut, Source, names_of
+from perceiver_io.data.pipeline.sources import LeftOut, ReadOnUse, Source, names_of
 from perceiver_io.data.pipeline.tfds_folders import open_prepared
-from perceiver_io.data.text.examples import LabelledText, ReadOnUse
+from perceiver_io.data.text.examples import LabelledText
 from perceiver_io.data.text.files import lines_of, read_text
 from perceiver_io.data.text.preparation import ClassifiedTextPreparation, ScoredTextPreparation
 from perceiver_io.data.text.text_file import class_number

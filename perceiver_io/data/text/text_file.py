@@ -10,7 +10,6 @@ See `perceiver_io.data.text.tables` for the formats.
 import abc
 import dataclasses
 import functools
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Annotated, Any, ClassVar
 from perceiver_io.config.annotations import EACH_ONCE, Rate, Text
 from perceiver_io.config.construct import listing, nearest
 from perceiver_io.data.pipeline.dataset import Composed
-from perceiver_io.data.pipeline.sources import Source
-from perceiver_io.data.text.examples import LabelledText, ReadOnUse
+from perceiver_io.data.pipeline.sources import ReadOnUse, Source
+from perceiver_io.data.pipeline.splits import in_share
+from perceiver_io.data.text.examples import LabelledText
 from perceiver_io.data.text.preparation import ClassifiedTextPreparation, ScoredTextPreparation
 from perceiver_io.data.text.tables import read_columns
 from perceiver_io.data.text.tokenizers import utf8
@@ -159,9 +159,8 @@ def _parts(source: SplitFiles) -> dict[str, list[Any]]:
     """The training file without the validation split, and that split."""
     parts = {"train": [], "validation": []}
     for example in source.read(source.train):
-        key = hashlib.sha256("\n".join(example[0]).encode(errors="surrogatepass")).digest()
-        share = int.from_bytes(key[:8]) / 2**64
-        parts["validation" if share < source.held_out else "train"].append(example)
+        key = "\n".join(example[0]).encode(errors="surrogatepass")
+        parts["validation" if in_share(key, source.held_out) else "train"].append(example)
     return parts
 
 

@@ -24,11 +24,21 @@ from perceiver_io.models.perceiver.tokens import Tokens, dense_positions
 from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT
 
 
+def as_given(x: PyTree[Array]) -> PyTree[Array]:
+    """Returns `x` unchanged."""
+    return x
+
+
 class Inputs(NamedTuple):
-    """An input adapter, and the shape and dtype of one example that it takes."""
+    """An input adapter, and the shape and dtype of one example.
+
+    `features` maps inputs to what the adapter takes. It is computed in float32 whatever the model's
+    compute dtype is, for inputs such as coordinates, of which every digit matters.
+    """
 
     adapter: InputAdapter
     spec: PyTree[jax.ShapeDtypeStruct]
+    features: Callable[[PyTree[Array]], PyTree[Array]] = as_given
 
 
 class RawValues:
@@ -282,8 +292,14 @@ class ArrayTokens:
         return tokens, np.arange(math.prod(shape)).reshape(shape)
 
 
+@dataclass(frozen=True)
 class ReadyTokens:
-    """Inputs that already are features [B, M, C], positions included."""
+    """Inputs that already are features [B, M, C], positions included.
+
+    grid: the shape of the tokens' own grid; None for a set or a sequence.
+    """
+
+    grid: tuple[int, ...] | None = None
 
     def __call__(
         self, inputs: Float[Array, "B M C"], mask: Bool[Array, "B M"] | None, is_training: bool
@@ -294,9 +310,10 @@ class ReadyTokens:
 
     def with_places(
         self, inputs: Float[Array, "B M C"], mask: Bool[Array, "B M"] | None, is_training: bool
-    ) -> tuple[Tokens, Int[np.ndarray, " M"]]:
-        """The tokens, and their indices in order."""
-        return self(inputs, mask, is_training), np.arange(inputs.shape[1])
+    ) -> tuple[Tokens, Int[np.ndarray, "*grid"]]:
+        """The tokens, and their indices in order, on the grid."""
+        places = np.arange(inputs.shape[1])
+        return self(inputs, mask, is_training), places.reshape(self.grid or places.shape)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import haiku as hk
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from perceiver_io.config.annotations import Real
 from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.tokens import GridPositions
 from perceiver_io.models.weights import BIAS_INIT, POSITION_INIT, WEIGHT_INIT
@@ -48,14 +49,14 @@ class FourierPositions:
     raw coordinates, then all sines axis by axis, then all cosines, of pi * frequency * coordinate.
 
     num_bands: number of frequencies per axis.
-    resolution: number of samples per axis, which sets the highest frequency. A grid of another
-        shape keeps these frequencies.
+    resolution: number of samples per axis, which sets the highest frequency; for points, twice that
+        frequency. A grid of another shape keeps these frequencies.
     concatenate_coordinates: whether the raw coordinates come first.
     sine_only: whether the cosines are omitted.
     """
 
     num_bands: int
-    resolution: tuple[int, ...]
+    resolution: tuple[Real, ...]
     concatenate_coordinates: bool = True
     sine_only: bool = False
 

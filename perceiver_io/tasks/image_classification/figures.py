@@ -1,24 +1,19 @@
 """Figures of image classification: predictions and attention."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib import patheffects
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from perceiver_io.data.vision.crop import Box
 from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
-from perceiver_io.tasks.confusion import short_name
+from perceiver_io.tasks.class_figures import answer_grid, draw_bars, write_answer
 from perceiver_io.tasks.figures import (
-    ACCENT,
     INK,
-    RIGHT,
-    WRONG,
     Picture,
     heat_and_scale,
     heat_bar,
@@ -28,8 +23,6 @@ from perceiver_io.tasks.figures import (
     sides,
     titled_figure,
 )
-
-_OTHERS = "#90b4d8"
 
 
 def classified_images(
@@ -48,13 +41,10 @@ def classified_images(
         class_names: the names of the classes.
         columns: images per row.
     """
-    rows = max(-(-len(images) // columns), 1)
-    figure = Figure(figsize=(1.6 * columns, 1.95 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, label, probability in zip(grid, images, labels, probabilities, strict=False):
-        _draw_answer(axes, image, int(label), probability, class_names)
+    figure, grid = answer_grid(len(images), columns)
+    for axes, image, label, probability in zip(grid, images, labels, probabilities, strict=True):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        write_answer(axes, int(label), probability, class_names)
     return figure
 
 
@@ -84,7 +74,7 @@ def classified_image(
     picture.set_title(printable(title), fontsize=10, parse_math=False)
     note = dict(transform=picture.transAxes, ha="center", va="top", fontsize=8, color=INK)
     picture.text(0.5, -0.02, "dashed: what the model sees", **note)
-    _draw_bars(bars, probabilities)
+    draw_bars(bars, probabilities)
     return figure
 
 
@@ -119,35 +109,3 @@ def image_attention(image: Picture, attention: Attention, *, title: str) -> Figu
         panel.set_title(name, fontsize=8)
     heat_bar(figure)
     return figure
-
-
-def _draw_answer(
-    axes: Axes,
-    image: UInt8[np.ndarray, "H W C"],
-    label: int,
-    probability: Float[np.ndarray, " K"],
-    class_names: Sequence[str],
-) -> None:
-    answer = int(probability.argmax())
-    right = answer == label
-    mark = "\N{CHECK MARK}" if right else "\N{BALLOT X}"
-    caption = f"{mark} {short_name(class_names[answer])}, {probability[answer]:.0%}"
-    if not right:
-        caption += f"\nis {short_name(class_names[label])}"
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set_title(caption, color=RIGHT if right else WRONG, fontsize=9, pad=3)
-
-
-def _draw_bars(axes: Axes, probabilities: Sequence[tuple[str, float]]) -> None:
-    places = range(len(probabilities))
-    names, values = zip(*probabilities, strict=True)
-    colors = [ACCENT] + [_OTHERS] * (len(values) - 1)
-    bars = axes.barh(places, values, color=colors, height=0.7)
-    axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=4, fontsize=10)
-    wrapped = ["\n".join(textwrap.wrap(x, 26, max_lines=2, placeholder=" ...")) for x in names]
-    axes.set_yticks(places, wrapped, fontsize=10, parse_math=False)
-    axes.tick_params(length=0)
-    axes.set_xlim(0, 1.15)
-    axes.set_xticks([])
-    axes.invert_yaxis()
-    axes.spines[["top", "right", "bottom"]].set_visible(False)

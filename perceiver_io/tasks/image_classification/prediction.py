@@ -1,15 +1,13 @@
 """Predicts the most probable classes of images, and draws them beside the images."""
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, PyTree, Real, UInt8
+from jaxtyping import PyTree, Real, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -17,33 +15,22 @@ from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.data.vision.imagenet_classes import imagenet_class_names
 from perceiver_io.data.vision.images import ImageInput
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress
 from perceiver_io.tasks.attention import Attention, CrossAttention, check_attends, most_used
 from perceiver_io.tasks.batches import (
-    Advance,
     check_batch_size,
-    check_finite,
     check_natural,
     check_positive,
-    each_in_batches,
-    ignore,
 )
 from perceiver_io.tasks.figures import save
-from perceiver_io.tasks.files import existing, images_of, unique_names
+from perceiver_io.tasks.files import existing, images_of, readable, unique_names
 from perceiver_io.tasks.image_classification.figures import classified_image, image_attention
 from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
+from perceiver_io.tasks.top_classes import TopClasses, arrays, classify, entries, report
 
 _LATENTS_SHOWN = 8
 
 ImageLike = str | Path | UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]
-
-
-class TopClasses(NamedTuple):
-    """The K most probable classes of one or several images, in descending order of probability."""
-
-    classes: Int32[np.ndarray, "*N K"]
-    probabilities: Float[np.ndarray, "*N K"]
 
 
 class ImageClassifier(Predictor):
@@ -86,12 +73,8 @@ class ImageClassifier(Predictor):
             images = [images]
         count = min(top_k, len(self.class_names))
         prepared = map(self.prepared, images)
-        found = list(classify(self.trained, prepared, top_k=count, batch_size=batch_size))
-        classes, probabilities = zip(*found, strict=True) if found else ((), ())
-        return TopClasses(
-            np.array(classes, np.int32).reshape(-1, count),
-            np.array(probabilities, np.float32).reshape(-1, count),
-        )
+        found = classify(self.trained, prepared, top_k=count, batch_size=batch_size)
+        return arrays(found, count)
 
     def prepared(self, image: ImageLike) -> UInt8[np.ndarray, "H W C"]:
         """Prepares an image for the model. Raises UserError when it cannot be read."""
@@ -130,10 +113,10 @@ class ImageClassifier(Predictor):
             check_attends(self.trained)
         paths = images_of(inputs)
         names = unique_names(paths)
-        required = set(existing(inputs))
+        required = existing(inputs)
         answers, unreadable = [], []
         with Progress(len(paths), "images") as progress:
-            images, shown = itertools.tee(self._readable(paths, required, unreadable))
+            images, shown = itertools.tee(readable(paths, self.prepared, required, unreadable))
             best = classify(
                 self.trained,
                 (pixels for _, pixels in images),
@@ -142,7 +125,7 @@ class ImageClassifier(Predictor):
                 advance=progress.advance,
             )
             for (index, pixels), top in zip(shown, best, strict=True):
-                answer = dict(input=str(paths[index]), classes=self._list(top))
+                answer = dict(input=str(paths[index]), classes=entries(top, self.class_names))
                 answers.append(answer)
                 if len(answers) > pictures:
                     continue
@@ -151,30 +134,7 @@ class ImageClassifier(Predictor):
                 if attention:
                     answer["attention"] = str(output / f"attention_{names[index]}.png")
                     save(self._attention_figure(pixels, answer), Path(answer["attention"]))
-        return _report(answers, unreadable, pictures)
-
-    def _readable(
-        self, paths: Sequence[Path], required: set[Path], unreadable: list[str]
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Index and pixels of each readable image; the names of others are added to `unreadable`.
-
-        Raises UserError for an unreadable image that is required.
-        """
-        for index, path in enumerate(paths):
-            try:
-                pixels = self.prepared(path)
-            except UserError:
-                if path in required:
-                    raise
-                unreadable.append(str(path))
-            else:
-                yield index, pixels
-
-    def _list(self, top: TopClasses) -> list[dict[str, Any]]:
-        return [
-            dict(index=int(index), name=self.class_names[index], probability=float(probability))
-            for index, probability in zip(*top, strict=True)
-        ]
+        return report(answers, unreadable, pictures, "images")
 
     def _figure(self, path: Path, answer: dict[str, Any]) -> Figure:
         # Decoded again, since the model's view is decoded at a reduced resolution.
@@ -226,46 +186,6 @@ def class_names(trained: Trained) -> Sequence[str]:
     return imagenet if num_classes == len(imagenet) else tuple(map(str, range(num_classes)))
 
 
-def classify(
-    trained: Trained,
-    images: Iterable[Real[np.ndarray, "H W C"]],
-    *,
-    top_k: int,
-    batch_size: int,
-    advance: Advance = ignore,
-) -> Iterator[TopClasses]:
-    """The `top_k` most probable classes of each image; images are read one batch at a time.
-
-    Args:
-        trained: its model maps `inputs` [B, H, W, C] to logits [B, classes].
-        images: an array [N, H, W, C] or an iterable of images, prepared for the model as in the
-            evaluation batches of its dataset.
-        top_k: how many classes.
-        batch_size: images at a time; the last batch is padded.
-        advance: called after each batch with the number of its images.
-
-    Raises UserError if there are fewer classes than `top_k`, and for probabilities that are NaN.
-    """
-    check_positive(top_k=top_k)
-    check_batch_size(batch_size)
-    top = functools.partial(_top, trained.model, top_k, trained.params, trained.state)
-    for answer in each_in_batches(top, images, batch_size, advance):
-        check_finite(answer.probabilities)
-        yield answer
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _top(
-    model: Architecture, top_k: int, params: PyTree, state: PyTree, images: Array
-) -> TopClasses:
-    logits, _ = model.apply(params, state, None, inputs=images, is_training=False)
-    num_classes = logits.shape[-1]
-    if top_k > num_classes:
-        raise UserError(f"top_k={top_k} is more than the number of classes, {num_classes}.")
-    probabilities, classes = jax.lax.top_k(jax.nn.softmax(logits), top_k)
-    return TopClasses(classes, probabilities)
-
-
 def attention_to_image(
     trained: Trained, image: Real[np.ndarray, "H W C"], *, count: int
 ) -> Attention:
@@ -299,29 +219,3 @@ def _image(pixels: np.ndarray) -> Image.Image:
             "3], or [height, width] for grey, with values from 0 to 255."
         )
     return Image.fromarray(pixels)
-
-
-def _report(answers: list[dict[str, Any]], unreadable: list[str], pictures: int) -> Report:
-    """Raises UserError if no image could be read."""
-    if not answers:
-        raise UserError(
-            f"None of the {len(unreadable)} images can be read, such as {unreadable[0]}: they are "
-            "damaged or not images. For details of the error, give one of them by itself."
-        )
-    paragraphs = list(map(_table, answers))
-    if len(answers) > pictures:
-        paragraphs.append(
-            f"figures of the first {pictures} of {len(answers)} images; --pictures=NUMBER for more"
-        )
-    if unreadable:
-        count = len(answers) + len(unreadable)
-        paragraphs.append(
-            f"warning: skipped {len(unreadable)} of {count} images, which cannot be read: "
-            f"{', '.join(unreadable)}"
-        )
-    return Report("\n\n".join(paragraphs), {"images": answers, "unreadable": unreadable})
-
-
-def _table(answer: dict[str, Any]) -> str:
-    lines = [f"  {entry['probability']:6.1%}  {entry['name']}" for entry in answer["classes"]]
-    return "\n".join([answer["input"], *lines])
