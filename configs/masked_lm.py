@@ -18,7 +18,7 @@ SentencePiece needs a model file, config.data.tokenizer.path; scripts/train_sent
 one. A training step of `bytes` takes 0.34 TFLOPs per example (experiments.describe).
 
 Other presets:
-    small               1.3M, on the bundled texts. Hardware: two CPU cores, two hours. For yours:
+    small               1.3M, on the bundled texts. Hardware: one CPU core, 100 minutes. On yours:
                         --config.data.name=text_folder --config.data.root=FOLDER
     one_gpu_day         103M in bfloat16, for one day on a large GPU, with what Cramming
                         (2212.14034) found to matter: short texts, fewer latents to match, 25%
@@ -147,7 +147,7 @@ PAPER = dict(
 SMALL = dict(
     batch_size=16,
     peak=7e-4,
-    steps=36_000,
+    steps=28_000,
     warmup_steps=lambda steps: steps // 100,
     optimizer=dict(name="adamw", weight_decay=0.01, b2=0.98),
     data=_bundled,

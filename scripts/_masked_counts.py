@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.text.bytes import ByteTokenizer
@@ -134,3 +135,17 @@ def trigram_loss(
         found = smoothed(counts[first, second], pairs[second], prior)
         losses.append(-np.log(found[np.arange(len(places)), third]))
     return float(np.concatenate(losses).mean())
+
+
+def draw(losses: Mapping[int, float], baselines: Mapping[str, float]) -> Figure:
+    """The losses of a model by step, and of each baseline as a line, in nats per masked byte."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    last = list(losses.values())[-1]
+    axes.plot(list(losses), list(losses.values()), "ko-", label=f"model, at last {last:.3f}")
+    for number, (kind, loss) in enumerate(baselines.items(), 1):
+        axes.axhline(loss, color=f"C{number}", linestyle="--", label=f"{kind} {loss:.3f}")
+    axes.set(xlabel="training steps", ylabel="nats per masked byte", xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", fontsize=8)
+    return figure

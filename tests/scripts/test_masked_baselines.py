@@ -37,3 +37,11 @@ def test_trigrams():
     loss = baselines.trigram_loss([b"abcabd"], [(b"abc", [0, 2])], UNIFORM, 2)
     pair = (1 + 2 / 256) / (2 + 2)  # c after b
     assert math.isclose(loss, -math.log((1 + 2 * pair) / (2 + 2)))
+
+
+def test_figure_with_a_line_for_each_baseline():
+    (axes,) = baselines.draw({100: 3.0, 200: 2.5}, {"byte frequencies": 3.3, "trigram": 2.1}).axes
+    curve, *lines = axes.lines
+    np.testing.assert_array_equal(curve.get_xydata(), [(100, 3.0), (200, 2.5)])
+    assert [line.get_ydata()[0] for line in lines] == [3.3, 2.1]
+    assert curve.get_label().endswith("2.500")
