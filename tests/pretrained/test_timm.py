@@ -11,7 +11,8 @@ import pytest
 
 from perceiver_io.config.construct import construct
 from perceiver_io.errors import UserError
-from perceiver_io.models.architectures import build, coatnet_classifier
+from perceiver_io.models.architectures import build
+from perceiver_io.models.builders.classifiers import coatnet_classifier
 from perceiver_io.pretrained.published import load
 
 CASES = sorted((pathlib.Path(__file__).parents[1] / "goldens" / "timm").iterdir())

@@ -1,0 +1,98 @@
+"""Autoencoders of several modalities: Perceiver IO, section 4.3."""
+
+import math
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN, Arguments, Length, Side, Size, Width
+from perceiver_io.models.builders.blueprint import Blueprint, perceiver_io
+from perceiver_io.models.perceiver.inputs import ArrayTokens, Inputs, Patches, ReadyTokens
+from perceiver_io.models.perceiver.modalities import Modality, ModalityTokens
+from perceiver_io.models.perceiver.outputs import ClassLogits, PositionProjection, SharedProjection
+from perceiver_io.models.perceiver.perceiver import QueryModule
+from perceiver_io.models.perceiver.positions import FourierPositions
+from perceiver_io.models.perceiver.queries import LearnedQueries, ModalityQueries, PositionQueries
+from perceiver_io.models.settings import AttentionForm, DecoderSettings, EncoderSettings
+
+
+class Part(NamedTuple):
+    """The parts of an autoencoder for one modality, and the shape and dtype of one example."""
+
+    tokens: Modality
+    queries: QueryModule
+    output: PositionProjection | ClassLogits
+    spec: jax.ShapeDtypeStruct
+
+
+def video_part(
+    shape: Annotated[tuple[Side, Side, Side], INPUT_SIZE],
+    patch_size: Size,
+    resolution: Annotated[tuple[Side, Side, Side], UNSEEN],
+    num_bands: Width,
+) -> Part:
+    """Frames [B, *shape, 3] in patches, decoded pixel by pixel."""
+    positions = FourierPositions(num_bands, resolution)
+    patch = (1, *patch_size)
+    tokens = math.prod(side // p for side, p in zip(shape, patch, strict=True))
+    width = 3 * math.prod(patch) + positions.width
+    return Part(
+        Modality(ArrayTokens(Patches(patch), positions), tokens, width),
+        PositionQueries(positions, shape),
+        PositionProjection(3, name="image_values"),
+        jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32),
+    )
+
+
+def audio_part(
+    num_samples: Annotated[Length, INPUT_SIZE, UNSEEN], samples_per_patch: Width, num_bands: Width
+) -> Part:
+    """Audio [B, num_samples, 1] in patches, decoded patch by patch."""
+    num_patches = num_samples // samples_per_patch
+    positions = FourierPositions(num_bands, (num_samples,))
+    return Part(
+        Modality(
+            ArrayTokens(Patches((samples_per_patch,)), positions),
+            num_patches,
+            samples_per_patch + positions.width,
+        ),
+        PositionQueries(positions, (num_patches,)),
+        PositionProjection(samples_per_patch, name="audio_values"),
+        jax.ShapeDtypeStruct((1, num_samples, 1), jnp.float32),
+    )
+
+
+def label_part(num_classes: Annotated[Width, INPUT_SIZE], query_dim: Width) -> Part:
+    """A class as probabilities [B, 1, num_classes], decoded as logits [B, num_classes]."""
+    return Part(
+        Modality(ReadyTokens(), 1, num_classes),
+        LearnedQueries(1, query_dim, name="label_query"),
+        ClassLogits(num_classes, name="label_logits"),
+        jax.ShapeDtypeStruct((1, 1, num_classes), jnp.float32),
+    )
+
+
+def perceiver_io_autoencoder(
+    image: Annotated[Part, Arguments(video_part)],
+    audio: Annotated[Part, Arguments(audio_part)],
+    label: Annotated[Part, Arguments(label_part)],
+    output_dim: Width,
+    encoder: EncoderSettings,
+    decoder: DecoderSettings = DecoderSettings(),
+    attention: AttentionForm = AttentionForm(),
+) -> Blueprint:
+    """Perceiver IO as an autoencoder of video, audio and class label (Perceiver IO, section 4.3).
+
+    Any of the three may be missing from the input; all can be decoded. `output_dim` is the width to
+    which decoded vectors are projected before each modality's own output layer.
+    """
+    parts = {"audio": audio, "image": image, "label": label}
+    shared = PositionProjection(output_dim)
+    tokens = ModalityTokens({name: part.tokens for name, part in parts.items()}, 4)
+    return perceiver_io(
+        Inputs(tokens, {name: part.spec for name, part in parts.items()}),
+        ModalityQueries({name: part.queries for name, part in parts.items()}, 2),
+        {name: SharedProjection(shared, part.output) for name, part in parts.items()},
+        (encoder, decoder, attention),
+    )
