@@ -42,7 +42,8 @@ def test_bfloat16(name):
     oracles.assert_close(low, exact, 0.1)
     for x, y in zip(jax.tree.leaves(low), jax.tree.leaves(exact), strict=True):
         assert np.corrcoef(np.ravel(x), np.ravel(y))[0, 1] > 0.99
-    oracles.assert_close(new_state, exact_state, 0.02)
+    # The statistics of a layer see the rounding of all layers before it.
+    oracles.assert_close(new_state, exact_state, 0.05)
 
 
 @pytest.mark.slow
