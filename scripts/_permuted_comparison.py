@@ -36,7 +36,7 @@ def draw(scores: Scores) -> Figure:
     _bars(paper, PAPER, "ImageNet, as the Perceiver paper reports")
     here.set_ylabel("test accuracy")
     here.set_ylim(0, 1)
-    paper.legend(loc="lower left", fontsize=8)
+    figure.legend(*paper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -105,7 +105,7 @@ def trained(method: str, folder: Path) -> dict[str, list[float]]:
     }
 
 
-def tested(preset: str, overrides: Sequence[str], folder: Path) -> Iterable[Mapping[str, float]]:
+def tested(preset: str, overrides: Sequence[str], folder: Path) -> list[Mapping[str, float]]:
     """Metrics on the test split of the best checkpoint of each seed.
 
     Raises UserError if training was stopped by a signal.
@@ -114,11 +114,14 @@ def tested(preset: str, overrides: Sequence[str], folder: Path) -> Iterable[Mapp
     results = sweep.sweep([f"{CONFIG}:{preset}"], grid, overrides, folder)
     if not results.is_complete:
         raise UserError("Training was stopped by a signal: repeat the command to go on.")
-    for outcome in results.outcomes:
-        run = outcome.trial.folder
-        subject = evaluation.of_run(run, "best", None, ())
-        subject.config.evaluation.splits = ("test",)
-        yield evaluation.evaluate(subject, run).summary["metrics"]["test"]
+    return [on_test_split(outcome.trial.folder) for outcome in results.outcomes]
+
+
+def on_test_split(run: Path) -> Mapping[str, float]:
+    """Metrics of a run's best checkpoint."""
+    subject = evaluation.of_run(run, "best", None, ())
+    subject.config.evaluation.splits = ("test",)
+    return evaluation.evaluate(subject, run).summary["metrics"]["test"]
 
 
 if __name__ == "__main__":
