@@ -41,8 +41,10 @@ def conv_1x1(
     x: Float[Array, "B H W C"], width: int, *, name: str, stride: int = 1, bias: bool = False
 ) -> Float[Array, "B h w D"]:
     """A 1x1 convolution, that is, a linear layer at each place that the stride keeps."""
-    layer = hk.Linear(width, with_bias=bias, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name=name)
-    return layer(x[:, ::stride, ::stride])
+    with hk.name_scope(name):
+        weight = hk.get_parameter("w", [x.shape[-1], width], x.dtype, WEIGHT_INIT)
+        product = fast.pointwise_product(x[:, ::stride, ::stride], weight)
+        return product + hk.get_parameter("b", [width], x.dtype, BIAS_INIT) if bias else product
 
 
 def conv_3x3(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from perceiver_io.models.fast.decoding import decode_for
 from perceiver_io.models.fast.depthwise import grouped_conv, shifted_products
+from perceiver_io.models.fast.pointwise import pointwise_product as pointwise_product
 from perceiver_io.models.fast.products import ATTENDED
 from perceiver_io.models.fast.reading import Norms, choose_way, make_ready, read
 from perceiver_io.models.perceiver.tokens import Tokens
