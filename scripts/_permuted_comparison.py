@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scripts._seeds import as_cell, deviation
+
 ORDERS = ("raw", "permuted")
 MODELS = {"perceiver_io": "Perceiver IO", "vit": "ViT", "convnet": "ConvNet"}
 # Top-1 accuracies of Perceiver's table 2, on ImageNet.
@@ -22,9 +24,9 @@ def as_table(scores: Scores) -> str:
     """Mean and standard deviation over seeds, and what permuting costs, as a Markdown table."""
     lines = ["| | raw | permuted | difference |", "|---|---|---|---|"]
     for model, found in scores.items():
-        raw, permuted = (found.get(order, ()) for order in ORDERS)
-        lost = f"{100 * (np.mean(permuted) - np.mean(raw)):+.1f}" if raw and permuted else ""
-        lines.append(f"| {model} | {_cell(raw)} | {_cell(permuted)} | {lost} |")
+        raw, permuted = ([100 * x for x in found.get(order, ())] for order in ORDERS)
+        lost = f"{np.mean(permuted) - np.mean(raw):+.1f}" if raw and permuted else ""
+        lines.append(f"| {model} | {as_cell(raw, 1)} | {as_cell(permuted, 1)} | {lost} |")
     return "\n".join(lines)
 
 
@@ -47,21 +49,10 @@ def _bars(axes: Axes, scores: Scores, title: str) -> None:
             np.array(list(shown), float) + 0.4 * number - 0.2,
             [np.mean(values) for values in shown.values()],
             0.38,
-            yerr=[_deviation(values) for values in shown.values()],
+            yerr=[deviation(values) for values in shown.values()],
             label=f"{order} pixels",
         )
         axes.bar_label(bars, fmt=lambda value: f"{value:.1%}", fontsize=8, label_type="center")
     axes.set_xticks(range(len(scores)), list(scores))
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    deviation = f" ± {100 * _deviation(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * np.mean(values):.1f}{deviation}"
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -1,10 +1,11 @@
 """The table and the figure of `scripts.compare_text_tasks`."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from scripts._seeds import as_cell, deviation
 
 
 class SingleTask(NamedTuple):
@@ -28,7 +29,7 @@ def as_table(scores: Scores) -> str:
     titles = [f"{name}, {task.metric}" for name, task in TASKS.items()]
     lines = [f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for method, found in scores.items():
-        cells = [_cell(found.get(name, [])) for name in TASKS]
+        cells = [as_cell(found.get(name, []), 3) for name in TASKS]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -45,7 +46,7 @@ def draw(scores: Scores) -> Figure:
             np.array(places) + (number + 0.5) * width - 0.4,
             [np.mean(one) for one in values],
             0.9 * width,
-            yerr=[_deviation(one) for one in values],
+            yerr=[deviation(one) for one in values],
             label=method,
         )
     axes.set_xticks(
@@ -55,14 +56,3 @@ def draw(scores: Scores) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
-
-
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    deviation = f" ± {_deviation(values):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{deviation}"
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

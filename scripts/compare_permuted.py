@@ -19,10 +19,11 @@ if not __package__:  # Run as a file: imports start at the repository's root.
 from absl import flags
 
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import evaluation, program, sweep
+from perceiver_io.runtime import program, sweep
 from perceiver_io.training.disk import write_whole
 from perceiver_io.training.logging import save_figure
 from scripts._permuted_comparison import MODELS, ORDERS, as_table, draw
+from scripts._seeds import on_test_split
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Number of runs of each kind.", lower_bound=1)
@@ -50,10 +51,7 @@ def tested(preset: str, seed: int, workdir: Path) -> float:
     results = sweep.sweep([experiment], {"seed": [str(seed)]}, program.overrides(), workdir)
     if not results.is_complete:
         raise UserError("Training was stopped by a signal: repeat the command to go on.")
-    run = results.outcomes[0].trial.folder
-    subject = evaluation.of_run(run, "best", None, ())
-    subject.config.evaluation.splits = ("test",)
-    return evaluation.evaluate(subject, run).summary["metrics"]["test"]["top_1"]
+    return on_test_split(results.outcomes[0].trial.folder)["top_1"]
 
 
 if __name__ == "__main__":

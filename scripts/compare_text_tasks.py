@@ -26,10 +26,11 @@ from absl import flags
 from perceiver_io.config import files
 from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration, evaluation, program, setup, sweep
+from perceiver_io.runtime import configuration, program, setup, sweep
 from perceiver_io.training.disk import write_whole
 from perceiver_io.training.logging import save_figure
 from scripts import _text_baselines as baselines
+from scripts._seeds import on_test_split
 from scripts._text_comparison import TASKS, Scores, as_table, draw
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
@@ -115,13 +116,6 @@ def tested(preset: str, overrides: Sequence[str], folder: Path) -> list[Mapping[
     if not results.is_complete:
         raise UserError("Training was stopped by a signal: repeat the command to go on.")
     return [on_test_split(outcome.trial.folder) for outcome in results.outcomes]
-
-
-def on_test_split(run: Path) -> Mapping[str, float]:
-    """Metrics of a run's best checkpoint."""
-    subject = evaluation.of_run(run, "best", None, ())
-    subject.config.evaluation.splits = ("test",)
-    return evaluation.evaluate(subject, run).summary["metrics"]["test"]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""Results of several seeds: read from their runs, and summarised."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from perceiver_io.runtime import evaluation
+
+
+def on_test_split(run: Path) -> Mapping[str, float]:
+    """Metrics of a run's best checkpoint."""
+    subject = evaluation.of_run(run, "best", None, ())
+    subject.config.evaluation.splits = ("test",)
+    return evaluation.evaluate(subject, run).summary["metrics"]["test"]
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation of a sample; 0 for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def as_cell(values: Sequence[float], digits: int) -> str:
+    """Mean and, of several values, standard deviation; empty for none."""
+    if not values:
+        return ""
+    spread = f" ± {deviation(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
