@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from perceiver_io.data.video.clips import SAMPLE_RATE, ffmpeg_path, import_av
+from perceiver_io.data.video.clips import SAMPLE_RATE
+from perceiver_io.data.video.decoding import ffmpeg_path, import_av
 from perceiver_io.errors import UserError
 
 _QUALITY = "18"  # of x264, from 0 (lossless) to 51 (worst): visually almost lossless

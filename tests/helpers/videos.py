@@ -20,13 +20,15 @@ def beep(seconds, begin, end, rate=48_000, loudness=0.5):
     return (tone * ((time >= begin) & (time < end))).astype(np.float32)
 
 
-def make(path, frames, *, rate=25, times=None, sound=None, layout="mono", **options):
+def make(path, frames, *, rate=25, times=None, sound=None, layout="mono", gop=None, **options):
     """A lossless video written with PyAV only: frames at `times` (in frames), 44.1 kHz sound."""
     codec = options.pop("codec", "ffv1")
     with av.open(str(path), "w", **options) as container:
         pictures = container.add_stream(codec, rate=rate)
         pictures.height, pictures.width = frames[0].shape[:2]
         pictures.pix_fmt = "yuv420p"
+        if gop is not None:
+            pictures.codec_context.gop_size = gop
         if sound is not None:
             track = container.add_stream("pcm_s16le", rate=44_100, layout=layout)
         for time, frame in zip(times or range(len(frames)), frames, strict=True):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt16
 
-from perceiver_io.data.video.clips import import_av
+from perceiver_io.data.video.decoding import import_av
 from perceiver_io.errors import UserError
 
 MAX_SIDE = 32_768

@@ -23,10 +23,10 @@ from perceiver_io.data.flow.files import (
 from perceiver_io.data.video.clips import (
     FRAME_RATE,
     TimedFrame,
-    import_av,
     read_frames,
     timed_frames,
 )
+from perceiver_io.data.video.decoding import import_av
 from perceiver_io.data.vision.image_sequence import read_images
 from perceiver_io.errors import UserError
 from perceiver_io.progress import Progress

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from perceiver_io.data.video import clips as video
+from perceiver_io.data.video import decoding
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers.videos import beep, brightness, gray, heard, make, noise, read
@@ -151,8 +152,8 @@ def test_without_sound_there_is_silence(tmp_path):
 
 def test_one_clip_at_a_time_is_read(tmp_path, monkeypatch):
     path = make(tmp_path / "a.mkv", gray([99] * 100))
-    decoded, convert = [], video._pixels
-    monkeypatch.setattr(video, "_pixels", lambda *args: decoded.append(1) or convert(*args))
+    decoded, convert = [], decoding.pixels
+    monkeypatch.setattr(decoding, "pixels", lambda *args: decoded.append(1) or convert(*args))
     clips = video.pieces(path, size=(32, 32))
     next(clips)
     assert len(decoded) == 16

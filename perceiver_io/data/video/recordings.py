@@ -1,0 +1,196 @@
+"""Clips and stretches of sound from any place of a video or sound file, read without the rest."""
+
+import dataclasses
+import itertools
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from perceiver_io.config.annotations import INPUT_SIZE, Length, Size, Width
+from perceiver_io.data.video import decoding
+from perceiver_io.data.video.clips import Clip, padded_clip, synchronised
+from perceiver_io.errors import UserError
+
+
+class Recording(NamedTuple):
+    """A video or sound file, or a part of one.
+
+    Attributes:
+        content: the file's path, or what it contains.
+        name: for error messages.
+        start: where the part begins, in seconds from the file's first frame, or from its first
+            sample where only sound is read.
+        stop: where it ends; may be beyond the end.
+    """
+
+    content: pathlib.Path | bytes
+    name: str
+    start: float = 0.0
+    stop: float = math.inf
+
+
+class LabelledRecording(NamedTuple):
+    """A recording of a class; `name` for error messages."""
+
+    recording: Recording
+    label: int
+
+    @property
+    def name(self) -> str:
+        """The recording's."""
+        return self.recording.name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipForm:
+    """The shape of clips.
+
+    Attributes:
+        num_frames: frames in a clip.
+        frame_rate: frames per second.
+        image_size: height and width of frames in pixels; they are scaled until they just cover it,
+            and cropped centrally.
+        samples_per_frame: samples of sound; the sample rate is this times `frame_rate`.
+    """
+
+    num_frames: Annotated[Length, INPUT_SIZE] = 16
+    frame_rate: Width = 25
+    image_size: Annotated[Size, INPUT_SIZE] = (224, 224)
+    samples_per_frame: Annotated[Length, INPUT_SIZE] = 1920
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of sound in a clip."""
+        return self.num_frames * self.samples_per_frame
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        return self.frame_rate * self.samples_per_frame
+
+
+def read_clip(recording: Recording, form: ClipForm, first: int = 0) -> Clip:
+    """A clip from any place, decoded from the key frame before it on.
+
+    Args:
+        recording: of a video.
+        form: of the clip.
+        first: the number of frames in the recording before the clip, at the clip's frame rate.
+
+    Returns:
+        The clip. Where the recording ends before it, `num_frames` is less than that of `form`.
+
+    Raises UserError if the clip begins after the end, and where the file is missing, not a video,
+    or damaged there.
+    """
+    skipped = round(recording.start * form.frame_rate) + first
+    remaining = min(form.num_frames, _frames_before(recording.stop, form) - skipped)
+    with (
+        decoding.opened_video(*recording[:2]) as container,
+        decoding.opened_video(*recording[:2]) as sound,
+    ):
+        frames = decoding.frames_from(container, recording.name, skipped / form.frame_rate)
+        timed = synchronised(
+            container,
+            sound,
+            *decoding.peek(frames, recording.name),
+            size=form.image_size,
+            samples_per_frame=form.samples_per_frame,
+            frame_rate=form.frame_rate,
+            skipped=skipped,
+        )
+        piece = list(itertools.islice(timed, max(remaining, 0)))
+    if not piece:
+        raise UserError(
+            f"{recording.name} has no frame at {skipped / form.frame_rate:.2f} s of the file, "
+            "where a clip was to begin."
+        )
+    return padded_clip(form.num_frames, *zip(*piece, strict=True))
+
+
+def count_frames(recording: Recording, form: ClipForm) -> int:
+    """The number of frames at the clips' frame rate, at least 1, by the duration that is stated.
+
+    Raises UserError if the file is missing or not a video.
+    """
+    with decoding.opened_video(*recording[:2]) as container:
+        seconds = _duration(container, decoding.video_stream(container))
+    frames = math.floor(min(seconds, recording.stop) * form.frame_rate + 1e-6)
+    return max(frames - round(recording.start * form.frame_rate), 1)
+
+
+def random_clip(recording: Recording, form: ClipForm, rng: np.random.Generator) -> Clip:
+    """A clip that begins at a random frame and is complete if the recording is long enough.
+
+    Raises UserError as `read_clip` does.
+    """
+    last = max(count_frames(recording, form) - form.num_frames, 0)
+    return read_clip(recording, form, int(rng.integers(last + 1)))
+
+
+def spaced_clips(recording: Recording, form: ClipForm, count: int) -> Iterator[Clip]:
+    """Clips at equal distances from the start to the end; one alone is in the middle.
+
+    They overlap where the recording is short, and are all the same where it is shorter than a clip.
+    Raises UserError as `read_clip` does.
+    """
+    last = max(count_frames(recording, form) - form.num_frames, 0)
+    for first in spaced(last, count):
+        yield read_clip(recording, form, first)
+
+
+def spaced(last: int, count: int) -> Sequence[int]:
+    """Whole numbers at equal distances from 0 to `last`; one alone is in the middle."""
+    places = np.linspace(0, last, count) if count > 1 else np.array([last / 2])
+    return [int(place) for place in np.floor(places + 0.5)]
+
+
+def read_sound(
+    recording: Recording, *, sample_rate: int, num_samples: int, first: int = 0
+) -> Float32[np.ndarray, "S 1"]:
+    """Sound from any place of a video or sound file: one channel in [-1, 1].
+
+    After the end of the recording there is silence.
+
+    Args:
+        recording: with sound; 0 seconds are at its first sample.
+        sample_rate: samples per second of the result.
+        num_samples: of the result.
+        first: the number of samples in the recording before those wanted, at this rate.
+
+    Raises UserError where the file is missing, has no sound, or is damaged.
+    """
+    skipped = round(recording.start * sample_rate) + first
+    wanted = max(min(num_samples, recording.stop * sample_rate - skipped), 0)
+    with decoding.opened_sound(*recording[:2]) as container:
+        start = decoding.start_of(decoding.sound_stream(container)) + skipped / sample_rate
+        size = min(num_samples, sample_rate)
+        blocks = decoding.sound_blocks(container, sample_rate=sample_rate, size=size, start=start)
+        found = list(itertools.islice(blocks, math.ceil(wanted / size)))
+    samples = np.concatenate([*found, np.zeros((0, 1), np.float32)])[: round(wanted)]
+    return np.pad(samples, ((0, num_samples - len(samples)), (0, 0)))
+
+
+def count_samples(recording: Recording, sample_rate: int) -> int:
+    """The number of samples at a rate, at least 1, by the duration that the file states.
+
+    Raises UserError if the file is missing or has no sound.
+    """
+    with decoding.opened_sound(*recording[:2]) as container:
+        seconds = _duration(container, decoding.sound_stream(container))
+    samples = math.floor(min(seconds, recording.stop) * sample_rate + 1e-6)
+    return max(samples - round(recording.start * sample_rate), 1)
+
+
+def _frames_before(seconds: float, form: ClipForm) -> float:
+    return math.inf if math.isinf(seconds) else round(seconds * form.frame_rate)
+
+
+def _duration(container: Any, stream: Any) -> float:
+    """Seconds, as stated or else measured."""
+    stated = decoding.duration(container, stream)
+    return decoding.measured_duration(container, stream) if stated is None else stated

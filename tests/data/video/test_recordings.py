@@ -1,0 +1,224 @@
+"""Clips and sound from any place of a file: the same as when all of it is decoded."""
+
+import wave
+
+import numpy as np
+import pytest
+
+from perceiver_io.data.video import decoding, recordings
+from perceiver_io.data.video.clips import pieces
+from perceiver_io.data.video.recordings import ClipForm, Recording
+from perceiver_io.errors import UserError
+from perceiver_io.tasks.video_writer import VideoWriter
+from tests.helpers.videos import beep, brightness, gray, heard, make, noise
+
+SMALL = ClipForm(num_frames=4, image_size=(32, 40))
+
+
+def whole(path, form=SMALL):
+    """All frames and samples, decoded from the start."""
+    clips = list(
+        pieces(
+            path,
+            size=form.image_size,
+            num_frames=form.num_frames,
+            samples_per_frame=form.samples_per_frame,
+            frame_rate=form.frame_rate,
+        )
+    )
+    frames = np.concatenate([clip.frames[: clip.num_frames] for clip in clips])
+    audio = np.concatenate(
+        [clip.audio[: form.samples_per_frame * clip.num_frames] for clip in clips]
+    )
+    return frames, audio
+
+
+def ramp(count):
+    """Frames whose brightness tells their number, up to 120."""
+    return gray(np.arange(count) * 2)
+
+
+FILES = {
+    "h264 with B-frames": dict(name="a.mp4", codec="libx264"),
+    "h264 at 30 frames per second": dict(name="a.mp4", codec="libx264", rate=30),
+    "h264 at 12 frames per second": dict(name="a.mkv", codec="libx264", rate=12),
+    "h265": dict(name="a.mp4", codec="libx265"),
+    "vp9": dict(name="a.webm", codec="libvpx-vp9"),
+    "mpeg4": dict(name="a.avi", codec="mpeg4"),
+    "mpeg2 without index": dict(name="a.ts", codec="mpeg2video"),
+    "without container": dict(name="a.h264", codec="libx264", format="h264"),
+    "key frames only": dict(name="a.mkv"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_any_clip_equals_that_of_the_decoded_whole(tmp_path, kind):
+    options = dict(FILES[kind])
+    path = make(tmp_path / options.pop("name"), ramp(60), **options)
+    frames, _ = whole(path)
+    for first in (0, 1, 17, len(frames) - 5, len(frames) - 4):
+        clip = recordings.read_clip(Recording(path, "a"), SMALL, first)
+        np.testing.assert_array_equal(clip.frames, frames[first : first + 4])
+        assert clip.num_frames == 4
+
+
+def test_a_recording_can_be_content_instead_of_a_path(tmp_path):
+    path = make(tmp_path / "a.mp4", ramp(40), codec="libx264", sound={0: beep(1.6, 0, 1.6)})
+    clips = [
+        recordings.read_clip(Recording(content, "a"), SMALL, 20)
+        for content in (path, path.read_bytes())
+    ]
+    np.testing.assert_array_equal(clips[0].frames, clips[1].frames)
+    np.testing.assert_array_equal(clips[0].audio, clips[1].audio)
+
+
+def test_only_what_is_near_the_clip_is_decoded(tmp_path, monkeypatch):
+    path = make(tmp_path / "a.mp4", ramp(100), codec="libx264", gop=10)
+    decoded, frames = [], decoding.decoded_frames
+
+    def counted(*args, **kwargs):
+        for frame in frames(*args, **kwargs):
+            decoded.append(round(25 * frame.time))
+            yield frame
+
+    monkeypatch.setattr(decoding, "decoded_frames", counted)
+    recordings.read_clip(Recording(path, "a"), SMALL, 75)
+    assert min(decoded) in range(60, 76) and max(decoded) < 85
+
+
+def test_frames_that_come_late_are_held_back(tmp_path):
+    times = [0, 1, 2, 10, 11, 30, 31, 32, 33]
+    path = make(tmp_path / "a.mkv", ramp(9), times=times)
+    clip = recordings.read_clip(Recording(path, "a"), SMALL, 8)
+    np.testing.assert_allclose(brightness(clip.frames), [4, 4, 6, 8], atol=1.5)
+    clip = recordings.read_clip(Recording(path, "a"), SMALL, 20)
+    np.testing.assert_allclose(brightness(clip.frames), 8, atol=1.5)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_sound_of_a_clip_is_that_of_its_place(tmp_path, name):
+    def sound(rate):
+        time = np.arange(4 * rate) / rate
+        return 0.4 * np.sin(2 * np.pi * (200 * time + 50 * time**2))
+
+    if name == "a.mkv":
+        path = make(tmp_path / name, ramp(100), sound={0: sound(44_100)})
+    else:
+        path = tmp_path / name
+        with VideoWriter(path, frame_rate=25) as writer:
+            writer.write(ramp(100), sound(48_000)[:, None].astype(np.float32))
+    _, audio = whole(path)
+    for first in (1, 30, 70):
+        clip = recordings.read_clip(Recording(path, "a"), SMALL, first)
+        expected = audio[1920 * first : 1920 * (first + 4)]
+        # Resampling may begin a fraction of a sample earlier or later.
+        np.testing.assert_allclose(clip.audio, expected, atol=0.02)
+
+
+def test_a_part_of_a_file_ends_where_it_ends(tmp_path):
+    path = make(tmp_path / "a.mkv", ramp(50), sound={0: np.full(2 * 44_100, 0.5)})
+    part = Recording(path, "a", start=0.4, stop=1.0)
+    assert recordings.count_frames(part, SMALL) == 15
+    clip = recordings.read_clip(part, SMALL, 12)
+    assert clip.num_frames == 3
+    np.testing.assert_allclose(brightness(clip.frames), [44, 46, 48, 48], atol=1.5)
+    np.testing.assert_array_equal(clip.audio[3 * 1920 :], 0)
+    with pytest.raises(UserError, match=r"a has no frame at 1\.00 s of the file"):
+        recordings.read_clip(part, SMALL, 15)
+    with pytest.raises(UserError, match=r"a has no frame at 2\.00 s of the file"):
+        recordings.read_clip(Recording(path, "a"), SMALL, 50)
+
+
+def test_random_clips_are_complete_and_everywhere(tmp_path):
+    path = make(tmp_path / "a.mkv", ramp(12))
+    rng = np.random.default_rng(0)
+    clips = [recordings.random_clip(Recording(path, "a"), SMALL, rng) for _ in range(80)]
+    assert {clip.num_frames for clip in clips} == {4}
+    firsts = {round(float(clip.frames[0].mean()) / 2) for clip in clips}
+    assert firsts == set(range(9))
+
+
+def test_spaced_clips(tmp_path):
+    path = make(tmp_path / "a.mkv", ramp(12))
+
+    def firsts(count, **part):
+        clips = recordings.spaced_clips(Recording(path, "a", **part), SMALL, count)
+        return [round(float(clip.frames[0].mean()) / 2) for clip in clips]
+
+    assert firsts(1) == [4]
+    assert firsts(3) == [0, 4, 8]
+    assert firsts(2, start=0.08, stop=0.32) == [2, 4]
+    assert firsts(2, stop=0.08) == [0, 0]
+
+
+def test_duration_is_measured_where_it_is_not_stated(tmp_path):
+    path = make(tmp_path / "a.h264", ramp(40), codec="libx264", format="h264")
+    assert recordings.count_frames(Recording(path, "a"), SMALL) == 40
+
+
+def test_matroska_states_when_it_ends(tmp_path):
+    path = make(tmp_path / "a.mkv", ramp(50), times=range(100, 150))
+    assert recordings.count_frames(Recording(path, "a"), SMALL) == 50
+
+
+def test_faster_and_slower_clips(tmp_path):
+    path = make(tmp_path / "a.mkv", ramp(50), sound={0: beep(2, 0.4, 1.2, rate=44_100)})
+    form = ClipForm(num_frames=5, frame_rate=5, image_size=(32, 40), samples_per_frame=1600)
+    assert form.sample_rate == 8000 and form.num_samples == 8000
+    clip = recordings.read_clip(Recording(path, "a"), form, 2)
+    np.testing.assert_allclose(brightness(clip.frames), np.arange(10, 35, 5) * 2, atol=5)
+    assert clip.audio.shape == (8000, 1)
+    np.testing.assert_allclose(np.array(heard(clip.audio)) * 1920, (0, 6400), atol=40)
+
+
+def write_wav(path, samples, rate):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes((32767 * samples).astype("<i2").tobytes())
+    return path
+
+
+def test_sound_from_any_place(tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.9, 0.9, 20_000)
+    path = write_wav(tmp_path / "a.wav", samples, 8000)
+    whole_file = Recording(path, "a")
+    assert recordings.count_samples(whole_file, 8000) == 20_000
+    for first in (0, 1, 7000, 15_000):
+        found = recordings.read_sound(whole_file, sample_rate=8000, num_samples=5000, first=first)
+        np.testing.assert_allclose(found[:, 0], samples[first : first + 5000], atol=1e-3)
+    part = Recording(path, "a", start=1.0, stop=1.5)
+    assert recordings.count_samples(part, 8000) == 4000
+    found = recordings.read_sound(part, sample_rate=8000, num_samples=4500)
+    np.testing.assert_allclose(found[:4000, 0], samples[8000:12_000], atol=1e-3)
+    np.testing.assert_array_equal(found[4000:], 0)
+    found = recordings.read_sound(whole_file, sample_rate=8000, num_samples=500, first=30_000)
+    np.testing.assert_array_equal(found, 0)
+
+
+def test_sound_is_needed_where_only_sound_is_read(tmp_path):
+    path = make(tmp_path / "a.mkv", ramp(5))
+    with pytest.raises(UserError, match="a has no sound .*Matroska"):
+        recordings.read_sound(Recording(path, "a"), sample_rate=8000, num_samples=10)
+    with pytest.raises(UserError, match="Cannot read the sound b: No such file"):
+        recordings.count_samples(Recording(tmp_path / "b.wav", "b"), 8000)
+
+
+@pytest.mark.parametrize("first", [0, 10, 40])
+def test_a_clip_of_a_truncated_file_is_complete_or_an_error(tmp_path, first):
+    options = {"movflags": "faststart"}
+    path = make(tmp_path / "a.mp4", noise(50), codec="mpeg4", gop=10, options=options)
+    frames, _ = whole(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    try:
+        clip = recordings.read_clip(Recording(path, "a"), SMALL, first)
+    except UserError as error:
+        assert first == 40 and "a " in str(error)
+    else:
+        np.testing.assert_array_equal(clip.frames, frames[first : first + 4])
+        assert first < 40
+
+
+def test_spaced_numbers():
+    assert recordings.spaced(10, 1) == [5]
+    assert recordings.spaced(10, 3) == [0, 5, 10]
+    assert recordings.spaced(0, 3) == [0, 0, 0]
