@@ -246,6 +246,7 @@ def test_input_spec_of_models(name):
     spec = build(section).input_spec["inputs"]
     if name == "perceiver_io_autoencoder":
         assert spec.pop("label").shape == (1, 1, 5)
+        assert {(x.shape, x.dtype.name) for x in spec.pop("present").values()} == {((1,), "bool")}
     forms = jax.tree.map(lambda x: ((1, *x.shape[1:]), x.dtype), inputs)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), spec) == forms
 

@@ -1,5 +1,6 @@
 """Flow and autoencoding models: several modalities in one model, outputs in chunks."""
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,19 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
-from perceiver_io.models.perceiver.positions import subsampled_coordinates
+from perceiver_io.models.builders.autoencoder import Part, autoencoder
+from perceiver_io.models.perceiver.inputs import ReadyTokens
+from perceiver_io.models.perceiver.modalities import Modality, ModalityTokens
+from perceiver_io.models.perceiver.outputs import PositionProjection
+from perceiver_io.models.perceiver.positions import FourierPositions, subsampled_coordinates
+from perceiver_io.models.perceiver.queries import PositionQueries
+from perceiver_io.models.settings import (
+    AttentionForm,
+    CrossAttendSettings,
+    DecoderSettings,
+    EncoderSettings,
+    LatentStackSettings,
+)
 from tests.helpers import oracles
 from tests.helpers.sections import MODALITIES, clip, core
 
@@ -66,6 +79,76 @@ def test_label_can_be_given():
     _, apply = made(AUTOENCODER, CLIP)
     label = jnp.eye(5)[jnp.array([[1], [2]])]
     assert np.abs(apply(CLIP | {"label": label})["image"] - apply(CLIP)["image"]).max() > 1e-4
+
+
+def made_up(name, count, width):
+    """A modality of `count` vectors, decoded as as many numbers."""
+    positions = FourierPositions(2, (count,))
+    spec = jax.ShapeDtypeStruct((1, count, width), jnp.float32)
+    return Part(
+        Modality(ReadyTokens(), count, width, spec),
+        PositionQueries(positions, (count,)),
+        PositionProjection(1, name=f"{name}_values"),
+    )
+
+
+PARTS = {name: made_up(name, *size) for name, size in dict(smell=(3, 4), touch=(5, 2)).items()}
+SENSES = {name: oracles.normal(2, *part.tokens.spec.shape[1:]) for name, part in PARTS.items()}
+
+
+def test_presence_of_made_up_modalities_per_example():
+    def tokens(inputs):
+        adapter = ModalityTokens({name: part.tokens for name, part in PARTS.items()}, 2)
+        return adapter(inputs, None, False).features
+
+    function = hk.without_apply_rng(hk.transform(tokens))
+    params = oracles.random_params_and_state(
+        lambda key, **inputs: (function.init(key, **inputs), {}), inputs=SENSES
+    )[0]
+    everything = function.apply(params, SENSES)
+    # The narrower one is padded with 4 learned channels, both with 2 more.
+    assert everything.shape == (2, 3 + 5, 4 + 2)
+    np.testing.assert_array_equal(everything[:, :3, :4], SENSES["smell"])
+    touch = everything[:, 3:]
+    np.testing.assert_array_equal(touch[..., :2], SENSES["touch"])
+    padding = np.broadcast_to(params["touch_padding"]["embeddings"], (2, 5, 4))
+    np.testing.assert_array_equal(touch[..., 2:], padding)
+    hidden = np.broadcast_to(params["touch_mask_token"]["embeddings"], (2, 5, 6))
+    for present in ([True, False], [True, True], [False, False]):
+        found = function.apply(params, SENSES | {"present": {"touch": jnp.array(present)}})
+        np.testing.assert_array_equal(found[:, :3], everything[:, :3])
+        expected = np.where(np.array(present)[:, None, None], touch, hidden)
+        np.testing.assert_array_equal(found[:, 3:], expected)
+    # Missing for all examples is the same as not given.
+    np.testing.assert_array_equal(found, function.apply(params, {"smell": SENSES["smell"]}))
+    with pytest.raises(UserError, match=r"takes one or more of \['smell', 'touch'\]"):
+        function.apply(params, SENSES | {"present": {"taste": jnp.ones(2, bool)}})
+
+
+def test_an_autoencoder_of_made_up_modalities():
+    cross, stack = CrossAttendSettings(), LatentStackSettings(num_layers=1, num_heads=2)
+    settings = EncoderSettings(4, 8, stack), DecoderSettings(cross), AttentionForm()
+
+    def forward(inputs, query=None):
+        return autoencoder(PARTS, 6, settings).model(inputs, query=query, is_training=False)
+
+    function = hk.without_apply_rng(hk.transform(forward))
+    params = function.init(jax.random.key(0), SENSES)
+    outputs = function.apply(params, SENSES)
+    assert {name: x.shape for name, x in outputs.items()} == {
+        "smell": (2, 3, 1),
+        "touch": (2, 5, 1),
+    }
+    (asked,) = function.apply(params, SENSES, {"touch": None}).items()
+    oracles.assert_close(asked[1], outputs["touch"])
+    with pytest.raises(UserError, match=r"asks for \['taste'\]"):
+        function.apply(params, SENSES, {"taste": None})
+
+    def operations(query):
+        return str(jax.make_jaxpr(function.apply)(params, SENSES, query)).count(" = ")
+
+    both, one = (operations(dict.fromkeys(names)) for names in (PARTS, ["touch"]))
+    assert one < both, "outputs that are not asked for are not computed"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Autoencoders of several modalities: Perceiver IO, section 4.3."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 import jax
@@ -11,19 +12,22 @@ from perceiver_io.models.builders.blueprint import Blueprint, perceiver_io
 from perceiver_io.models.perceiver.inputs import ArrayTokens, Inputs, Patches, ReadyTokens
 from perceiver_io.models.perceiver.modalities import Modality, ModalityTokens
 from perceiver_io.models.perceiver.outputs import ClassLogits, PositionProjection, SharedProjection
-from perceiver_io.models.perceiver.perceiver import QueryModule
 from perceiver_io.models.perceiver.positions import FourierPositions
-from perceiver_io.models.perceiver.queries import LearnedQueries, ModalityQueries, PositionQueries
+from perceiver_io.models.perceiver.queries import (
+    LearnedQueries,
+    ModalityQueries,
+    PositionQueries,
+    SizedQueries,
+)
 from perceiver_io.models.settings import AttentionForm, DecoderSettings, EncoderSettings
 
 
 class Part(NamedTuple):
-    """The parts of an autoencoder for one modality, and the shape and dtype of one example."""
+    """What an autoencoder needs for one modality: as its input, its queries, and its output."""
 
     tokens: Modality
-    queries: QueryModule
+    queries: SizedQueries
     output: PositionProjection | ClassLogits
-    spec: jax.ShapeDtypeStruct
 
 
 def video_part(
@@ -37,11 +41,11 @@ def video_part(
     patch = (1, *patch_size)
     tokens = math.prod(side // p for side, p in zip(shape, patch, strict=True))
     width = 3 * math.prod(patch) + positions.width
+    spec = jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32)
     return Part(
-        Modality(ArrayTokens(Patches(patch), positions), tokens, width),
+        Modality(ArrayTokens(Patches(patch), positions), tokens, width, spec),
         PositionQueries(positions, shape),
         PositionProjection(3, name="image_values"),
-        jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32),
     )
 
 
@@ -56,20 +60,41 @@ def audio_part(
             ArrayTokens(Patches((samples_per_patch,)), positions),
             num_patches,
             samples_per_patch + positions.width,
+            jax.ShapeDtypeStruct((1, num_samples, 1), jnp.float32),
         ),
         PositionQueries(positions, (num_patches,)),
         PositionProjection(samples_per_patch, name="audio_values"),
-        jax.ShapeDtypeStruct((1, num_samples, 1), jnp.float32),
     )
 
 
 def label_part(num_classes: Annotated[Width, INPUT_SIZE], query_dim: Width) -> Part:
     """A class as probabilities [B, 1, num_classes], decoded as logits [B, num_classes]."""
+    spec = jax.ShapeDtypeStruct((1, 1, num_classes), jnp.float32)
     return Part(
-        Modality(ReadyTokens(), 1, num_classes),
+        Modality(ReadyTokens(), 1, num_classes, spec),
         LearnedQueries(1, query_dim, name="label_query"),
         ClassLogits(num_classes, name="label_logits"),
-        jax.ShapeDtypeStruct((1, 1, num_classes), jnp.float32),
+    )
+
+
+def autoencoder(
+    parts: Mapping[str, Part],
+    output_dim: int,
+    core: tuple[EncoderSettings, DecoderSettings, AttentionForm],
+) -> Blueprint:
+    """Perceiver IO as an autoencoder of any modalities (Perceiver IO, section 4.3).
+
+    Each example may lack some of them in the input (see `ModalityTokens`); all can be decoded, and
+    those that a query leaves out cost nothing. `output_dim` is the width to which decoded vectors
+    are projected before each modality's own output layer.
+    """
+    shared = PositionProjection(output_dim)
+    tokens = ModalityTokens({name: part.tokens for name, part in parts.items()}, 4)
+    return perceiver_io(
+        Inputs(tokens, tokens.spec),
+        ModalityQueries({name: part.queries for name, part in parts.items()}, 2),
+        {name: SharedProjection(shared, part.output) for name, part in parts.items()},
+        core,
     )
 
 
@@ -82,17 +107,6 @@ def perceiver_io_autoencoder(
     decoder: DecoderSettings = DecoderSettings(),
     attention: AttentionForm = AttentionForm(),
 ) -> Blueprint:
-    """Perceiver IO as an autoencoder of video, audio and class label (Perceiver IO, section 4.3).
-
-    Any of the three may be missing from the input; all can be decoded. `output_dim` is the width to
-    which decoded vectors are projected before each modality's own output layer.
-    """
+    """An autoencoder of video, audio and class label, as published; see `autoencoder`."""
     parts = {"audio": audio, "image": image, "label": label}
-    shared = PositionProjection(output_dim)
-    tokens = ModalityTokens({name: part.tokens for name, part in parts.items()}, 4)
-    return perceiver_io(
-        Inputs(tokens, {name: part.spec for name, part in parts.items()}),
-        ModalityQueries({name: part.queries for name, part in parts.items()}, 2),
-        {name: SharedProjection(shared, part.output) for name, part in parts.items()},
-        (encoder, decoder, attention),
-    )
+    return autoencoder(parts, output_dim, (encoder, decoder, attention))

@@ -22,6 +22,10 @@ from perceiver_io.models.weights import BIAS_INIT, POSITION_INIT, WEIGHT_INIT
 class Positions(Protocol):
     """A position encoding."""
 
+    @property
+    def width(self) -> int:
+        """P, the channels of a position encoding."""
+
     def grid(self, shape: tuple[int, ...]) -> Float[Array, "1 M P"]:
         """Features of all points of a grid."""
 
@@ -156,6 +160,11 @@ class LearnedPositions(hk.Module):
         """M, the number of embeddings."""
         return math.prod(self._shape)
 
+    @property
+    def width(self) -> int:
+        """P, the channels of an embedding."""
+        return self._dim
+
     def _embeddings(self) -> Float[Array, "M P"]:
         draw = hk.initializers.TruncatedNormal(self._scale)
         init = dataclasses.replace(POSITION_INIT, init=draw, grid=self._shape)
@@ -186,6 +195,11 @@ class ProjectedPositions:
     positions: Positions
     dim: int
     name: str = "project_positions"
+
+    @property
+    def width(self) -> int:
+        """P, the channels of a projected encoding."""
+        return self.dim
 
     def _project(self, x: Array) -> Array:
         return hk.Linear(self.dim, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name=self.name)(x)

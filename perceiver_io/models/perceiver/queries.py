@@ -7,13 +7,14 @@ It returns Tokens, or a dict of Tokens by modality.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from perceiver_io.errors import UserError
 from perceiver_io.models.perceiver.positions import Positions
 from perceiver_io.models.perceiver.tokens import GridPositions, Tokens
 from perceiver_io.models.weights import POSITION_INIT
@@ -25,6 +26,11 @@ class LearnedQueries(hk.Module):
     def __init__(self, num_queries: int, dim: int, name: str = "queries"):
         super().__init__(name=name)
         self._shape = (num_queries, dim)
+
+    @property
+    def width(self) -> int:
+        """C, the channels of a query."""
+        return self._shape[1]
 
     def __call__(self, tokens: Tokens, query: None) -> Tokens:
         """The queries, [1, O, C]."""
@@ -38,6 +44,11 @@ class PositionQueries:
 
     positions: Positions
     shape: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """P, the channels of a query."""
+        return self.positions.width
 
     def __call__(self, tokens: Tokens, query: Array | None) -> Tokens:
         """Queries for the grid of `shape`, [1, O, P], or for the points `query`, [B, O, P]."""
@@ -86,6 +97,18 @@ class TaskQueries(hk.Module):
         return Tokens(embeddings[None] if query is None else embeddings[query][:, None])
 
 
+@runtime_checkable
+class SizedQueries(Protocol):
+    """A query module that tells the width of its queries before it makes any."""
+
+    @property
+    def width(self) -> int:
+        """C, the channels of a query."""
+
+    def __call__(self, tokens: Tokens, query: Any) -> Tokens:
+        """The queries."""
+
+
 @dataclass(frozen=True)
 class ModalityQueries:
     """A set of queries per modality, padded with learned channels to a common width.
@@ -95,16 +118,26 @@ class ModalityQueries:
         learned channels that identify it.
     """
 
-    parts: Mapping[str, Any]
+    parts: Mapping[str, SizedQueries]
     extra_channels: int
 
     def __call__(self, tokens: Tokens, query: Mapping[str, Any] | None) -> dict[str, Tokens]:
-        """Queries by modality, for all modalities or for the keys of `query`."""
+        """Queries by modality, for all modalities or only for the keys of `query`.
+
+        Raises UserError for an unknown modality.
+        """
         chosen = dict.fromkeys(self.parts) if query is None else query
-        sets = {name: part(tokens, chosen.get(name)) for name, part in self.parts.items()}
-        width = max(part.width for part in sets.values()) + self.extra_channels
+        unknown = chosen.keys() - self.parts.keys()
+        if unknown:
+            raise UserError(
+                f"The query asks for {sorted(chosen)}, but the model's outputs are "
+                f"{sorted(self.parts)}."
+            )
+        width = max(part.width for part in self.parts.values()) + self.extra_channels
         return {
-            name: PaddedChannels(width, POSITION_INIT, name=f"{name}_query_padding")(sets[name])
+            name: PaddedChannels(width, POSITION_INIT, name=f"{name}_query_padding")(
+                self.parts[name](tokens, chosen[name])
+            )
             for name in sorted(chosen)
         }
 
