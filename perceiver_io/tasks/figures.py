@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
-from perceiver_io.data.vision.image_files import printable
+from perceiver_io.data.pipeline.listing import printable
 from perceiver_io.tasks.attention import Attention
 
 Picture = UInt8[np.ndarray, "H W 3"]

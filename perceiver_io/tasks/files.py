@@ -74,7 +74,7 @@ def readable(
 def tell_listing(folder: Path) -> None:
     """Prints the number of images in a folder, and what is left out, to stderr."""
     found = list_image_files(folder)
-    line = f"{folder}: {len(found.images)} images{left_out_clause(found.left_out)}"
+    line = f"{folder}: {len(found.files)} images{left_out_clause(found.left_out)}"
     say(line, sys.stderr)
 
 

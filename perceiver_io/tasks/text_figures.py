@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.data.pipeline.listing import printable
 from perceiver_io.data.text.preparation import TextPreparation
-from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.figures import INK
 from perceiver_io.tasks.task import Batch
 

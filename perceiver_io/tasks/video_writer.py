@@ -15,7 +15,6 @@ from perceiver_io.data.video.clips import SAMPLE_RATE
 from perceiver_io.data.video.decoding import ffmpeg_path, import_av
 from perceiver_io.errors import UserError
 
-_QUALITY = "18"  # of x264, from 0 (lossless) to 51 (worst): visually almost lossless
 _BT709 = 1  # in H.264: matrix, primaries and transfer curve of HDTV
 _LIMITED_RANGE = 1  # black is 16, white 235
 _TICK = fractions.Fraction(1, 90_000)  # in seconds, as in MPEG
@@ -28,12 +27,23 @@ class VideoWriter:
     existing file. Odd heights and widths are padded with a copy of the last row or column.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, frame_rate: fractions.Fraction | float):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        frame_rate: fractions.Fraction | float,
+        quality: int = 18,
+        sound_bit_rate: int = 128_000,
+        key_frame_every: int = 250,
+    ):
         """Prepares a video.
 
         Args:
             path: the file to write, ending in .mp4.
             frame_rate: frames per second; used if `write` is called without durations.
+            quality: x264's crf, from 0 (lossless) to 51 (worst); 18 is visually almost lossless.
+            sound_bit_rate: of the sound, in bits per second.
+            key_frame_every: the greatest number of frames from one key frame to the next.
 
         Raises UserError for another file name ending, and for a rate that is not positive.
         """
@@ -45,6 +55,8 @@ class VideoWriter:
             raise UserError(f"Cannot write the video {path}: its name must end in .mp4.")
         if self._rate <= 0:
             raise UserError(f"frame_rate={frame_rate} must be above 0 frames per second.")
+        self._quality, self._sound_bit_rate = quality, sound_bit_rate
+        self._key_frame_every = key_frame_every
         self._shape: tuple[int, ...] | None = None
         self._container: Any = None
         self._pictures: Any = None
@@ -150,7 +162,7 @@ class VideoWriter:
     def _begin(self, shape: tuple[int, ...], tick: fractions.Fraction, *, with_sound: bool) -> None:
         """Adds the streams, once the size of the frames is known; times are multiples of a tick."""
         self._shape = shape
-        options = {"crf": _QUALITY}
+        options = {"crf": str(self._quality), "g": str(self._key_frame_every)}
         if tick == _TICK:
             # With frames encoded out of order, mp4 states a wrong duration unless all frames have
             # the same duration.
@@ -166,6 +178,7 @@ class VideoWriter:
         self._pictures = pictures
         if with_sound:
             self._sound = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+            self._sound.codec_context.bit_rate = self._sound_bit_rate
 
     def _write_frame(self, frame: UInt8[np.ndarray, "H W 3"], seconds: fractions.Fraction) -> None:
         height, width, _ = frame.shape

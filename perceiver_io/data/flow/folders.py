@@ -16,8 +16,8 @@ from jaxtyping import Bool, Shaped
 
 from perceiver_io.data.flow.files import Flow, read_flow
 from perceiver_io.data.flow.pair import FlowPair
+from perceiver_io.data.pipeline.listing import is_visible_folder, scan
 from perceiver_io.data.pipeline.sources import Source
-from perceiver_io.data.vision.image_files import is_visible_folder, scan
 from perceiver_io.data.vision.image_sequence import read_image
 from perceiver_io.errors import UserError
 

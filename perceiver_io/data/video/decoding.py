@@ -238,10 +238,11 @@ def clip_graph(
         origin: timestamp of the video's start.
         skipped: number of frames at the constant rate to leave out.
     """
-    height, width = size[::-1] if orientation(first).quarter_turns % 2 else size
-    shape = (first.width * float(stream.sample_aspect_ratio or 1), first.height)
-    scale = max(width / shape[0], height / shape[1])
-    scaled = (max(width, round(scale * shape[0])), max(height, round(scale * shape[1])))
+    is_turned = orientation(first).quarter_turns % 2
+    height, width = size[::-1] if is_turned else size
+    shape = display_size(first, stream)[:: -1 if is_turned else 1]
+    scale = max(height / shape[0], width / shape[1])
+    scaled = (max(width, round(scale * shape[1])), max(height, round(scale * shape[0])))
     is_late = (first.pts - origin) * first.time_base * frame_rate > skipped
     repeated = f":start_time={skipped / frame_rate!r}" if is_late else ""
     return _picture_graph(
@@ -255,6 +256,13 @@ def clip_graph(
             ("crop", f"{width}:{height}"),
         ],
     )
+
+
+def display_size(frame: Any, stream: Any) -> tuple[float, float]:
+    """Height and width of a frame in pixels of equal sides, after turning."""
+    width = frame.width * float(stream.sample_aspect_ratio or 1)
+    is_turned = orientation(frame).quarter_turns % 2
+    return (width, frame.height) if is_turned else (frame.height, width)
 
 
 def filtered(frames: Iterable[Any], graph: Any) -> Iterator[Any]:

@@ -1,14 +1,15 @@
 """Clips and stretches of sound from any place of a video or sound file, read without the rest."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from perceiver_io.config.annotations import INPUT_SIZE, Length, Size, Width
 from perceiver_io.data.video import decoding
@@ -87,8 +88,32 @@ def read_clip(recording: Recording, form: ClipForm, first: int = 0) -> Clip:
     Raises UserError if the clip begins after the end, and where the file is missing, not a video,
     or damaged there.
     """
+    timed = frames_with_sound(recording, form, first)
+    with contextlib.closing(timed):
+        piece = list(itertools.islice(timed, form.num_frames))
+    if not piece:
+        seconds = recording.start + first / form.frame_rate
+        raise UserError(
+            f"{recording.name} has no frame at {seconds:.2f} s of the file, where a clip was to "
+            "begin."
+        )
+    return padded_clip(form.num_frames, *zip(*piece, strict=True))
+
+
+def frames_with_sound(
+    recording: Recording, form: ClipForm, first: int = 0
+) -> Generator[tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "s 1"]]]:
+    """All frames from any place on, at the rate and size of clips, each with its part of the sound.
+
+    Args:
+        recording: of a video.
+        form: of clips.
+        first: the number of frames in the recording before these, at this rate.
+
+    Raises UserError as `read_clip` does; there may be no frames.
+    """
     skipped = round(recording.start * form.frame_rate) + first
-    remaining = min(form.num_frames, _frames_before(recording.stop, form) - skipped)
+    remaining = _frames_before(recording.stop, form) - skipped
     with (
         decoding.opened_video(*recording[:2]) as container,
         decoding.opened_video(*recording[:2]) as sound,
@@ -103,13 +128,18 @@ def read_clip(recording: Recording, form: ClipForm, first: int = 0) -> Clip:
             frame_rate=form.frame_rate,
             skipped=skipped,
         )
-        piece = list(itertools.islice(timed, max(remaining, 0)))
-    if not piece:
-        raise UserError(
-            f"{recording.name} has no frame at {skipped / form.frame_rate:.2f} s of the file, "
-            "where a clip was to begin."
-        )
-    return padded_clip(form.num_frames, *zip(*piece, strict=True))
+        yield from itertools.islice(timed, None if math.isinf(remaining) else max(remaining, 0))
+
+
+def display_size(recording: Recording) -> tuple[float, float]:
+    """Height and width in pixels of equal sides, after rotation.
+
+    Raises UserError if the file is missing, not a video, or damaged at its start.
+    """
+    with decoding.opened_video(*recording[:2]) as container:
+        frames = decoding.decoded_frames(container, recording.name)
+        first, _ = decoding.peek(frames, recording.name)
+        return decoding.display_size(first, decoding.video_stream(container))
 
 
 def count_frames(recording: Recording, form: ClipForm) -> int:

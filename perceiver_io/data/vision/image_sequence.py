@@ -22,12 +22,12 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
     Raises UserError where there are none.
     """
     found = list_image_files(folder)
-    if not found.images:
+    if not found.files:
         raise UserError(
             f"The folder {folder} has no images, such as frame_0001.png"
             f"{left_out_clause(found.left_out)}."
         )
-    return sorted(map(pathlib.Path, found.images), key=lambda path: _by_number(path.name))
+    return sorted(map(pathlib.Path, found.files), key=lambda path: _by_number(path.name))
 
 
 def list_frames(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -8,8 +8,8 @@ from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from perceiver_io.data.pipeline.listing import printable
 from perceiver_io.data.vision.crop import Box
-from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.attention import Attention
 from perceiver_io.tasks.class_figures import answer_grid, draw_bars, write_answer
 from perceiver_io.tasks.figures import (

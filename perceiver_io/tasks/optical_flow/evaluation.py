@@ -21,8 +21,8 @@ from perceiver_io.data.flow.kitti import Kitti
 from perceiver_io.data.flow.pair import FlowPair
 from perceiver_io.data.flow.sintel import Sintel
 from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.data.pipeline.listing import printable
 from perceiver_io.data.pipeline.sources import one_of_each
-from perceiver_io.data.vision.image_files import printable
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.progress import Progress

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from perceiver_io.data.pipeline.listing import printable
 from perceiver_io.data.points.clouds import Up
-from perceiver_io.data.vision.image_files import printable
 from perceiver_io.tasks.class_figures import answer_grid, draw_bars, write_answer
 
 # From where clouds are seen, in degrees.
