@@ -1,5 +1,6 @@
 """Reads every example of a dataset once to find broken ones and write a manifest."""
 
+import collections
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +29,14 @@ class Checked(NamedTuple):
         sha256: of the manifest.
         num_examples: of each split, including broken ones.
         broken: for each split, the reason why an example cannot be read, by name.
+        remarks: for each split, what is odd about an example that can be read, by name.
     """
 
     manifest: str
     sha256: str
     num_examples: dict[str, int]
     broken: dict[str, dict[str, str]]
+    remarks: dict[str, dict[str, str]]
 
     @property
     def num_broken(self) -> int:
@@ -41,11 +44,15 @@ class Checked(NamedTuple):
         return sum(map(len, self.broken.values()))
 
     def as_text(self) -> str:
-        """A line for each split and each broken example, and how to use the manifest."""
+        """A line for each split and each broken or odd example, and how to use the manifest."""
         lines = []
         for split, broken in self.broken.items():
-            lines.append(f"{split}: {self.num_examples[split]} examples, {len(broken)} broken")
-            lines += [f"  {name}: {reason}" for name, reason in broken.items()]
+            counts = f"{split}: {self.num_examples[split]} examples, {len(broken)} broken"
+            remarks = self.remarks[split]
+            for remark, count in collections.Counter(remarks.values()).items():
+                counts += f", {count} {remark}"
+            lines.append(counts)
+            lines += [f"  {name}: {reason}" for name, reason in (broken | remarks).items()]
         flags = f"--config.data.manifest={self.manifest}"
         if self.num_broken:
             flags += " --config.data.broken_files=skip"
@@ -67,21 +74,21 @@ def check_data(config: ConfigDict, splits: Sequence[str], output: Path) -> Check
     dataset = setup.build_task(config).build_dataset(config.data)
     splits = list(dict.fromkeys(splits or dataset.source.splits))
     examples = {split: dataset.all_examples(split) for split in splits}
-    entries, broken = [], {split: {} for split in splits}
+    entries, broken, remarks = [], {split: {} for split in splits}, {split: {} for split in splits}
     with Progress(sum(map(len, examples.values())), "examples") as progress:
         for split in splits:
             found = zip(names_of(examples[split]), _read(dataset, examples[split]), strict=True)
-            for name, (sha256, reason) in found:
+            for name, (sha256, told) in found:
                 entries.append(Entry(split, name, sha256))
-                if reason is not None:
-                    broken[split][name] = reason
+                if told is not None:
+                    (broken if sha256 is None else remarks)[split][name] = told
                 progress.advance()
     sha256 = write_manifest(output, entries)
-    return Checked(str(output), sha256, {k: len(v) for k, v in examples.items()}, broken)
+    return Checked(str(output), sha256, {k: len(v) for k, v in examples.items()}, broken, remarks)
 
 
 def _read(dataset: Dataset, examples: Sequence[Any]) -> Iterator[tuple[str | None, str | None]]:
-    """For each example, its digest or the reason why it cannot be read."""
+    """For each example, its digest and remarks, or None and the reason why it cannot be read."""
     broken = broken_of(examples)
 
     def read(index: int) -> tuple[str | None, str | None]:
@@ -89,10 +96,9 @@ def _read(dataset: Dataset, examples: Sequence[Any]) -> Iterator[tuple[str | Non
             return None, broken[index]
         try:
             raw = examples[index]
-            dataset.preparation.evaluation_example(raw, np.random.default_rng(index))
+            return digest(raw), dataset.preparation.check(raw, np.random.default_rng(index))
         except UserError as error:
             return None, str(error)
-        return digest(raw), None
 
     with ThreadPoolExecutor(os.cpu_count()) as executor:
         for start in range(0, len(examples), _BLOCK):

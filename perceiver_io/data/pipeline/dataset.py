@@ -91,6 +91,15 @@ class Preparation(abc.ABC):
         """What is needed to prepare inputs as in evaluation; stored with trained weights."""
         return {}
 
+    def check(self, raw: Any, rng: np.random.Generator) -> str | None:
+        """Reads all that training or evaluation may read of one raw example.
+
+        Returns what is odd about it, such as a video without sound. Raises UserError if it cannot
+        be read.
+        """
+        self.evaluation_example(raw, rng)
+        return None
+
     def notice(self, examples: Sequence[Any]) -> str | None:
         """What to tell about a split before it is used, such as the number that is cropped.
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from perceiver_io.errors import UserError
 
+_PART = 2**20  # bytes read at a time
+
 
 class Entry(NamedTuple):
     """An example in a manifest.
@@ -104,7 +106,10 @@ def read_manifest(path: str) -> Manifest:
 
 
 def digest(raw: Any) -> str:
-    """The SHA-256 of the content of a raw example, except its `name`, which may be a path."""
+    """The SHA-256 of the content of a raw example, except its `name`, which may be a path.
+
+    A `Path` stands for the content of its file. Raises UserError if that cannot be read.
+    """
     content = hashlib.sha256()
     _add(content, raw)
     return content.hexdigest()
@@ -119,6 +124,19 @@ def _add(content: Any, value: Any) -> None:
             _add(content, part)
     elif isinstance(value, bytes):
         content.update(b"%d bytes " % len(value) + value)
+    elif isinstance(value, pathlib.Path):
+        _add_file(content, value)
     else:
         array = np.ascontiguousarray(value)
         content.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+
+
+def _add_file(content: Any, path: pathlib.Path) -> None:
+    """Adds what a file contains, as `_add` adds bytes."""
+    try:
+        with path.open("rb") as file:
+            content.update(b"%d bytes " % path.stat().st_size)
+            while part := file.read(_PART):
+                content.update(part)
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error

@@ -1,5 +1,6 @@
 """Clips and stretches of sound from any place of a video or sound file, read without the rest."""
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -15,6 +16,9 @@ from perceiver_io.config.annotations import INPUT_SIZE, Length, Size, Width
 from perceiver_io.data.video import decoding
 from perceiver_io.data.video.clips import Clip, padded_clip, synchronised
 from perceiver_io.errors import UserError
+
+# Samples per second to which sound is resampled where only errors matter.
+_CHECKED_RATE = 8000
 
 
 class Recording(NamedTuple):
@@ -214,6 +218,46 @@ def count_samples(recording: Recording, sample_rate: int) -> int:
         seconds = _duration(container, decoding.sound_stream(container))
     samples = math.floor(min(seconds, recording.stop) * sample_rate + 1e-6)
     return max(samples - round(recording.start * sample_rate), 1)
+
+
+def remarks_on_video(recording: Recording, form: ClipForm) -> str | None:
+    """Whether a video that can be read is shorter than a clip, or without sound, in words.
+
+    All of the recording is decoded. Raises UserError if it cannot be read, wherever it is damaged.
+    """
+    remarks = []
+    with decoding.opened_video(*recording[:2]) as container:
+        stop = decoding.start_of(decoding.video_stream(container)) + recording.stop
+        frames = decoding.frames_from(container, recording.name, recording.start)
+        _, frames = decoding.peek(frames, recording.name)
+        collections.deque(itertools.takewhile(lambda frame: frame.time < stop, frames), maxlen=0)
+        has_sound = decoding.sound_stream(container) is not None
+    if count_frames(recording, form) < form.num_frames:
+        remarks.append("shorter than a clip")
+    if has_sound:
+        _decode_sound(recording)
+    else:
+        remarks.append("without sound")
+    return " and ".join(remarks) or None
+
+
+def remarks_on_sound(recording: Recording, seconds: float) -> str | None:
+    """As `remarks_on_video`, where only sound is read, in stretches of some seconds."""
+    _decode_sound(recording)
+    found = count_samples(recording, _CHECKED_RATE) / _CHECKED_RATE
+    return "shorter than a clip" if found < seconds else None
+
+
+def _decode_sound(recording: Recording) -> None:
+    """Decodes all the sound of a recording. Raises UserError where it is damaged."""
+    with decoding.opened_sound(*recording[:2]) as container:
+        start = decoding.start_of(decoding.sound_stream(container)) + recording.start
+        blocks = decoding.sound_blocks(
+            container, sample_rate=_CHECKED_RATE, size=_CHECKED_RATE, start=start
+        )
+        seconds = recording.stop - recording.start
+        last = None if math.isinf(seconds) else math.ceil(seconds)
+        collections.deque(itertools.islice(blocks, last), maxlen=0)
 
 
 def _frames_before(seconds: float, form: ClipForm) -> float:

@@ -222,3 +222,32 @@ def test_spaced_numbers():
     assert recordings.spaced(10, 1) == [5]
     assert recordings.spaced(10, 3) == [0, 5, 10]
     assert recordings.spaced(0, 3) == [0, 0, 0]
+
+
+def test_remarks_on_readable_videos(tmp_path):
+    form = ClipForm(num_frames=16, image_size=(32, 40))
+    sound = {0: beep(1, 0, 1, rate=44_100)}
+    remarks = {}
+    for name, count, track in (("a", 25, sound), ("b", 25, None), ("c", 9, sound), ("d", 9, None)):
+        path = make(tmp_path / f"{name}.mkv", ramp(count), sound=track)
+        remarks[name] = recordings.remarks_on_video(Recording(path, name), form)
+    both = "shorter than a clip and without sound"
+    assert remarks == {"a": None, "b": "without sound", "c": "shorter than a clip", "d": both}
+    path = write_wav(tmp_path / "a.wav", np.zeros(8000), 8000)
+    assert recordings.remarks_on_sound(Recording(path, "a"), 1.0) is None
+    assert recordings.remarks_on_sound(Recording(path, "a"), 1.01) == "shorter than a clip"
+
+
+@pytest.mark.parametrize("stop, is_damaged", [(0.6, False), (2.0, True)])
+def test_damage_is_found_wherever_it_is_in_the_recording(tmp_path, stop, is_damaged):
+    path = make(tmp_path / "a.mp4", noise(50), codec="mpeg4", gop=5)
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 2, len(data) * 3 // 4, 700):
+        data[place : place + 20] = bytes(20)
+    path.write_bytes(data)
+    recording = Recording(path, "a", stop=stop)
+    if is_damaged:
+        with pytest.raises(UserError, match="a .*damaged"):
+            recordings.remarks_on_video(recording, SMALL)
+    else:
+        assert recordings.remarks_on_video(recording, SMALL) == "without sound"
