@@ -7,6 +7,7 @@ from typing import NamedTuple
 from perceiver_io.data.video import recordings
 from perceiver_io.data.video.clips import SAMPLE_RATE
 from perceiver_io.data.video.recordings import ClipForm, Recording
+from perceiver_io.errors import UserError
 from perceiver_io.tasks.video_writer import VideoWriter
 
 
@@ -31,8 +32,13 @@ class CopyForm(NamedTuple):
 def transcode(recording: Recording, output: Path, form: CopyForm) -> int:
     """Writes a smaller copy of a recording as mp4; returns its number of frames.
 
-    Raises UserError if the recording cannot be decoded to its end, or the copy not written.
+    Raises UserError if the recording cannot be decoded to its end, or the copy not written, and for
+    a frame rate that is no divisor.
     """
+    if SAMPLE_RATE % form.frame_rate:
+        raise UserError(
+            f"frame_rate={form.frame_rate} must be a divisor of {SAMPLE_RATE:,}, the sample rate."
+        )
     height, width = recordings.display_size(recording)
     scale = min(1, form.shorter_side / min(height, width))
     size = (2 * round(height * scale / 2) or 2, 2 * round(width * scale / 2) or 2)

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ _NAMES = {
     "validation": ("validate", "val", "validation"),
     "test": ("test",),
 }
-_COLUMNS = ("youtube_id", "time_start", "time_end")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,22 +158,20 @@ def _read(table: Path) -> list[_Row]:
     """The rows of a table that is not empty."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            found = [
-                _row(*map(cells.__getitem__, _COLUMNS), cells.get("label"))
-                for cells in csv.DictReader(file)
-            ]
+            found = [_row(cells) for cells in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"Cannot read {table} ({error!r}): it must have the columns label, "
-            f"{', '.join(_COLUMNS)}, with times in seconds. Copy the official tables again."
+            f"Cannot read {table} ({error!r}): it must have the columns label, youtube_id, "
+            "time_start, time_end, with times in seconds. Copy the official tables again."
         ) from error
     if not found:
         raise UserError(f"{table} has no rows: copy the official tables again.")
     return found
 
 
-def _row(video: str, start: str, stop: str, label: str | None) -> _Row:
-    return _Row(video, float(start), float(stop), label or None)
+def _row(cells: Mapping[str, str]) -> _Row:
+    start, stop = float(cells["time_start"]), float(cells["time_end"])
+    return _Row(cells["youtube_id"], start, stop, cells.get("label") or None)
 
 
 @functools.lru_cache
