@@ -33,24 +33,28 @@ class BundledClips(Source):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the videos."""
-        return tuple(sorted(path.stem for path in _FOLDER.glob("*.mp4")))
+        return tuple(path.stem for path in videos())
 
     def __call__(self, split: str) -> Sequence[LabelledRecording]:
         """The split's windows, in a mixed order."""
         return ReadOnUse(functools.partial(_windows, split))
 
 
+def videos() -> list[pathlib.Path]:
+    """The files of the videos, sorted by name."""
+    return sorted(_FOLDER.glob("*.mp4"))
+
+
 @functools.cache
 def _windows(split: str) -> list[LabelledRecording]:
     begin, end = _PARTS[split]
     found = []
-    for label, name in enumerate(BundledClips().class_names):
-        path = _FOLDER / f"{name}.mp4"
-        frames = count_frames(Recording(path, name), _FRAMES)
+    for label, path in enumerate(videos()):
+        frames = count_frames(Recording(path, path.stem), _FRAMES)
         last = int(end * frames) - _WINDOW
         for first in range(int(begin * frames), last + 1, _STEP):
             start, stop = (place / _FRAMES.frame_rate for place in (first, first + _WINDOW))
-            window = Recording(path, f"{name} ({start:.2f} s)", start, stop)
+            window = Recording(path, f"{path.stem} ({start:.2f} s)", start, stop)
             found.append((first, LabelledRecording(window, label)))
     # Of one video after the other, since consecutive windows are much alike.
     return [window for _, window in sorted(found, key=lambda item: item[0])]

@@ -45,12 +45,13 @@ def ffmpeg_path(path: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
-def opened_video(content: Content, name: str) -> Iterator[Any]:
+def opened_video(content: Content, name: str, *, num_threads: int = 0) -> Iterator[Any]:
     """A file's container. FFmpeg errors raised within the context become UserErrors.
 
     Args:
         content: the file.
         name: of the file, for error messages.
+        num_threads: that decode; 0 for as many as there are processors, which decode ahead.
 
     Raises UserError for a file without a video stream.
     """
@@ -60,6 +61,7 @@ def opened_video(content: Content, name: str) -> Iterator[Any]:
         if stream is None or container.format.name == "tty":
             raise UserError(f"{name} has no video stream ({container.format.long_name}).")
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = num_threads
         yield container
 
 
@@ -135,14 +137,14 @@ def _stated_end(stream: Any) -> float | None:
 def decoded_frames(container: Any, name: str, *, since: float = -math.inf) -> Iterator[Any]:
     """The video's frames from the container's place on, all with timestamps.
 
-    There may be none. Raises UserError when the video is truncated, or damaged at or after `since`
-    (seconds).
+    There may be none. Those that end before `since` (seconds) may be left out. Raises UserError
+    when the video is truncated, or damaged at or after `since`.
     """
     stream = video_stream(container)
     rate = stream.guessed_rate or 25
     step = round(1 / (rate * stream.time_base))
     first = last = None
-    for frame in container.decode(stream):
+    for frame in _needed_frames(container, stream, since):
         if frame.pts is None:  # as in a raw H.264 file
             frame.pts = last.pts + step if last else 0
         first = first or frame
@@ -164,8 +166,22 @@ def decoded_frames(container: Any, name: str, *, since: float = -math.inf) -> It
         raise UserError(f"{name} ends after {end:.1f} s of {stated:.1f} s{_REPAIR}")
 
 
+def _needed_frames(container: Any, stream: Any, since: float) -> Iterator[Any]:
+    """Decoded frames without those that end before `since` and that no other frame refers to."""
+    # Only here are durations those until the next frame.
+    if math.isinf(since) or "mp4" not in container.format.name:
+        yield from container.decode(stream)
+        return
+    codec = stream.codec_context
+    for packet in container.demux(stream):
+        is_over = packet.pts is not None and packet.duration is not None
+        is_over = is_over and (packet.pts + packet.duration) * packet.time_base < since
+        codec.skip_frame = "NONREF" if is_over else "DEFAULT"
+        yield from packet.decode()
+
+
 def frames_from(container: Any, name: str, seconds: float) -> Iterator[Any]:
-    """The video's frames from a key frame on, such as the last one before a time.
+    """The video's frames from the last one before a time on, decoded from a key frame on.
 
     Args:
         container: with a video stream that has not been decoded yet.
@@ -184,7 +200,19 @@ def frames_from(container: Any, name: str, seconds: float) -> Iterator[Any]:
         first = next(frames, None)
         if first is not None and first.time <= wanted:
             break
-    return frames if first is None else itertools.chain([first], frames)
+    return iter(()) if first is None else _begun(first, frames, wanted)
+
+
+def _begun(first: Any, frames: Iterator[Any], seconds: float) -> Iterator[Any]:
+    """The frames from the last one that does not come after a time of the file on."""
+    for frame in frames:
+        if frame.time > seconds:
+            yield first
+            yield frame
+            yield from frames
+            return
+        first = frame
+    yield first
 
 
 def seek(container: Any, stream: Any, seconds: float) -> None:

@@ -92,16 +92,8 @@ def read_clip(recording: Recording, form: ClipForm, first: int = 0) -> Clip:
     Raises UserError if the clip begins after the end, and where the file is missing, not a video,
     or damaged there.
     """
-    timed = frames_with_sound(recording, form, first)
-    with contextlib.closing(timed):
-        piece = list(itertools.islice(timed, form.num_frames))
-    if not piece:
-        seconds = recording.start + first / form.frame_rate
-        raise UserError(
-            f"{recording.name} has no frame at {seconds:.2f} s of the file, where a clip was to "
-            "begin."
-        )
-    return padded_clip(form.num_frames, *zip(*piece, strict=True))
+    with _opened(recording) as files:
+        return _clip(files, recording, form, first)
 
 
 def frames_with_sound(
@@ -116,23 +108,8 @@ def frames_with_sound(
 
     Raises UserError as `read_clip` does; there may be no frames.
     """
-    skipped = round(recording.start * form.frame_rate) + first
-    remaining = _frames_before(recording.stop, form) - skipped
-    with (
-        decoding.opened_video(*recording[:2]) as container,
-        decoding.opened_video(*recording[:2]) as sound,
-    ):
-        frames = decoding.frames_from(container, recording.name, skipped / form.frame_rate)
-        timed = synchronised(
-            container,
-            sound,
-            *decoding.peek(frames, recording.name),
-            size=form.image_size,
-            samples_per_frame=form.samples_per_frame,
-            frame_rate=form.frame_rate,
-            skipped=skipped,
-        )
-        yield from itertools.islice(timed, None if math.isinf(remaining) else max(remaining, 0))
+    with _opened(recording) as files:
+        yield from _timed(files, recording, form, first)
 
 
 def display_size(recording: Recording) -> tuple[float, float]:
@@ -153,8 +130,7 @@ def count_frames(recording: Recording, form: ClipForm) -> int:
     """
     with decoding.opened_video(*recording[:2]) as container:
         seconds = _duration(container, decoding.video_stream(container))
-    frames = math.floor(min(seconds, recording.stop) * form.frame_rate + 1e-6)
-    return max(frames - round(recording.start * form.frame_rate), 1)
+    return _frames_in(recording, form, seconds)
 
 
 def random_clip(recording: Recording, form: ClipForm, rng: np.random.Generator) -> Clip:
@@ -162,8 +138,14 @@ def random_clip(recording: Recording, form: ClipForm, rng: np.random.Generator) 
 
     Raises UserError as `read_clip` does.
     """
-    last = max(count_frames(recording, form) - form.num_frames, 0)
-    return read_clip(recording, form, int(rng.integers(last + 1)))
+    with _opened(recording) as files:
+        stated = decoding.duration(files.video, decoding.video_stream(files.video))
+        if stated is None:
+            count = count_frames(recording, form)
+        else:
+            count = _frames_in(recording, form, stated)
+        first = int(rng.integers(max(count - form.num_frames, 0) + 1))
+        return _clip(files, recording, form, first)
 
 
 def spaced_clips(recording: Recording, form: ClipForm, count: int) -> Iterator[Clip]:
@@ -260,8 +242,57 @@ def _decode_sound(recording: Recording) -> None:
         collections.deque(itertools.islice(blocks, last), maxlen=0)
 
 
-def _frames_before(seconds: float, form: ClipForm) -> float:
-    return math.inf if math.isinf(seconds) else round(seconds * form.frame_rate)
+class _Files(NamedTuple):
+    """A file opened twice, since frames and sound are decoded independently."""
+
+    video: Any
+    sound: Any
+
+
+@contextlib.contextmanager
+def _opened(recording: Recording) -> Iterator[_Files]:
+    with (
+        decoding.opened_video(*recording[:2], num_threads=1) as video,
+        decoding.opened_video(*recording[:2]) as sound,
+    ):
+        yield _Files(video, sound)
+
+
+def _clip(files: _Files, recording: Recording, form: ClipForm, first: int) -> Clip:
+    """As `read_clip`."""
+    piece = list(itertools.islice(_timed(files, recording, form, first), form.num_frames))
+    if not piece:
+        seconds = recording.start + first / form.frame_rate
+        raise UserError(
+            f"{recording.name} has no frame at {seconds:.2f} s of the file, where a clip was to "
+            "begin."
+        )
+    return padded_clip(form.num_frames, *zip(*piece, strict=True))
+
+
+def _timed(
+    files: _Files, recording: Recording, form: ClipForm, first: int
+) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "s 1"]]]:
+    """As `frames_with_sound`."""
+    skipped = round(recording.start * form.frame_rate) + first
+    frames = decoding.frames_from(files.video, recording.name, skipped / form.frame_rate)
+    timed = synchronised(
+        *files,
+        *decoding.peek(frames, recording.name),
+        size=form.image_size,
+        samples_per_frame=form.samples_per_frame,
+        frame_rate=form.frame_rate,
+        skipped=skipped,
+    )
+    if math.isinf(recording.stop):
+        return timed
+    return itertools.islice(timed, max(round(recording.stop * form.frame_rate) - skipped, 0))
+
+
+def _frames_in(recording: Recording, form: ClipForm, seconds: float) -> int:
+    """The number of frames of a recording, at least 1, of a file of some seconds."""
+    frames = math.floor(min(seconds, recording.stop) * form.frame_rate + 1e-6)
+    return max(frames - round(recording.start * form.frame_rate), 1)
 
 
 def _duration(container: Any, stream: Any) -> float:
