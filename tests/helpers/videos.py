@@ -46,6 +46,16 @@ def make(path, frames, *, rate=25, times=None, sound=None, layout="mono", gop=No
     return path
 
 
+def turn(path, matrix):
+    """Sets the display matrix of an mp4 file: (x, y) is shown at (a x + c y, b x + d y)."""
+    a, b, c, d = matrix
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"tkhd") + 44
+    of_track = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    data[begin : begin + 36] = np.array(of_track, ">i4").tobytes()
+    path.write_bytes(data)
+
+
 def read(path, size=(32, 40)):
     """All frames and samples of a video, without the padding of its last clip."""
     clips = list(video.pieces(path, size=size))

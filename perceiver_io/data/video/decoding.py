@@ -216,7 +216,12 @@ def _begun(first: Any, frames: Iterator[Any], seconds: float) -> Iterator[Any]:
 
 
 def seek(container: Any, stream: Any, seconds: float) -> None:
-    """Goes to the last key frame before a time of the file; nowhere if the format has no index."""
+    """Goes to the last key frame before a time of the file; nowhere if its format has no seeking.
+
+    Nor in MPEG program streams, where timestamps differ after a seek.
+    """
+    if container.format.name == "mpeg":
+        return
     with contextlib.suppress(import_av().error.FFmpegError):
         container.seek(math.floor(seconds / stream.time_base), stream=stream)
 
@@ -346,7 +351,7 @@ def sound_blocks(
         return
     if start > start_of(stream) + _SOUND_LEAD:
         seek(container, stream, start - _SOUND_LEAD)
-    decoded = container.decode(stream)
+    decoded = _decoded_sound(container, stream, start)
     first = next(decoded, None)
     if first is None:
         return
@@ -364,3 +369,12 @@ def sound_blocks(
     graph = _graph(lambda graph: graph.add_abuffer(template=stream), filters, "abuffersink")
     for block in filtered(itertools.chain([first], decoded), graph):
         yield np.clip(block.to_ndarray().reshape(-1, 1), -1, 1)
+
+
+def _decoded_sound(container: Any, stream: Any, since: float) -> Iterator[Any]:
+    """Decoded blocks; before `since` (seconds), without packets that a seek has cut in two."""
+    error = import_av().error.InvalidDataError
+    for packet in container.demux(stream):
+        is_early = packet.pts is not None and packet.pts * packet.time_base < since
+        with contextlib.suppress(error) if is_early else contextlib.nullcontext():
+            yield from packet.decode()

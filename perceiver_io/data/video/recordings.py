@@ -208,7 +208,7 @@ def remarks_on_video(recording: Recording, form: ClipForm) -> str | None:
     All of the recording is decoded. Raises UserError if it cannot be read, wherever it is damaged.
     """
     remarks = []
-    with decoding.opened_video(*recording[:2]) as container:
+    with decoding.opened_video(*recording[:2], num_threads=1) as container:
         stop = decoding.start_of(decoding.video_stream(container)) + recording.stop
         frames = decoding.frames_from(container, recording.name, recording.start)
         _, frames = decoding.peek(frames, recording.name)

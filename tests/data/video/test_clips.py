@@ -14,7 +14,7 @@ from perceiver_io.data.video import clips as video
 from perceiver_io.data.video import decoding
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.video_writer import VideoWriter
-from tests.helpers.videos import beep, brightness, gray, heard, make, noise, read
+from tests.helpers.videos import beep, brightness, gray, heard, make, noise, read, turn
 
 FILES = pathlib.Path(__file__).parents[2] / "files"
 
@@ -89,11 +89,7 @@ def test_videos_are_rotated_and_mirrored_by_their_display_matrix(tmp_path, matri
         frame[rows, slice(0, 32) if x < 0 else slice(32, 64)] = value
         expected[a * x + c * y, b * x + d * y] = value
     path = make(tmp_path / "a.mp4", [frame] * 5, codec="mpeg4")
-    data = bytearray(path.read_bytes())
-    begin = data.index(b"tkhd") + 44
-    of_track = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
-    data[begin : begin + 36] = np.array(of_track, ">i4").tobytes()
-    path.write_bytes(data)
+    turn(path, matrix)
     as_is = next(video.read_frames(path).frames)
     assert as_is.shape == ((48, 64, 3) if a else (64, 48, 3))
     for shown in (as_is, read(path, (32, 32))[0][0]):

@@ -1,7 +1,10 @@
 """Clips and sound from any place of a file: the same as when all of it is decoded."""
 
+import contextlib
+import types
 import wave
 
+import av
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ from perceiver_io.data.video.clips import pieces
 from perceiver_io.data.video.recordings import ClipForm, Recording
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.video_writer import VideoWriter
-from tests.helpers.videos import beep, brightness, gray, heard, make, noise
+from tests.helpers.videos import beep, brightness, gray, heard, make, noise, turn
 
 SMALL = ClipForm(num_frames=4, image_size=(32, 40))
 
@@ -49,6 +52,7 @@ FILES = {
     "mpeg4 in mp4": dict(name="a.mp4", codec="mpeg4"),
     "mpeg4": dict(name="a.avi", codec="mpeg4"),
     "mpeg2 without index": dict(name="a.ts", codec="mpeg2video"),
+    "mpeg2 in a program stream": dict(name="a.mpg", codec="mpeg2video"),
     "without container": dict(name="a.h264", codec="libx264", format="h264"),
     "key frames only": dict(name="a.mkv"),
 }
@@ -63,6 +67,20 @@ def test_any_clip_equals_that_of_the_decoded_whole(tmp_path, kind):
         clip = recordings.read_clip(Recording(path, "a"), SMALL, first)
         np.testing.assert_array_equal(clip.frames, frames[first : first + 4])
         assert clip.num_frames == 4
+
+
+@pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, 1)])
+def test_clips_after_a_seek_are_turned_too(tmp_path, matrix):
+    frames = ramp(60)
+    frames[:, :20] = 0
+    frames[:, :, :30] += 90
+    path = make(tmp_path / "a.mp4", frames, codec="libx264", gop=10)
+    turn(path, matrix)
+    shown, _ = whole(path)
+    clip = recordings.read_clip(Recording(path, "a"), SMALL, 35)
+    np.testing.assert_array_equal(clip.frames, shown[35:39])
+    height, width = recordings.display_size(Recording(path, "a"))
+    assert (height, width) == ((64, 48) if matrix[0] == 0 else (48, 64))
 
 
 def test_a_recording_can_be_content_instead_of_a_path(tmp_path):
@@ -254,3 +272,14 @@ def test_damage_is_found_wherever_it_is_in_the_recording(tmp_path, stop, is_dama
             recordings.remarks_on_video(recording, SMALL)
     else:
         assert recordings.remarks_on_video(recording, SMALL) == "without sound"
+
+
+@pytest.mark.parametrize("seconds, is_read", [(0.5, True), (0.0, False)])
+def test_only_before_the_start_may_sound_be_undecodable(seconds, is_read):
+    def fail():
+        raise av.error.InvalidDataError(0, "Invalid data")
+
+    packet = types.SimpleNamespace(pts=10, time_base=0.01, decode=fail)
+    container = types.SimpleNamespace(demux=lambda stream: iter([packet]))
+    with contextlib.nullcontext() if is_read else pytest.raises(av.error.InvalidDataError):
+        assert list(decoding._decoded_sound(container, None, seconds)) == []
