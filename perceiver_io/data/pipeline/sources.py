@@ -101,8 +101,30 @@ class KeptExamples(Sequence[Any]):
         return self._examples[int(self._indices[index])]
 
 
+class WeightedExamples(Sequence[Any]):
+    """Examples that training draws at random with weights, instead of each once per epoch."""
+
+    def __init__(self, examples: Sequence[Any], weights: Sequence[float]) -> None:
+        self.examples, self.weights = examples, np.array(weights, np.float64)
+        self._ends = np.cumsum(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.examples[index]
+
+    def drawn(self, position: int, rng: np.random.Generator) -> Any:
+        """A random example, whatever the position."""
+        del position
+        place = np.searchsorted(self._ends, rng.random() * self._ends[-1], side="right")
+        return self.examples[int(place)]
+
+
 def names_of(examples: Sequence[Any]) -> list[str]:
     """The names of examples, or their indices if they have none."""
+    if isinstance(examples, WeightedExamples):
+        return names_of(examples.examples)
     if isinstance(examples, MixedExamples):
         parts = enumerate(examples.parts)
         return [f"{number}/{name}" for number, part in parts for name in names_of(part)]
@@ -111,6 +133,8 @@ def names_of(examples: Sequence[Any]) -> list[str]:
 
 def broken_of(examples: Sequence[Any]) -> dict[int, str]:
     """The evidently unreadable examples: the reason, by index."""
+    if isinstance(examples, WeightedExamples):
+        return broken_of(examples.examples)
     if isinstance(examples, MixedExamples):
         found, start = {}, 0
         for part in examples.parts:
@@ -134,6 +158,8 @@ def without(examples: Sequence[Any], indices: Collection[int]) -> Sequence[Any]:
     kept = [index for index in range(len(examples)) if index not in indices]
     if not kept:
         raise UserError(f"All {len(examples)} examples are broken: replace them, or choose others.")
+    if isinstance(examples, WeightedExamples):
+        return WeightedExamples(KeptExamples(examples.examples, kept), examples.weights[kept])
     return KeptExamples(examples, kept)
 
 
@@ -165,10 +191,12 @@ def one_of_each(examples: Sequence[Any]) -> list[Any]:
 
 
 def endless(examples: Sequence[Any], seed: int) -> grain.MapDataset[Any]:
-    """The raw examples repeated endlessly, reshuffled every epoch."""
+    """The raw examples repeated endlessly, reshuffled every epoch, or drawn with weights."""
     if isinstance(examples, MixedExamples):
         seeds = np.random.SeedSequence(seed).generate_state(len(examples.parts))
         parts = [endless(*part) for part in zip(examples.parts, map(int, seeds), strict=True)]
         return grain.MapDataset.mix(parts, examples.weights)
+    if isinstance(examples, WeightedExamples):
+        return grain.MapDataset.range(_ENDLESS).seed(seed).random_map(examples.drawn)
     source = grain.MapDataset.source(examples)
     return source.seed(seed).shuffle().repeat(_ENDLESS // len(examples))

@@ -1,0 +1,8 @@
+"""Sounds, and videos with their sound, tagged with classes."""
+
+# The choices of config.data.name, as dotted names.
+DATASETS = {
+    "audioset": "perceiver_io.data.sound.audioset.audioset",
+    "sound_mixtures": "perceiver_io.data.sound.sounds.sound_mixtures",
+    "sounds": "perceiver_io.data.sound.sounds.sounds",
+}
