@@ -18,7 +18,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
-from perceiver_io.models.builders import autoencoder, classifiers, flow, texts
+from perceiver_io.models.builders import autoencoder, classifiers, flow, tagging, texts
 from perceiver_io.models.builders.blueprint import Blueprint
 from perceiver_io.models.perceiver.encoder import EncodingModel
 from perceiver_io.models.perceiver.maps import decoder_map, encoder_maps
@@ -178,6 +178,8 @@ ARCHITECTURES = {
     "perceiver_io_flow_conv": flow.perceiver_io_flow_conv,
     "perceiver_io_flow_matched": flow.perceiver_io_flow_matched,
     "perceiver_io_autoencoder": autoencoder.perceiver_io_autoencoder,
+    "perceiver_io_clip_tagger": tagging.perceiver_io_clip_tagger,
+    "perceiver_clip_tagger": tagging.perceiver_clip_tagger,
     "convnet_classifier": classifiers.convnet_classifier,
     "resnet_classifier": classifiers.resnet_classifier,
     "vit_classifier": classifiers.vit_classifier,

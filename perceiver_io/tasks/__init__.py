@@ -7,6 +7,7 @@ _CLASSES = {
     "multimodal_autoencoding": (None, "VideoAutoencoder"),
     "optical_flow": ("OpticalFlow", "FlowEstimator"),
     "point_cloud_classification": ("PointCloudClassification", "PointCloudClassifier"),
+    "sound_tagging": ("SoundTagging", "SoundTagger"),
     "text_classification": ("TextClassification", "TextClassifier"),
     "text_multitask": ("TextMultitask", "TextMultitasker"),
     "text_regression": ("TextRegression", "TextScorer"),
@@ -30,5 +31,6 @@ ALIASES = {
     "classify_points": "point_cloud_classification",
     "classify_text": "text_classification",
     "score_text": "text_regression",
+    "tag_sound": "sound_tagging",
     "tag_text": "text_tagging",
 }

@@ -40,16 +40,20 @@ def in_batches(
 
 
 def each_in_batches(
-    function: Callable[[np.ndarray], PyTree],
-    rows: Iterable[np.ndarray],
+    function: Callable[[PyTree[np.ndarray]], PyTree],
+    rows: Iterable[PyTree[np.ndarray]],
     size: int,
     advance: Advance,
 ) -> Iterator[PyTree[np.ndarray]]:
-    """Yields the result of each row as `in_batches` does, for an iterator of rows."""
+    """Yields the result of each row as `in_batches` does, for an iterator of rows.
+
+    Rows may be arrays, or trees of them.
+    """
     rows = iter(rows)
     while batch := list(itertools.islice(rows, size)):
         filled = batch + batch[-1:] * (size - len(batch))
-        result = jax.tree.map(np.asarray, function(np.stack(filled)))
+        stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *filled)
+        result = jax.tree.map(np.asarray, function(stacked))
         advance(len(batch))
         for index in range(len(batch)):
             yield jax.tree.map(lambda x, index=index: x[index], result)

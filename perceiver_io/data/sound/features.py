@@ -87,7 +87,7 @@ class _LogMel:
         sample_rate: samples per second.
         num_samples: of the stretch of sound.
         hop: samples between frames.
-        num_bands: M.
+        mel_bands: M.
         lowest: lower edge of the lowest band, in Hz.
         highest: upper edge of the highest band, in Hz; None: half the sample rate.
         mean: of the logarithms, which is subtracted.
@@ -99,7 +99,7 @@ class _LogMel:
     sample_rate: Width = 48_000
     num_samples: Annotated[Length, INPUT_SIZE] = 61_440
     hop: Width = 1024
-    num_bands: Annotated[Width, INPUT_SIZE] = 80
+    mel_bands: Annotated[Width, INPUT_SIZE] = 80
     lowest: NonNegative = 0.0
     highest: Positive | None = None
     mean: Finite = 0.0
@@ -122,7 +122,7 @@ class _LogMel:
     @property
     def shape(self) -> tuple[int, ...]:
         """[T, M, 1]."""
-        return self._num_frames, self.num_bands, 1
+        return self._num_frames, self.mel_bands, 1
 
     @property
     def _num_frames(self) -> int:
@@ -134,7 +134,7 @@ class _LogMel:
 
     @property
     def _bands(self) -> dict[str, float]:
-        return dict(num_bands=self.num_bands, lowest=self.lowest, highest=self._highest)
+        return dict(num_bands=self.mel_bands, lowest=self.lowest, highest=self._highest)
 
     def _normalized(self, logarithms: Float[np.ndarray, "T M"]) -> Float32[np.ndarray, "T M 1"]:
         return ((logarithms - self.mean) / self.std).astype(np.float32)[..., None]

@@ -31,6 +31,7 @@ from perceiver_io.data.video.recordings import (
 )
 from perceiver_io.errors import UserError
 
+MODALITIES = ("sound", "video")
 MOST_TAGS = 32
 NO_TAG = -1
 
@@ -139,15 +140,25 @@ class TaggedInput:
             samples_per_frame=per_frame,
         )
 
+    @property
+    def seconds(self) -> float:
+        """The length of a stretch."""
+        if self.sound is not None:
+            return self.sound.num_samples / self.sound.sample_rate
+        return self.video.num_frames / self.video.frame_rate
+
     def __call__(self, excerpt: Excerpt) -> Example:
         """`sound` and `video`, and whether each is present: silence is the lack of sound."""
         example = {}
         if self.sound is not None:
-            example["sound"] = self.sound(excerpt.sound)
-            example["sound_present"] = np.bool_(excerpt.sound.any())
+            silence = np.zeros(self.sound.num_samples, np.float32)
+            samples = silence if excerpt.sound is None else excerpt.sound
+            example["sound"] = self.sound(samples)
+            example["sound_present"] = np.bool_(samples.any())
         if self.video is not None:
-            example["video"] = excerpt.frames
-            example["video_present"] = np.bool_(True)
+            black = np.zeros(self.video.shape, np.uint8)
+            example["video"] = black if excerpt.frames is None else excerpt.frames
+            example["video_present"] = np.bool_(excerpt.frames is not None)
         return example
 
     def spec(self) -> Spec:
@@ -227,9 +238,8 @@ class TaggedPreparation(Preparation):
         return {"sound": sound, "video": self.video and dataclasses.asdict(self.video)}
 
     @property
-    def _modalities(self) -> tuple[str, ...]:
-        given = {"sound": self.sound, "video": self.video}
-        return tuple(name for name, form in given.items() if form is not None)
+    def _modalities(self) -> list[str]:
+        return [name for name in MODALITIES if getattr(self, name) is not None]
 
     def _random(self, raw: Tagged, rng: np.random.Generator) -> Excerpt:
         if self.video is not None:
@@ -305,10 +315,8 @@ class SpacedStretches(Preparation):
 
     @property
     def _inputs(self) -> list[str]:
-        return [name for name in self.preparation.example_spec() if name.startswith(_MODALITIES)]
+        return [name for name in self.preparation.example_spec() if name.startswith(MODALITIES)]
 
-
-_MODALITIES = ("sound", "video")
 
 
 def _tags(raw: Tagged) -> dict[str, Int32[np.ndarray, " 32"]]:

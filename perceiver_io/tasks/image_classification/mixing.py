@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Real
 
-from perceiver_io.errors import UserError
+from perceiver_io.tasks.pairs import blend, check_pairs, of_first
 
 
 def mix_pairs(
@@ -25,13 +25,8 @@ def mix_pairs(
     Raises UserError for an odd number of examples.
     """
     batch, height, width, _ = image.shape
-    if batch % 2:
-        raise UserError(
-            f"A batch of {batch} examples cannot be mixed, since MixUp and CutMix work on pairs: "
-            "choose an even config.training.batch_size (with config.parallel=pmap, an even number "
-            "of examples per device); or set config.data.mixup_alpha and cutmix_alpha to 0."
-        )
-    weight, box = (jnp.repeat(x[::2], 2, axis=0) for x in (weight, box))
+    check_pairs(batch, "set config.data.mixup_alpha and cutmix_alpha to 0")
+    weight, box = of_first(weight), of_first(box)
     top, bottom, left, right = box.T[:, :, None]
     rows, columns = jnp.arange(height), jnp.arange(width)
     in_rows, in_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
@@ -39,10 +34,4 @@ def mix_pairs(
     own = jnp.where(exchanged, 0, weight[:, None, None])
     area = (bottom - top) * (right - left)
     own_label = weight[:, None] * (1 - area / (height * width))
-    return _blend(image.astype(jnp.float32), own[..., None]), _blend(label, own_label)
-
-
-def _blend(x: Float[Array, "B ..."], own: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
-    """Computes own * x + (1 - own) * (the other example of the pair)."""
-    neighbour = x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
-    return x + (1 - own) * (neighbour - x)
+    return blend(image.astype(jnp.float32), own[..., None]), blend(label, own_label)

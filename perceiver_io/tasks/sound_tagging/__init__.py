@@ -1,0 +1,1 @@
+"""Classes of sounds and videos, any number for each."""
