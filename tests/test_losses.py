@@ -16,6 +16,7 @@ from perceiver_io.tasks.image_classification.task import ImageClassification
 from perceiver_io.tasks.masked_lm.task import MaskedLanguageModelling
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.tasks.point_cloud_classification.task import PointCloudClassification
+from perceiver_io.tasks.sound_tagging.task import SoundTagging
 from perceiver_io.tasks.text_classification.task import TextClassification
 from perceiver_io.tasks.text_multitask.task import TextMultitask
 from perceiver_io.tasks.text_regression.task import TextRegression
@@ -75,6 +76,32 @@ def image_classification():
         return {"loss": -(targets * jax.nn.log_softmax(outputs)).sum(-1)[valid].mean()}
 
     return Case(ImageClassification(6, label_smoothing=0.1), logits_of_images, batch, terms)
+
+
+@tiny.transformed
+def logits_of_sounds(inputs, is_training):
+    del is_training
+    present = inputs["present"]["sound"][:, None]
+    return jnp.where(present, hk.Linear(6)(hk.Flatten()(inputs["sound"])), 1.0)
+
+
+def sound_tagging():
+    """Up to three tags of six; 9 valid examples of 16, some without sound."""
+    rng = np.random.default_rng(7)
+    tags = np.sort(rng.integers(-1, 6, (BATCH, 3)), -1)[:, ::-1].astype(np.int32)
+    batch = {
+        "sound": rng.normal(size=(BATCH, 5, 1)).astype(np.float32),
+        "sound_present": rng.random(BATCH) < 0.7,
+        "tags": tags,
+        "valid": np.arange(BATCH) % 7 < 4,
+    }
+    targets = np.array([[index in row for index in range(6)] for row in tags], np.float32)
+
+    def terms(outputs):
+        sign = 1 - 2 * targets
+        return {"loss": jnp.logaddexp(0, sign * outputs)[batch["valid"]].mean()}
+
+    return Case(SoundTagging(6), logits_of_sounds, batch, terms)
 
 
 def point_cloud_classification():
@@ -271,6 +298,7 @@ CASES = {
     "masked_lm": masked_lm,
     "optical_flow": optical_flow,
     "point_cloud_classification": point_cloud_classification,
+    "sound_tagging": sound_tagging,
     "text_classification": text_classification,
     "text_multitask": text_multitask,
     "text_regression": text_regression,

@@ -40,6 +40,20 @@ BERT = dict(
 )
 GRID = dict(num_classes=5, inputs=dict(name="fourier_pixels", image_size=(16, 16), num_bands=3))
 LAYERS = dict(num_layers=2, num_heads=2)
+TAGGER = dict(
+    num_classes=5,
+    sound=dict(name="waveform", num_samples=24, samples_per_patch=4, num_bands=2),
+    video=dict(shape=(2, 4, 6), patch_size=(1, 2, 3), num_bands=2),
+)
+# The second example has no sound.
+CLIPS = {
+    "sound": np.asarray(normal(2, 24, 1)),
+    "video": np.asarray(normal(2, 2, 4, 6, 3, seed=1)),
+    "present": {"sound": np.array([True, False]), "video": np.array([True, True])},
+}
+ONE_READ = dict(
+    num_latents=3, latent_dim=8, cross_attends=(0,), stacks=(0,), latent_stack=LAYERS
+)
 TWO_FRAMES = dict(CORE, image_size=(8, 12), channels=5, num_bands=2)
 
 
@@ -62,6 +76,8 @@ def small(name):
         perceiver_io_flow_conv=(TWO_FRAMES, FRAMES),
         perceiver_io_flow_matched=(TWO_FRAMES | dict(radius=1, num_blocks=1), FRAMES),
         perceiver_io_autoencoder=(CORE | MODALITIES, clip()),
+        perceiver_io_clip_tagger=(CORE | TAGGER | dict(query_dim=9), CLIPS),
+        perceiver_clip_tagger=(TAGGER | dict(encoder=ONE_READ), CLIPS),
         coatnet_classifier=(
             dict(
                 num_classes=5,

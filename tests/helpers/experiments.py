@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from perceiver_io.config.construct import construct, lookup
 from perceiver_io.tasks import TASKS
+from tests.helpers.audioset import make_tables
 from tests.helpers.meshes import hdf5_folder
 from tests.helpers.texts import sentence_piece_model
 
@@ -99,8 +100,8 @@ def load(name, preset):
 def give_files(config, folder):
     """Gives `folder` to an experiment with files of the user's own.
 
-    With a sub-folder per class for images, a cloud or a word for each class, or a small model of
-    SentencePiece.
+    With a sub-folder per class for images, a cloud, a word or a line of a table for each class, or a
+    small model of SentencePiece.
     """
     if config.data.name == "tagged_file":
         words = [f"word TAG-{number}" for number in range(config.task.num_classes)]
@@ -108,6 +109,9 @@ def give_files(config, folder):
         config.data.update(train=str(folder / "train.conll"), validation=None, test=None)
     if config.data.name == "modelnet40":
         config.data.root = str(hdf5_folder(folder))
+    if config.data.name == "audioset":
+        make_tables(folder, config.task.num_classes)
+        config.data.root = str(folder)
     if config.data.name == "image_folder":
         for index in range(config.task.num_classes):
             (folder / f"class_{index}").mkdir()
@@ -127,9 +131,26 @@ def shrink(config):
         config.model.blocks.head_size = 8
     if config.model.name == "resnet_classifier":
         config.model.update(depths=(1, 1), widths=(16, 16))
+    if config.task.name == "sound_tagging":
+        _shorten(config)
     for section in (config.model, config.data):
         _shrink_section(section)
     return config
+
+
+def _shorten(config):
+    """Stretches of 0.08 s: two frames of video, spectrograms with 16 bands."""
+    if "video" in config.data:
+        config.data.video.update(num_frames=2, image_size=(16, 16))
+        config.model.video.shape = (2, 16, 16)
+    if "sound" in config.data:
+        sound = config.data.sound
+        sound.num_samples = 2 * sound.sample_rate // 25
+        if sound.name == "waveform":
+            config.model.sound.num_samples = sound.num_samples
+        else:
+            sound.mel_bands = 16
+            config.model.sound.shape = (-(-sound.num_samples // sound.hop), 16)
 
 
 def _shrink_section(section):

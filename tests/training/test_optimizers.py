@@ -90,6 +90,8 @@ COUNTS = {
     "perceiver_io_flow_conv": (20, 37, 1),
     "perceiver_io_flow_matched": (23, 43, 1),
     "perceiver_io_autoencoder": (28, 38, 5),
+    "perceiver_io_clip_tagger": (23, 35, 2),
+    "perceiver_clip_tagger": (17, 23, 1),
     "convnet_classifier": (3, 5, 0),
     "resnet_classifier": (10, 19, 0),
     "vit_classifier": (8, 14, 2),

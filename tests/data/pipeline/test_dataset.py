@@ -22,6 +22,7 @@ from perceiver_io.data.pipeline.shared_memory import SHARED_MEMORY, own_prefix
 from perceiver_io.data.pipeline.sources import (
     MixedExamples,
     Source,
+    WeightedExamples,
     broken_of,
     names_of,
     without,
@@ -495,3 +496,33 @@ print("done")
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert result.stdout.strip() == "done", result.stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighted(Range):
+    """Four numbers, of which training draws the last most often."""
+
+    def __call__(self, split):
+        return WeightedExamples(range(4), (0.0, 1.0, 2.0, 5.0))
+
+
+def test_weighted_examples_are_drawn_in_proportion():
+    dataset = Composed(Weighted, WithNoise)()
+    batches = dataset.load("train", batch_size=4, training=True, seed=0, shard=(0, 1))
+    drawn = list(itertools.islice(batches, 400))
+    numbers = np.concatenate([batch["number"] for batch in drawn])
+    shares = np.bincount(numbers, minlength=4) / len(numbers)
+    np.testing.assert_allclose(shares, [0, 0.125, 0.25, 0.625], atol=0.04)
+    assert len({float(x) for batch in drawn for x in batch["noise"]}) == len(numbers)
+    iterator = iter(batches)
+    iterator.set_state({"position": 7, "examples": 28, "batch_size": 4})
+    np.testing.assert_array_equal(next(iterator)["number"], drawn[7]["number"])
+    whole = dataset.load("train", batch_size=4, training=False, seed=0, shard=(0, 1))
+    assert next(iter(whole))["number"].tolist() == [0, 1, 2, 3]
+
+
+def test_weighted_examples_keep_their_weights_without_broken_ones():
+    examples = WeightedExamples(["a", "b", "c"], (1.0, 2.0, 3.0))
+    kept = without(examples, {1})
+    assert list(kept) == ["a", "c"] and kept.weights.tolist() == [1, 3]
+    assert names_of(examples) == ["0", "1", "2"] and broken_of(examples) == {}

@@ -10,11 +10,12 @@ import pytest
 
 import perceiver_io
 from perceiver_io.data.pipeline.sources import WeightedExamples, names_of
+from perceiver_io.data.sound.features import MelSpectrogram
 from perceiver_io.data.sound.sounds import SoundMixtures, Sounds, sound_mixtures, sounds
 from scripts import _sounds
 
 FOLDER = Path(perceiver_io.__file__).parent / "data" / "bundled" / "sounds"
-SPECTROGRAM = dict(name="mel", sample_rate=16_000, num_samples=1600, hop=160, mel_bands=8)
+SPECTROGRAM = MelSpectrogram(sample_rate=16_000, num_samples=1600, hop=160, mel_bands=8)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,8 @@ def test_no_source_is_in_two_folds(tables):
 
 @pytest.mark.slow
 def test_no_sound_has_a_twin_of_its_class_in_another_fold(tables):
-    waves = {sound.name: sound.source.samples for sound in itertools.chain(*map(Sounds(), Sounds.splits))}  # fmt: skip  # noqa: E501
+    everything = itertools.chain(*map(Sounds(), Sounds.splits))
+    waves = {sound.name: sound.source.samples for sound in everything}
     rows = [(row["class"], row["fold"], waves[f"{row['class']}/{row['name']}"]) for row in tables]
     close = [
         _sounds.correlation(one, other)
@@ -109,15 +111,10 @@ def test_balanced_sounds_are_weighted():
 
 @pytest.mark.parametrize("dataset", [sounds, sound_mixtures])
 def test_batches(dataset):
-    made = dataset(sound=dataset_section())
+    made = dataset(sound=SPECTROGRAM)
     for training in (True, False):
         batches = made.load("train", batch_size=4, training=training, seed=0, shard=(0, 1))
         batch = next(iter(batches))
         assert {name: (x.shape, x.dtype) for name, x in batch.items()} == made.batch_spec(4)
         assert batch["sound_present"].any() and (batch["tags"][:, 0] >= 0).all()
 
-
-def dataset_section():
-    from perceiver_io.data.sound.features import MelSpectrogram
-
-    return MelSpectrogram(**{name: x for name, x in SPECTROGRAM.items() if name != "name"})

@@ -1,0 +1,167 @@
+"""Stretches of tagged recordings: where they are, what they hold, and their augmentation."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from perceiver_io.data.sound.features import Waveform
+from perceiver_io.data.sound.tagged import (
+    Excerpt,
+    Frames,
+    Samples,
+    SpacedStretches,
+    Tagged,
+    TaggedInput,
+    TaggedPreparation,
+)
+from perceiver_io.data.video.recordings import Recording
+from perceiver_io.errors import UserError
+from tests.helpers import videos
+
+RATE = 100
+WAVEFORM = Waveform(sample_rate=RATE, num_samples=20)
+RAMP = np.arange(1, 101, dtype=np.float32) / 100
+
+
+def tagged(samples, tags=(3,), rate=RATE):
+    return Tagged(Samples(np.asarray(samples, np.float32), rate), tags, "a sound")
+
+
+def drawn(preparation, raw, count=200):
+    return [preparation.training_example(raw, np.random.default_rng(i)) for i in range(count)]
+
+
+def test_training_stretches_are_from_random_places():
+    examples = drawn(TaggedPreparation(sound=WAVEFORM), tagged(RAMP), 500)
+    starts = {round(100 * float(example["sound"][0, 0])) - 1 for example in examples}
+    assert starts == set(range(81))
+    for example in examples[:5]:
+        start = round(100 * float(example["sound"][0, 0])) - 1
+        np.testing.assert_array_equal(example["sound"][:, 0], RAMP[start : start + 20])
+
+
+def test_short_sounds_are_put_at_random_places_in_silence():
+    examples = drawn(TaggedPreparation(sound=WAVEFORM), tagged(RAMP[:15]))
+    befores = set()
+    for example in examples:
+        heard = np.flatnonzero(example["sound"][:, 0])
+        np.testing.assert_array_equal(example["sound"][heard, 0], RAMP[:15])
+        befores.add(heard[0])
+    assert befores == set(range(6))
+
+
+def test_evaluation_stretches_are_at_equal_distances():
+    preparation, rng = TaggedPreparation(sound=WAVEFORM), np.random.default_rng(0)
+    middle = preparation.evaluation_example(tagged(RAMP), rng)
+    np.testing.assert_array_equal(middle["sound"][:, 0], RAMP[40:60])
+    several = SpacedStretches(preparation, 5)
+    example = several.evaluation_example(tagged(RAMP, tags=(4, 2)), rng)
+    np.testing.assert_array_equal(example["sound"][:, 0, 0] * 100, [1, 21, 41, 61, 81])
+    assert example["tags"][:3].tolist() == [4, 2, -1]
+    spec = several.example_spec()
+    assert {name: (x.shape, x.dtype) for name, x in example.items()} == spec
+    short = several.evaluation_example(tagged(RAMP[:15]), rng)["sound"][..., 0]
+    np.testing.assert_array_equal(short, np.tile(np.pad(RAMP[:15], (0, 5)), (5, 1)))
+
+
+def test_silence_is_the_lack_of_sound():
+    example = TaggedPreparation(sound=WAVEFORM).evaluation_example(
+        tagged(np.zeros(50)), np.random.default_rng(0)
+    )
+    assert not example["sound_present"]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """25 frames, each brighter than the one before; a beep from 0.4 to 0.6 s."""
+    path = tmp_path_factory.mktemp("videos") / "video.mkv"
+    frames = videos.gray(range(0, 250, 10))
+    return videos.make(path, frames, sound={0: videos.beep(1, 0.4, 0.6, rate=44_100)})
+
+
+BOTH = TaggedPreparation(
+    sound=Waveform(sample_rate=16_000, num_samples=6400),
+    video=Frames(num_frames=10, image_size=(24, 32), flip=False),
+)
+
+
+def test_sound_and_video_are_of_the_same_time(video):
+    raw = Tagged(Recording(video, "video"), (1,), "video")
+    example = SpacedStretches(BOTH, 2).evaluation_example(raw, np.random.default_rng(0))
+    assert example["video"].shape == (2, 10, 24, 32, 3) and example["video_present"].all()
+    brightness = example["video"].mean((2, 3, 4))
+    np.testing.assert_allclose(brightness[:, 0], [0, 150], atol=3)
+    heard = [np.flatnonzero(np.abs(sound[:, 0]) > 0.05) for sound in example["sound"]]
+    assert heard[0].size == 0 and heard[1].size == 0, "the beep is between them"
+    (middle,) = BOTH.stretches(raw, 1)
+    heard = np.flatnonzero(np.abs(middle["sound"][:, 0]) > 0.05)
+    first = middle["video"][0].mean() / 10 / 25  # seconds
+    assert heard[0] / 16_000 + first == pytest.approx(0.4, abs=0.02)
+
+
+def test_the_sound_of_a_video_alone(video):
+    alone = dataclasses.replace(BOTH, video=None)
+    raw = Tagged(Recording(video, "video", 0.2, 1.0), (1,), "video")
+    (example,) = alone.stretches(raw, 1)
+    assert set(example) == {"sound", "sound_present", "tags"}
+    heard = np.flatnonzero(np.abs(example["sound"][:, 0]) > 0.05)
+    # From 0.4 s of the file, the middle of its part from 0.2 s on.
+    assert heard[0] / 16_000 == pytest.approx(0, abs=0.01)
+    assert heard[-1] / 16_000 == pytest.approx(0.2, abs=0.01)
+
+
+def test_frames_are_cut_out_and_mirrored_at_random():
+    form = Frames(num_frames=2, image_size=(4, 6), margin=1.5)
+    assert form.enlarged == (6, 9)
+    wide = np.broadcast_to(np.arange(54, dtype=np.uint8).reshape(6, 9, 1), (2, 6, 9, 3))
+    corners = set()
+    for seed in range(300):
+        part = form.augmented(wide, np.random.default_rng(seed))
+        assert part.shape == form.shape
+        step = int(part[0, 0, 1, 0]) - int(part[0, 0, 0, 0])
+        corners.add((int(part[0, 0, :, 0].min()), step))
+    assert {corner % 9 for corner, _ in corners} == set(range(4))
+    assert {corner // 9 for corner, _ in corners} == set(range(3))
+    assert {step for _, step in corners} == {-1, 1}
+
+
+def test_some_examples_lack_a_modality(video, monkeypatch):
+    excerpt = Excerpt(np.ones(6400, np.float32), np.zeros((10, 24, 32, 3), np.uint8))
+    monkeypatch.setattr(TaggedPreparation, "_random", lambda self, raw, rng: excerpt)
+    raw = Tagged(Recording(video, "video"), (1,), "video")
+    dropping = dataclasses.replace(BOTH, modality_dropout=0.5)
+    present = np.array(
+        [(x["sound_present"], x["video_present"]) for x in drawn(dropping, raw, 400)]
+    )
+    assert present.any(1).all(), "never both"
+    np.testing.assert_allclose(1 - present.mean(0), 0.25, atol=0.06)
+    assert all(x["sound_present"] for x in drawn(BOTH, raw, 5))
+
+
+def test_weights_of_mixup():
+    preparation = TaggedPreparation(sound=WAVEFORM, mixup_alpha=0.5)
+    weights = [example["mixup_weight"] for example in drawn(preparation, tagged(RAMP), 400)]
+    assert np.mean(weights) == pytest.approx(0.5, abs=0.06)
+    assert np.var(weights) == pytest.approx(1 / 8, abs=0.02), "of Beta(1/2, 1/2)"
+    example = preparation.evaluation_example(tagged(RAMP), np.random.default_rng(0))
+    assert example["mixup_weight"] == 1
+    assert set(example) == set(preparation.example_spec())
+
+
+def test_prepared_as_for_training_from_what_is_stored():
+    stored = BOTH.for_prediction()
+    assert stored["sound"] == dict(name="waveform", sample_rate=16_000, num_samples=6400)
+    assert TaggedInput(sound=BOTH.sound, video=Frames(**stored["video"])).seconds == 0.4
+
+
+def test_wrong_settings():
+    with pytest.raises(UserError, match="sound and config.data.video are both None"):
+        TaggedPreparation()
+    with pytest.raises(UserError, match="6400 samples at 16000 Hz, 0.4 s, but .* 8 frames .*0.32"):
+        dataclasses.replace(BOTH, video=Frames(num_frames=8))
+    preparation, rng = TaggedPreparation(sound=WAVEFORM), np.random.default_rng(0)
+    with pytest.raises(UserError, match="sample_rate is 100: set it to 44100"):
+        preparation.training_example(tagged(RAMP, rate=44_100), rng)
+    with pytest.raises(UserError, match="has 33 tags, but there is room for 32"):
+        preparation.evaluation_example(tagged(RAMP, tags=tuple(range(33))), rng)
