@@ -52,7 +52,9 @@ def tone() -> np.ndarray:
     return (noisy * np.where(seconds < 0.35, 1, 1e-4)).astype(np.float32)
 
 
-def of_librosa(sound: np.ndarray, fft_size: int, hop: int, num_bands: int, **range_of) -> np.ndarray:
+def of_librosa(
+    sound: np.ndarray, fft_size: int, hop: int, num_bands: int, **range_of
+) -> np.ndarray:
     """Power [T, M]."""
     return librosa.feature.melspectrogram(
         y=sound, sr=RATE, n_fft=fft_size, hop_length=hop, n_mels=num_bands,

@@ -51,9 +51,7 @@ CLIPS = {
     "video": np.asarray(normal(2, 2, 4, 6, 3, seed=1)),
     "present": {"sound": np.array([True, False]), "video": np.array([True, True])},
 }
-ONE_READ = dict(
-    num_latents=3, latent_dim=8, cross_attends=(0,), stacks=(0,), latent_stack=LAYERS
-)
+ONE_READ = dict(num_latents=3, latent_dim=8, cross_attends=(0,), stacks=(0,), latent_stack=LAYERS)
 TWO_FRAMES = dict(CORE, image_size=(8, 12), channels=5, num_bands=2)
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 import scipy.io.wavfile
 
-HEADER = "# Segments csv created Sun Mar  5 10:54:31 2017\n# num_ytids=3\n# YTID, start_seconds, ...\n"
+HEADER = (
+    "# Segments csv created Sun Mar  5 10:54:31 2017\n# num_ytids=3\n# YTID, start_seconds, ...\n"
+)
 MIDS = ("/m/09x0r", "/m/05zppz", "/t/dd00125")
 NAMES = ("Speech", "Male speech, man speaking", "Radio, noise")
 

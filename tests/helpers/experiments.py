@@ -100,8 +100,8 @@ def load(name, preset):
 def give_files(config, folder):
     """Gives `folder` to an experiment with files of the user's own.
 
-    With a sub-folder per class for images, a cloud, a word or a line of a table for each class, or a
-    small model of SentencePiece.
+    With a sub-folder per class for images, a cloud, a word or a line of a table for each class, or
+    a small model of SentencePiece.
     """
     if config.data.name == "tagged_file":
         words = [f"word TAG-{number}" for number in range(config.task.num_classes)]

@@ -127,9 +127,7 @@ def _hann(size: int, *, periodic: bool) -> Float[np.ndarray, " N"]:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / (size - (not periodic)))
 
 
-def _frames(
-    samples: Float[np.ndarray, " S"], size: int, hop: int
-) -> Float[np.ndarray, "T N"]:
+def _frames(samples: Float[np.ndarray, " S"], size: int, hop: int) -> Float[np.ndarray, "T N"]:
     if len(samples) < size:
         return np.empty((0, size))
     return np.lib.stride_tricks.sliding_window_view(samples, size)[::hop]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import scipy.signal
 from jaxtyping import Float32, Int32, UInt8
 
 from perceiver_io.config.annotations import (
@@ -184,12 +185,15 @@ class TaggedPreparation(Preparation):
     Attributes:
         sound: how sound is represented; None: without sound.
         video: the form of frames; None: without video.
+        max_speed: in training without video, sounds are played up to so many times as fast or as
+            slowly, at a higher or lower pitch.
         mixup_alpha: MixUp weights are Beta(alpha, alpha) distributed; 0: no MixUp.
         modality_dropout: of training examples with sound and video, the share that lacks one.
     """
 
     sound: Annotated[Features | None, Choice(FEATURES)] = None
     video: Frames | None = None
+    max_speed: Annotated[float, within(1, 4)] = 1.0
     mixup_alpha: NonNegative = 0.0
     modality_dropout: Rate = 0.0
 
@@ -246,10 +250,15 @@ class TaggedPreparation(Preparation):
             form = self._input.clip_form(self.video.enlarged)
             clip = random_clip(raw.source, form, rng)
             return Excerpt(clip.audio[:, 0], clip.frames)
-        spare = self._count(raw) - self.sound.num_samples
+        speed = self.max_speed ** rng.uniform(-1, 1)
+        wanted = round(self.sound.num_samples * speed)
+        spare = self._count(raw) - wanted
         # Less than 0: silence before a short sound.
         first = int(rng.integers(min(spare, 0), max(spare, 0) + 1))
-        return Excerpt(self._read(raw, first), None)
+        samples = self._read(raw, first, wanted)
+        if wanted != self.sound.num_samples:
+            samples = scipy.signal.resample(samples, self.sound.num_samples)
+        return Excerpt(samples, None)
 
     def _spaced(self, raw: Tagged, count: int) -> Iterator[Excerpt]:
         if self.video is not None:
@@ -259,7 +268,7 @@ class TaggedPreparation(Preparation):
             return
         spare = max(self._count(raw) - self.sound.num_samples, 0)
         for first in spaced(spare, count):
-            yield Excerpt(self._read(raw, first), None)
+            yield Excerpt(self._read(raw, first, self.sound.num_samples), None)
 
     def _count(self, raw: Tagged) -> int:
         """The number of samples of a sound."""
@@ -268,20 +277,19 @@ class TaggedPreparation(Preparation):
             return len(raw.source.samples)
         return count_samples(raw.source, self.sound.sample_rate)
 
-    def _read(self, raw: Tagged, first: int) -> Float32[np.ndarray, " S"]:
-        """A stretch of sound; before the first sample, and after the last, there is silence."""
-        wanted = self.sound.num_samples + min(first, 0)
+    def _read(self, raw: Tagged, first: int, count: int) -> Float32[np.ndarray, " S"]:
+        """Samples of a sound; before its first one, and after its last, there is silence."""
+        before = max(-first, 0)
         if isinstance(raw.source, Samples):
-            found = raw.source.samples[max(first, 0) :][:wanted]
+            found = raw.source.samples[max(first, 0) :][: count - before]
         else:
             found = read_sound(
                 raw.source,
                 sample_rate=self.sound.sample_rate,
-                num_samples=wanted,
+                num_samples=count - before,
                 first=max(first, 0),
             )[:, 0]
-        before = max(-first, 0)
-        return np.pad(found, (before, self.sound.num_samples - before - len(found)))
+        return np.pad(found, (before, count - before - len(found)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,7 +324,6 @@ class SpacedStretches(Preparation):
     @property
     def _inputs(self) -> list[str]:
         return [name for name in self.preparation.example_spec() if name.startswith(MODALITIES)]
-
 
 
 def _tags(raw: Tagged) -> dict[str, Int32[np.ndarray, " 32"]]:

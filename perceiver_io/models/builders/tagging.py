@@ -111,8 +111,6 @@ def _inputs(sound: Modality | None, video: Modality | None) -> Inputs:
     parts = {"sound": sound, "video": video}
     given = {name: part for name, part in parts.items() if part is not None}
     if not given:
-        raise UserError(
-            "config.model.sound and config.model.video are both None: set one or both."
-        )
+        raise UserError("config.model.sound and config.model.video are both None: set one or both.")
     tokens = ModalityTokens(given, _MODALITY_CHANNELS)
     return Inputs(tokens, tokens.spec)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from perceiver_io.data.vision.image_files import printable
+from perceiver_io.data.pipeline.listing import printable
 from perceiver_io.tasks.class_figures import answer_grid, write_answer
 from perceiver_io.tasks.confusion import MAX_LISTED_CLASSES, short_name
 from perceiver_io.tasks.figures import ACCENT, HEAT, INK
@@ -61,9 +61,7 @@ def tagged_examples(
         class_names: the names of the classes.
     """
     figure, grid = answer_grid(len(examples), _COLUMNS)
-    for axes, example, own, probability in zip(
-        grid, examples, is_tag, probabilities, strict=True
-    ):
+    for axes, example, own, probability in zip(grid, examples, is_tag, probabilities, strict=True):
         example.draw(axes)
         best = int(probability.argmax())
         label = best if own[best] else int(own.argmax())

@@ -34,9 +34,7 @@ def d_prime(area: float) -> float:
     return float(np.sqrt(2) * scipy.stats.norm.ppf(area))
 
 
-def means(
-    tags: Bool[np.ndarray, "N K"], scores: Float[np.ndarray, "N K"]
-) -> dict[str, float]:
+def means(tags: Bool[np.ndarray, "N K"], scores: Float[np.ndarray, "N K"]) -> dict[str, float]:
     """`map`, `auc` and `d_prime`, each over the classes for which it is defined.
 
     As in AudioSet's evaluation, d-prime is that of the mean area. Without any such class, a metric

@@ -117,4 +117,3 @@ def test_batches(dataset):
         batch = next(iter(batches))
         assert {name: (x.shape, x.dtype) for name, x in batch.items()} == made.batch_spec(4)
         assert batch["sound_present"].any() and (batch["tags"][:, 0] >= 0).all()
-

@@ -51,6 +51,17 @@ def test_short_sounds_are_put_at_random_places_in_silence():
     assert befores == set(range(6))
 
 
+def test_sounds_are_played_faster_and_more_slowly():
+    """The frequency of a tone of 10 Hz, and the duration of a short sound."""
+    form = Waveform(sample_rate=RATE, num_samples=200)
+    preparation = TaggedPreparation(sound=form, max_speed=1.5)
+    tone = np.sin(2 * np.pi * 10 * np.arange(1000) / RATE)
+    examples = drawn(preparation, tagged(tone))
+    heard = [np.abs(np.fft.rfft(x["sound"][:, 0])).argmax() / 2 for x in examples]
+    assert 6.5 <= min(heard) < 7.2 and 14 < max(heard) <= 15
+    assert np.median(heard) == pytest.approx(10, abs=0.7)
+
+
 def test_evaluation_stretches_are_at_equal_distances():
     preparation, rng = TaggedPreparation(sound=WAVEFORM), np.random.default_rng(0)
     middle = preparation.evaluation_example(tagged(RAMP), rng)

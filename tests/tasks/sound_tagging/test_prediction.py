@@ -100,7 +100,9 @@ def test_a_file_may_lack_sound_or_video(of_both, tmp_path):
     found = {path.stem: of_both.predict(path) for path in (both, silent, tmp_path / "sound.wav")}
     assert {len(timeline.starts) for timeline in found.values()} == {2}
     assert found["silent"].loudness.max() == 0 and found["both"].loudness.max() > 0.4
-    differences = [found["both"].probabilities - found[x].probabilities for x in ("silent", "sound")]
+    differences = [
+        found["both"].probabilities - found[x].probabilities for x in ("silent", "sound")
+    ]
     assert min(np.abs(x).max() for x in differences) > 1e-3
 
 

@@ -26,7 +26,8 @@ def precision_at_each_threshold(is_tag, probability):
 
 def test_average_precision():
     found = scores.average_precisions(TAGS, PROBABILITIES)
-    expected = [precision_at_each_threshold(*pair) for pair in zip(TAGS.T, PROBABILITIES.T)]
+    pairs = zip(TAGS.T, PROBABILITIES.T, strict=True)
+    expected = [precision_at_each_threshold(*pair) for pair in pairs]
     np.testing.assert_allclose(found, expected)
 
 

@@ -1,6 +1,5 @@
 """Tagging of sounds: loss, MixUp, several stretches, missing modalities, figures."""
 
-import jax
 import numpy as np
 import pytest
 import scipy.special
