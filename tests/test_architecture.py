@@ -253,7 +253,16 @@ def test_links_of_the_manual_are_valid(page):
 
 @pytest.mark.parametrize(
     "config",
-    ["audioset", "coatnet", "glue", "imagenet", "masked_lm", "optical_flow", "point_clouds", "text_file"],
+    [
+        "audioset",
+        "coatnet",
+        "glue",
+        "imagenet",
+        "masked_lm",
+        "optical_flow",
+        "point_clouds",
+        "text_file",
+    ],
 )
 def test_manual_lists_the_presets(config):
     text = manual()

@@ -173,12 +173,17 @@ def task_and_dataset(config):
 
 
 def random_batch(dataset, batch_size, seed=0):
-    """A batch matching the dataset's spec: pixels, floats in [0, 1), integers 0, booleans True."""
+    """A batch matching the dataset's spec: pixels, floats in [0, 1), integers 0, booleans True.
+
+    Every other example lacks a modality.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(name, shape, dtype):
         if name in ("image", "frames"):
             return rng.integers(0, 256, shape).astype(dtype)
+        if name.endswith("_present"):
+            return np.arange(batch_size) % 2 == 0
         if np.issubdtype(dtype, np.floating):
             return rng.random(shape).astype(dtype)
         return np.full(shape, dtype == np.bool_, dtype)
