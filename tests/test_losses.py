@@ -14,6 +14,7 @@ from perceiver_io import losses
 from perceiver_io.tasks import TASKS
 from perceiver_io.tasks.image_classification.task import ImageClassification
 from perceiver_io.tasks.masked_lm.task import MaskedLanguageModelling
+from perceiver_io.tasks.multimodal_autoencoding.task import MultimodalAutoencoding
 from perceiver_io.tasks.optical_flow.task import OpticalFlow
 from perceiver_io.tasks.point_cloud_classification.task import PointCloudClassification
 from perceiver_io.tasks.sound_tagging.task import SoundTagging
@@ -276,6 +277,63 @@ def text_multitask():
     return Case(task, outputs_of_tasks, batch, terms)
 
 
+@tiny.transformed
+def decoded_points(inputs, query, is_training):
+    """Outputs from the coordinates and the means of what is given."""
+    del is_training
+    present = {name: x.astype(jnp.float32)[:, None] for name, x in inputs["present"].items()}
+    given = jnp.concatenate(
+        [
+            present[name] * inputs[name].mean(tuple(range(1, inputs[name].ndim - 1)))
+            for name in ("audio", "image", "label")
+        ],
+        axis=1,
+    )
+
+    def decode(name, width):
+        x = query[name]
+        return hk.Linear(width, name=name)(x) + hk.Linear(width, name=f"{name}_given")(
+            given[:, None]
+        )
+
+    label = hk.Linear(3, name="label")(given)
+    return {"image": decode("image", 3), "audio": decode("audio", 5), "label": label}
+
+
+def multimodal_autoencoding():
+    """Clips with 1 to 4 real frames, of which any may be hidden; 11 valid examples of 16."""
+    rng = np.random.default_rng(7)
+    valid, count = np.arange(BATCH) % 3 != 1, rng.integers(1, 5, BATCH)
+    flag = lambda: rng.random(BATCH) < 0.5  # noqa: E731
+    batch = {
+        "image": rng.integers(0, 256, (BATCH, 4, 2, 3, 3), np.uint8),
+        "audio": rng.normal(size=(BATCH, 8, 5)).astype(np.float32),
+        "label": rng.integers(0, 3, BATCH).astype(np.int32),
+        "is_real": np.arange(4) < count[:, None],
+        "image_points": rng.integers(0, 24, (BATCH, 7)).astype(np.int32),
+        "audio_points": rng.integers(0, 8, (BATCH, 4)).astype(np.int32),
+        "valid": valid,
+        **{f"present_{name}": flag() for name in ("audio", "image", "label")},
+    }
+    rows = np.arange(BATCH)[:, None]
+    pixels = batch["image"].reshape(BATCH, 24, 3)[rows, batch["image_points"]] / np.float32(255)
+    patches = batch["audio"][rows, batch["audio_points"]]
+    # 6 pixels and 2 patches of sound for each frame.
+    in_image = batch["is_real"][rows, batch["image_points"] // 6] & valid[:, None]
+    in_audio = batch["is_real"][rows, batch["audio_points"] // 2] & valid[:, None]
+
+    def terms(outputs):
+        log_p = jax.nn.log_softmax(outputs["label"])[np.arange(BATCH), batch["label"]]
+        return {
+            "loss_image": jnp.abs(outputs["image"] - pixels)[in_image].mean(),
+            "loss_audio": jnp.abs(outputs["audio"] - patches)[in_audio].mean(),
+            "loss_label": -log_p[valid].mean(),
+        }
+
+    task = MultimodalAutoencoding(3, image_weight=0.3, label_weight=0.1)
+    return Case(task, decoded_points, batch, terms)
+
+
 def two_terms():
     """Padding, a term with few elements, and counts below 1."""
     batch = tiny.take(tiny.examples("train"), np.arange(11), BATCH)
@@ -296,6 +354,7 @@ def two_terms():
 CASES = {
     "image_classification": image_classification,
     "masked_lm": masked_lm,
+    "multimodal_autoencoding": multimodal_autoencoding,
     "optical_flow": optical_flow,
     "point_cloud_classification": point_cloud_classification,
     "sound_tagging": sound_tagging,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from perceiver_io.config.annotations import Finite, Fraction, Length, Positive, Side
+from perceiver_io.config.annotations import Finite, Fraction, Length, Positive, Side, Width
 from perceiver_io.config.construct import SettingError, check, entries
 from perceiver_io.config.imagenet import IMAGENET
 from perceiver_io.errors import UserError
@@ -25,6 +25,7 @@ _TOKENIZER = "tokenizer_config.json"
 _RESAMPLING = {2: "bilinear", 3: "bicubic"}
 _SPECIAL_TOKENS = ("pad", "bos", "eos", "mask", "cls", "sep")
 _LEFT_OUT: Any = None
+_PUBLISHED_FRAME_RATE = 25
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class Prepared:
     max_words: Length = _LEFT_OUT
     score_mean: Finite = _LEFT_OUT
     score_std: Positive = _LEFT_OUT
+    frame_rate: Width = _LEFT_OUT
 
 
 def checked(given: Any, where: str, remedy: str) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def checked(given: Any, where: str, remedy: str) -> dict[str, Any]:
 
 
 def default(model: Section) -> Preparation:
-    """Of weights that do not tell: images as for ImageNet, texts without special tokens.
+    """Of weights that do not tell: images as for ImageNet, plain texts, 25 frames per second.
 
     Args:
         model: their config section.
@@ -89,6 +91,8 @@ def default(model: Section) -> Preparation:
         )
     if _file_of(model) == _TOKENIZER:
         return dict(max_length=model["max_length"], special_tokens=False, normalization=None)
+    if model["name"] == "perceiver_io_autoencoder":
+        return dict(frame_rate=_PUBLISHED_FRAME_RATE, normalization=None)
     return dict(normalization=None)
 
 

@@ -4,7 +4,7 @@
 _CLASSES = {
     "image_classification": ("ImageClassification", "ImageClassifier"),
     "masked_lm": ("MaskedLanguageModelling", "MaskFiller"),
-    "multimodal_autoencoding": (None, "VideoAutoencoder"),
+    "multimodal_autoencoding": ("MultimodalAutoencoding", "VideoAutoencoder"),
     "optical_flow": ("OpticalFlow", "FlowEstimator"),
     "point_cloud_classification": ("PointCloudClassification", "PointCloudClassifier"),
     "sound_tagging": ("SoundTagging", "SoundTagger"),

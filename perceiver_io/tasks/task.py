@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -39,12 +38,14 @@ class Task(abc.ABC):
     evaluates_any_size: ClassVar[bool] = False
     """Whether the model can be evaluated on inputs of other sizes than in training."""
 
-    loss_weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
-    """The weight of each term of the loss.
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """The weight of each term of the loss.
 
-    A single term is called `loss`. Several terms are called `loss_NAME` each: the mean S / C
-    without the weight is recorded under this name, in addition to the weighted sum `loss`.
-    """
+        A single term is called `loss`. Several terms are called `loss_NAME` each: the mean S / C
+        without the weight is recorded under this name, in addition to the weighted sum `loss`.
+        """
+        return {"loss": 1.0}
 
     def check_dataset(self, dataset: Dataset) -> None:  # noqa: B027  # Most tasks take any dataset.
         """Raises UserError if a dataset does not fit this task's settings."""

@@ -1,9 +1,11 @@
 """Figures of autoencoded videos: frames and sound with their reconstructions, and attention."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+import scipy.signal
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
@@ -11,6 +13,7 @@ from perceiver_io.data.pipeline.listing import printable
 from perceiver_io.tasks.attention import Attention
 from perceiver_io.tasks.figures import (
     ACCENT,
+    HEAT,
     INK,
     Picture,
     heat,
@@ -22,8 +25,54 @@ from perceiver_io.tasks.figures import (
 )
 
 Envelope = Float[np.ndarray, "T 2"]
+Spectrogram = Float[np.ndarray, "T F"]
 
 _MOST_PARTS = 2000  # of an envelope; more than a figure has columns
+_FRAMES_OF_CLIP = 4
+_QUIETEST = -70.0  # dB below the loudest of a spectrogram; everything below looks the same
+_WINDOW = 0.02  # seconds of a column of a spectrogram
+
+
+class Sound(NamedTuple):
+    """The least and greatest sample in equal parts of a sound, and its spectrogram in dB."""
+
+    envelope: Envelope
+    spectrogram: Spectrogram
+    sample_rate: float
+
+
+class ComparedClip(NamedTuple):
+    """A clip, its reconstruction, and its class with the probability that the model gives it.
+
+    Frames are bytes, sound is in [-1, 1].
+    """
+
+    frames: UInt8[np.ndarray, "T H W 3"]
+    found_frames: UInt8[np.ndarray, "T H W 3"]
+    audio: Float[np.ndarray, " S"]
+    found_audio: Float[np.ndarray, " S"]
+    class_name: str
+    probability: float
+
+
+def compared_clips(clips: Sequence[ComparedClip], *, frame_rate: float) -> Figure:
+    """Two rows for each clip, the original above: frames, the sound as a curve, its spectrogram."""
+    height, width = clips[0].frames.shape[1:3]
+    side = 1.4
+    tall = max(side * height / width, 1.1)
+    columns = _FRAMES_OF_CLIP
+    figure = Figure(
+        figsize=(side * columns + 5.6, 2 * (tall + 0.15) * len(clips) + 0.7), layout="constrained"
+    )
+    grid = figure.subplots(
+        2 * len(clips), columns + 2, squeeze=False, width_ratios=[*[side] * columns, 2.7, 2.7]
+    )
+    for rows, clip in zip(grid.reshape(len(clips), 2, -1), clips, strict=True):
+        _draw_compared(rows, clip, frame_rate)
+    for panel in grid[-1, columns:]:
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel("seconds", fontsize=8)
+    return figure
 
 
 def contact_sheet(
@@ -31,17 +80,17 @@ def contact_sheet(
     reconstructions: Sequence[Picture],
     *,
     seconds: Sequence[float],
-    sounds: Mapping[str, Envelope],
+    sounds: Mapping[str, Sound],
     duration: float,
     title: str,
 ) -> Figure:
-    """Frames above their reconstructions, and the sound of both below.
+    """Frames above their reconstructions, and the sound of both below, as curve and spectrogram.
 
     Args:
         originals: frames.
         reconstructions: one for each frame.
         seconds: times of the frames in the video.
-        sounds: for each name, the least and greatest sample in equal parts of the video.
+        sounds: of the video, by name.
         duration: of the video, in seconds.
         title: one line.
     """
@@ -110,23 +159,85 @@ def clip_attention(
     return figure
 
 
-def _draw_sounds(figure: SubFigure, sounds: Mapping[str, Envelope], duration: float) -> None:
-    loudest = max(np.abs(envelope).max(initial=0) for envelope in sounds.values()) or 1
-    for axes, (name, envelope) in zip(
-        figure.subplots(len(sounds), 1, sharex=True, squeeze=False).flat,
-        sounds.items(),
+def _draw_compared(rows: np.ndarray, clip: ComparedClip, frame_rate: float) -> None:
+    """Draws a clip into two rows of axes."""
+    num_frames = len(clip.frames)
+    duration = num_frames / frame_rate
+    chosen = np.linspace(0, num_frames - 1, _FRAMES_OF_CLIP).astype(int)
+    spectra = [spectrogram(x, len(x) / duration) for x in (clip.audio, clip.found_audio)]
+    loudest, peak = spectra[0].max(), np.abs(clip.audio).max() or 1
+    names = clip.class_name, f"reconstruction\n(class: {clip.probability:.0%})"
+    both = zip(
+        rows,
+        names,
+        (clip.frames, clip.found_frames),
+        (clip.audio, clip.found_audio),
+        spectra,
         strict=True,
-    ):
-        parts = np.array_split(envelope, min(len(envelope), _MOST_PARTS))
+    )
+    for row, name, frames, audio, spectrum in both:
+        *pictures, wave, heard = row
+        for panel, index in zip(pictures, chosen, strict=True):
+            show(panel, frames[index])
+        pictures[0].set_axis_on()
+        pictures[0].set(xticks=[], yticks=[])
+        pictures[0].spines[:].set_visible(False)
+        pictures[0].set_ylabel(printable(name), fontsize=8, parse_math=False)
+        wave.plot((np.arange(len(audio)) + 0.5) * duration / len(audio), audio, ACCENT, lw=0.5)
+        wave.set(xlim=(0, duration), ylim=(-1.1 * peak, 1.1 * peak))
+        draw_spectrogram(heard, spectrum, duration, len(audio) / duration, loudest)
+        for panel in (wave, heard):
+            panel.tick_params(labelsize=7, labelbottom=False)
+
+
+def spectrogram(audio: Float[np.ndarray, " S"], sample_rate: float) -> Spectrogram:
+    """The power in dB in windows of 20 ms, each half over the next."""
+    size = min(max(round(_WINDOW * sample_rate), 2), len(audio))
+    _, _, power = scipy.signal.spectrogram(
+        audio, sample_rate, nperseg=size, noverlap=size // 2, detrend=False, scaling="spectrum"
+    )
+    return decibels(power.T)
+
+
+def decibels(power: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Power in dB; nothing at all is that of the smallest step of 24-bit sound."""
+    return 10 * np.log10(np.maximum(power, 2.0**-46))
+
+
+def draw_spectrogram(
+    axes: Axes, spectrum: Spectrogram, duration: float, sample_rate: float, loudest: float
+) -> None:
+    """Draws a spectrogram; `loudest` is the power in dB at the upper end of the scale."""
+    axes.imshow(
+        spectrum.T,
+        origin="lower",
+        aspect="auto",
+        extent=(0, duration, 0, sample_rate / 2000),
+        cmap=HEAT,
+        vmin=loudest + _QUIETEST,
+        vmax=loudest,
+    )
+    axes.set_ylabel("kHz", fontsize=7)
+
+
+def _draw_sounds(figure: SubFigure, sounds: Mapping[str, Sound], duration: float) -> None:
+    peak = max(np.abs(sound.envelope).max(initial=0) for sound in sounds.values()) or 1
+    loudest = max(sound.spectrogram.max() for sound in sounds.values())
+    grid = figure.subplots(len(sounds), 2, sharex=True, squeeze=False)
+    for (wave, heard), (name, sound) in zip(grid, sounds.items(), strict=True):
+        parts = np.array_split(sound.envelope, min(len(sound.envelope), _MOST_PARTS))
         lower, upper = zip(*((part[:, 0].min(), part[:, 1].max()) for part in parts), strict=True)
         time = (np.arange(len(parts)) + 0.5) * duration / len(parts)
-        axes.fill_between(time, lower, upper, color=ACCENT, linewidth=0.6)
-        axes.set_ylabel(f"{name}\nsound", fontsize=7)
-        axes.set_ylim(-1.05 * loudest, 1.05 * loudest)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlim(0, duration)
-    axes.set_xlabel("seconds", fontsize=8)
+        wave.fill_between(time, lower, upper, color=ACCENT, linewidth=0.6)
+        wave.set_ylabel(f"{name}\nsound", fontsize=7)
+        wave.set_ylim(-1.05 * peak, 1.05 * peak)
+        wave.spines[["top", "right"]].set_visible(False)
+        draw_spectrogram(heard, sound.spectrogram, duration, sound.sample_rate, loudest)
+        for panel in (wave, heard):
+            panel.tick_params(labelsize=8)
+    for panel in (wave, heard):
+        panel.set_xlim(0, duration)
+        panel.set_xlabel("seconds", fontsize=8)
 
 
 def _draw_clip(

@@ -12,8 +12,7 @@ from jaxtyping import Float, Float32, PyTree, UInt8
 from matplotlib.figure import Figure
 
 from perceiver_io.data.video.clips import (
-    FRAME_RATE,
-    SAMPLES_PER_FRAME,
+    SAMPLE_RATE,
     Clip,
     count_pieces,
     cut,
@@ -26,7 +25,7 @@ from perceiver_io.tasks.attention import Attention, CrossAttention, in_pieces, m
 from perceiver_io.tasks.batches import Advance, check_positive, ignore
 from perceiver_io.tasks.figures import save
 from perceiver_io.tasks.files import existing, unique_names
-from perceiver_io.tasks.multimodal_autoencoding.figures import clip_attention, contact_sheet
+from perceiver_io.tasks.multimodal_autoencoding.figures import Sound, clip_attention, contact_sheet
 from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction, reconstruct
 from perceiver_io.tasks.multimodal_autoencoding.record import VideoRecord, clipped, to_pixels
 from perceiver_io.tasks.predictor import Predictor, Report, Trained
@@ -39,12 +38,13 @@ _LATENTS_OF_MODALITY = 2
 
 
 class _Sizes(NamedTuple):
-    """Sizes of the model's inputs."""
+    """Sizes of the model's inputs, and the frame rate of its clips."""
 
     num_frames: int
     image_size: tuple[int, int]
     samples_per_frame: int
     audio_patches: int
+    frame_rate: int
 
     @property
     def num_points(self) -> int:
@@ -80,8 +80,8 @@ class VideoAutoencoder(Predictor):
         """The reconstruction of a video.
 
         Args:
-            video: a file, which is scaled and cropped to the model's image size and resampled to 25
-                frames per second; or frames of the model's image size, uint8 from 0 to 255.
+            video: a file, which is scaled and cropped to the model's image size and resampled to
+                its frame rate; or frames of the model's image size, uint8 from 0 to 255.
             audio: the sound for these frames, from -1 to 1, with as many samples per frame as the
                 model takes; None for silence. For a file, its own sound is used.
             chunk_size: pixels of the video, or patches of the sound, that are decoded at a time.
@@ -93,7 +93,7 @@ class VideoAutoencoder(Predictor):
 
         Raises UserError for a file that cannot be read, and for arrays of the wrong size.
         """
-        sizes = _sizes(self.trained.section)
+        sizes = _sizes(self.trained)
         if isinstance(video, np.ndarray):
             clips = _cut(video, audio, sizes)
         elif audio is None:
@@ -123,7 +123,7 @@ class VideoAutoencoder(Predictor):
         """
         check_positive(chunk_size=chunk_size)
         paths = existing(inputs)
-        sizes = _sizes(self.trained.section)
+        sizes = _sizes(self.trained)
         answers = []
         for path, name in zip(paths, unique_names(paths), strict=True):
             video, sheet = output / f"{name}_reconstruction.mp4", output / f"{name}_sheet.png"
@@ -139,21 +139,21 @@ class VideoAutoencoder(Predictor):
 
     def _write_video(self, sizes: _Sizes, path: Path, video: Path, chunk_size: int) -> VideoRecord:
         """Writes the video clip by clip."""
-        count = count_pieces(path, num_frames=sizes.num_frames)
+        count = count_pieces(path, num_frames=sizes.num_frames, frame_rate=sizes.frame_rate)
         total = None if count is None else count * sizes.num_points
-        record = VideoRecord(_FRAMES_OF_SHEET)
+        record = VideoRecord(_FRAMES_OF_SHEET, sizes.frame_rate, sizes.samples_per_frame)
         clips = _clips(sizes, path)
         with (
             Progress(total, "points") as progress,
-            VideoWriter(video, frame_rate=FRAME_RATE) as writer,
+            VideoWriter(video, frame_rate=sizes.frame_rate) as writer,
         ):
             for clip in clips:
                 result = self._reconstruct(sizes, clip, chunk_size, progress.advance)
                 record.add(clip, result)
                 image, audio = clipped(result)
                 beside = np.concatenate([clip.frames, to_pixels(image)], axis=2)
-                sound = _at_sample_rate(audio, sizes.samples_per_frame)
-                samples = clip.num_frames * SAMPLES_PER_FRAME
+                sound = _at_sample_rate(audio, sizes.frame_rate * sizes.samples_per_frame)
+                samples = clip.num_frames * SAMPLE_RATE // sizes.frame_rate
                 writer.write(beside[: clip.num_frames], sound[:samples])
         return record
 
@@ -178,7 +178,7 @@ class VideoAutoencoder(Predictor):
             count=_LATENTS_OF_MODALITY,
         )
         chosen = np.linspace(0, sizes.num_frames - 1, min(sizes.num_frames, _FRAMES_OF_ATTENTION))
-        frames = {int(k) / FRAME_RATE: clip.frames[int(k)] for k in chosen}
+        frames = {int(k) / sizes.frame_rate: clip.frames[int(k)] for k in chosen}
         return clip_attention(
             frames,
             clip.audio[:, 0],
@@ -224,7 +224,8 @@ def _mean_over_grid(
     return np.asarray(total) / math.prod(shape)
 
 
-def _sizes(model: Mapping[str, Any]) -> _Sizes:
+def _sizes(trained: Trained) -> _Sizes:
+    model = trained.section
     num_frames, *image_size = model["image"]["shape"]
     audio = model["audio"]
     if audio["num_samples"] % num_frames:
@@ -237,6 +238,7 @@ def _sizes(model: Mapping[str, Any]) -> _Sizes:
         tuple(image_size),
         samples_per_frame=audio["num_samples"] // num_frames,
         audio_patches=audio["num_samples"] // audio["samples_per_patch"],
+        frame_rate=trained.prepared("frame_rate"),
     )
 
 
@@ -246,6 +248,7 @@ def _clips(sizes: _Sizes, path: Path) -> Iterator[Clip]:
         size=sizes.image_size,
         num_frames=sizes.num_frames,
         samples_per_frame=sizes.samples_per_frame,
+        frame_rate=sizes.frame_rate,
     )
 
 
@@ -285,19 +288,17 @@ def _inputs(clip: Clip) -> dict[str, np.ndarray]:
     return {"image": clip.frames / np.float32(255), "audio": clip.audio}
 
 
-def _at_sample_rate(
-    audio: Float[np.ndarray, "S 1"], samples_per_frame: int
-) -> Float32[np.ndarray, "s 1"]:
+def _at_sample_rate(audio: Float[np.ndarray, "S 1"], rate: int) -> Float32[np.ndarray, "s 1"]:
     """Resamples sound from the model's sample rate to that of videos."""
-    if samples_per_frame != SAMPLES_PER_FRAME:
-        audio = scipy.signal.resample_poly(audio, SAMPLES_PER_FRAME, samples_per_frame)
+    if rate != SAMPLE_RATE:
+        audio = scipy.signal.resample_poly(audio, SAMPLE_RATE, rate)
     return np.asarray(audio, np.float32)
 
 
 def _measures(record: VideoRecord, class_names: Sequence[str] | None) -> dict[str, Any]:
     measures: dict[str, Any] = dict(
         num_frames=record.num_frames,
-        seconds=record.num_frames / FRAME_RATE,
+        seconds=record.seconds,
         psnr=record.psnr(),
     )
     if class_names is not None:
@@ -310,13 +311,16 @@ def _measures(record: VideoRecord, class_names: Sequence[str] | None) -> dict[st
 
 
 def _sheet(record: VideoRecord, path: Path, answer: Mapping[str, Any]) -> Figure:
-    indices, originals, reconstructions = zip(*record.kept, strict=True)
+    indices, originals, reconstructions = zip(*record.frames.kept, strict=True)
     return contact_sheet(
         originals,
         reconstructions,
-        seconds=[index / FRAME_RATE for index in indices],
-        sounds={name: np.concatenate(parts) for name, parts in record.envelopes.items()},
-        duration=record.num_frames / FRAME_RATE,
+        seconds=[index / record.frame_rate for index in indices],
+        sounds={
+            name: Sound(np.concatenate(x.envelopes), np.stack(x.spectra.kept), x.sample_rate)
+            for name, x in record.sounds.items()
+        },
+        duration=record.seconds,
         title=f"{path.name}: {_quality(answer)}",
     )
 

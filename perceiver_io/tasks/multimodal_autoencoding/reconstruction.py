@@ -13,8 +13,8 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import Architecture
 from perceiver_io.models.perceiver.perceiver import Encoded
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
-from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.tasks.batches import Advance, check_finite, check_positive, ignore, in_batches
+from perceiver_io.tasks.multimodal_autoencoding.streaming import latents_only
 from perceiver_io.tasks.predictor import Trained
 
 
@@ -100,8 +100,7 @@ def _encode(
     model: Architecture, params: PyTree, state: PyTree, inputs: dict[str, Array]
 ) -> Encoded:
     encoded, _ = model.encode(params, state, None, inputs=inputs, is_training=False)
-    # Drops the tokens, by far the largest part: no query needs them.
-    return encoded._replace(tokens=Tokens(encoded.latents[:, :0]))
+    return latents_only(encoded)
 
 
 # Compiled, so that the queries of the other modalities are not computed.

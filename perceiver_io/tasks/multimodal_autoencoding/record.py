@@ -1,14 +1,18 @@
 """A compact record of a video and its reconstruction, collected clip by clip."""
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from perceiver_io.data.video.clips import Clip
+from perceiver_io.tasks.multimodal_autoencoding.figures import spectrogram
 from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction
 
+Item = TypeVar("Item")
+
 _PARTS_OF_FRAME = 4  # of the sound's envelope
+_MOST_SPECTRA = 2000  # more than a figure has columns
 
 
 class Kept(NamedTuple):
@@ -19,50 +23,95 @@ class Kept(NamedTuple):
     reconstruction: UInt8[np.ndarray, "H W 3"]
 
 
-class VideoRecord:
-    """A few frames, the envelopes of the sounds, the errors and the class probabilities of a video.
+class EvenlySpaced(Generic[Item]):
+    """Evenly spaced items of a stream, including the first.
 
     Attributes:
-        kept: up to `most_kept` evenly spaced frames, including the first.
-        num_frames: frames so far.
-        envelopes: of the original and of the reconstructed sound, one array per clip: the least and
-            greatest sample in equal parts.
+        kept: up to `most` of them.
+        count: the number of all so far.
+    """
+
+    def __init__(self, most: int):
+        self.kept: list[Item] = []
+        self.count = 0
+        self._most, self._distance = most, 1
+
+    def add(self, item: Item) -> None:
+        """Adds the next item."""
+        if self.count % self._distance == 0:
+            self.kept.append(item)
+        self.count += 1
+        if len(self.kept) > self._most:
+            self.kept = self.kept[::2]
+            self._distance *= 2
+
+
+class SoundRecord:
+    """What a figure shows of a sound.
+
+    Attributes:
+        envelopes: one array per clip: the least and greatest sample in equal parts.
+        spectra: columns of the spectrogram in dB.
+    """
+
+    def __init__(self, sample_rate: float):
+        self.envelopes: list[Float[np.ndarray, "P 2"]] = []
+        self.spectra = EvenlySpaced[Float[np.ndarray, " F"]](_MOST_SPECTRA)
+        self.sample_rate = sample_rate
+
+    def add(self, sound: Float[np.ndarray, "T s"]) -> None:
+        """Adds the sound of a clip, in equal parts for its frames."""
+        self.envelopes.append(envelope(sound))
+        for spectrum in spectrogram(sound.reshape(-1), self.sample_rate):
+            self.spectra.add(spectrum)
+
+
+class VideoRecord:
+    """A few frames, what to show of the sounds, the errors and class probabilities of a video.
+
+    Attributes:
+        frames: evenly spaced ones.
+        frame_rate: in frames per second.
+        sounds: the original and the reconstructed one, by name.
         labels: the class probabilities of each clip.
     """
 
-    def __init__(self, most_kept: int):
-        self.kept: list[Kept] = []
-        self.num_frames = 0
-        self.envelopes: dict[str, list[np.ndarray]] = {"original": [], "reconstruction": []}
+    def __init__(self, most_kept: int, frame_rate: float, samples_per_frame: int):
+        self.frames = EvenlySpaced[Kept](most_kept)
+        self.frame_rate = frame_rate
+        names = ("original", "reconstruction")
+        self.sounds = {name: SoundRecord(frame_rate * samples_per_frame) for name in names}
         self.labels: list[Float[np.ndarray, " K"]] = []
-        self._most_kept, self._distance = most_kept, 1
+        self._samples_per_frame = samples_per_frame
         self._image_error, self._audio_error = SquaredError(), SquaredError()
+
+    @property
+    def num_frames(self) -> int:
+        """Frames so far."""
+        return self.frames.count
+
+    @property
+    def seconds(self) -> float:
+        """Their duration."""
+        return self.num_frames / self.frame_rate
 
     def add(self, clip: Clip, result: Reconstruction) -> None:
         """Adds the next clip, ignoring the padding after the end of the video."""
-        samples_per_frame = len(clip.audio) // len(clip.frames)
         count = clip.num_frames
         image, audio = clipped(result)
         self._image_error.add(image[:count], clip.frames[:count] / np.float32(255))
-        sounds = [x[: count * samples_per_frame] for x in (clip.audio, audio)]
+        sounds = [x[: count * self._samples_per_frame] for x in (clip.audio, audio)]
         self._audio_error.add(*sounds)
-        for parts, sound in zip(self.envelopes.values(), sounds, strict=True):
-            parts.append(envelope(sound.reshape(count, samples_per_frame)))
+        for record, sound in zip(self.sounds.values(), sounds, strict=True):
+            record.add(sound.reshape(count, -1))
         self.labels.append(result.label)
         for original, ours in zip(clip.frames[:count], to_pixels(image[:count]), strict=True):
-            self._keep(original, ours)
+            # Copies, so that the rest of the clip is not kept in memory.
+            self.frames.add(Kept(self.num_frames, original.copy(), ours.copy()))
 
     def psnr(self) -> dict[str, float]:
         """PSNR of `image` and `audio` in dB."""
         return {"image": self._image_error.psnr(), "audio": self._audio_error.psnr()}
-
-    def _keep(self, original: np.ndarray, reconstruction: np.ndarray) -> None:
-        if self.num_frames % self._distance == 0:
-            self.kept.append(Kept(self.num_frames, original.copy(), reconstruction.copy()))
-        self.num_frames += 1
-        if len(self.kept) > self._most_kept:
-            self.kept = self.kept[::2]
-            self._distance *= 2
 
 
 class SquaredError:

@@ -74,7 +74,7 @@ def test_an_autoencoder_without_whole_samples_per_frame(tmp_path):
 
 
 def test_a_record_keeps_evenly_spaced_frames():
-    record = VideoRecord(4)
+    record = VideoRecord(4, frame_rate=25, samples_per_frame=5)
     rng = np.random.default_rng(0)
     sounds = []
     for _ in range(3):
@@ -83,9 +83,11 @@ def test_a_record_keeps_evenly_spaced_frames():
         record.add(clip, Reconstruction(frames / np.float32(255), 2 * clip.audio, np.ones(1)))
         sounds.append(clip.audio[:15])
     assert record.num_frames == 9
-    assert [frame.index for frame in record.kept] == [0, 4, 8]
-    np.testing.assert_array_equal(record.kept[0].original, record.kept[0].reconstruction)
-    found = np.concatenate(record.envelopes["original"])
+    assert [frame.index for frame in record.frames.kept] == [0, 4, 8]
+    np.testing.assert_array_equal(
+        record.frames.kept[0].original, record.frames.kept[0].reconstruction
+    )
+    found = np.concatenate(record.sounds["original"].envelopes)
     assert len(found) == 9 * 4
     assert found[:, 0].min() == np.min(sounds) and found[:, 1].max() == np.max(sounds)
     sound = np.concatenate(sounds)
