@@ -87,7 +87,7 @@ KINETICS = dict(
     num_workers=16,
 )
 CLIPS = dict(
-    name="clips",
+    name="bundled_clips",
     form=dict(num_frames=16, frame_rate=25, image_size=(64, 64), samples_per_frame=320),
     image_points=1024,
     audio_points=160,
@@ -110,7 +110,7 @@ PAPER = dict(
     evaluation_batch_size=64,
 )
 SHORT = dict(
-    num_classes=5,
+    num_classes=14,
     batch_size=8,
     steps=6000,
     peak=2e-3,

@@ -258,6 +258,7 @@ def test_links_of_the_manual_are_valid(page):
         "coatnet",
         "glue",
         "imagenet",
+        "kinetics",
         "masked_lm",
         "optical_flow",
         "point_clouds",

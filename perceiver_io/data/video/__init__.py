@@ -1,3 +1,8 @@
 """Video files: frames and sound."""
 
-AUTOENCODING = {"standin": "perceiver_io.data.video.standin.standin"}
+# The choices of config.data.name for autoencoding, as dotted names.
+AUTOENCODING = {
+    "bundled_clips": "perceiver_io.data.video.autoencoding.bundled_clips",
+    "kinetics": "perceiver_io.data.video.autoencoding.kinetics",
+    "video_folder": "perceiver_io.data.video.autoencoding.video_folder",
+}

@@ -6,14 +6,17 @@ from typing import Annotated, Any
 import numpy as np
 
 from perceiver_io.config.annotations import INPUT_SIZE, Count, Probability, Width
-from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec
+from perceiver_io.data.pipeline.dataset import Composed, Example, Preparation, Spec
+from perceiver_io.data.video.bundled_clips import BundledClips
 from perceiver_io.data.video.clips import Clip
+from perceiver_io.data.video.kinetics import Kinetics
 from perceiver_io.data.video.recordings import (
     ClipForm,
     LabelledRecording,
     random_clip,
     spaced_clips,
 )
+from perceiver_io.data.video.video_folder import VideoFolder
 from perceiver_io.errors import UserError
 
 
@@ -127,3 +130,8 @@ class AutoencodingPreparation(Preparation):
             **{f"present_{name}": np.bool_(x) for name, x in present.items()},
             **points,
         }
+
+
+bundled_clips = Composed(BundledClips, AutoencodingPreparation)
+kinetics = Composed(Kinetics, AutoencodingPreparation)
+video_folder = Composed(VideoFolder, AutoencodingPreparation)

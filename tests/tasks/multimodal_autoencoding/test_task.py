@@ -1,11 +1,10 @@
-"""Training and evaluation of autoencoders: points, hidden modalities, and metrics of whole clips."""
+"""Training and evaluation of autoencoders: points, hidden modalities, metrics of whole clips."""
 
 import dataclasses
 
 import jax
 import numpy as np
 import pytest
-import scipy.special
 
 from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.data.pipeline.sources import Source
