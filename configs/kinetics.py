@@ -97,7 +97,6 @@ CLIPS = dict(
 )
 
 TASK = dict(image_weight=0.03, audio_weight=1.0, label_weight=1e-4)
-SMALL_TASK = dict(TASK, also_given=(("image",), ("audio",), ("audio", "image", "label")))
 
 PAPER = dict(
     num_classes=700,
@@ -121,7 +120,7 @@ SHORT = dict(
 )
 
 PRESETS = {
-    "small": (SMALL, CLIPS, SMALL_TASK, SHORT),
+    "small": (SMALL, CLIPS, TASK, SHORT),
     "88x": (_published(784), KINETICS, TASK, PAPER),
     "176x": (_published(392), KINETICS, TASK, PAPER),
     "352x": (_published(196), KINETICS, TASK, PAPER),

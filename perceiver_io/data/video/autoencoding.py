@@ -16,6 +16,7 @@ from perceiver_io.data.video.recordings import (
     random_clip,
     spaced_clips,
 )
+from perceiver_io.data.video.shards import VideoShards
 from perceiver_io.data.video.video_folder import VideoFolder
 from perceiver_io.errors import UserError
 
@@ -135,3 +136,4 @@ class AutoencodingPreparation(Preparation):
 bundled_clips = Composed(BundledClips, AutoencodingPreparation)
 kinetics = Composed(Kinetics, AutoencodingPreparation)
 video_folder = Composed(VideoFolder, AutoencodingPreparation)
+video_shards = Composed(VideoShards, AutoencodingPreparation)
