@@ -72,9 +72,15 @@ SMALL = dict(
     encoder=dict(
         num_latents=32,
         latent_dim=64,
+        # With a single head, each latent would be one weighted mean of patches.
+        cross_attend=dict(num_heads=4, qk_dim=64, v_dim=128),
         latent_stack=dict(num_layers=4, num_heads=4),
     ),
-    decoder=dict(cross_attend=dict(use_query_residual=False, widening=2.0)),
+    decoder=dict(
+        cross_attend=dict(
+            num_heads=4, qk_dim=128, v_dim=128, use_query_residual=False, widening=2.0
+        )
+    ),
 )
 
 KINETICS = dict(
@@ -97,6 +103,7 @@ CLIPS = dict(
 )
 
 TASK = dict(image_weight=0.03, audio_weight=1.0, label_weight=1e-4)
+SMALL_TASK = dict(image_weight=1.0, audio_weight=1.0, label_weight=1e-2)
 
 PAPER = dict(
     num_classes=700,
@@ -120,7 +127,7 @@ SHORT = dict(
 )
 
 PRESETS = {
-    "small": (SMALL, CLIPS, TASK, SHORT),
+    "small": (SMALL, CLIPS, SMALL_TASK, SHORT),
     "88x": (_published(784), KINETICS, TASK, PAPER),
     "176x": (_published(392), KINETICS, TASK, PAPER),
     "352x": (_published(196), KINETICS, TASK, PAPER),

@@ -124,8 +124,14 @@ def test_parameters_of_language_models(preset):
     assert count == LANGUAGE_PARAMETERS[preset] and int(count / 1e6) == PAPER_PARAMETERS[preset]
 
 
-def test_the_small_language_model_fits_into_8_mb_in_half_precision():
-    params, _ = build(experiments.load("masked_lm", "small").model).shapes()
+def test_the_published_autoencoder_has_the_published_parameters():
+    params, _ = build(experiments.load("kinetics", "88x").model).shapes()
+    assert experiments.num_parameters(params) == 19_858_855
+
+
+@pytest.mark.parametrize("name", ["masked_lm", "kinetics"])
+def test_bundled_models_fit_into_8_mb_in_half_precision(name):
+    params, _ = build(experiments.load(name, "small").model).shapes()
     assert 2 * experiments.num_parameters(params) < 8e6
 
 
