@@ -95,7 +95,7 @@ KINETICS = dict(
 CLIPS = dict(
     name="bundled_clips",
     form=dict(num_frames=16, frame_rate=25, image_size=(64, 64), samples_per_frame=320),
-    image_points=1024,
+    image_points=512,
     audio_points=160,
     hide_label=0.5,
     hide_image=0.1,
@@ -118,7 +118,7 @@ PAPER = dict(
 SHORT = dict(
     num_classes=14,
     batch_size=8,
-    steps=6000,
+    steps=5000,
     peak=2e-3,
     optimizer=dict(name="adamw", weight_decay=0.01),
     ema_decay=0.998,
