@@ -313,7 +313,7 @@ def multimodal_autoencoding():
         "image_points": rng.integers(0, 24, (BATCH, 7)).astype(np.int32),
         "audio_points": rng.integers(0, 8, (BATCH, 4)).astype(np.int32),
         "valid": valid,
-        **{f"present_{name}": flag() for name in ("audio", "image", "label")},
+        **{f"{name}_present": flag() for name in ("audio", "image", "label")},
     }
     rows = np.arange(BATCH)[:, None]
     pixels = batch["image"].reshape(BATCH, 24, 3)[rows, batch["image_points"]] / np.float32(255)

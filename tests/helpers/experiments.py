@@ -131,16 +131,13 @@ def shrink(config):
         config.model.blocks.head_size = 8
     if config.model.name == "resnet_classifier":
         config.model.update(depths=(1, 1), widths=(16, 16))
-<<<<<<< HEAD
     if config.task.name == "sound_tagging":
         _shorten(config)
-=======
     if config.model.name == "perceiver_io_autoencoder":
         config.model.image.update(shape=(2, 8, 8), resolution=(2, 8, 8))
         config.model.audio.update(num_samples=32, samples_per_patch=4)
         config.data.form.update(num_frames=2, image_size=(8, 8), samples_per_frame=16)
         config.data.update(image_points=8, audio_points=4)
->>>>>>> 086f3b9 (Small autoencoder: several heads read the clip; tests of the presets)
     for section in (config.model, config.data):
         _shrink_section(section)
     return config
@@ -183,17 +180,11 @@ def task_and_dataset(config):
 def random_batch(dataset, batch_size, seed=0):
     """A batch matching the dataset's spec: pixels, floats in [0, 1), integers 0, booleans True.
 
-<<<<<<< HEAD
     Every other example lacks a modality.
-=======
-    Every second example lacks the modalities that may be missing.
->>>>>>> 086f3b9 (Small autoencoder: several heads read the clip; tests of the presets)
     """
     rng = np.random.default_rng(seed)
 
     def draw(name, shape, dtype):
-        if name.startswith("present_"):
-            return np.arange(batch_size) % 2 == 0
         if name in ("image", "frames"):
             return rng.integers(0, 256, shape).astype(dtype)
         if name.endswith("_present"):

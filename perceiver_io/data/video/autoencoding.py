@@ -27,7 +27,7 @@ class AutoencodingPreparation(Preparation):
 
     An example has the frames `image` [T, H, W, 3] (uint8), the sound `audio` [P, S] in P patches,
     `label`, and `is_real` [T], False for the copies of the last frame that pad a short clip.
-    `present_image`, `present_audio` and `present_label` tell what the model is given of it.
+    `image_present`, `audio_present` and `label_present` tell what the model is given of it.
     `image_points` [image_points] and `audio_points` [audio_points] are the different places to
     reconstruct, as indices into all pixels and patches in array order.
 
@@ -38,10 +38,10 @@ class AutoencodingPreparation(Preparation):
         samples_per_patch: samples of sound in a patch.
         image_points: number of pixels to reconstruct.
         audio_points: number of patches of sound to reconstruct.
-        hide_label: share of training examples whose label the model is not given; in evaluation it
-            never is.
-        hide_image: likewise of the frames, which are always given in evaluation.
-        hide_audio: likewise of the sound. Nothing hides both from the same example.
+        hide_label: share of training examples whose label the model is not given; in evaluation all
+            labels are hidden.
+        hide_image: share of training examples whose frames are hidden; in evaluation none are.
+        hide_audio: likewise of the sound. One of the two is always given.
     """
 
     form: ClipForm
@@ -105,7 +105,7 @@ class AutoencodingPreparation(Preparation):
             "audio": ((count, self.samples_per_patch), np.dtype(np.float32)),
             "label": ((), index),
             "is_real": ((frames,), flag),
-            **{f"present_{name}": ((), flag) for name in ("image", "audio", "label")},
+            **{f"{name}_present": ((), flag) for name in ("image", "audio", "label")},
             "image_points": ((self.image_points,), index),
             "audio_points": ((self.audio_points,), index),
         }
@@ -128,7 +128,7 @@ class AutoencodingPreparation(Preparation):
             "audio": clip.audio.reshape(-1, self.samples_per_patch),
             "label": np.int32(label),
             "is_real": np.arange(len(clip.frames)) < clip.num_frames,
-            **{f"present_{name}": np.bool_(x) for name, x in present.items()},
+            **{f"{name}_present": np.bool_(x) for name, x in present.items()},
             **points,
         }
 

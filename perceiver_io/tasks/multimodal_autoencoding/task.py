@@ -95,7 +95,7 @@ class MultimodalAutoencoding(Task):
         """What is given of each clip, and the coordinates of the points to reconstruct."""
         audio = jnp.asarray(batch["audio"])
         labels = jax.nn.one_hot(batch["label"], self.num_classes)
-        present = {name: jnp.asarray(batch[f"present_{name}"]) for name in (*_GIVEN, "label")}
+        present = {name: jnp.asarray(batch[f"{name}_present"]) for name in (*_GIVEN, "label")}
         return {
             "inputs": {
                 "image": _pixels(batch["image"]),
@@ -243,7 +243,7 @@ class WholeClips(MultimodalAutoencoding):
         }
         points = {f"{name}_points": jnp.arange(count)[None] for name, count in places.items()}
         every = jnp.ones_like(batch["valid"])
-        present = {f"present_{name}": every & (name in self.given) for name in (*_GIVEN, "label")}
+        present = {f"{name}_present": every & (name in self.given) for name in (*_GIVEN, "label")}
         return {**batch, **points, **present}
 
 

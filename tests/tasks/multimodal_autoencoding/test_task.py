@@ -65,7 +65,7 @@ def test_examples(dataset, batch):
         name: (shape[1:], dtype) for name, (shape, dtype) in dataset.batch_spec(1).items()
     }
     np.testing.assert_array_equal(batch["is_real"].sum(1), [4, 4, 3, 0])
-    assert batch["present_image"][:3].all() and not batch["present_label"].any()
+    assert batch["image_present"][:3].all() and not batch["label_present"].any()
     rng = np.random.default_rng(0)
     (raw, *_) = dataset.examples("test")
     examples = [dataset.preparation.training_example(raw, rng) for _ in range(200)]
@@ -74,7 +74,7 @@ def test_examples(dataset, batch):
         assert all(len(set(row)) == len(row) for row in points), "no point twice"
         assert set(points.flat) == set(range(count)), "any point"
     hidden = {
-        name: 1 - np.mean([x[f"present_{name}"] for x in examples])
+        name: 1 - np.mean([x[f"{name}_present"] for x in examples])
         for name in ("image", "audio", "label")
     }
     assert hidden == pytest.approx({"image": 0, "audio": 0.3, "label": 0.5}, abs=0.12)
@@ -155,11 +155,11 @@ def test_what_is_given_is_hidden_from_the_model(batch):
     # The clips' own labels are hidden in evaluation, so that others change nothing.
     other = {**batch, "label": (batch["label"] + 1) % 6}
     jax.tree.map(np.testing.assert_array_equal, outputs(other), given_all)
-    silent = {**batch, "present_audio": np.zeros(4, bool)}
+    silent = {**batch, "audio_present": np.zeros(4, bool)}
     louder = {**silent, "audio": batch["audio"] + 1}
     jax.tree.map(np.testing.assert_array_equal, outputs(louder), outputs(silent))
     assert np.abs(outputs(silent)["image"] - given_all["image"]).max() > 1e-4
-    shown = {**batch, "present_label": np.ones(4, bool)}
+    shown = {**batch, "label_present": np.ones(4, bool)}
     assert np.abs(outputs(shown)["image"] - given_all["image"]).max() > 1e-4
 
 
