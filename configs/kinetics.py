@@ -12,7 +12,7 @@ in dB, top-1 accuracy in percent.
     176x            25.33  24.27    8.6   392 of 512
     352x            14.15  23.21   11.5   196 of 512
     class_weighted         20.7      45   as 88x; the label weighs 1 instead of 1e-4
-    small                                 32 of 64, 0.3M parameters; bundled clips, 64x64 pixels, 8 kHz
+    small                                 32 of 64; bundled clips, 64x64 pixels, 8 kHz
 
 The paper states sizes, losses and their weights, points per example, that the label is hidden from
 half of the examples, batch size and learning rate. The optimizer, that of its other experiments,
