@@ -27,6 +27,8 @@ from perceiver_io.data.video.recordings import (
     count_samples,
     random_clip,
     read_sound,
+    remarks_on_sound,
+    remarks_on_video,
     spaced,
     spaced_clips,
 )
@@ -229,6 +231,14 @@ class TaggedPreparation(Preparation):
         for excerpt in self._spaced(raw, count):
             mixing = {"mixup_weight": np.float32(1)} if self.mixup_alpha > 0 else {}
             yield self._input(excerpt) | _tags(raw) | mixing
+
+    def check(self, raw: Tagged, rng: np.random.Generator) -> str | None:
+        """Decodes all of a recording, see `Preparation`."""
+        if isinstance(raw.source, Samples):
+            return super().check(raw, rng)
+        if self.video is not None:
+            return remarks_on_video(raw.source, self._input.clip_form(self.video.image_size))
+        return remarks_on_sound(raw.source, self._input.seconds)
 
     def example_spec(self) -> Spec:
         """`sound`, `video`, whether each is present, `tags`, and the weight of MixUp."""

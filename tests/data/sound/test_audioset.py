@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from perceiver_io.data.pipeline.manifest import digest
 from perceiver_io.data.pipeline.sources import names_of
 from perceiver_io.data.sound.audioset import AudioSet, audioset
 from perceiver_io.data.sound.features import Waveform
@@ -73,6 +74,18 @@ def test_balanced_sampling(root):
     examples = AudioSet(root=str(root), held_out=0.0, class_balanced=True)("train")
     # Speech is in two of three clips, the others in one each.
     np.testing.assert_allclose(examples.weights, [1.5, 1, 0.5])
+
+
+def test_damaged_and_short_clips_are_found(root):
+    (root / "balanced_train_segments" / "Y--PJHxphWEs.wav").write_bytes(b"RIFF0000WAVE")
+    form = Waveform(sample_rate=16_000, num_samples=32_000)
+    dataset = audioset(root=str(root), held_out=0.0, sound=form)
+    broken, short, _ = dataset.all_examples("train")
+    rng = np.random.default_rng(0)
+    with pytest.raises(UserError, match="FFmpeg cannot read --PJHxphWEs|--PJHxphWEs has no sound"):
+        dataset.preparation.check(broken, rng)
+    assert dataset.preparation.check(short, rng) == "shorter than a clip"
+    assert digest(short) != digest(dataset.all_examples("train")[2])
 
 
 def test_wrong_tables(root, tmp_path_factory):
