@@ -184,7 +184,7 @@ SMALL_RECIPE = dict(
     ema_decay=0.99,
 )
 MIXTURES_RECIPE = SMALL_RECIPE | dict(steps=1500, every=250, evaluated=100, task={})
-CLIPS_RECIPE = SMALL_RECIPE | dict(num_classes=14, steps=300, task={})
+CLIPS_RECIPE = SMALL_RECIPE | dict(num_classes=14, batch_size=16, steps=400, task={})
 
 PRESETS = {
     "small": (SMALL, SECOND, dict(name="sounds", mixup_alpha=0.3, max_speed=1.4), SMALL_RECIPE),

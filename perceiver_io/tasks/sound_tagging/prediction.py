@@ -3,7 +3,7 @@
 import csv
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, PyTree
 
 from perceiver_io.data.sound.features import FEATURES
-from perceiver_io.data.sound.tagged import Excerpt, Frames, TaggedInput
+from perceiver_io.data.sound.tagged import MODALITIES, Excerpt, Frames, TaggedInput
 from perceiver_io.data.video import decoding
 from perceiver_io.data.video.clips import pieces
 from perceiver_io.errors import UserError
@@ -27,7 +27,7 @@ from perceiver_io.tasks.batches import (
 )
 from perceiver_io.tasks.figures import save
 from perceiver_io.tasks.files import existing, unique_names
-from perceiver_io.tasks.predictor import Predictor, Report, Trained
+from perceiver_io.tasks.predictor import Predictor, Report, Trained, is_array
 from perceiver_io.tasks.sound_tagging.figures import Timeline, tags_over_time
 from perceiver_io.tasks.sound_tagging.task import model_inputs
 from perceiver_io.tasks.top_classes import TopClasses, entries, report
@@ -67,6 +67,13 @@ class SoundTagger(Predictor):
         )
         count = trained.section["num_classes"]
         self.class_names = tuple(trained.class_names or map(str, range(count)))
+
+    @classmethod
+    def takes(cls, inputs: PyTree, outputs: PyTree) -> bool:
+        """`sound`, `video` or both, with which of them are present, in; logits [B, K] out."""
+        known = {*MODALITIES, "present"}
+        is_tagged = isinstance(inputs, Mapping) and "present" in inputs and inputs.keys() <= known
+        return is_tagged and is_array(outputs, 2)
 
     def predict(self, path: str | Path, *, batch_size: int = 8) -> Timeline:
         """The probabilities of all classes in each stretch of a file, one after the other.

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 import scipy.special
@@ -54,6 +55,14 @@ def tagger_rows(path):
         return list(csv.reader(file))
 
 
+def test_weights_are_recognised_by_inputs_and_outputs(of_both):
+    inputs = of_both.trained.model.input_spec["inputs"]
+    logits = jax.ShapeDtypeStruct((1, 3), np.float32)
+    assert SoundTagger.takes(inputs, logits)
+    assert not SoundTagger.takes(inputs, {"sound": logits})
+    assert not SoundTagger.takes(inputs["sound"], logits)
+
+
 def test_stretches_follow_each_other(of_sound, tmp_path):
     write_sound(tmp_path / "sound.wav", 0.5, seconds=0.9, rate=8000)
     timeline = of_sound.predict(tmp_path / "sound.wav", batch_size=2)
@@ -63,7 +72,12 @@ def test_stretches_follow_each_other(of_sound, tmp_path):
     whole = MEL(np.full(1600, 0.5, np.float32))
     batch = {"sound": whole[None], "sound_present": np.array([True])}
     model, params, state = of_sound.trained[:3]
-    logits = model.apply(params, state, None, **model_inputs(batch), is_training=False)[0]
+
+    @jax.jit
+    def apply(batch):
+        return model.apply(params, state, None, **model_inputs(batch), is_training=False)[0]
+
+    logits = apply(batch)
     found = timeline.probabilities
     np.testing.assert_allclose(found[1], scipy.special.expit(logits[0]), rtol=1e-2)
     assert np.abs(found[4] - found[1]).max() > 1e-4, "half of the last stretch is silence"

@@ -1,5 +1,6 @@
 """Tagging of sounds: loss, MixUp, several stretches, missing modalities, figures."""
 
+import jax
 import numpy as np
 import pytest
 import scipy.special
@@ -90,7 +91,12 @@ def test_stretches_are_averaged(monkeypatch):
     rows = [several.evaluation_example(raw, None) for raw in dataset.examples("test")]
     given = ("sound", "sound_present")
     stacked = {name: np.concatenate([row[name] for row in rows]) for name in given}
-    logits = model.apply(params, state, None, **TASK.model_inputs(stacked), is_training=False)[0]
+
+    @jax.jit
+    def apply(batch):
+        return model.apply(params, state, None, **TASK.model_inputs(batch), is_training=False)[0]
+
+    logits = apply(stacked)
     mean = scipy.special.expit(np.asarray(logits, np.float64)).reshape(-1, 3, 8).mean(1)
     is_tag = np.eye(8, dtype=bool)[[row["tags"][0] for row in rows]]
     for name, value in scores.means(is_tag, mean).items():
