@@ -13,6 +13,7 @@ in dB, top-1 accuracy in percent.
     352x            14.15  23.21   11.5   196 of 512
     class_weighted         20.7      45   as 88x; the label weighs 1 instead of 1e-4
     small                                 32 of 64; bundled clips, 64x64 pixels, 8 kHz
+    folder                                the same on your videos, in one folder per class
 
 The paper states sizes, losses and their weights, points per example, that the label is hidden from
 half of the examples, batch size and learning rate. The optimizer, that of its other experiments,
@@ -101,6 +102,7 @@ CLIPS = dict(
     hide_image=0.1,
     hide_audio=0.1,
 )
+FOLDER = dict(CLIPS, name="video_folder", root="~/videos")
 
 TASK = dict(image_weight=0.03, audio_weight=1.0, label_weight=1e-4)
 SMALL_TASK = dict(image_weight=1.0, audio_weight=1.0, label_weight=1e-2)
@@ -128,6 +130,7 @@ SHORT = dict(
 
 PRESETS = {
     "small": (SMALL, CLIPS, SMALL_TASK, SHORT),
+    "folder": (SMALL, FOLDER, SMALL_TASK, SHORT),
     "88x": (_published(784), KINETICS, TASK, PAPER),
     "176x": (_published(392), KINETICS, TASK, PAPER),
     "352x": (_published(196), KINETICS, TASK, PAPER),
