@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from perceiver_io.data.video.clips import Clip, pieces
+from perceiver_io.data.video.clips import Clip, pieces, read_frames
 from perceiver_io.errors import UserError
 from perceiver_io.tasks.multimodal_autoencoding.prediction import VideoAutoencoder
 from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction, reconstruct
@@ -49,6 +49,21 @@ def test_a_video_and_its_reconstruction(tmp_path):
     assert loudness[0] == pytest.approx(loudness[1], rel=0.3)
     assert size_of(answer["sheet"])[0] > 500
     assert f"{expected[0]:.2f} dB" in result.text
+
+
+def test_a_model_of_another_frame_rate(tmp_path):
+    source = video_file(tmp_path / "video.mp4", 10)
+    model = trained(AUTOENCODER)._replace(preparation={"frame_rate": 10, "normalization": None})
+    result = VideoAutoencoder(model).write(tmp_path, inputs=[source])
+    (answer,) = result.summary["videos"]
+    assert answer["num_frames"] == 4 and answer["seconds"] == 0.4
+    assert read_frames(answer["video"]).frame_rate == 10
+    (written,) = pieces(
+        answer["video"], size=(8, 24), num_frames=4, frame_rate=10, samples_per_frame=4800
+    )
+    assert written.num_frames == 4
+    per_frame = np.abs(written.audio).reshape(4, -1).max(1)
+    assert (per_frame > 0.01).all(), "sound to the end"
 
 
 def test_clips_of_other_lengths_and_coarser_sound(tmp_path):
