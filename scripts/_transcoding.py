@@ -54,6 +54,7 @@ def transcode(recording: Recording, output: Path, form: CopyForm) -> int:
         quality=form.quality,
         sound_bit_rate=form.sound_bit_rate,
         key_frame_every=form.key_frame_every,
+        num_threads=1,
     )
     count = 0
     with writer, contextlib.closing(recordings.frames_with_sound(recording, clip_form)) as frames:

@@ -35,6 +35,7 @@ class VideoWriter:
         quality: int = 18,
         sound_bit_rate: int = 128_000,
         key_frame_every: int = 250,
+        num_threads: int = 0,
     ):
         """Prepares a video.
 
@@ -44,6 +45,8 @@ class VideoWriter:
             quality: x264's crf, from 0 (lossless) to 51 (worst); 18 is visually almost lossless.
             sound_bit_rate: of the sound, in bits per second.
             key_frame_every: the greatest number of frames from one key frame to the next.
+            num_threads: that encode; 0 for as many as there are processors. With one, equal frames
+                give equal files.
 
         Raises UserError for another file name ending, and for a rate that is not positive.
         """
@@ -56,7 +59,7 @@ class VideoWriter:
         if self._rate <= 0:
             raise UserError(f"frame_rate={frame_rate} must be above 0 frames per second.")
         self._quality, self._sound_bit_rate = quality, sound_bit_rate
-        self._key_frame_every = key_frame_every
+        self._key_frame_every, self._num_threads = key_frame_every, num_threads
         self._shape: tuple[int, ...] | None = None
         self._container: Any = None
         self._pictures: Any = None
@@ -171,6 +174,7 @@ class VideoWriter:
         pictures.height, pictures.width = (side + side % 2 for side in shape[:2])
         pictures.pix_fmt = "yuv420p"
         codec = pictures.codec_context
+        codec.thread_count = self._num_threads
         codec.time_base = tick
         codec.flags |= self._av.codec.context.Flags.frame_duration
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
