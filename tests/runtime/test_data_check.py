@@ -12,6 +12,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, setup
 from perceiver_io.runtime.data_check import check_data
 from tests.helpers import experiments, flow_layouts
+from tests.helpers.videos import beep, make, noise
 
 
 def images(root):
@@ -36,6 +37,20 @@ def flow(root):
     return configuration.overridden(config)
 
 
+def videos(root):
+    """A config of twenty videos of two classes, one of which is truncated."""
+    for index in range(20):
+        path = root / ("cat", "dog")[index % 2] / f"{index:02d}.mkv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tone = {0: beep(0.8, 0, 0.4, rate=44_100)} if index < 18 else None
+        make(path, noise(9 if index == 0 else 20, 24, 32), sound=tone)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 5])
+    config = experiments.shrink(experiments.load("kinetics", "small"))
+    config.data.update(name="video_folder", root=str(root), split_fractions=(1.0, 0.0, 0.0))
+    config.task.num_classes, config.evaluation.splits = 2, ("train",)
+    return configuration.overridden(config)
+
+
 def dataset(config, **settings):
     config.data.update(settings)
     return setup.build_dataset(config, setup.build_task(config))
@@ -43,7 +58,11 @@ def dataset(config, **settings):
 
 @pytest.mark.parametrize(
     "make, name, reason",
-    [(images, "dog/3.png", "Cannot decode image"), (flow, "00002", "00002_flow.flo")],
+    [
+        (images, "dog/3.png", "Cannot decode image"),
+        (flow, "00002", "00002_flow.flo"),
+        (videos, "dog/19.mkv", "ends after"),
+    ],
 )
 def test_broken_examples_are_listed_and_then_raise_or_are_skipped(tmp_path, make, name, reason):
     config, manifest = make(tmp_path / "data"), tmp_path / "manifest"
@@ -62,6 +81,19 @@ def test_broken_examples_are_listed_and_then_raise_or_are_skipped(tmp_path, make
     assert skipping.manifest_sha256 == checked.sha256
     stream = skipping.load("train", batch_size=8, training=False, seed=0, shard=(0, 1))
     assert sum(batch["valid"].sum() for batch in stream) == len(entries) - 1
+
+
+def test_what_is_odd_about_readable_videos_is_counted(tmp_path):
+    config = videos(tmp_path / "data")
+    config.data.form.num_frames = 16
+    checked = check_data(config, (), tmp_path / "manifest")
+    odd = {"cat/00.mkv": "shorter than a clip", "cat/18.mkv": "without sound"}
+    assert checked.remarks == {"train": odd}
+    counts = "train: 20 examples, 1 broken, 1 without sound, 1 shorter than a clip\n"
+    assert sorted(checked.as_text().split("\n")[0].split(", ")) == sorted(
+        counts.strip().split(", ")
+    )
+    assert "  cat/18.mkv: without sound" in checked.as_text()
 
 
 def test_the_manifest_depends_on_the_content_only(tmp_path):

@@ -14,6 +14,7 @@ from perceiver_io.data.video.recordings import (
     ClipForm,
     LabelledRecording,
     random_clip,
+    remarks_on_video,
     spaced_clips,
 )
 from perceiver_io.data.video.shards import VideoShards
@@ -95,6 +96,11 @@ class AutoencodingPreparation(Preparation):
         """The clip in the middle, without its label."""
         (clip,) = spaced_clips(raw.recording, self.form, 1)
         return self._example(clip, raw.label, dict(image=True, audio=True, label=False), rng)
+
+    def check(self, raw: LabelledRecording, rng: np.random.Generator) -> str | None:
+        """Decodes all of the recording, since training reads from anywhere."""
+        del rng
+        return remarks_on_video(raw.recording, self.form)
 
     def example_spec(self) -> Spec:
         """As in the description of the class."""
