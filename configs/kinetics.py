@@ -18,7 +18,7 @@ in dB, top-1 accuracy in percent.
 The paper states sizes, losses and their weights, points per example, that the label is hidden from
 half of the examples, batch size and learning rate. The optimizer, that of its other experiments,
 the schedule and the number of steps are ours. Its ratios are those of the padded inputs to the
-latents. docs/multimodal_autoencoding.md has the data, the hardware and measured results.
+latents. docs/multimodal_autoencoding.md describes the data and the metrics.
 """
 
 from ml_collections import ConfigDict, FieldReference
