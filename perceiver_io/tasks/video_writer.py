@@ -45,8 +45,7 @@ class VideoWriter:
             quality: x264's crf, from 0 (lossless) to 51 (worst); 18 is visually almost lossless.
             sound_bit_rate: of the sound, in bits per second.
             key_frame_every: the greatest number of frames from one key frame to the next.
-            num_threads: that encode; 0 for as many as there are processors. With one, equal frames
-                give equal files.
+            num_threads: that encode; 0 for as many as there are processors.
 
         Raises UserError for another file name ending, and for a rate that is not positive.
         """
