@@ -1,11 +1,26 @@
-"""Results of several seeds: read from their runs, and summarised."""
+"""Runs of several seeds: trained, measured and summarised."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from perceiver_io.runtime import evaluation
+from perceiver_io.errors import UserError
+from perceiver_io.runtime import evaluation, sweep
+
+
+def finished_runs(
+    experiment: str, seeds: Iterable[int], overrides: Iterable[str], workdir: Path
+) -> list[Path]:
+    """The folders of finished runs; those that are not finished are trained or resumed.
+
+    Raises UserError if a signal stopped training.
+    """
+    grid = {"seed": [str(seed) for seed in seeds]}
+    results = sweep.sweep([experiment], grid, overrides, workdir)
+    if not results.is_complete:
+        raise UserError("Training was stopped by a signal: repeat the command to go on.")
+    return [outcome.trial.folder for outcome in results.outcomes]
 
 
 def on_test_split(run: Path) -> Mapping[str, float]:

@@ -18,12 +18,11 @@ if not __package__:  # Run as a file: imports start at the repository's root.
 
 from absl import flags
 
-from perceiver_io.errors import UserError
-from perceiver_io.runtime import program, sweep
+from perceiver_io.runtime import program
 from perceiver_io.training.disk import write_whole
 from perceiver_io.training.logging import save_figure
 from scripts._permuted_comparison import MODELS, ORDERS, as_table, draw
-from scripts._seeds import on_test_split
+from scripts._seeds import finished_runs, on_test_split
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Number of runs of each kind.", lower_bound=1)
@@ -39,19 +38,12 @@ def main() -> None:
     for seed in range(SEEDS.value):
         for model, name in MODELS.items():
             for order, suffix in SUFFIXES.items():
-                scores[name][order].append(tested(f"{model}{suffix}", seed, workdir))
+                experiment = f"configs/permuted.py:{model}{suffix}"
+                (run,) = finished_runs(experiment, [seed], program.overrides(), workdir)
+                scores[name][order].append(on_test_split(run)["top_1"])
         write_whole(workdir / "comparison.md", as_table(scores) + "\n")
         save_figure(draw(scores), workdir, "comparison")
     print(as_table(scores))
-
-
-def tested(preset: str, seed: int, workdir: Path) -> float:
-    """The test accuracy of the best checkpoint. Raises UserError if a signal stopped training."""
-    experiment = f"configs/permuted.py:{preset}"
-    results = sweep.sweep([experiment], {"seed": [str(seed)]}, program.overrides(), workdir)
-    if not results.is_complete:
-        raise UserError("Training was stopped by a signal: repeat the command to go on.")
-    return on_test_split(results.outcomes[0].trial.folder)["top_1"]
 
 
 if __name__ == "__main__":

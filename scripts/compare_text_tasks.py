@@ -26,11 +26,11 @@ from absl import flags
 from perceiver_io.config import files
 from perceiver_io.config.construct import listing
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration, program, setup, sweep
+from perceiver_io.runtime import configuration, program, setup
 from perceiver_io.training.disk import write_whole
 from perceiver_io.training.logging import save_figure
 from scripts import _text_baselines as baselines
-from scripts._seeds import on_test_split
+from scripts._seeds import finished_runs, on_test_split
 from scripts._text_comparison import TASKS, Scores, as_table, draw
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
@@ -107,15 +107,9 @@ def trained(method: str, folder: Path) -> dict[str, list[float]]:
 
 
 def tested(preset: str, overrides: Sequence[str], folder: Path) -> list[Mapping[str, float]]:
-    """Metrics on the test split of the best checkpoint of each seed.
-
-    Raises UserError if training was stopped by a signal.
-    """
-    grid = {"seed": [str(seed) for seed in range(SEEDS.value)]}
-    results = sweep.sweep([f"{CONFIG}:{preset}"], grid, overrides, folder)
-    if not results.is_complete:
-        raise UserError("Training was stopped by a signal: repeat the command to go on.")
-    return [on_test_split(outcome.trial.folder) for outcome in results.outcomes]
+    """Metrics on the test split of the best checkpoint of each seed."""
+    runs = finished_runs(f"{CONFIG}:{preset}", range(SEEDS.value), overrides, folder)
+    return [on_test_split(run) for run in runs]
 
 
 if __name__ == "__main__":
