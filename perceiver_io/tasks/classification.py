@@ -45,9 +45,7 @@ class Classification(Task):
 
     def losses(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Float[Array, " B"]]:
         """Cross-entropy against the smoothed labels, in nats."""
-        check_classes_of_model(outputs, self.num_classes)
-        targets = optax.smooth_labels(self.probabilities(batch), self.label_smoothing)
-        return {"loss": optax.softmax_cross_entropy(outputs, targets)}
+        return {"loss": optax.softmax_cross_entropy(outputs, self.targets(outputs, batch))}
 
     def metrics(
         self, outputs: Float[Array, "B K"], batch: Batch
@@ -95,6 +93,11 @@ class Classification(Task):
         """`mean_class_accuracy` and, for up to 20 classes, `class_accuracy/NAME`."""
         listed = dataset.class_names if self.num_classes <= MAX_LISTED_CLASSES else ()
         return ("mean_class_accuracy", *(f"class_accuracy/{name}" for name in listed))
+
+    def targets(self, outputs: Float[Array, "B K"], batch: Batch) -> Float[Array, "B K"]:
+        """The smoothed labels. Raises UserError if the outputs have another number of classes."""
+        check_classes_of_model(outputs, self.num_classes)
+        return optax.smooth_labels(self.probabilities(batch), self.label_smoothing)
 
     def probabilities(self, batch: Batch) -> Float[Array, "B K"]:
         """Labels as probabilities; soft labels are unchanged."""

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+import optax
 import scipy.special
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
@@ -29,10 +30,14 @@ class ImageClassification(Classification):
     probabilities.
 
     Attributes:
+        cross_entropy: "softmax" over the classes, or a "sigmoid" for each class, summed over them,
+            as the CoAtNet paper pre-trains on ImageNet-21K and JFT (appendix). Probabilities in
+            predictions are a softmax of the logits in both.
         evaluation_sizes: further sizes of images, (height, width), at which each split is
             evaluated.
     """
 
+    cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
     evaluation_sizes: Annotated[tuple[Size, ...], EACH_ONCE] = ()
 
     datasets: ClassVar[Mapping[str, str]] = DATASETS
@@ -66,6 +71,13 @@ class ImageClassification(Classification):
             box=batch["cutmix_box"],
         )
         return batch | {"image": image, "label": label}
+
+    def losses(self, outputs: Float[Array, "B K"], batch: Batch) -> dict[str, Float[Array, " B"]]:
+        """Cross-entropy against the smoothed labels, in nats."""
+        if self.cross_entropy == "softmax":
+            return super().losses(outputs, batch)
+        targets = self.targets(outputs, batch)
+        return {"loss": optax.sigmoid_binary_cross_entropy(outputs, targets).sum(-1)}
 
     def model_inputs(self, batch: Batch) -> dict[str, Array | np.ndarray]:
         """The images, as the model's `inputs`."""

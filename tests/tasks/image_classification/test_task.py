@@ -57,6 +57,13 @@ def test_loss_is_smoothed_cross_entropy(batch, logits):
     np.testing.assert_allclose(loss_of(logits, batch), expected, rtol=1e-6)
 
 
+def test_sigmoid_loss_sums_the_binary_cross_entropies_of_all_classes(batch, logits):
+    task = dataclasses.replace(TASK, cross_entropy="sigmoid")
+    targets, right = 0.9 * one_hot(batch) + 0.1 / 10, scipy.special.expit(logits)
+    expected = -(targets * np.log(right) + (1 - targets) * np.log1p(-right)).sum(-1).mean()
+    np.testing.assert_allclose(batch_loss(task, jnp.asarray(logits), batch), expected, rtol=1e-5)
+
+
 def test_loss_is_linear_in_soft_labels(batch, logits):
     other = batch | {"label": np.roll(batch["label"], 1)}
     mixed = batch | {"label": 0.3 * one_hot(batch) + 0.7 * one_hot(other)}
