@@ -34,8 +34,8 @@ def get_config(preset: str = "c_c_t_t") -> ConfigDict:
     config.optimizer = dict(name="adamw", weight_decay=0.05)
     config.schedule = dict(name="cosine", peak=peak, warmup_steps=steps // 10, total_steps=steps)
     config.training = dict(batch_size=batch_size, steps=steps)
-    config.evaluation = dict(splits=("validation",), batch_size=100, every=steps // 3)
-    config.checkpoint = dict(every=steps // 3, best_metric="validation/loss", best_mode="min")
+    config.evaluation = dict(splits=("validation",), batch_size=100, every=steps // 2)
+    config.checkpoint = dict(every=steps // 2, best_metric="validation/loss", best_mode="min")
     config.logging = dict(every=steps // 6)
     return config
 
