@@ -80,7 +80,6 @@ def _inputs(sound: str | None, video: bool) -> dict[str, dict]:
 
 
 STACK = dict(num_layers=12, num_heads=8, remat="all")
-# Copied where it is used twice, since a config would take both for the same section.
 READ = dict(qk_dim=512, v_dim=512)
 WIDE = dict(qk_dim=1024, v_dim=1024)
 
@@ -99,13 +98,13 @@ PERCEIVER_IO = dict(
     name="perceiver_io_clip_tagger",
     query_dim=1024,
     encoder=dict(num_latents=512, latent_dim=512, latent_stack=STACK, cross_attend=READ),
-    decoder=dict(cross_attend=dict(READ)),
+    decoder=dict(cross_attend=READ),
 )
 WIDE_PERCEIVER_IO = dict(
     name="perceiver_io_clip_tagger",
     query_dim=1024,
     encoder=dict(num_latents=512, latent_dim=1024, latent_stack=STACK, cross_attend=WIDE),
-    decoder=dict(cross_attend=dict(WIDE)),
+    decoder=dict(cross_attend=WIDE),
 )
 SMALL = dict(
     name="perceiver_io_clip_tagger",

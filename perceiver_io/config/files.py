@@ -49,7 +49,7 @@ def read(path: str) -> ConfigDict:
         )
     if type(config) is not ConfigDict:  # a dict, or one that is frozen
         config = ConfigDict(config)
-    return config.unlock()
+    return _separate(config)
 
 
 def reported(path: str) -> dict[str, dict[str, float]]:
@@ -110,6 +110,18 @@ def overridden(
                 _remove(config, path)
         filled = _complete(config, missing(config))
     return _resolved(config)
+
+
+def _separate(config: ConfigDict) -> ConfigDict:
+    """The config, unlocked, with each section an object of its own; references are kept.
+
+    Of a dict that a file uses for two sections, ConfigDict makes one: changing one of the sections
+    would change the other.
+    """
+    separate = ConfigDict().unlock()
+    for key, value in config.items(preserve_field_references=True):
+        separate[key] = _separate(value) if isinstance(value, ConfigDict) else value
+    return separate
 
 
 def _without_preset(path: str) -> tuple[str, str]:

@@ -43,6 +43,23 @@ def configure(tmp_path):
     return read
 
 
+def test_a_dict_that_is_used_twice_makes_two_sections(tmp_path):
+    path = tmp_path / "twice.py"
+    path.write_text(
+        "from ml_collections import ConfigDict, FieldReference\n"
+        "def get_config():\n"
+        "    size = FieldReference(4)\n"
+        "    read = dict(width=8, size=size)\n"
+        "    config = ConfigDict()\n"
+        "    config.model = dict(encoder=read, decoder=dict(read=read))\n"
+        "    return config\n"
+    )
+    overrides = ["--config.model.encoder.width=2", "--config.model.encoder.size=5"]
+    model = files.overridden(files.read(str(path)), overrides).model
+    assert model.encoder.to_dict() == {"width": 2, "size": 5}
+    assert model.decoder.read.to_dict() == {"width": 8, "size": 5}
+
+
 def test_two_overrides_of_one_reference():
     def steps(*overrides):
         reference = FieldReference(7)
