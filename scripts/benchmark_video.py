@@ -3,7 +3,7 @@
     python -m scripts.benchmark_video [--notebook_chunks=8] [--repeats=3] [--chunk_size=4096]
         [--threads=2]
 
-The published autoencoder has 803,297 outputs (16 frames of 224 x 224 pixels, 1920 patches of sound
+The published autoencoder has 804,737 outputs (16 frames of 224 x 224 pixels, 1920 patches of sound
 and the label), decoded from 784 latents. It runs at full size with random weights, in float32. The
 sides:
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,9 @@ def _apply(
     return outputs, state
 
 
-def _in_chunks(decode, points: Float[Array, "b O A"], size: int) -> Float[Array, "B O E"]:
+def _in_chunks(
+    decode: Callable[[Array], Array], points: Float[Array, "b O A"], size: int
+) -> Float[Array, "B O E"]:
     """`decode(points)`, so many points at a time; the last chunk is padded."""
     count = points.shape[1]
     size = min(size, count)
