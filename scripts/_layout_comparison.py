@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from perceiver_io.tasks.figures import ACCENT
+from perceiver_io.tasks.figures import ACCENT, INK
 from scripts._seeds import as_cell, deviation
 
 # By layout, as the paper writes it.
@@ -20,6 +21,7 @@ LAYOUTS = {
 }
 TRANSFERRED = ("c_c_t_t", "c_t_t_t")
 STUDIES = ("Fashion-MNIST", "photos", "photos, after Fashion-MNIST")
+CLOTHES, PHOTOS, TRANSFERRED_TO = STUDIES
 
 
 class Score(NamedTuple):
@@ -48,23 +50,36 @@ def as_table(scores: Scores, counts: Mapping[str, int]) -> str:
 
 
 def draw(scores: Scores) -> Figure:
-    """Test accuracies, by study; lines are standard deviations over seeds."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    shown = [study for study in STUDIES if any(scores[study].values())]
-    for axes, study in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        _bars(axes, {LAYOUTS[name]: found for name, found in scores[study].items() if found})
-        axes.set_title(study, fontsize=10)
-    figure.supylabel("test accuracy", fontsize=10)
+    """Test accuracies by layout; lines are standard deviations over seeds."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    clothes, photos = figure.subplots(1, 2, sharey=True)
+    _points(clothes, scores[CLOTHES], INK, CLOTHES)
+    _points(photos, scores[PHOTOS], INK, "from random weights", -0.2)
+    _points(photos, scores[TRANSFERRED_TO], ACCENT, "after Fashion-MNIST", 0.2)
+    photos.legend(fontsize=8, loc="lower left")
+    for axes, title in ((clothes, CLOTHES), (photos, "photos of fruit")):
+        axes.set_xticks(range(len(LAYOUTS)), list(LAYOUTS.values()), fontsize=9)
+        axes.set_xlim(-0.6, len(LAYOUTS) - 0.4)
+        axes.set_title(title, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    clothes.set_ylabel("test accuracy")
     return figure
 
 
-def _bars(axes: Axes, scores: Mapping[str, Sequence[Score]]) -> None:
-    accuracies = [[score.accuracy for score in found] for found in scores.values()]
-    means, spreads = [np.mean(x) for x in accuracies], [deviation(x) for x in accuracies]
-    bars = axes.bar(list(scores), means, 0.6, yerr=spreads, color=ACCENT)
-    axes.bar_label(bars, fmt=lambda value: f"{value:.1%}", fontsize=8, label_type="center")
-    # Differences are small beside the whole; the axis starts where they can be seen.
-    lowest = min(np.subtract(means, spreads))
-    axes.set_ylim(max(0, lowest - 0.5 * (1 - lowest)), None)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+def _points(
+    axes: Axes,
+    scores: Mapping[str, Sequence[Score]],
+    color: str,
+    label: str,
+    shift: float = 0.0,
+) -> None:
+    """Means with their deviations, `shift` beside the layouts' places."""
+    found = {name: [score.accuracy for score in scores.get(name, ())] for name in LAYOUTS}
+    shown = {place: values for place, values in enumerate(found.values()) if values}
+    places, means = np.array(list(shown), float) + shift, [np.mean(x) for x in shown.values()]
+    spreads = [deviation(x) for x in shown.values()]
+    axes.errorbar(places, means, spreads, fmt="o", color=color, capsize=3, label=label)
+    for place, mean, spread in zip(places, means, spreads, strict=True):
+        style = dict(textcoords="offset points", ha="center", fontsize=8, color=color)
+        axes.annotate(f"{100 * mean:.1f}", (place, mean + spread), (0, 5), **style)
