@@ -130,9 +130,7 @@ SECOND = {
     ),
 }  # fmt: skip
 TWO_SECONDS = {
-    "model": dict(
-        sound=dict(name="spectrogram", shape=(100, 64), patch_size=(5, 8), num_bands=8)
-    ),
+    "model": SECOND["model"],
     "data": dict(
         sound=dict(
             name="mel", sample_rate=16_000, num_samples=32_000, fft_size=1024, hop=320,
