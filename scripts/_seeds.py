@@ -23,11 +23,11 @@ def finished_runs(
     return [outcome.trial.folder for outcome in results.outcomes]
 
 
-def on_test_split(run: Path) -> Mapping[str, float]:
-    """Metrics of a run's best checkpoint."""
+def on_test_split(run: Path, evaluator: str = "test") -> Mapping[str, float]:
+    """Metrics of a run's best checkpoint, by one of the task's ways to evaluate the test split."""
     subject = evaluation.of_run(run, "best", None, ())
     subject.config.evaluation.splits = ("test",)
-    return evaluation.evaluate(subject, run).summary["metrics"]["test"]
+    return evaluation.evaluate(subject, run).summary["metrics"][evaluator]
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -20,11 +20,10 @@ if not __package__:  # Run as a file: imports start at the repository's root.
 import numpy as np
 from absl import flags
 
-from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration, program, setup, sweep
+from perceiver_io.runtime import configuration, program, setup
 from perceiver_io.training.disk import write_whole
 from scripts import _sound_baseline
-from scripts._seeds import as_cell, on_test_split
+from scripts._seeds import as_cell, finished_runs, on_test_split
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 PRESET = flags.DEFINE_enum("preset", "small", ["small", "mixtures"], "The preset.")
@@ -43,7 +42,8 @@ def main() -> None:
     rows = {"logistic regression": [averaged(baseline(config, fold) for fold in folds())]}
     of_seeds = rows["Perceiver IO"] = []
     for seed in range(SEEDS.value):
-        of_seeds.append(averaged(tested(experiment, fold, seed, workdir) for fold in folds()))
+        runs = [finished(experiment, fold, seed, workdir) for fold in folds()]
+        of_seeds.append(averaged(on_test_split(run, evaluator(config)) for run in runs))
         write_whole(workdir / "comparison.md", as_table(rows) + "\n")
     print(as_table(rows))
 
@@ -57,16 +57,20 @@ def baseline(config, fold: int) -> dict[str, float]:
     """Metrics of the logistic regression on a fold."""
     config.data.fold = fold
     dataset = setup.build_dataset(config, setup.build_task(config))
-    return _sound_baseline.on_test_split(dataset, config.task.get("stretches", 1))
+    return _sound_baseline.on_test_split(dataset, config.task.stretches)
 
 
-def tested(experiment: str, fold: int, seed: int, workdir: Path) -> dict[str, float]:
-    """Metrics of a run's best checkpoint. Raises UserError if a signal stopped training."""
-    settings = {"data.fold": [str(fold)], "seed": [str(seed)]}
-    results = sweep.sweep([experiment], settings, program.overrides(), workdir)
-    if not results.is_complete:
-        raise UserError("Training was stopped by a signal: repeat the command to go on.")
-    return on_test_split(results.outcomes[0].trial.folder)
+def finished(experiment: str, fold: int, seed: int, workdir: Path) -> Path:
+    """The folder of a finished run, which is trained or resumed if it is not."""
+    overrides = [*program.overrides(), f"--config.data.fold={fold}"]
+    (run,) = finished_runs(experiment, [seed], overrides, workdir / f"fold_{fold}")
+    return run
+
+
+def evaluator(config) -> str:
+    """How the test split is evaluated: with as many stretches as the baseline hears."""
+    stretches = config.task.stretches
+    return f"test_{stretches}_stretches" if stretches > 1 else "test"
 
 
 def averaged(found) -> dict[str, float]:

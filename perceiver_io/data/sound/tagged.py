@@ -132,6 +132,12 @@ class TaggedInput:
                 f"config.data.video {self.video.num_frames} frames at {self.video.frame_rate} Hz, "
                 f"{self.video.num_frames / self.video.frame_rate:g} s: give both the same length."
             )
+        if samples % self.video.num_frames:
+            raise UserError(
+                f"config.data.sound has {samples} samples, which do not divide into the "
+                f"{self.video.num_frames} frames of config.data.video: choose a sample rate that "
+                "is a multiple of the frame rate."
+            )
 
     def clip_form(self, image_size: Size) -> ClipForm:
         """The form of clips with frames of a size, and with the sound of each."""
@@ -214,8 +220,9 @@ class TaggedPreparation(Preparation):
         example = self._input(excerpt) | _tags(raw)
         if self.sound is not None:
             example["sound"] = self.sound.masked(example["sound"], rng)
-        if len(self._modalities) > 1 and rng.random() < self.modality_dropout:
-            example[f"{rng.choice(self._modalities)}_present"] = np.bool_(False)
+        given = [name for name in self._modalities if example[f"{name}_present"]]
+        if len(given) > 1 and rng.random() < self.modality_dropout:
+            example[f"{rng.choice(given)}_present"] = np.bool_(False)
         if self.mixup_alpha > 0:
             example["mixup_weight"] = np.float32(rng.beta(self.mixup_alpha, self.mixup_alpha))
         return example

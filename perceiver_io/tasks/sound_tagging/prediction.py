@@ -96,17 +96,23 @@ class SoundTagger(Predictor):
         )
 
     def stretches(self, path: Path, batch_size: int) -> Iterator[Stretch]:
-        """The answers for a file, of which a few stretches are in memory at a time."""
+        """The answers for a file, of which a few stretches are in memory at a time.
+
+        Raises UserError for a file that cannot be read, lacks what the model takes, or is empty.
+        """
         excerpts, kept = itertools.tee(self._excerpts(path))
         function = functools.partial(
             _probabilities, self.trained.model, self.trained.params, self.trained.state
         )
         found = each_in_batches(function, map(self.input, excerpts), batch_size, lambda _: None)
+        number = None
         for number, (excerpt, answer) in enumerate(zip(kept, found, strict=True)):
             check_finite(answer)
             sound = excerpt.sound
             loudness = None if sound is None else float(np.abs(sound).max())
             yield Stretch(number * self.input.seconds, answer, loudness)
+        if number is None:
+            raise UserError(f"{path} is empty: it has no frame and no sample.")
 
     def write(
         self,

@@ -63,6 +63,11 @@ def test_sounds_are_played_faster_and_more_slowly():
 
 
 def test_evaluation_stretches_are_at_equal_distances():
+    with pytest.raises(UserError, match="10 samples, which do not divide into the 3 frames"):
+        TaggedInput(
+            sound=Waveform(sample_rate=100, num_samples=10),
+            video=Frames(num_frames=3, frame_rate=30),
+        )
     preparation, rng = TaggedPreparation(sound=WAVEFORM), np.random.default_rng(0)
     middle = preparation.evaluation_example(tagged(RAMP), rng)
     np.testing.assert_array_equal(middle["sound"][:, 0], RAMP[40:60])
@@ -150,6 +155,14 @@ def test_some_examples_lack_a_modality(video, monkeypatch):
     assert all(x["sound_present"] for x in drawn(BOTH, raw, 5))
 
 
+def test_the_only_modality_of_an_example_is_kept(video, monkeypatch):
+    silent = Excerpt(np.zeros(6400, np.float32), np.zeros((10, 24, 32, 3), np.uint8))
+    monkeypatch.setattr(TaggedPreparation, "_random", lambda self, raw, rng: silent)
+    dropping = dataclasses.replace(BOTH, modality_dropout=0.9)
+    examples = drawn(dropping, Tagged(Recording(video, "video"), (1,), "video"), 20)
+    assert all(x["video_present"] and not x["sound_present"] for x in examples)
+
+
 def test_weights_of_mixup():
     preparation = TaggedPreparation(sound=WAVEFORM, mixup_alpha=0.5)
     weights = [example["mixup_weight"] for example in drawn(preparation, tagged(RAMP), 400)]
@@ -171,6 +184,11 @@ def test_wrong_settings():
         TaggedPreparation()
     with pytest.raises(UserError, match="6400 samples at 16000 Hz, 0.4 s, but .* 8 frames .*0.32"):
         dataclasses.replace(BOTH, video=Frames(num_frames=8))
+    with pytest.raises(UserError, match="10 samples, which do not divide into the 3 frames"):
+        TaggedInput(
+            sound=Waveform(sample_rate=100, num_samples=10),
+            video=Frames(num_frames=3, frame_rate=30),
+        )
     preparation, rng = TaggedPreparation(sound=WAVEFORM), np.random.default_rng(0)
     with pytest.raises(UserError, match="sample_rate is 100: set it to 44100"):
         preparation.training_example(tagged(RAMP, rate=44_100), rng)

@@ -121,6 +121,12 @@ def test_a_file_may_lack_sound_or_video(of_both, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_empty_file_is_refused(of_sound, tmp_path):
+    write_sound(tmp_path / "empty.wav", 0.1, seconds=0)
+    with pytest.raises(UserError, match="empty.wav is empty"):
+        of_sound.predict(tmp_path / "empty.wav")
+
+
 def test_video_alone(tmp_path):
     path = videos.make(tmp_path / "video.mkv", videos.noise(12, 8, 8))
     of_video = tagger(dict(video=VIDEO), video=FRAMES)
