@@ -1,7 +1,7 @@
 """Mixing of adjacent examples of a batch: 0 with 1, 2 with 3 ..."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from perceiver_io.errors import UserError
 
@@ -23,5 +23,14 @@ def of_first(x: Shaped[Array, "B ..."]) -> Shaped[Array, "B ..."]:
 
 def blend(x: Float[Array, "B ..."], own: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """Computes own * x + (1 - own) * (the other example of the pair)."""
-    other = x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
-    return x + (1 - own) * (other - x)
+    return x + (1 - own) * (_other(x) - x)
+
+
+def is_alike(x: Shaped[Array, " B"]) -> Bool[Array, " B"]:
+    """Whether both examples of a pair have the same value."""
+    return x == _other(x)
+
+
+def _other(x: Shaped[Array, "B ..."]) -> Shaped[Array, "B ..."]:
+    """The values of the other example of the pair."""
+    return x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)

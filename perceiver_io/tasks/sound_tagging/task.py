@@ -70,12 +70,15 @@ class SoundTagging(Task):
     def augmented(self, batch: Batch) -> Batch:
         """Pairs mixed by MixUp (1710.09412), if the dataset has drawn the weights.
 
-        An example keeps what it says about the presence of modalities.
+        Pairs that do not have the same modalities stay as they are: what is mixed into a modality
+        that the model is not given cannot tell it the other's tags.
         """
         if "mixup_weight" not in batch:
             return batch
         pairs.check_pairs(len(batch["valid"]), "set config.data.mixup_alpha to 0")
-        weight = pairs.of_first(batch["mixup_weight"])
+        given = [jnp.asarray(batch[f"{name}_present"]) for name in MODALITIES if name in batch]
+        is_alike = jnp.stack(list(map(pairs.is_alike, given))).all(0)
+        weight = jnp.where(is_alike, pairs.of_first(batch["mixup_weight"]), 1)
         mixed = {"targets": self.targets(batch)} | {
             name: jnp.asarray(batch[name], jnp.float32) for name in MODALITIES if name in batch
         }
