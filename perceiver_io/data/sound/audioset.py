@@ -14,8 +14,10 @@ from perceiver_io.data.pipeline.dataset import Composed
 from perceiver_io.data.pipeline.sources import LeftOut, ReadOnUse, Source
 from perceiver_io.data.pipeline.splits import in_share
 from perceiver_io.data.sound.balance import balanced
+from perceiver_io.data.sound.folder import SOUND_SUFFIXES
 from perceiver_io.data.sound.tagged import Tagged, TaggedPreparation
 from perceiver_io.data.video.recordings import Recording
+from perceiver_io.data.video.video_folder import VIDEO_SUFFIXES
 from perceiver_io.errors import UserError
 
 _TABLES = {
@@ -164,16 +166,27 @@ def _rows(path: Path) -> Iterator[list[str]]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The files in a folder and below, by their names without extension, and without times."""
+    """The sounds and videos in a folder and below, by names without extension, and without times.
+
+    Of a sound and a video of the same name, the video counts, since it has both.
+    """
     found: dict[str, Path] = {}
     shortened: dict[str, Path] = {}
     for place, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(name for name in names if name[0] != "."):
-            path = Path(place, name)
+        paths = [Path(place, name) for name in sorted(names) if name[0] != "."]
+        for path in sorted(filter(_is_recording, paths), key=_is_sound):
             found.setdefault(path.stem, path)
             stem = path.stem
             while (shorter := _TIME.sub("", stem)) != stem:
                 shortened.setdefault(shorter, path)
                 stem = shorter
     return shortened | found
+
+
+def _is_recording(path: Path) -> bool:
+    return path.suffix.lower() in SOUND_SUFFIXES | VIDEO_SUFFIXES
+
+
+def _is_sound(path: Path) -> bool:
+    return path.suffix.lower() in SOUND_SUFFIXES

@@ -47,6 +47,15 @@ def test_segments_and_clips(root):
         assert len(AudioSet(root=str(root), held_out=0.0, training=training)("train")) == names
 
 
+def test_only_recordings_count_and_videos_before_sounds(root):
+    folder = root / "balanced_train_segments"
+    for name in ("--PJHxphWEs.jpg", "Y_abc_12345.json", "--PJHxphWEs.mp4", "missing0000.txt"):
+        (folder / name).write_bytes(b"")
+    source = AudioSet(root=str(root), held_out=0.0, training="balanced")
+    found = [example.source.content.name for example in source("train")]
+    assert found == ["--PJHxphWEs.mp4", "Y_abc_12345_0.000_10.000.wav"]
+
+
 def test_batches(root):
     form = Waveform(sample_rate=16_000, num_samples=800)
     dataset = audioset(root=str(root), held_out=0.0, sound=form)
