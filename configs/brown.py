@@ -9,7 +9,7 @@ To be compared with the most frequent tag of each word, on the same words:
     python -m scripts.tagging_baseline --config=configs/brown.py
 
 Of the sentences, 96% fit into 256 bytes and 64 words; 2.4% of all words are left out. Hardware: one
-CPU core, an estimated one to two hours.
+CPU core, 45 minutes. Of the words of the test split, 91.1% are right, see docs/text_tasks.md.
 """
 
 from ml_collections import ConfigDict, FieldReference
