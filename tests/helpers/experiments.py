@@ -112,7 +112,12 @@ def give_files(config, folder):
     if config.data.name == "audioset":
         make_tables(folder, config.task.num_classes)
         config.data.root = str(folder)
-    if config.data.name == "image_folder":
+    if config.data.name == "kinetics":
+        rows = [f"class_{index},id_{index},0,10" for index in range(config.task.num_classes)]
+        table = "\n".join(["label,youtube_id,time_start,time_end", *rows])
+        (folder / "train.csv").write_text(table)
+        config.data.root = str(folder)
+    if config.data.name in ("image_folder", "video_folder"):
         for index in range(config.task.num_classes):
             (folder / f"class_{index}").mkdir()
         config.data.root = str(folder)

@@ -90,6 +90,11 @@ class TaskQueries(hk.Module):
         super().__init__(name=name)
         self._shape = (num_tasks, dim)
 
+    @property
+    def width(self) -> int:
+        """C, the channels of a query."""
+        return self._shape[1]
+
     def __call__(self, tokens: Tokens, query: Int[Array, " B"] | None) -> Tokens:
         """One query for the task of each example, [B, 1, C], or those of all T tasks, [1, T, C]."""
         del tokens
@@ -98,15 +103,20 @@ class TaskQueries(hk.Module):
 
 
 @runtime_checkable
-class SizedQueries(Protocol):
+class Queries(Protocol):
+    """A query module."""
+
+    def __call__(self, tokens: Tokens, query: Any) -> Tokens:
+        """The queries; all of them if `query` is None."""
+
+
+@runtime_checkable
+class SizedQueries(Queries, Protocol):
     """A query module that tells the width of its queries before it makes any."""
 
     @property
     def width(self) -> int:
         """C, the channels of a query."""
-
-    def __call__(self, tokens: Tokens, query: Any) -> Tokens:
-        """The queries."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class ModalityQueries:
         learned channels that identify it.
     """
 
-    parts: Mapping[str, SizedQueries]
+    parts: Mapping[str, Queries]
     extra_channels: int
 
     def __call__(self, tokens: Tokens, query: Mapping[str, Any] | None) -> dict[str, Tokens]:
@@ -133,13 +143,19 @@ class ModalityQueries:
                 f"The query asks for {sorted(chosen)}, but the model's outputs are "
                 f"{sorted(self.parts)}."
             )
-        width = max(part.width for part in self.parts.values()) + self.extra_channels
+        widths = [_width(part, tokens) for part in self.parts.values()]
+        width = max(widths) + self.extra_channels
         return {
             name: PaddedChannels(width, POSITION_INIT, name=f"{name}_query_padding")(
                 self.parts[name](tokens, chosen[name])
             )
             for name in sorted(chosen)
         }
+
+
+def _width(part: Queries, tokens: Tokens) -> int:
+    """The channels of a module's queries, which are made to find out if it does not tell."""
+    return part.width if isinstance(part, SizedQueries) else part(tokens, None).width
 
 
 class PaddedChannels(hk.Module):
