@@ -12,7 +12,7 @@ weights of the others:
 
     --config.init_from=RUN --config.init_prefixes="('!logits',)"
 
-Hardware: a CPU core, two to four minutes; half of that for photographs.
+Hardware: a CPU core, five minutes; half of that for photographs.
 """
 
 from ml_collections import ConfigDict, FieldReference

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from perceiver_io import losses
-from perceiver_io.data.pipeline.dataset import Dataset
+from perceiver_io.data.pipeline.dataset import Dataset, Preparation
 from perceiver_io.models.architectures import Architecture
 
 if TYPE_CHECKING:
@@ -190,6 +190,38 @@ class BatchEvaluator:
             seed=0,
             shard=(jax.process_index(), jax.process_count()),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedModelEvaluator:
+    """Evaluates a split with a model that is made of the trained one, on the same weights.
+
+    Attributes:
+        batches: evaluates the changed model.
+        change: makes it; gives the same object for the same model, so that it is compiled once.
+    """
+
+    batches: BatchEvaluator
+    change: Callable[[Architecture], Architecture]
+
+    def metric_names(self, model: Architecture) -> list[str]:
+        """Those of the changed model."""
+        return self.batches.metric_names(self.change(model))
+
+    def __call__(
+        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
+    ) -> Result:
+        """Metrics and figures, see `Evaluator`."""
+        return self.batches(self.change(model), params, state, strategy)
+
+
+def with_several_views(
+    single: BatchEvaluator, preparation: Preparation, count: int
+) -> BatchEvaluator:
+    """An evaluator of as many arrays at a time, whose examples have `count` views each."""
+    dataset = dataclasses.replace(single.dataset, preparation=preparation)
+    batch_size = max(single.batch_size // count, 1)
+    return dataclasses.replace(single, dataset=dataset, batch_size=batch_size)
 
 
 @functools.lru_cache(maxsize=8)

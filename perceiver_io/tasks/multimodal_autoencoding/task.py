@@ -1,6 +1,7 @@
 """Autoencoding of video, sound and a class label (Perceiver IO, section 4.3)."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,10 +22,10 @@ from perceiver_io.losses import sum_and_count
 from perceiver_io.models.perceiver.modalities import PRESENT
 from perceiver_io.models.perceiver.positions import subsampled_coordinates
 from perceiver_io.tasks.classes import check_classes_of_data
-from perceiver_io.tasks.evaluation import BatchEvaluator, Evaluator
-from perceiver_io.tasks.multimodal_autoencoding.evaluation import StreamedEvaluator
+from perceiver_io.tasks.evaluation import BatchEvaluator, ChangedModelEvaluator, Evaluator
 from perceiver_io.tasks.multimodal_autoencoding.figures import ComparedClip, compared_clips
 from perceiver_io.tasks.multimodal_autoencoding.record import to_pixels
+from perceiver_io.tasks.multimodal_autoencoding.streaming import streamed
 from perceiver_io.tasks.task import Batch, Section, Task
 
 Outputs = Mapping[str, Float[Array, "B ..."]]
@@ -177,11 +178,11 @@ class MultimodalAutoencoding(Task):
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         names = {"": _GIVEN} | {f"_from_{'_'.join(given)}": given for given in self.also_given}
         return {
-            f"{split}{ending}": StreamedEvaluator(
+            f"{split}{ending}": ChangedModelEvaluator(
                 BatchEvaluator(
                     WholeClips(**own, given=given), dataset, split, evaluation["batch_size"]
                 ),
-                self.chunk_size,
+                functools.partial(streamed, chunk_size=self.chunk_size),
             )
             for split in evaluation["splits"]
             for ending, given in names.items()

@@ -16,7 +16,7 @@ from perceiver_io.tasks.class_figures import shown_rows
 from perceiver_io.tasks.classification import Classification
 from perceiver_io.tasks.evaluation import Evaluator
 from perceiver_io.tasks.point_cloud_classification import figures
-from perceiver_io.tasks.point_cloud_classification.voting import VotingEvaluator
+from perceiver_io.tasks.point_cloud_classification.voting import voting_evaluator
 from perceiver_io.tasks.task import Batch, Section
 
 
@@ -45,7 +45,7 @@ class PointCloudClassification(Classification):
         if self.votes == 1:
             return single
         return single | {
-            f"{split}_voting": VotingEvaluator(evaluator, self.votes)
+            f"{split}_voting": voting_evaluator(evaluator, self.votes)
             for split, evaluator in single.items()
         }
 

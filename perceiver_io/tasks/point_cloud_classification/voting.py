@@ -9,35 +9,24 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_io.data.points.clouds import AugmentedCopies
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.tasks.evaluation import BatchEvaluator, Result, Strategy
+from perceiver_io.tasks.evaluation import (
+    BatchEvaluator,
+    ChangedModelEvaluator,
+    with_several_views,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class VotingEvaluator:
+def voting_evaluator(single: BatchEvaluator, votes: int) -> ChangedModelEvaluator:
     """Evaluates a split by the votes of copies, which are augmented as in training.
 
-    Attributes:
+    The loss is that of the mean probabilities.
+
+    Args:
         single: evaluates the clouds themselves.
         votes: the number of copies.
     """
-
-    single: BatchEvaluator
-    votes: int
-
-    def metric_names(self, model: Architecture) -> list[str]:
-        """Those of the clouds themselves."""
-        return self.single.metric_names(model)
-
-    def __call__(
-        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
-    ) -> Result:
-        """Metrics and figures, see `Evaluator`; the loss is that of the mean probabilities."""
-        dataset = self.single.dataset
-        copies = AugmentedCopies(dataset.preparation, self.votes)
-        dataset = dataclasses.replace(dataset, preparation=copies)
-        at_once = max(self.single.batch_size // self.votes, 1)
-        evaluator = dataclasses.replace(self.single, dataset=dataset, batch_size=at_once)
-        return evaluator(_voting(model), params, state, strategy)
+    copies = AugmentedCopies(single.dataset.preparation, votes)
+    return ChangedModelEvaluator(with_several_views(single, copies, votes), _voting)
 
 
 @functools.lru_cache(maxsize=8)

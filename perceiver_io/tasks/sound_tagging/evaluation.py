@@ -11,58 +11,34 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_io.data.sound.tagged import SpacedStretches
 from perceiver_io.models.architectures import Architecture
-from perceiver_io.tasks.evaluation import BatchEvaluator, Result, Strategy
+from perceiver_io.tasks.evaluation import (
+    BatchEvaluator,
+    ChangedModelEvaluator,
+    with_several_views,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class StretchesEvaluator:
+def stretches_evaluator(single: BatchEvaluator, count: int) -> ChangedModelEvaluator:
     """Evaluates a split by the mean of the probabilities for several stretches.
 
-    Attributes:
+    The loss is that of the mean probabilities.
+
+    Args:
         single: evaluates one stretch of each recording.
         count: how many.
     """
-
-    single: BatchEvaluator
-    count: int
-
-    def metric_names(self, model: Architecture) -> list[str]:
-        """Those of a single stretch."""
-        return self.single.metric_names(model)
-
-    def __call__(
-        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
-    ) -> Result:
-        """Metrics and figures, see `Evaluator`; the loss is that of the mean probabilities."""
-        dataset = self.single.dataset
-        several = SpacedStretches(dataset.preparation, self.count)
-        dataset = dataclasses.replace(dataset, preparation=several)
-        at_once = max(self.single.batch_size // self.count, 1)
-        evaluator = dataclasses.replace(self.single, dataset=dataset, batch_size=at_once)
-        return evaluator(_averaging(model), params, state, strategy)
+    several = SpacedStretches(single.dataset.preparation, count)
+    return ChangedModelEvaluator(with_several_views(single, several, count), _averaging)
 
 
-@dataclasses.dataclass(frozen=True)
-class WithoutModality:
+def without_modality(single: BatchEvaluator, name: str) -> ChangedModelEvaluator:
     """Evaluates a split with a modality hidden from the model.
 
-    Attributes:
+    Args:
         single: evaluates with all modalities.
         name: of the one that is hidden.
     """
-
-    single: BatchEvaluator
-    name: str
-
-    def metric_names(self, model: Architecture) -> list[str]:
-        """Those with all modalities."""
-        return self.single.metric_names(model)
-
-    def __call__(
-        self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
-    ) -> Result:
-        """Metrics and figures, see `Evaluator`."""
-        return self.single(_hiding(model, self.name), params, state, strategy)
+    return ChangedModelEvaluator(single, functools.partial(_hiding, name=name))
 
 
 @functools.lru_cache(maxsize=8)

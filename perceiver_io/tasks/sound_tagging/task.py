@@ -23,7 +23,7 @@ from perceiver_io.tasks.classes import check_classes_of_data, check_classes_of_m
 from perceiver_io.tasks.confusion import MAX_LISTED_CLASSES
 from perceiver_io.tasks.evaluation import Evaluator
 from perceiver_io.tasks.sound_tagging import figures, scores
-from perceiver_io.tasks.sound_tagging.evaluation import StretchesEvaluator, WithoutModality
+from perceiver_io.tasks.sound_tagging.evaluation import stretches_evaluator, without_modality
 from perceiver_io.tasks.task import Batch, Section, Task
 
 
@@ -58,11 +58,11 @@ class SoundTagging(Task):
         found = single = super().evaluators(config)
         if self.stretches > 1:
             found = found | {
-                f"{split}_{self.stretches}_stretches": StretchesEvaluator(one, self.stretches)
+                f"{split}_{self.stretches}_stretches": stretches_evaluator(one, self.stretches)
                 for split, one in single.items()
             }
         return found | {
-            f"{split}_without_{name}": WithoutModality(one, name)
+            f"{split}_without_{name}": without_modality(one, name)
             for split, one in single.items()
             for name in self.without
         }

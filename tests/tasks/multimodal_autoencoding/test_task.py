@@ -1,6 +1,7 @@
 """Training and evaluation of autoencoders: points, hidden modalities, metrics of whole clips."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -11,9 +12,9 @@ from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.video.autoencoding import AutoencodingPreparation
 from perceiver_io.data.video.recordings import ClipForm, LabelledRecording, Recording
 from perceiver_io.errors import UserError
-from perceiver_io.tasks.evaluation import BatchEvaluator
-from perceiver_io.tasks.multimodal_autoencoding.evaluation import StreamedEvaluator
+from perceiver_io.tasks.evaluation import BatchEvaluator, ChangedModelEvaluator
 from perceiver_io.tasks.multimodal_autoencoding.reconstruction import reconstruct
+from perceiver_io.tasks.multimodal_autoencoding.streaming import streamed
 from perceiver_io.tasks.multimodal_autoencoding.task import (
     MultimodalAutoencoding,
     WholeClips,
@@ -107,7 +108,7 @@ def test_whole_clips_are_measured_exactly(dataset, batch, monkeypatch):
     model = trained(AUTOENCODER)
     task = WholeClips(6, given=("audio", "image"))
     at_once = BatchEvaluator(task, dataset, "test", 2)
-    evaluator = StreamedEvaluator(at_once, chunk_size=100)
+    evaluator = ChangedModelEvaluator(at_once, functools.partial(streamed, chunk_size=100))
     found = evaluator(*model[:3], mesh_of_one_device(monkeypatch))
     assert set(found.metrics) == set(evaluator.metric_names(model.model))
     assert set(found.figures) == {"examples"}
@@ -168,12 +169,12 @@ def test_evaluators_by_what_is_given(monkeypatch, dataset):
     monkeypatch.setattr(MultimodalAutoencoding, "build_dataset", lambda *_: dataset)
     config = {"data": {}, "evaluation": {"splits": ("test",), "batch_size": 2}}
     evaluators = task.evaluators(config)
-    assert {name: x.at_once.task.given for name, x in evaluators.items()} == {
+    assert {name: x.batches.task.given for name, x in evaluators.items()} == {
         "test": ("audio", "image"),
         "test_from_image": ("image",),
         "test_from_audio_label": ("audio", "label"),
     }
-    inputs = evaluators["test_from_audio_label"].at_once.task.model_inputs(
+    inputs = evaluators["test_from_audio_label"].batches.task.model_inputs(
         next(iter(dataset.load("test", batch_size=2, training=False, seed=0, shard=(0, 1))))
     )["inputs"]
     present = {name: bool(x.all()) for name, x in inputs["present"].items()}

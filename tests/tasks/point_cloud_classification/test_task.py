@@ -17,7 +17,7 @@ from perceiver_io.tasks.evaluation import BatchEvaluator
 from perceiver_io.tasks.point_cloud_classification.figures import view
 from perceiver_io.tasks.point_cloud_classification.prediction import PointCloudClassifier
 from perceiver_io.tasks.point_cloud_classification.task import PointCloudClassification
-from perceiver_io.tasks.point_cloud_classification.voting import VotingEvaluator
+from perceiver_io.tasks.point_cloud_classification.voting import voting_evaluator
 from perceiver_io.tasks.predictor import Trained
 from tests.helpers import oracles
 from tests.helpers.meshes import BOX
@@ -58,7 +58,7 @@ def test_votes_are_the_mean_of_probabilities(dataset, trained, monkeypatch):
     single = BatchEvaluator(TASK, dataset, "validation", 16)
     parts = (trained.model, trained.params, trained.state, strategy)
     alone = single(*parts).metrics
-    result = VotingEvaluator(single, 3)(*parts)
+    result = voting_evaluator(single, 3)(*parts)
     assert set(result.metrics) == set(alone) <= set(single.metric_names(trained.model))
     assert result.metrics != alone and "examples" not in result.figures
 
@@ -77,7 +77,8 @@ def test_splits_are_evaluated_apart_from_votes(dataset):
     config = {"data": {"name": "furniture"}, "evaluation": {"splits": ("test",), "batch_size": 8}}
     assert set(TASK.evaluators(config)) == {"test"}
     voting = dataclasses.replace(TASK, votes=10).evaluators(config)
-    assert set(voting) == {"test", "test_voting"} and voting["test_voting"].votes == 10
+    assert set(voting) == {"test", "test_voting"}
+    assert voting["test_voting"].batches.dataset.preparation.copies == 10
 
 
 def test_figure_of_clouds_with_answers(dataset):

@@ -13,9 +13,9 @@ from perceiver_io.errors import UserError
 from perceiver_io.tasks.evaluation import BatchEvaluator
 from perceiver_io.tasks.sound_tagging import figures, scores
 from perceiver_io.tasks.sound_tagging.evaluation import (
-    StretchesEvaluator,
-    WithoutModality,
     averaged,
+    stretches_evaluator,
+    without_modality,
 )
 from perceiver_io.tasks.sound_tagging.task import SoundTagging
 from tests.helpers import tiny
@@ -90,7 +90,7 @@ def test_pixels_are_scaled():
 def test_stretches_are_averaged(monkeypatch):
     dataset = sounds(sound=MEL)
     model, params, state = initialised(SECTION, TASK.model_inputs(batch_of(dataset))["inputs"])
-    evaluator = StretchesEvaluator(BatchEvaluator(TASK, dataset, "test", 12), 3)
+    evaluator = stretches_evaluator(BatchEvaluator(TASK, dataset, "test", 12), 3)
     result = evaluator(model, params, state, mesh_of_one_device(monkeypatch))
     assert set(result.metrics) <= set(evaluator.metric_names(model))
     assert "examples" not in result.figures and "average_precision" in result.figures
@@ -131,7 +131,7 @@ def test_a_modality_is_withheld():
     def single(model, params, state, strategy):
         seen.append(model.apply(params, state, None, inputs=CLIPS, is_training=False)[0])
 
-    evaluator = WithoutModality(single, "sound")
+    evaluator = without_modality(single, "sound")
     evaluator(model, params, state, None)
     changed = CLIPS | {"present": CLIPS["present"] | {"sound": np.zeros(2, bool)}}
     expected = model.apply(params, state, None, inputs=changed, is_training=False)[0]
