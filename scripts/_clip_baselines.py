@@ -16,13 +16,16 @@ NUM_FRAMES = (1, 2, 4, 8, 16)
 
 
 def clips(dataset: Dataset, split: str) -> Iterator[Clip]:
-    """The split's clips as they are evaluated: `image` from 0 to 1, `audio` [S], `label`."""
+    """The split's clips as they are evaluated: `image` from 0 to 1, `audio` [S], `label`.
+
+    A clip without sound has no samples.
+    """
     rng = np.random.default_rng(0)
     for raw in dataset.examples(split):
         example = dataset.preparation.evaluation_example(raw, rng)
         count = int(example["is_real"].sum())
         image, audio = example["image"][:count], example["audio"].reshape(-1)
-        samples = count * len(audio) // len(example["image"])
+        samples = count * len(audio) // len(example["image"]) if example["has_sound"] else 0
         yield {
             "image": image / np.float32(255),
             "audio": audio[:samples],
@@ -83,9 +86,8 @@ def video_psnr(clips: Sequence[Clip], num_values: int) -> tuple[float, tuple[int
     return found[best], best
 
 
-def audio_psnr(clips: Sequence[Clip], num_values: int) -> float:
-    """PSNR of sound downsampled to so many values."""
+def audio_psnr(sounds: Sequence[np.ndarray], num_values: int) -> float:
+    """PSNR of sounds [S] downsampled to so many values."""
     return psnr_of(
-        (np.clip(low_frequencies(clip["audio"], (num_values,)), -1, 1), clip["audio"])
-        for clip in clips
+        (np.clip(low_frequencies(sound, (num_values,)), -1, 1), sound) for sound in sounds
     )

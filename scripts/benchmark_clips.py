@@ -99,7 +99,7 @@ def decode_from_start(path: Path, rng: np.random.Generator) -> Clip:
         )
         samples = np.concatenate([block.to_ndarray()[0] for block in blocks])
     sound = samples[first * _FORM.samples_per_frame : end * _FORM.samples_per_frame, None]
-    return Clip(np.stack(images)[:, :, left : left + width], sound, len(images))
+    return Clip(np.stack(images)[:, :, left : left + width], sound, len(images), True)
 
 
 def _clips_per_second(read: Read, paths: list[Path]) -> float:

@@ -11,6 +11,7 @@ Prints the PSNR of video and sound, as the metrics `video_psnr` and `audio_psnr`
   several numbers of frames, the best for the evaluated clips is taken, which favours this baseline.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -44,11 +45,13 @@ def main() -> None:
     measured = list(clips(dataset, SPLIT.value))
     encoder = config.model.encoder
     num_values = encoder.num_latents * encoder.latent_dim
-    silence = psnr_of((np.zeros_like(clip["audio"]), clip["audio"]) for clip in measured)
-    pixels, samples = measured[0]["image"].size, measured[0]["audio"].size
+    sounds = [clip["audio"] for clip in measured if clip["audio"].size]
+    silence = psnr_of((np.zeros_like(sound), sound) for sound in sounds) if sounds else ""
+    form = dataset.preparation.form
+    pixels = 3 * form.num_frames * math.prod(form.image_size)
     print(
-        f"{len(measured)} clips of {SPLIT.value}; latents have {num_values} values, a clip "
-        f"{pixels + samples}\n"
+        f"{len(measured)} clips of {SPLIT.value}, {len(sounds)} with sound; latents have "
+        f"{num_values} values, a clip {pixels + form.num_samples}\n"
     )
     row("", "video", "sound")
     frames = ((np.broadcast_to(every, x["image"].shape), x["image"]) for x in measured)
@@ -61,7 +64,7 @@ def main() -> None:
         of_video = int(share * num_values)
         of_audio = num_values - of_video
         video, shape = video_psnr(measured, of_video) if of_video else ("", ())
-        audio = audio_psnr(measured, of_audio) if of_audio else ""
+        audio = audio_psnr(sounds, of_audio) if of_audio and sounds else ""
         size = f"video {'x'.join(map(str, shape))}" if shape else ""
         sound = f"{of_audio} of sound" if of_audio else ""
         row(f"downsampled: {', '.join(filter(None, (size, sound)))}", video, audio)

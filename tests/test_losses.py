@@ -301,7 +301,7 @@ def decoded_points(inputs, query, is_training):
 
 
 def multimodal_autoencoding():
-    """Clips with 1 to 4 real frames, of which any may be hidden; 11 valid examples of 16."""
+    """Clips with 1 to 4 real frames, some without sound, any hidden; 11 valid examples of 16."""
     rng = np.random.default_rng(7)
     valid, count = np.arange(BATCH) % 3 != 1, rng.integers(1, 5, BATCH)
     flag = lambda: rng.random(BATCH) < 0.5  # noqa: E731
@@ -310,6 +310,7 @@ def multimodal_autoencoding():
         "audio": rng.normal(size=(BATCH, 8, 5)).astype(np.float32),
         "label": rng.integers(0, 3, BATCH).astype(np.int32),
         "is_real": np.arange(4) < count[:, None],
+        "has_sound": np.arange(BATCH) % 4 != 0,
         "image_points": rng.integers(0, 24, (BATCH, 7)).astype(np.int32),
         "audio_points": rng.integers(0, 8, (BATCH, 4)).astype(np.int32),
         "valid": valid,
@@ -321,6 +322,7 @@ def multimodal_autoencoding():
     # 6 pixels and 2 patches of sound for each frame.
     in_image = batch["is_real"][rows, batch["image_points"] // 6] & valid[:, None]
     in_audio = batch["is_real"][rows, batch["audio_points"] // 2] & valid[:, None]
+    in_audio &= batch["has_sound"][:, None]
 
     def terms(outputs):
         log_p = jax.nn.log_softmax(outputs["label"])[np.arange(BATCH), batch["label"]]

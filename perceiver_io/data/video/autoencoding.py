@@ -28,6 +28,7 @@ class AutoencodingPreparation(Preparation):
 
     An example has the frames `image` [T, H, W, 3] (uint8), the sound `audio` [P, S] in P patches,
     `label`, and `is_real` [T], False for the copies of the last frame that pad a short clip.
+    `has_sound` tells whether the sound is known; it is not where a video has none.
     `image_present`, `audio_present` and `label_present` tell what the model is given of it.
     `image_points` [image_points] and `audio_points` [audio_points] are the different places to
     reconstruct, as indices into all pixels and patches in array order.
@@ -42,7 +43,8 @@ class AutoencodingPreparation(Preparation):
         hide_label: share of training examples whose label the model is not given; in evaluation all
             labels are hidden.
         hide_image: share of training examples whose frames are hidden; in evaluation none are.
-        hide_audio: likewise of the sound. One of the two is always given.
+        hide_audio: likewise of the sound. One of the two is always given; of a clip without sound,
+            the frames.
     """
 
     form: ClipForm
@@ -86,8 +88,8 @@ class AutoencodingPreparation(Preparation):
         clip = random_clip(raw.recording, self.form, rng)
         place = rng.random()
         present = {
-            "image": place >= self.hide_image,
-            "audio": place < 1 - self.hide_audio,
+            "image": place >= self.hide_image or not clip.has_sound,
+            "audio": place < 1 - self.hide_audio and clip.has_sound,
             "label": rng.random() >= self.hide_label,
         }
         return self._example(clip, raw.label, present, rng)
@@ -95,7 +97,8 @@ class AutoencodingPreparation(Preparation):
     def evaluation_example(self, raw: LabelledRecording, rng: np.random.Generator) -> Example:
         """The clip in the middle, without its label."""
         (clip,) = spaced_clips(raw.recording, self.form, 1)
-        return self._example(clip, raw.label, dict(image=True, audio=True, label=False), rng)
+        present = dict(image=True, audio=clip.has_sound, label=False)
+        return self._example(clip, raw.label, present, rng)
 
     def check(self, raw: LabelledRecording, rng: np.random.Generator) -> str | None:
         """Decodes all of the recording, since training reads from anywhere."""
@@ -111,6 +114,7 @@ class AutoencodingPreparation(Preparation):
             "audio": ((count, self.samples_per_patch), np.dtype(np.float32)),
             "label": ((), index),
             "is_real": ((frames,), flag),
+            "has_sound": ((), flag),
             **{f"{name}_present": ((), flag) for name in ("image", "audio", "label")},
             "image_points": ((self.image_points,), index),
             "audio_points": ((self.audio_points,), index),
@@ -134,6 +138,7 @@ class AutoencodingPreparation(Preparation):
             "audio": clip.audio.reshape(-1, self.samples_per_patch),
             "label": np.int32(label),
             "is_real": np.arange(len(clip.frames)) < clip.num_frames,
+            "has_sound": np.bool_(clip.has_sound),
             **{f"{name}_present": np.bool_(x) for name, x in present.items()},
             **points,
         }

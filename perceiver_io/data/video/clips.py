@@ -5,7 +5,7 @@ import itertools
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,11 +29,18 @@ class Clip(NamedTuple):
         audio: one channel in [-1, 1], with a fixed number of samples per frame; zeros where the
             video has no sound.
         num_frames: number of real frames; less than T in the last clip only.
+        has_sound: False if the video has no sound from the clip's start on: then zeros stand for
+            what is unknown, and not for silence.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
     audio: Float32[np.ndarray, "S 1"]
     num_frames: int
+    has_sound: bool
+
+
+# A frame, and its part of the sound; None if the video has none from there on.
+FrameWithSound = tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "s 1"] | None]
 
 
 class TimedFrame(NamedTuple):
@@ -103,7 +110,7 @@ def pieces(
             frame_rate=frame_rate,
         )
         while piece := list(itertools.islice(timed, num_frames)):
-            yield padded_clip(num_frames, *zip(*piece, strict=True))
+            yield padded_clip(piece, num_frames, samples_per_frame)
 
 
 def synchronised(
@@ -116,7 +123,7 @@ def synchronised(
     samples_per_frame: int,
     frame_rate: int,
     skipped: int = 0,
-) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "s 1"]]]:
+) -> Iterator[FrameWithSound]:
     """Frames as in a `Clip`, each with its part of the sound.
 
     Args:
@@ -140,30 +147,34 @@ def synchronised(
         size=samples_per_frame,
         start=float(origin * first.time_base) + skipped / frame_rate,
     )
-    silence = itertools.repeat(np.zeros((samples_per_frame, 1), np.float32))
     turned = decoding.orientation(first)
     images = (decoding.pixels(image, turned) for image in decoding.filtered(frames, graph))
-    return zip(images, itertools.chain(blocks, silence), strict=False)
+    return zip(images, itertools.chain(blocks, itertools.repeat(None)), strict=False)
 
 
 def cut(
-    frames: UInt8[np.ndarray, "T H W 3"], audio: Float32[np.ndarray, "S 1"], num_frames: int
+    frames: UInt8[np.ndarray, "T H W 3"],
+    audio: Float32[np.ndarray, "S 1"] | None,
+    *,
+    num_frames: int,
+    samples_per_frame: int,
 ) -> Iterator[Clip]:
-    """Frames and sound, with equally many samples per frame, as clips like those of `pieces`."""
-    blocks = audio.reshape(len(frames), -1, 1)
-    for start in range(0, len(frames), num_frames):
-        piece = slice(start, start + num_frames)
-        yield padded_clip(num_frames, tuple(frames[piece]), tuple(blocks[piece]))
+    """Frames and their sound, None if there is none, as clips like those of `pieces`."""
+    blocks = [None] * len(frames) if audio is None else audio.reshape(-1, samples_per_frame, 1)
+    timed = zip(frames, blocks, strict=True)
+    while piece := list(itertools.islice(timed, num_frames)):
+        yield padded_clip(piece, num_frames, samples_per_frame)
 
 
-def padded_clip(
-    num_frames: int, images: tuple[np.ndarray, ...], blocks: tuple[np.ndarray, ...]
-) -> Clip:
-    """At most `num_frames` frames with their sound as a clip of that many."""
-    missing = num_frames - len(images)
-    frames = np.stack(images + images[-1:] * missing)
-    audio = np.concatenate(blocks + (np.zeros_like(blocks[0]),) * missing)
-    return Clip(frames, audio, len(images))
+def padded_clip(piece: Sequence[FrameWithSound], num_frames: int, samples_per_frame: int) -> Clip:
+    """From 1 to `num_frames` frames as a clip of that many, with so many samples for each."""
+    images, blocks = zip(*piece, strict=True)
+    frames = np.stack(images + images[-1:] * (num_frames - len(images)))
+    audio = np.zeros((num_frames, samples_per_frame, 1), np.float32)
+    for place, block in zip(audio, blocks, strict=False):
+        if block is not None:
+            place[:] = block
+    return Clip(frames, audio.reshape(-1, 1), len(images), blocks[0] is not None)
 
 
 def count_pieces(

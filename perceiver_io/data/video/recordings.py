@@ -10,11 +10,11 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
 from perceiver_io.config.annotations import INPUT_SIZE, Length, Size, Width
 from perceiver_io.data.video import decoding
-from perceiver_io.data.video.clips import Clip, padded_clip, synchronised
+from perceiver_io.data.video.clips import Clip, FrameWithSound, padded_clip, synchronised
 from perceiver_io.errors import UserError
 
 # Samples per second to which sound is resampled where only errors matter.
@@ -98,8 +98,11 @@ def read_clip(recording: Recording, form: ClipForm, first: int = 0) -> Clip:
 
 def frames_with_sound(
     recording: Recording, form: ClipForm, first: int = 0
-) -> Generator[tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "s 1"]]]:
+) -> Generator[FrameWithSound]:
     """All frames from any place on, at the rate and size of clips, each with its part of the sound.
+
+    That of all frames is None if there is none from there on. Where it ends before them, silence
+    follows.
 
     Args:
         recording: of a video.
@@ -109,7 +112,11 @@ def frames_with_sound(
     Raises UserError as `read_clip` does; there may be no frames.
     """
     with _opened(recording) as files:
-        yield from _timed(files, recording, form, first)
+        silence = None
+        for image, sound in _timed(files, recording, form, first):
+            if sound is not None and silence is None:
+                silence = np.zeros_like(sound)
+            yield image, silence if sound is None else sound
 
 
 def display_size(recording: Recording) -> tuple[float, float]:
@@ -267,13 +274,13 @@ def _clip(files: _Files, recording: Recording, form: ClipForm, first: int) -> Cl
             f"{recording.name} has no frame at {seconds:.2f} s of the file, where a clip was to "
             "begin."
         )
-    return padded_clip(form.num_frames, *zip(*piece, strict=True))
+    return padded_clip(piece, form.num_frames, form.samples_per_frame)
 
 
 def _timed(
     files: _Files, recording: Recording, form: ClipForm, first: int
-) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "s 1"]]]:
-    """As `frames_with_sound`."""
+) -> Iterator[FrameWithSound]:
+    """As `frames_with_sound`, and None where the sound has ended."""
     skipped = round(recording.start * form.frame_rate) + first
     frames = decoding.frames_from(files.video, recording.name, skipped / form.frame_rate)
     timed = synchronised(

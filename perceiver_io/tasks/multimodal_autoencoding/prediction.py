@@ -83,13 +83,13 @@ class VideoAutoencoder(Predictor):
             video: a file, which is scaled and cropped to the model's image size and resampled to
                 its frame rate; or frames of the model's image size, uint8 from 0 to 255.
             audio: the sound for these frames, from -1 to 1, with as many samples per frame as the
-                model takes; None for silence. For a file, its own sound is used.
+                model takes; None if there is none. For a file, its own sound is used.
             chunk_size: pixels of the video, or patches of the sound, that are decoded at a time.
 
         Returns:
             All T frames, approximately in [0, 1], and all S samples of the sound, approximately in
             [-1, 1], as the model outputs them; the probability of each class, averaged over the
-            clips.
+            clips. Where there is no sound, the model is given its mask tokens, and guesses it.
 
         Raises UserError for a file that cannot be read, and for arrays of the wrong size.
         """
@@ -201,7 +201,7 @@ def attention_to_clip(
 
     Args:
         trained: its model takes `inputs` and `query` as in `reconstruct`.
-        clip: `image` [T, H, W, 3] from 0 to 1 and `audio` [S, 1] from -1 to 1.
+        clip: `image` [T, H, W, 3] from 0 to 1 and, if there is sound, `audio` [S, 1] from -1 to 1.
         audio_patches: number of patches that the model divides the sound into.
         count: number of latents to show for each modality.
     """
@@ -256,8 +256,6 @@ def _cut(
     frames: UInt8[np.ndarray, "T H W 3"], audio: Float32[np.ndarray, "S 1"] | None, sizes: _Sizes
 ) -> Iterator[Clip]:
     """Splits arrays into clips. Raises UserError for frames or sound not of the model's size."""
-    if audio is None:
-        audio = np.zeros((len(frames) * sizes.samples_per_frame, 1), np.float32)
     height, width = sizes.image_size
     fits = len(frames) and frames.shape[1:] == (height, width, 3)
     if not fits or frames.dtype != np.uint8:
@@ -265,12 +263,14 @@ def _cut(
             f"The frames are {frames.dtype} {list(frames.shape)}, but the model takes uint8 [any "
             f"number, {height}, {width}, 3] with values from 0 to 255."
         )
-    if audio.shape != (len(frames) * sizes.samples_per_frame, 1):
+    if audio is not None and audio.shape != (len(frames) * sizes.samples_per_frame, 1):
         raise UserError(
             f"The sound has shape {list(audio.shape)}, but {len(frames)} frames need "
             f"[{len(frames) * sizes.samples_per_frame}, 1]: {sizes.samples_per_frame} samples each."
         )
-    return cut(frames, audio, sizes.num_frames)
+    return cut(
+        frames, audio, num_frames=sizes.num_frames, samples_per_frame=sizes.samples_per_frame
+    )
 
 
 def _joined(results: Iterable[tuple[Clip, Reconstruction]]) -> Reconstruction:
@@ -285,7 +285,8 @@ def _joined(results: Iterable[tuple[Clip, Reconstruction]]) -> Reconstruction:
 
 
 def _inputs(clip: Clip) -> dict[str, np.ndarray]:
-    return {"image": clip.frames / np.float32(255), "audio": clip.audio}
+    inputs = {"image": clip.frames / np.float32(255)}
+    return inputs | {"audio": clip.audio} if clip.has_sound else inputs
 
 
 def _at_sample_rate(audio: Float[np.ndarray, "S 1"], rate: int) -> Float32[np.ndarray, "s 1"]:
@@ -327,7 +328,8 @@ def _sheet(record: VideoRecord, path: Path, answer: Mapping[str, Any]) -> Figure
 
 def _quality(answer: Mapping[str, Any]) -> str:
     psnr = answer["psnr"]
-    return f"PSNR of the video {psnr['image']:.2f} dB, of the sound {psnr['audio']:.2f} dB"
+    sound = f"of the sound {psnr['audio']:.2f} dB" if "audio" in psnr else "without sound"
+    return f"PSNR of the video {psnr['image']:.2f} dB, {sound}"
 
 
 def _shown(answer: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def reconstruct(
             [1, S, 1]; `decode` takes `query`, coordinates of `image` points [1, n, 3] or of `audio`
             patches [1, n, 1], or None for `label`, and gives [1, n, 3], [1, n, samples of a patch]
             and logits [1, K].
-        clip: `image` [T, H, W, 3] from 0 to 1 and `audio` [S, 1] from -1 to 1.
+        clip: `image` [T, H, W, 3] from 0 to 1 and, if there is sound, `audio` [S, 1] from -1 to 1.
         audio_patches: number of patches into which the model divides the sound.
         chunk_size: number of points or patches that are decoded at a time.
         advance: called after each chunk with the number of its points or patches, in total T * H *
@@ -62,7 +62,7 @@ def reconstruct(
     decode = functools.partial(_decode_all, model, params, state, encoded, chunk_size, advance)
     label = _decode_label(model, params, state, encoded)
     audio = decode("audio", (audio_patches,))
-    if audio.size != len(clip["audio"]):
+    if "audio" in clip and audio.size != len(clip["audio"]):
         raise UserError(
             f"The sound has {len(clip['audio'])} samples, but the model's {audio_patches} patches "
             f"of {audio.shape[-1]} samples need {audio.size}: set audio_patches to the number for "

@@ -101,7 +101,8 @@ class VideoRecord:
         image, audio = clipped(result)
         self._image_error.add(image[:count], clip.frames[:count] / np.float32(255))
         sounds = [x[: count * self._samples_per_frame] for x in (clip.audio, audio)]
-        self._audio_error.add(*sounds)
+        if clip.has_sound:
+            self._audio_error.add(*sounds)
         for record, sound in zip(self.sounds.values(), sounds, strict=True):
             record.add(sound.reshape(count, -1))
         self.labels.append(result.label)
@@ -110,24 +111,29 @@ class VideoRecord:
             self.frames.add(Kept(self.num_frames, original.copy(), ours.copy()))
 
     def psnr(self) -> dict[str, float]:
-        """PSNR of `image` and `audio` in dB."""
-        return {"image": self._image_error.psnr(), "audio": self._audio_error.psnr()}
+        """PSNR of `image` and `audio` in dB, of what the video has of them."""
+        errors = {"image": self._image_error, "audio": self._audio_error}
+        return {name: error.psnr() for name, error in errors.items() if error.count}
 
 
 class SquaredError:
-    """Accumulates the squared error and PSNR of two arrays, chunk by chunk."""
+    """Accumulates the squared error and PSNR of two arrays, chunk by chunk.
+
+    Attributes:
+        count: of values so far.
+    """
 
     def __init__(self):
-        self._total, self._count = 0.0, 0
+        self._total, self.count = 0.0, 0
 
     def add(self, found: np.ndarray, wanted: np.ndarray) -> None:
         """Adds a chunk of both arrays, of the same shape."""
         self._total += float(np.square(found - wanted, dtype=np.float64).sum())
-        self._count += found.size
+        self.count += found.size
 
     def psnr(self) -> float:
-        """PSNR in dB, for a peak value of 1."""
-        mean = self._total / self._count
+        """PSNR in dB, for a peak value of 1; there must have been a value."""
+        mean = self._total / self.count
         return float("inf") if mean == 0 else -10 * float(np.log10(mean))
 
 

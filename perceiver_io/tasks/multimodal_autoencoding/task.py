@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
+from operator import or_
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -50,7 +51,8 @@ class MultimodalAutoencoding(Task):
     from -1 to 1, at the points of the batch, and the logits of `label` [B, num_classes].
 
     The loss is the mean absolute error of the video and of the sound, and the cross-entropy of the
-    label in nats, with a weight for each. All three are measured whatever the model is given.
+    label in nats, with a weight for each. All three are measured whatever the model is given; only
+    clips without sound have no part in what is measured of the sound.
 
     Attributes:
         num_classes: the number of classes.
@@ -152,27 +154,33 @@ class MultimodalAutoencoding(Task):
         """PSNR in dB, for a peak value of 1: `video_psnr` and `audio_psnr`.
 
         They are those of the mean squared error over the whole split; `..._per_clip` are means of
-        the clips' own PSNR, of which each counts as 100 dB at most.
+        the clips' own PSNR, of which each counts as 100 dB at most. `video_clips` and `audio_clips`
+        are the numbers of clips that they cover; without any, the PSNR is left out.
         """
         del dataset
         metrics = {}
         for name, shown in zip(("image", "audio"), ("video", "audio"), strict=True):
-            squares = predictions[f"{name}_squares"].astype(np.float64)
-            count = predictions[f"{name}_count"]
+            covered = predictions[f"{name}_count"] > 0
+            metrics[f"{shown}_clips"] = float(covered.sum())
+            if not covered.any():
+                continue
+            squares = predictions[f"{name}_squares"][covered].astype(np.float64)
+            count = predictions[f"{name}_count"][covered]
             *each, total = psnr(np.append(squares / count, squares.sum() / count.sum()))
             metrics[f"{shown}_psnr"] = float(total)
             metrics[f"{shown}_psnr_per_clip"] = float(np.mean(each))
         return metrics, {}
 
     def reported(self, dataset: Dataset) -> tuple[str, ...]:
-        """The names of both kinds of PSNR."""
+        """The names of both kinds of PSNR, and of the numbers of clips."""
         del dataset
-        return tuple(f"{name}_psnr{of}" for name in ("video", "audio") for of in ("", "_per_clip"))
+        names = ("psnr", "psnr_per_clip", "clips")
+        return tuple(f"{shown}_{name}" for shown in ("video", "audio") for name in names)
 
     def evaluators(self, config: Section) -> dict[str, Evaluator]:
         """For each split `SPLIT`, given video and sound, and `SPLIT_from_NAMES` for `also_given`.
 
-        All points of each clip are decoded.
+        All points of each clip are decoded. Clips that have nothing of what is given are left out.
         """
         dataset, evaluation = self.build_dataset(config["data"]), config["evaluation"]
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -193,6 +201,8 @@ class MultimodalAutoencoding(Task):
 class WholeClips(MultimodalAutoencoding):
     """The same task for all points of each clip, given some of its modalities.
 
+    Clips that have none of these are not valid.
+
     Attributes:
         given: the modalities.
     """
@@ -211,13 +221,23 @@ class WholeClips(MultimodalAutoencoding):
         """Absolute errors, and the cross-entropy."""
         return super().losses(outputs, self._whole(batch))
 
+    def metrics(
+        self, outputs: Outputs, batch: Batch
+    ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
+        """`top_1`, the share of clips whose most probable class is right."""
+        return super().metrics(outputs, self._whole(batch))
+
     def predictions(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
         """The sum of the squared errors of each clip's `image` and `audio`, and their number."""
         return super().predictions(outputs, self._whole(batch))
 
-    def figure(self, outputs: Mapping[str, np.ndarray], batch: Batch, dataset: Dataset) -> Figure:
-        """A few valid clips, spread over the batch, with their reconstructions."""
-        rows = np.flatnonzero(batch["valid"])
+    def figure(
+        self, outputs: Mapping[str, np.ndarray], batch: Batch, dataset: Dataset
+    ) -> Figure | None:
+        """A few valid clips, spread over the batch, with their reconstructions; None for none."""
+        rows = np.flatnonzero(self._whole(batch)["valid"])
+        if not rows.size:
+            return None
         shown = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SHOWN)).astype(int)]
         return compared_clips(
             [
@@ -243,9 +263,13 @@ class WholeClips(MultimodalAutoencoding):
             "audio": batch["audio"].shape[1],
         }
         points = {f"{name}_points": jnp.arange(count)[None] for name, count in places.items()}
-        every = jnp.ones_like(batch["valid"])
-        present = {f"{name}_present": every & (name in self.given) for name in (*_GIVEN, "label")}
-        return {**batch, **points, **present}
+        valid = jnp.asarray(batch["valid"])
+        known = dict.fromkeys((*_GIVEN, "label"), jnp.ones_like(valid))
+        known["audio"] = jnp.asarray(batch["has_sound"])
+        given = {name: x & (name in self.given) for name, x in known.items()}
+        present = {f"{name}_present": x for name, x in given.items()}
+        valid &= functools.reduce(or_, given.values())
+        return {**batch, **points, **present, "valid": valid}
 
 
 def psnr(error: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
@@ -268,8 +292,11 @@ def _targets(batch: Batch, name: str) -> Float[Array, "B O C"]:
 
 
 def _covered(batch: Batch, name: str) -> Bool[Array, "B O C"]:
-    """Whether points are in real frames, or patches begin in one, of valid clips."""
-    is_real = jnp.asarray(batch["is_real"]) & jnp.asarray(batch["valid"])[:, None]
+    """Whether points are in real frames, or patches of known sound begin in one, of valid clips."""
+    valid = jnp.asarray(batch["valid"])
+    if name == "audio":
+        valid &= jnp.asarray(batch["has_sound"])
+    is_real = jnp.asarray(batch["is_real"]) & valid[:, None]
     shape = batch[name].shape
     count = math.prod(shape[1:-1])
     frame = jnp.asarray(batch[f"{name}_points"]) * is_real.shape[1] // count

@@ -141,9 +141,15 @@ def test_gaps_in_the_sound_are_silence(tmp_path):
     np.testing.assert_array_equal(np.flatnonzero(loud), [*range(5, 15), *range(30, 40)])
 
 
-def test_without_sound_there_is_silence(tmp_path):
-    _, audio = read(make(tmp_path / "a.mkv", gray([99] * 20)))
-    np.testing.assert_array_equal(audio, np.zeros(20 * 1920))
+def test_missing_sound_is_no_silence(tmp_path):
+    """No sound, a track of silence, and one that ends in the first clip: zeros in all of them."""
+    for seconds, expected in ((None, [False] * 2), (1.2, [True] * 2), (0.6, [True, False])):
+        sound = None if seconds is None else {0: beep(seconds, 0, 0, rate=44_100)}
+        path = make(tmp_path / f"{seconds}.mkv", gray([99] * 30), sound=sound)
+        clips = list(video.pieces(path, size=(32, 40)))
+        assert [clip.has_sound for clip in clips] == expected
+        assert not any(clip.audio.any() for clip in clips)
+        assert {clip.audio.shape for clip in clips} == {(16 * 1920, 1)}
 
 
 def test_one_clip_at_a_time_is_read(tmp_path, monkeypatch):

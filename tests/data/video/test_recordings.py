@@ -150,6 +150,16 @@ def test_a_part_of_a_file_ends_where_it_ends(tmp_path):
         recordings.read_clip(Recording(path, "a"), SMALL, 50)
 
 
+def test_whether_there_is_sound_at_a_place(tmp_path):
+    path = make(tmp_path / "a.mkv", ramp(50), sound={0: np.full(44_100, 0.5)})
+    clips = [recordings.read_clip(Recording(path, "a"), SMALL, first) for first in (0, 23, 30)]
+    assert [clip.has_sound for clip in clips] == [True, True, False]
+    np.testing.assert_array_equal(clips[1].audio[2 * 1920 + 100 :], 0)
+    for first, expected in ((0, 50 * [True]), (30, 20 * [False])):
+        timed = list(recordings.frames_with_sound(Recording(path, "a"), SMALL, first))
+        assert [sound is not None for _, sound in timed] == expected, "all or none"
+
+
 def test_random_clips_are_complete_and_everywhere(tmp_path):
     path = make(tmp_path / "a.mkv", ramp(12))
     rng = np.random.default_rng(0)

@@ -8,9 +8,38 @@ from perceiver_io.errors import UserError
 from perceiver_io.tasks.multimodal_autoencoding.prediction import VideoAutoencoder
 from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction, reconstruct
 from perceiver_io.tasks.multimodal_autoencoding.record import SquaredError, VideoRecord, envelope
-from tests.helpers.predictions import AUTOENCODER, size_of, trained, untrained, video_file
+from perceiver_io.tasks.video_writer import VideoWriter
+from tests.helpers.predictions import (
+    AUTOENCODER,
+    picture,
+    size_of,
+    trained,
+    untrained,
+    video_file,
+)
 
 pytestmark = pytest.mark.usefixtures("for_cpu")
+
+
+@pytest.mark.slow
+def test_a_video_without_sound(tmp_path):
+    """The model is told that there is none, and guesses it; there is no PSNR of the sound."""
+    frames = np.stack([picture(8, 12, seed=i) for i in range(4)])
+    with VideoWriter(tmp_path / "video.mp4", frame_rate=25) as writer:
+        writer.write(frames)
+    model = trained(AUTOENCODER)
+    predictor = VideoAutoencoder(model)
+    result = predictor.write(tmp_path, inputs=[str(tmp_path / "video.mp4")], attention=True)
+    (answer,) = result.summary["videos"]
+    assert list(answer["psnr"]) == ["image"] and "dB, without sound" in result.text
+    image = {"image": frames / np.float32(255)}
+    whole = reconstruct(model, image, audio_patches=20, chunk_size=1000)
+    for found, expected in zip(predictor.predict(frames), whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    silence = image | {"audio": np.zeros((160, 1), np.float32)}
+    silent = reconstruct(model, silence, audio_patches=20, chunk_size=1000)
+    assert np.abs(silent.image - whole.image).max() > 1e-4
+    assert whole.audio.shape == (160, 1)
 
 
 @pytest.mark.slow
@@ -94,7 +123,7 @@ def test_a_record_keeps_evenly_spaced_frames():
     sounds = []
     for _ in range(3):
         frames = rng.integers(0, 256, (4, 2, 2, 3), np.uint8)
-        clip = Clip(frames, rng.uniform(-1, 1, (20, 1)).astype(np.float32), 3)
+        clip = Clip(frames, rng.uniform(-1, 1, (20, 1)).astype(np.float32), 3, has_sound=True)
         record.add(clip, Reconstruction(frames / np.float32(255), 2 * clip.audio, np.ones(1)))
         sounds.append(clip.audio[:15])
     assert record.num_frames == 9

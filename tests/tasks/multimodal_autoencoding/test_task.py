@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from perceiver_io.data.pipeline.sources import Source
 from perceiver_io.data.video.autoencoding import AutoencodingPreparation
 from perceiver_io.data.video.recordings import ClipForm, LabelledRecording, Recording
 from perceiver_io.errors import UserError
+from perceiver_io.losses import measures
 from perceiver_io.tasks.evaluation import BatchEvaluator, ChangedModelEvaluator
 from perceiver_io.tasks.multimodal_autoencoding.reconstruction import reconstruct
 from perceiver_io.tasks.multimodal_autoencoding.streaming import streamed
@@ -22,11 +24,14 @@ from perceiver_io.tasks.multimodal_autoencoding.task import (
 )
 from tests.helpers.predictions import AUTOENCODER, trained, video_file
 from tests.helpers.strategies import mesh_of_one_device
+from tests.helpers.videos import gray, make
 
 pytestmark = pytest.mark.usefixtures("for_cpu")
 
 FORM = ClipForm(num_frames=4, frame_rate=25, image_size=(8, 12), samples_per_frame=40)
 TASK = MultimodalAutoencoding(6)
+# Of image and sound, whether each is present.
+EITHER = {(True, False), (False, True)}
 NUM_FRAMES = (9, 4, 3)  # of the videos; the last one is shorter than a clip
 
 
@@ -80,6 +85,72 @@ def test_examples(dataset, batch):
     }
     assert hidden == pytest.approx({"image": 0, "audio": 0.3, "label": 0.5}, abs=0.12)
     assert len({example["image"].tobytes() for example in examples}) == 6, "any first frame"
+
+
+@pytest.fixture(scope="module")
+def without_sound(tmp_path_factory):
+    path = make(tmp_path_factory.mktemp("silent") / "a.mkv", gray([99] * 9))
+    return LabelledRecording(Recording(path, "a"), 2)
+
+
+@pytest.fixture(scope="module")
+def mixed_batch(dataset, without_sound):
+    """Two clips with sound, one without, and padding."""
+    source = Videos((*dataset.source.recordings[:2], without_sound))
+    mixed = dataclasses.replace(dataset, source=source)
+    return next(iter(mixed.load("test", batch_size=4, training=False, seed=0, shard=(0, 1))))
+
+
+def test_of_clips_without_sound_the_frames_are_given(dataset, without_sound, mixed_batch):
+    np.testing.assert_array_equal(mixed_batch["has_sound"][:3], [True, True, False])
+    np.testing.assert_array_equal(mixed_batch["audio_present"][:3], [True, True, False])
+    hiding = dataclasses.replace(dataset.preparation, hide_image=0.7, hide_audio=0.3)
+    rng = np.random.default_rng(0)
+    for raw, expected in ((without_sound, {(True, False)}), (dataset.examples("test")[0], EITHER)):
+        examples = [hiding.training_example(raw, rng) for _ in range(20)]
+        assert {(bool(x["image_present"]), bool(x["audio_present"])) for x in examples} == expected
+
+
+@pytest.mark.parametrize(
+    "given, clips",
+    [(("audio", "image"), [0, 1, 2]), (("audio",), [0, 1]), (("audio", "label"), [0, 1, 2])],
+)
+def test_unknown_sound_is_not_measured(dataset, mixed_batch, given, clips):
+    """Clips that have nothing of what is given are left out altogether."""
+    task, rng = WholeClips(6, given=given), np.random.default_rng(0)
+    outputs = {
+        "image": rng.uniform(size=(4, 384, 3)).astype(np.float32),
+        "audio": rng.uniform(-1, 1, (4, 20, 8)).astype(np.float32),
+        "label": np.eye(6, dtype=np.float32)[[0, 0, 2, 0]],
+    }
+    present = task.model_inputs(mixed_batch)["inputs"]["present"]
+    np.testing.assert_array_equal(present["audio"][:3], [True, True, False])
+    arrays = jax.tree.map(jnp.asarray, outputs)
+    predictions = task.predictions(arrays, mixed_batch)
+    predictions = {name: np.asarray(x)[:3] for name, x in predictions.items()}
+    sums = measures(task, arrays, mixed_batch)
+    found = {name: float(s / c) for name, (s, c) in sums.items()}
+    found |= task.report(predictions, dataset)[0]
+
+    images = [outputs["image"][i].ravel() - mixed_batch["image"][i].ravel() / 255 for i in clips]
+    sounds = [(outputs["audio"] - mixed_batch["audio"])[i].ravel() for i in (0, 1)]
+    expected = {"top_1": np.mean([(True, False, True)[i] for i in clips])}
+    for name, shown, errors in (("image", "video", images), ("audio", "audio", sounds)):
+        each = [-10 * np.log10(np.square(error).mean()) for error in errors]
+        expected[f"loss_{name}"] = np.abs(errors).mean()
+        expected[f"{shown}_psnr"] = -10 * np.log10(np.square(errors).mean())
+        expected[f"{shown}_psnr_per_clip"] = np.mean(each)
+        expected[f"{shown}_clips"] = len(errors)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_any_sound_there_is_no_psnr_of_it(dataset):
+    names = ("image_squares", "image_count", "audio_squares", "audio_count")
+    predictions = dict(zip(names, np.array([[2, 4], [20, 40], [0, 0], [0, 0]]), strict=True))
+    metrics, _ = TASK.report(predictions, dataset)
+    assert metrics == pytest.approx(
+        {"video_psnr": 10, "video_psnr_per_clip": 10, "video_clips": 2, "audio_clips": 0}
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,6 +212,7 @@ def test_whole_clips_are_measured_exactly(dataset, batch, monkeypatch):
         each = [-10 * np.log10(error.mean()) for error in errors[name]]
         expected[f"{shown}_psnr"] = -10 * np.log10(np.concatenate(errors[name]).mean())
         expected[f"{shown}_psnr_per_clip"] = np.mean(each)
+        expected[f"{shown}_clips"] = len(NUM_FRAMES)
     assert found.metrics == pytest.approx(expected, rel=1e-4)
 
 
