@@ -21,6 +21,7 @@ from perceiver_io.config.annotations import (
 )
 from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec
 from perceiver_io.data.sound.features import FEATURES, Features
+from perceiver_io.data.video.clips import Clip
 from perceiver_io.data.video.recordings import (
     ClipForm,
     Recording,
@@ -55,10 +56,15 @@ class Tagged(NamedTuple):
 
 
 class Excerpt(NamedTuple):
-    """What a model is given of a recording at a time; None for what it does not take."""
+    """What a model is given of a recording at a time; None for what it does not take or have."""
 
     sound: Float32[np.ndarray, " S"] | None
     frames: UInt8[np.ndarray, "T H W 3"] | None
+
+
+def excerpt_of(clip: Clip) -> Excerpt:
+    """The frames and the sound of a clip, if it has any."""
+    return Excerpt(clip.audio[:, 0] if clip.has_sound else None, clip.frames)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,13 +163,13 @@ class TaggedInput:
         return self.video.num_frames / self.video.frame_rate
 
     def __call__(self, excerpt: Excerpt) -> Example:
-        """`sound` and `video`, and whether each is present: silence is the lack of sound."""
+        """`sound` and `video`, and whether each is present."""
         example = {}
         if self.sound is not None:
             silence = np.zeros(self.sound.num_samples, np.float32)
             samples = silence if excerpt.sound is None else excerpt.sound
             example["sound"] = self.sound(samples)
-            example["sound_present"] = np.bool_(samples.any())
+            example["sound_present"] = np.bool_(excerpt.sound is not None)
         if self.video is not None:
             black = np.zeros(self.video.shape, np.uint8)
             example["video"] = black if excerpt.frames is None else excerpt.frames
@@ -265,8 +271,7 @@ class TaggedPreparation(Preparation):
     def _random(self, raw: Tagged, rng: np.random.Generator) -> Excerpt:
         if self.video is not None:
             form = self._input.clip_form(self.video.enlarged)
-            clip = random_clip(raw.source, form, rng)
-            return Excerpt(clip.audio[:, 0], clip.frames)
+            return excerpt_of(random_clip(raw.source, form, rng))
         speed = self.max_speed ** rng.uniform(-1, 1)
         wanted = round(self.sound.num_samples * speed)
         spare = self._count(raw) - wanted
@@ -280,8 +285,7 @@ class TaggedPreparation(Preparation):
     def _spaced(self, raw: Tagged, count: int) -> Iterator[Excerpt]:
         if self.video is not None:
             form = self._input.clip_form(self.video.image_size)
-            for clip in spaced_clips(raw.source, form, count):
-                yield Excerpt(clip.audio[:, 0], clip.frames)
+            yield from map(excerpt_of, spaced_clips(raw.source, form, count))
             return
         spare = max(self._count(raw) - self.sound.num_samples, 0)
         for first in spaced(spare, count):

@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, PyTree
 
 from perceiver_io.data.sound.features import FEATURES
-from perceiver_io.data.sound.tagged import MODALITIES, Excerpt, Frames, TaggedInput
+from perceiver_io.data.sound.tagged import (
+    MODALITIES,
+    Excerpt,
+    Frames,
+    TaggedInput,
+    excerpt_of,
+)
 from perceiver_io.data.video import decoding
 from perceiver_io.data.video.clips import pieces
 from perceiver_io.errors import UserError
@@ -108,9 +114,7 @@ class SoundTagger(Predictor):
         number = None
         for number, (excerpt, answer) in enumerate(zip(kept, found, strict=True)):
             check_finite(answer)
-            sound = excerpt.sound
-            loudness = None if sound is None else float(np.abs(sound).max())
-            yield Stretch(number * self.input.seconds, answer, loudness)
+            yield Stretch(number * self.input.seconds, answer, self._loudness(excerpt))
         if number is None:
             raise UserError(f"{path} is empty: it has no frame and no sample.")
 
@@ -180,6 +184,11 @@ class SoundTagger(Predictor):
                 overview.add(stretch)
         return overview.timeline(), overview.mean()
 
+    def _loudness(self, excerpt: Excerpt) -> float | None:
+        if self.input.sound is None:
+            return None
+        return 0.0 if excerpt.sound is None else float(np.abs(excerpt.sound).max())
+
     def _excerpts(self, path: Path) -> Iterator[Excerpt]:
         """The stretches of a file. Raises UserError if it lacks what the model takes."""
         sound, video = self.input.sound, self.input.video
@@ -192,7 +201,7 @@ class SoundTagger(Predictor):
                 samples_per_frame=form.samples_per_frame,
                 frame_rate=form.frame_rate,
             ):
-                yield Excerpt(None if sound is None else clip.audio[:, 0], clip.frames)
+                yield excerpt_of(clip)
             return
         with decoding.opened_sound(path, str(path)) as container:
             for block in decoding.sound_blocks(

@@ -81,11 +81,16 @@ def test_evaluation_stretches_are_at_equal_distances():
     np.testing.assert_array_equal(short, np.tile(np.pad(RAMP[:15], (0, 5)), (5, 1)))
 
 
-def test_silence_is_the_lack_of_sound():
-    example = TaggedPreparation(sound=WAVEFORM).evaluation_example(
-        tagged(np.zeros(50)), np.random.default_rng(0)
-    )
-    assert not example["sound_present"]
+def test_silence_is_a_sound(tmp_path):
+    rng = np.random.default_rng(0)
+    example = TaggedPreparation(sound=WAVEFORM).evaluation_example(tagged(np.zeros(50)), rng)
+    assert example["sound_present"]
+    for name, sound in (("without", None), ("silent", {0: np.zeros(44_100)})):
+        path = videos.make(tmp_path / f"{name}.mkv", videos.gray([99] * 25), sound=sound)
+        raw = Tagged(Recording(path, name), (1,), name)
+        for example in (BOTH.training_example(raw, rng), BOTH.evaluation_example(raw, rng)):
+            assert example["sound_present"] == (name == "silent") and example["video_present"]
+            assert not example["sound"].any()
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +161,7 @@ def test_some_examples_lack_a_modality(video, monkeypatch):
 
 
 def test_the_only_modality_of_an_example_is_kept(video, monkeypatch):
-    silent = Excerpt(np.zeros(6400, np.float32), np.zeros((10, 24, 32, 3), np.uint8))
+    silent = Excerpt(None, np.zeros((10, 24, 32, 3), np.uint8))
     monkeypatch.setattr(TaggedPreparation, "_random", lambda self, raw, rng: silent)
     dropping = dataclasses.replace(BOTH, modality_dropout=0.9)
     examples = drawn(dropping, Tagged(Recording(video, "video"), (1,), "video"), 20)
