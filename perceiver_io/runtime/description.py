@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from perceiver_io.models.architectures import in_textbook_form
 from perceiver_io.pretrained.published import why_not_for_huggingface
 from perceiver_io.runtime import setup
-from perceiver_io.training import parallel
+from perceiver_io.training import goodput, parallel
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
 from perceiver_io.training.step import TrainStep
@@ -79,6 +80,12 @@ def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     }
 
 
+def time_spent(workdir: Path) -> dict[str, dict[str, float]]:
+    """How the seconds of a run were spent, as `goodput.totals`; nothing for a run without a ledger."""
+    records = goodput.read(workdir / goodput.FILE)
+    return {"seconds": goodput.totals(records)} if records else {}
+
+
 def as_table(description: dict[str, Any]) -> str:
     """A description as human-readable text, with settings in command-line form."""
     modules = description["modules"]
@@ -101,6 +108,8 @@ def as_table(description: dict[str, Any]) -> str:
         if why_not is None
         else f"`experiments.export` cannot write it: {why_not}"
     )
+    if "seconds" in description:
+        lines += ["", goodput.as_table(description["seconds"])]
     return "\n".join(lines)
 
 

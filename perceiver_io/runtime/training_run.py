@@ -18,9 +18,10 @@ from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
 from perceiver_io.runtime import resumption, setup, time_budget, weights
 from perceiver_io.runtime.weights import PREPARATION
-from perceiver_io.training import logging, parallel
+from perceiver_io.training import goodput, logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
 from perceiver_io.training.disk import check_space, disk_errors_explained, make_workdir
+from perceiver_io.training.goodput import Activity, Ledger
 from perceiver_io.training.interruption import Interruption
 from perceiver_io.training.lock import locked
 from perceiver_io.training.monitor import Monitor, NotFiniteError
@@ -62,6 +63,7 @@ def train(
             run.train(interruption)
         except NotFiniteError as error:
             raise UserError(run.explain(error)) from error
+    say(goodput.as_line(goodput.totals(goodput.read(workdir / goodput.FILE))))
 
 
 def _check_profile(profile_steps: tuple[int, int], steps: int) -> None:
@@ -82,6 +84,7 @@ class Run:
     ):
         """Builds every part from its config section; restores the state or initialises it."""
         self.config = config
+        self.ledger = Ledger()
         self.parts = parts = setup.build_parts(config)
         setup.check_training(config, parts)
         say(parts.dataset.summary((config.training.split, *config.evaluation.splits)))
@@ -150,20 +153,25 @@ class Run:
                 f"this run is finished: it has taken {self.start} steps, and config.training.steps "
                 f"is {last}. Raise that to train further; experiments.evaluate evaluates the run."
             )
+            return
         interruption.listen()
+        self.spent("start", self.start)
         with Progress(last, "steps", start=self.start) as progress:
             for step in range(self.start + 1, last + 1):
                 self.take_step(step)
                 progress.advance()
                 if step % self.config.logging.every == 0 or step == last:
                     progress.show(self.log(step))
+                    self.spent("step", step)
                 evaluated = None
                 if step % self.config.evaluation.every == 0 or step == last:
                     evaluated = self.evaluate(step)
                     self.speed.resume()
+                    self.spent("evaluation", step)
                 stop = interruption.reached(step)
                 if stop or step == last or self.checkpoints.due(step, evaluated):
                     self.save(evaluated)
+                    self.spent("checkpoint", step)
                 if stop:
                     say(f"stopped by a signal after step {step}; repeat the command to resume")
                     break
@@ -174,11 +182,13 @@ class Run:
         self.profiler.before(step)
         own = self.turns[turn(len(self.turns), self.config.seed, step - 1)]
         batch = setup.checked(next(self.iterator), own.dataset)
+        self.ledger.spent("data")
         self.accumulate(self.ramp.num_microbatches(step - 1))
         self.state, metrics = self.compiled(self.state, self.parts.strategy.place(batch))
         self.monitor.add(step, metrics)
         self.profiler.after(step, metrics)
-        self.speed.advance(self.batch_size(step), own.flops / jax.device_count())
+        compiled = self.speed.advance(self.batch_size(step), own.flops / jax.device_count())
+        self.ledger.spent("compile" if compiled else "step")
 
     def accumulate(self, num_microbatches: int) -> None:
         """Changes the number of microbatches of a step."""
@@ -219,6 +229,11 @@ class Run:
         self.monitor.check()
         self.folder.flush()
         self.checkpoints.save(self.parts.strategy.snapshot(self.state), self.iterator, evaluated)
+
+    def spent(self, activity: Activity, step: int) -> None:
+        """Records the seconds since the last activity as those of this one."""
+        self.ledger.spent(activity)
+        self.folder.seconds(step, self.ledger.seconds)
 
     def explain(self, error: NotFiniteError) -> str:
         """Why a run with a non-finite loss stopped, and how to reproduce it."""

@@ -4,6 +4,7 @@ config.json        the resolved config
 preparation.json   preparation of inputs and class names, which users of the weights need
 environment.json   command line, machine, devices and package versions
 metrics.jsonl      one object per line: step, split, metrics
+goodput.jsonl      how the seconds of all attempts were spent, see goodput.py
 curves.png         every metric plotted against the step
 figures/STEP/      figures of each evaluation, EVALUATOR_NAME.png
 tensorboard/       metrics and figures as TensorBoard events
@@ -15,6 +16,7 @@ import json
 import math
 import platform
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
 from perceiver_io.progress import say
+from perceiver_io.training import goodput
 from perceiver_io.training.disk import flush, write_whole
 from perceiver_io.training.events import Events
 from perceiver_io.training.state import names
@@ -53,6 +56,9 @@ class RunFolder:
         for name, text in {**files, **environment}.items():
             write_whole(workdir / name, text + "\n")
         self._events = Events(workdir / "tensorboard", (resumed_step or 0) + 1)
+        self._goodput = workdir / goodput.FILE
+        attempts = [record.attempt for record in goodput.read(self._goodput)]
+        self._attempt = max(attempts, default=-1) + 1
 
     def metrics(
         self,
@@ -79,6 +85,11 @@ class RunFolder:
             # Drawn once for both, since layout and drawing take seconds.
             path = save_figure(figure, self._workdir / "figures" / str(step), f"{split}_{name}")
             self._events.picture(f"{split}/{name}", path, step)
+
+    def seconds(self, step: int, spent: Mapping[str, float]) -> None:
+        """Records how this attempt has spent its seconds."""
+        record = goodput.Record(self._attempt, step, time.time(), dict(spent))
+        goodput.append(self._goodput, record)
 
     def curves(self) -> None:
         """Plots all metrics so far."""
@@ -109,7 +120,7 @@ class NoRunFolder(RunFolder):
     def _nothing(self, *arguments: Any) -> None:
         """Does nothing."""
 
-    metrics = figures = curves = histograms = flush = close = _nothing  # type: ignore[assignment]
+    metrics = figures = seconds = curves = histograms = flush = close = _nothing  # type: ignore[assignment]
 
 
 def open_run_folder(workdir: Path, files: Mapping[str, str], resumed_step: int | None) -> RunFolder:

@@ -12,11 +12,11 @@ class Speed:
         self._compiled: set[tuple[int, float]] = set()
         self.resume()
 
-    def advance(self, batch_size: int, flops: float) -> None:
-        """Counts a step as done.
+    def advance(self, batch_size: int, flops: float) -> bool:
+        """Counts a step as done; returns whether it is the first of its kind.
 
-        The first step of each kind is not measured, as it includes compilation, and neither are the
-        steps between the last report and it.
+        Such a step is not measured, as it includes compilation, and neither are the steps between
+        the last report and it.
 
         Args:
             batch_size: number of examples, over all devices.
@@ -26,10 +26,11 @@ class Speed:
         if kind not in self._compiled:
             self._compiled.add(kind)
             self.resume()
-        else:
-            self._steps += 1
-            self._examples += batch_size
-            self._flops += batch_size * flops
+            return True
+        self._steps += 1
+        self._examples += batch_size
+        self._flops += batch_size * flops
+        return False
 
     def report(self) -> dict[str, float]:
         """The speed since the last report or `resume`; empty if there was no step since."""

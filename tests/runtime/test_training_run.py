@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
-from perceiver_io.runtime import configuration, setup
+from perceiver_io.runtime import configuration, description, setup
 from perceiver_io.runtime.training_run import Run, train
-from perceiver_io.training import integrity
+from perceiver_io.training import goodput, integrity
 from perceiver_io.training.checkpoint import Checkpoints
 from perceiver_io.training.profiling import Profiler
 from tests.helpers.programs import arrays, saved_steps
@@ -55,6 +55,17 @@ def test_a_finished_run_says_so(run, capsys):
     assert "this run is finished: it has taken 2 steps, and config.training.steps is 2." in out
     assert "experiments.evaluate evaluates the run" in out and "resuming" not in out
     assert (run / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.slow
+def test_the_seconds_of_a_run_are_recorded(run):
+    records = goodput.read(run / goodput.FILE)
+    assert {record.attempt for record in records} == {0}
+    assert [record.step for record in records] == sorted(record.step for record in records)
+    seconds = description.time_spent(run)["seconds"]
+    spent = {name for name, value in seconds.items() if value > 0}
+    assert spent == {"start", "compile", "data", "step", "evaluation", "checkpoint"}
+    assert sum(seconds.values()) == pytest.approx(sum(records[-1].seconds.values()))
 
 
 @pytest.mark.parametrize("steps", [(2, 3), (3, 3), (2, 1), (0, 1)])
