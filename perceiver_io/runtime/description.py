@@ -81,7 +81,7 @@ def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
 
 
 def time_spent(workdir: Path) -> dict[str, dict[str, float]]:
-    """How the seconds of a run were spent, as `goodput.totals`; nothing for a run without a ledger."""
+    """How the seconds of a run were spent, as `goodput.totals`; nothing without a ledger."""
     records = goodput.read(workdir / goodput.FILE)
     return {"seconds": goodput.totals(records)} if records else {}
 
