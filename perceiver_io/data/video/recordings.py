@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -93,7 +93,7 @@ def read_clip(recording: Recording, form: ClipForm, first: int = 0) -> Clip:
     or damaged there.
     """
     with _opened(recording) as files:
-        return _clip(files, recording, form, first)
+        return _clip(recording, form, first, _piece(files, recording, form, first))
 
 
 def frames_with_sound(
@@ -145,14 +145,8 @@ def random_clip(recording: Recording, form: ClipForm, rng: np.random.Generator) 
 
     Raises UserError as `read_clip` does.
     """
-    with _opened(recording) as files:
-        stated = decoding.duration(files.video, decoding.video_stream(files.video))
-        if stated is None:
-            count = count_frames(recording, form)
-        else:
-            count = _frames_in(recording, form, stated)
-        first = int(rng.integers(max(count - form.num_frames, 0) + 1))
-        return _clip(files, recording, form, first)
+    (clip,) = _clips(recording, form, lambda last: [int(rng.integers(last + 1))])
+    return clip
 
 
 def spaced_clips(recording: Recording, form: ClipForm, count: int) -> Iterator[Clip]:
@@ -161,9 +155,30 @@ def spaced_clips(recording: Recording, form: ClipForm, count: int) -> Iterator[C
     They overlap where the recording is short, and are all the same where it is shorter than a clip.
     Raises UserError as `read_clip` does.
     """
-    last = max(count_frames(recording, form) - form.num_frames, 0)
-    for first in spaced(last, count):
+    yield from _clips(recording, form, lambda last: spaced(last, count))
+
+
+def _clips(
+    recording: Recording, form: ClipForm, choose: Callable[[int], Sequence[int]]
+) -> Iterator[Clip]:
+    """Clips from places that are chosen, given the last one where a clip is complete.
+
+    The last one follows from the stated duration. Some files state that of their sound alone: if
+    the last clip chosen is not complete, the frames are counted, and places are chosen again.
+    """
+    with _opened(recording) as files:
+        seconds = decoding.duration(files.video, decoding.video_stream(files.video))
+        count = _frames_in(recording, form, _measured(recording) if seconds is None else seconds)
+        *others, last = choose(max(count - form.num_frames, 0))
+        piece = _piece(files, recording, form, last)
+    if last > 0 and len(piece) < form.num_frames:
+        count = _frames_in(recording, form, _measured(recording))
+        *others, last = choose(max(count - form.num_frames, 0))
+        with _opened(recording) as files:
+            piece = _piece(files, recording, form, last)
+    for first in others:
         yield read_clip(recording, form, first)
+    yield _clip(recording, form, last, piece)
 
 
 def spaced(last: int, count: int) -> Sequence[int]:
@@ -201,10 +216,12 @@ def read_sound(
 def count_samples(recording: Recording, sample_rate: int) -> int:
     """The number of samples at a rate, at least 1, by the duration that the file states.
 
-    Raises UserError if the file is missing or has no sound.
+    Raises UserError if the file is missing or has no sound, or none at the recording's start.
     """
     with decoding.opened_sound(*recording[:2]) as container:
         seconds = _duration(container, decoding.sound_stream(container))
+    if recording.start > 0 and seconds <= recording.start:
+        raise _no("sound", recording)
     samples = math.floor(min(seconds, recording.stop) * sample_rate + 1e-6)
     return max(samples - round(recording.start * sample_rate), 1)
 
@@ -212,7 +229,8 @@ def count_samples(recording: Recording, sample_rate: int) -> int:
 def remarks_on_video(recording: Recording, form: ClipForm) -> str | None:
     """Whether a video that can be read is shorter than a clip, or without sound, in words.
 
-    All of the recording is decoded. Raises UserError if it cannot be read, wherever it is damaged.
+    All of the recording is decoded. Raises UserError if it cannot be read, wherever it is damaged,
+    and if the file ends before it begins.
     """
     remarks = []
     with decoding.opened_video(*recording[:2], num_threads=1) as container:
@@ -221,24 +239,23 @@ def remarks_on_video(recording: Recording, form: ClipForm) -> str | None:
         _, frames = decoding.peek(frames, recording.name)
         collections.deque(itertools.takewhile(lambda frame: frame.time < stop, frames), maxlen=0)
         has_sound = decoding.sound_stream(container) is not None
-    if count_frames(recording, form) < form.num_frames:
+    if read_clip(recording, form).num_frames < form.num_frames:
         remarks.append("shorter than a clip")
-    if has_sound:
-        _decode_sound(recording)
-    else:
+    if not (has_sound and _decode_sound(recording)):
         remarks.append("without sound")
     return " and ".join(remarks) or None
 
 
 def remarks_on_sound(recording: Recording, seconds: float) -> str | None:
     """As `remarks_on_video`, where only sound is read, in stretches of some seconds."""
-    _decode_sound(recording)
+    if not _decode_sound(recording):
+        raise _no("sound", recording)
     found = count_samples(recording, _CHECKED_RATE) / _CHECKED_RATE
     return "shorter than a clip" if found < seconds else None
 
 
-def _decode_sound(recording: Recording) -> None:
-    """Decodes all the sound of a recording. Raises UserError where it is damaged."""
+def _decode_sound(recording: Recording) -> bool:
+    """Decodes all the sound of a recording, if there is any. Raises UserError where damaged."""
     with decoding.opened_sound(*recording[:2]) as container:
         start = decoding.start_of(decoding.sound_stream(container)) + recording.start
         blocks = decoding.sound_blocks(
@@ -246,7 +263,8 @@ def _decode_sound(recording: Recording) -> None:
         )
         seconds = recording.stop - recording.start
         last = None if math.isinf(seconds) else math.ceil(seconds)
-        collections.deque(itertools.islice(blocks, last), maxlen=0)
+        found = collections.deque(itertools.islice(blocks, last), maxlen=1)
+    return bool(found)
 
 
 class _Files(NamedTuple):
@@ -265,16 +283,26 @@ def _opened(recording: Recording) -> Iterator[_Files]:
         yield _Files(video, sound)
 
 
-def _clip(files: _Files, recording: Recording, form: ClipForm, first: int) -> Clip:
-    """As `read_clip`."""
-    piece = list(itertools.islice(_timed(files, recording, form, first), form.num_frames))
+def _piece(files: _Files, recording: Recording, form: ClipForm, first: int) -> list[FrameWithSound]:
+    """The frames of a clip; none after the end."""
+    return list(itertools.islice(_timed(files, recording, form, first), form.num_frames))
+
+
+def _clip(
+    recording: Recording, form: ClipForm, first: int, piece: Sequence[FrameWithSound]
+) -> Clip:
+    """A clip of the frames of its piece. Raises UserError if there are none."""
     if not piece:
-        seconds = recording.start + first / form.frame_rate
-        raise UserError(
-            f"{recording.name} has no frame at {seconds:.2f} s of the file, where a clip was to "
-            "begin."
-        )
+        raise _no("frame", recording, first / form.frame_rate)
     return padded_clip(piece, form.num_frames, form.samples_per_frame)
+
+
+def _no(what: str, recording: Recording, seconds: float = 0.0) -> UserError:
+    """An error about a place after the end."""
+    place = recording.start + seconds
+    return UserError(
+        f"{recording.name} has no {what} at {place:.2f} s of the file, where a clip was to begin."
+    )
 
 
 def _timed(
@@ -300,6 +328,12 @@ def _frames_in(recording: Recording, form: ClipForm, seconds: float) -> int:
     """The number of frames of a recording, at least 1, of a file of some seconds."""
     frames = math.floor(min(seconds, recording.stop) * form.frame_rate + 1e-6)
     return max(frames - round(recording.start * form.frame_rate), 1)
+
+
+def _measured(recording: Recording) -> float:
+    """Seconds from the first frame of a file to the end of the last one."""
+    with decoding.opened_video(*recording[:2]) as container:
+        return decoding.measured_duration(container, decoding.video_stream(container))
 
 
 def _duration(container: Any, stream: Any) -> float:

@@ -1,6 +1,7 @@
 """Clips and sound from any place of a file: the same as when all of it is decoded."""
 
 import contextlib
+import dataclasses
 import types
 import wave
 
@@ -185,6 +186,49 @@ def test_spaced_clips(tmp_path):
 def test_duration_is_measured_where_it_is_not_stated(tmp_path):
     path = make(tmp_path / "a.h264", ramp(40), codec="libx264", format="h264")
     assert recordings.count_frames(Recording(path, "a"), SMALL) == 40
+
+
+def test_frames_end_where_they_end_whatever_the_sound_does(tmp_path):
+    """FLV states one duration, here that of the sound, 3 s; the 30 frames take 1.2 s."""
+    sound = {0: beep(3, 0, 3, rate=44_100)}
+    path = make(tmp_path / "a.flv", gray(np.arange(30) * 4), codec="flv", gop=5, sound=sound)
+    form = ClipForm(num_frames=10, image_size=(32, 40))
+    file, rng = Recording(path, "a"), np.random.default_rng(0)
+    assert recordings.count_frames(file, form) == 75
+    drawn = [recordings.random_clip(file, form, rng) for _ in range(40)]
+    assert {clip.num_frames for clip in drawn} == {10}
+    places = {round(float(clip.frames[0].mean()) / 4) for clip in drawn}
+    assert min(places) < 4 and max(places) > 15
+    for count, expected in ((1, {10}), (3, {10})):
+        clips = list(recordings.spaced_clips(file, form, count))
+        assert {clip.num_frames for clip in clips} == expected
+    starts = [float(clip.frames[0].mean()) / 4 for clip in clips]
+    # FLV does not state how long the last frame is shown.
+    np.testing.assert_allclose(starts, [0, 10, 19.5], atol=1)
+    assert recordings.remarks_on_video(file, form) is None
+    long = dataclasses.replace(form, num_frames=40)
+    assert recordings.remarks_on_video(file, long) == "shorter than a clip"
+    late = Recording(path, "a", 2.0, 3.0)
+    for check in (
+        lambda: recordings.remarks_on_video(late, form),
+        lambda: recordings.random_clip(late, form, rng),
+        lambda: list(recordings.spaced_clips(late, form, 2)),
+    ):
+        with pytest.raises(UserError, match=r"a has no frame at 2\.00 s of the file"):
+            check()
+
+
+def test_parts_after_the_end_of_the_file_are_no_sound(tmp_path):
+    path = write_wav(tmp_path / "a.wav", np.zeros(8000), 8000)
+    late = Recording(path, "a", 1.5, 2.5)
+    for check in (
+        lambda: recordings.remarks_on_sound(late, 1.0),
+        lambda: recordings.count_samples(late, 8000),
+    ):
+        with pytest.raises(UserError, match=r"a has no sound at 1\.50 s of the file"):
+            check()
+    video = make(tmp_path / "a.mkv", ramp(50), sound={0: np.zeros(22_050)})
+    assert recordings.remarks_on_video(Recording(video, "a", 1.0), SMALL) == "without sound"
 
 
 def test_matroska_states_when_it_ends(tmp_path):
