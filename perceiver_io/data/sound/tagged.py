@@ -21,6 +21,7 @@ from perceiver_io.config.annotations import (
 )
 from perceiver_io.data.pipeline.dataset import Example, Preparation, Spec
 from perceiver_io.data.sound.features import FEATURES, Features
+from perceiver_io.data.video import decoding
 from perceiver_io.data.video.clips import Clip
 from perceiver_io.data.video.recordings import (
     ClipForm,
@@ -192,6 +193,8 @@ class TaggedInput:
 class TaggedPreparation(Preparation):
     """`Tagged` recordings as `sound`, `video` and `tags`.
 
+    Where the model takes sound and video, a recording may lack one of them.
+
     A training example is a stretch from a random place; sounds that are shorter are put at a random
     place in silence. In evaluation, one stretch is in the middle, several are at equal distances
     from the start to the end. `tags` [32] has the indices of the classes, then -1.
@@ -199,7 +202,7 @@ class TaggedPreparation(Preparation):
     Attributes:
         sound: how sound is represented; None: without sound.
         video: the form of frames; None: without video.
-        max_speed: in training without video, sounds are played up to so many times as fast or as
+        max_speed: in training, sounds without video are played up to so many times as fast or as
             slowly, at a higher or lower pitch.
         mixup_alpha: MixUp weights are Beta(alpha, alpha) distributed; 0: no MixUp.
         modality_dropout: of training examples with sound and video, the share that lacks one.
@@ -249,9 +252,11 @@ class TaggedPreparation(Preparation):
         """Decodes all of a recording, see `Preparation`."""
         if isinstance(raw.source, Samples):
             return super().check(raw, rng)
-        if self.video is not None:
+        if self._shows(raw):
             return remarks_on_video(raw.source, self._input.clip_form(self.video.image_size))
-        return remarks_on_sound(raw.source, self._input.seconds)
+        remarks = [remarks_on_sound(raw.source, self._input.seconds)]
+        remarks += ["without video"] if self.video is not None else []
+        return " and ".join(filter(None, remarks)) or None
 
     def example_spec(self) -> Spec:
         """`sound`, `video`, whether each is present, `tags`, and the weight of MixUp."""
@@ -268,8 +273,20 @@ class TaggedPreparation(Preparation):
     def _modalities(self) -> list[str]:
         return [name for name in MODALITIES if getattr(self, name) is not None]
 
+    def _shows(self, raw: Tagged) -> bool:
+        """Whether there is a video, and the model takes it; UserError if it would have nothing."""
+        if self.video is None:
+            return False
+        has_video = isinstance(raw.source, Recording) and decoding.has_video(*raw.source[:2])
+        if not has_video and self.sound is None:
+            raise UserError(
+                f"{raw.name} has no video, but the model takes nothing else: choose other data, or "
+                "a model with config.data.sound."
+            )
+        return has_video
+
     def _random(self, raw: Tagged, rng: np.random.Generator) -> Excerpt:
-        if self.video is not None:
+        if self._shows(raw):
             form = self._input.clip_form(self.video.enlarged)
             return excerpt_of(random_clip(raw.source, form, rng))
         speed = self.max_speed ** rng.uniform(-1, 1)
@@ -283,7 +300,7 @@ class TaggedPreparation(Preparation):
         return Excerpt(samples, None)
 
     def _spaced(self, raw: Tagged, count: int) -> Iterator[Excerpt]:
-        if self.video is not None:
+        if self._shows(raw):
             form = self._input.clip_form(self.video.image_size)
             yield from map(excerpt_of, spaced_clips(raw.source, form, count))
             return

@@ -56,10 +56,9 @@ def opened_video(content: Content, name: str, *, num_threads: int = 0) -> Iterat
     Raises UserError for a file without a video stream.
     """
     with _opened(content, name, "video") as container:
-        stream = video_stream(container)
-        # FFmpeg accepts any text file as ANSI art.
-        if stream is None or container.format.name == "tty":
+        if not _is_video(container):
             raise UserError(f"{name} has no video stream ({container.format.long_name}).")
+        stream = video_stream(container)
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = num_threads
         yield container
@@ -72,6 +71,17 @@ def opened_sound(content: Content, name: str) -> Iterator[Any]:
         if not container.streams.audio:
             raise UserError(f"{name} has no sound ({container.format.long_name}).")
         yield container
+
+
+def has_video(content: Content, name: str) -> bool:
+    """Whether a file has a video stream. Raises UserError if it is missing, or no recording."""
+    with _opened(content, name, "video or sound") as container:
+        return _is_video(container)
+
+
+def _is_video(container: Any) -> bool:
+    # FFmpeg accepts any text file as ANSI art.
+    return video_stream(container) is not None and container.format.name != "tty"
 
 
 @contextlib.contextmanager

@@ -192,7 +192,7 @@ class SoundTagger(Predictor):
     def _excerpts(self, path: Path) -> Iterator[Excerpt]:
         """The stretches of a file. Raises UserError if it lacks what the model takes."""
         sound, video = self.input.sound, self.input.video
-        if video is not None and (sound is None or _has_video(path)):
+        if video is not None and (sound is None or decoding.has_video(path, str(path))):
             form = self.input.clip_form(video.image_size)
             for clip in pieces(
                 path,
@@ -289,14 +289,6 @@ def _settings(section: dict[str, Any]) -> dict[str, Any]:
         for name, value in section.items()
         if name != "name"
     }
-
-
-def _has_video(path: Path) -> bool:
-    try:
-        with decoding.opened_video(path, str(path)):
-            return True
-    except UserError:
-        return False
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Stretches of tagged recordings: where they are, what they hold, and their augmentation."""
 
 import dataclasses
+import wave
 
 import numpy as np
 import pytest
@@ -119,6 +120,29 @@ def test_sound_and_video_are_of_the_same_time(video):
     heard = np.flatnonzero(np.abs(middle["sound"][:, 0]) > 0.05)
     first = middle["video"][0].mean() / 10 / 25  # seconds
     assert heard[0] / 16_000 + first == pytest.approx(0.4, abs=0.02)
+
+
+def test_a_model_of_both_hears_sounds_without_video(tmp_path):
+    path, rng = tmp_path / "a.wav", np.random.default_rng(0)
+    tone = videos.beep(1, 0, 1, rate=16_000)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((32767 * tone).astype("<i2").tobytes())
+    on_disk = Tagged(Recording(path, "a"), (1,), "a")
+    for raw in (on_disk, tagged(tone, rate=16_000)):
+        example = BOTH.evaluation_example(raw, rng)
+        np.testing.assert_allclose(example["sound"][:, 0], tone[4800:11_200], atol=1e-3)
+        for found in (example, BOTH.training_example(raw, rng)):
+            assert found["sound_present"] and not found["video_present"]
+            spec = BOTH.example_spec()
+            assert {name: (x.shape, x.dtype) for name, x in found.items()} == spec
+    assert BOTH.check(on_disk, rng) == "without video"
+    assert BOTH.check(tagged(tone, rate=16_000), rng) is None
+    only_video = dataclasses.replace(BOTH, sound=None)
+    for raw in (on_disk, tagged(tone, rate=16_000)):
+        for call in (only_video.training_example, only_video.evaluation_example, only_video.check):
+            with pytest.raises(UserError, match="a.* has no video, but the model takes nothing"):
+                call(raw, rng)
 
 
 def test_the_sound_of_a_video_alone(video):
