@@ -50,7 +50,7 @@ def write_shards(
     Args:
         source: of `LabelledRecording`s.
         splits: those to write.
-        output: a folder: new, or with some of the same shards.
+        output: a folder: new, or with some of the same shards, or with other splits.
         form: of the copies.
         shard_size: videos in a shard.
         num_workers: processes; 0 writes in this one.
@@ -108,27 +108,46 @@ def _works(
 
 
 def _check_index(source: Source, works: dict[str, list[Work]], output: Path) -> None:
-    """Writes the index, or checks that the one that is there is the same."""
-    content = [
-        [work.output.name, work.names, [x.label for x in work.examples], work.form]
-        for split in works.values()
-        for work in split
-    ]
-    index = ShardIndex(
-        class_names=None if source.class_names is None else list(source.class_names),
-        num_shards={split: len(parts) for split, parts in works.items()},
-        unlabelled_splits=[split for split in works if split in source.unlabelled_splits],
-        content=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
-    )
+    """Writes the index, or adds these splits to the one that is there.
+
+    Raises UserError if that has the same splits with another content, or other classes.
+    """
     path = output / "index.json"
-    if not path.exists():
-        output.mkdir(parents=True, exist_ok=True)
-        _write_json(path, index)
-    elif read_index(output) != index:
-        raise UserError(
-            f"{output} has shards of other videos, or with other settings: give the same ones to "
-            "continue, or another --output."
-        )
+    class_names = None if source.class_names is None else list(source.class_names)
+    num_shards = {split: len(parts) for split, parts in works.items()}
+    content = {split: _digest(parts) for split, parts in works.items()}
+    if path.exists():
+        known = read_index(output)
+        if known.class_names != class_names or known.content | content != content | known.content:
+            raise UserError(
+                f"{output} has shards of other videos, or with other settings: give the same ones "
+                "to continue, or another --output."
+            )
+        num_shards, content = known.num_shards | num_shards, known.content | content
+    splits = [split for split in source.splits if split in content]
+    index = ShardIndex(
+        class_names=class_names,
+        num_shards={split: num_shards[split] for split in splits},
+        unlabelled_splits=[split for split in splits if split in source.unlabelled_splits],
+        content={split: content[split] for split in splits},
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(path, index)
+    read_index.cache_clear()
+
+
+def _digest(works: Sequence[Work]) -> str:
+    """Identifies the shards of a split: their videos, which part of each, and their form."""
+    content = [
+        [
+            work.output.name,
+            work.names,
+            [(x.label, x.recording.start, x.recording.stop) for x in work.examples],
+            work.form,
+        ]
+        for work in works
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _run(works: Sequence[Work], num_workers: int) -> Iterator[int]:

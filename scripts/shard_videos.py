@@ -6,7 +6,7 @@
 Then train with --config.data.name=video_shards --config.data.root=SHARDS. Each copy is H.264 with
 AAC sound (one channel, 48 kHz), upright and at a constant frame rate, in full length and width.
 Videos that cannot be read are listed and left out. A run that was interrupted continues when it is
-started again.
+started again; other splits can be added to the same folder later.
 """
 
 import os

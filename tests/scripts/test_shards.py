@@ -32,15 +32,16 @@ class Folder(Source):
     """Seven videos of two classes, one of which is damaged."""
 
     root: Path
+    stop: float = float("inf")
 
-    splits = ("train",)
+    splits = ("train", "validation")
     class_names = ("dark", "bright")
 
     def __call__(self, split):
-        del split
+        pattern = {"train": "*.mkv", "validation": "[01].mkv"}[split]
         return [
-            LabelledRecording(Recording(path, path.stem), int(path.stem) % 2)
-            for path in sorted(self.root.glob("*.mkv"))
+            LabelledRecording(Recording(path, path.stem, stop=self.stop), int(path.stem) % 2)
+            for path in sorted(self.root.glob(pattern))
         ]
 
 
@@ -139,6 +140,30 @@ def test_shards_of_another_form_are_not_mixed(folder, tmp_path):
         write(folder, tmp_path, form=FORM._replace(quality=30))
     with pytest.raises(UserError, match="shards of other videos, or with other settings"):
         write(folder, tmp_path, shard_size=2)
+    with pytest.raises(UserError, match="shards of other videos, or with other settings"):
+        write(dataclasses.replace(folder, stop=0.4), tmp_path)
+    other_classes = dataclasses.replace(folder)
+    object.__setattr__(other_classes, "class_names", ("dim", "bright"))
+    with pytest.raises(UserError, match="shards of other videos, or with other settings"):
+        _shards.write_shards(
+            other_classes, ("validation",), tmp_path, form=FORM, shard_size=3, num_workers=0
+        )
+
+
+def test_splits_are_added_later(folder, tmp_path, monkeypatch):
+    settings = dict(form=FORM, shard_size=3, num_workers=0)
+    _shards.write_shards(folder, ("validation",), tmp_path, **settings)
+    assert shards.VideoShards(root=str(tmp_path)).splits == ("validation",)
+    _shards.write_shards(folder, ("train",), tmp_path, **settings)
+    source = shards.VideoShards(root=str(tmp_path))
+    assert source.splits == ("train", "validation")
+    assert [len(source(split)) for split in source.splits] == [6, 2]
+    monkeypatch.setattr(_shards, "transcode", lambda *_: pytest.fail("nothing is left to do"))
+    both = _shards.write_shards(folder, folder.splits, tmp_path, **settings)
+    assert {split: len(shard.names) for split, shard in both.items()} == {
+        "train": 6,
+        "validation": 2,
+    }
 
 
 @pytest.mark.slow

@@ -27,13 +27,13 @@ class ShardIndex(NamedTuple):
         class_names: of the labels; None if there are none.
         num_shards: of each split.
         unlabelled_splits: those without labels.
-        content: identifies the videos and the form of their copies.
+        content: of each split, identifies the videos and the form of their copies.
     """
 
     class_names: list[str] | None
     num_shards: dict[str, int]
     unlabelled_splits: list[str]
-    content: str
+    content: dict[str, str]
 
 
 class Shard(NamedTuple):
