@@ -37,8 +37,10 @@ def d_prime(area: float) -> float:
 def means(tags: Bool[np.ndarray, "N K"], scores: Float[np.ndarray, "N K"]) -> dict[str, float]:
     """`map`, `auc` and `d_prime`, each over the classes for which it is defined.
 
-    As in AudioSet's evaluation, d-prime is that of the mean area. Without any such class, a metric
-    is left out.
+    As in AudioSet's evaluation, d-prime is that of the mean area. It would be infinite for an area
+    of 1, which N examples, P of them of a class, cannot tell from 1 - 1 / (2 P (N - P)), where half
+    a pair is out of order: the mean area counts as that of these at most, and as much above 0 at
+    least. Without any such class, a metric is left out.
     """
     metrics = {}
     precisions, curves = average_precisions(tags, scores), areas(tags, scores)
@@ -46,5 +48,7 @@ def means(tags: Bool[np.ndarray, "N K"], scores: Float[np.ndarray, "N K"]) -> di
         metrics["map"] = float(np.nanmean(precisions))
     if np.isfinite(curves).any():
         metrics["auc"] = float(np.nanmean(curves))
-        metrics["d_prime"] = d_prime(metrics["auc"])
+        positives = tags.sum(0)[np.isfinite(curves)]
+        half_pair = np.mean(1 / (2 * positives * (len(tags) - positives)))
+        metrics["d_prime"] = d_prime(np.clip(metrics["auc"], half_pair, 1 - half_pair))
     return metrics

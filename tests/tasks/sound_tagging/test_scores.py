@@ -53,5 +53,16 @@ def test_means_are_over_the_classes_that_occur():
     assert np.isnan(precisions[1]) and precisions[2] == 1
     assert found["map"] == pytest.approx(np.mean(precisions[[0, 2, 3, 4]]))
     assert found["auc"] == pytest.approx(scores.areas(tags, PROBABILITIES)[[0, 3, 4]].mean())
-    assert found["d_prime"] == pytest.approx(scores.d_prime(found["auc"]))
+    normal = scipy.stats.norm
+    assert found["d_prime"] == pytest.approx(2**0.5 * normal.ppf(found["auc"]))
     assert scores.means(np.zeros((4, 2), bool), PROBABILITIES[:4, :2]) == {}
+
+
+def test_d_prime_of_a_perfect_ranking_is_finite():
+    """1 of 4 and 2 of 4 have the classes: 3 and 4 pairs, of which half a one counts as wrong."""
+    tags = np.array([[1, 1], [0, 1], [0, 0], [0, 0]], bool)
+    for scored, sign in ((tags, 1), (~tags, -1)):
+        found = scores.means(tags, scored.astype(float))
+        assert found["auc"] == (sign + 1) / 2
+        limit = 1 - (1 / 6 + 1 / 8) / 2
+        assert found["d_prime"] == pytest.approx(sign * 2**0.5 * scipy.stats.norm.ppf(limit))
