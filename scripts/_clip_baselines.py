@@ -1,7 +1,9 @@
 """Reconstructions of clips without learning, for `scripts.clip_baselines`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import scipy.fft
@@ -10,6 +12,15 @@ from perceiver_io.data.pipeline.dataset import Dataset
 from perceiver_io.tasks.multimodal_autoencoding.record import SquaredError
 
 Clip = Mapping[str, np.ndarray]
+Name = TypeVar("Name")
+
+
+class Guess(NamedTuple):
+    """A reconstruction of the `image` or the `audio` of any clip."""
+
+    modality: str
+    function: Callable[[Clip], np.ndarray]
+
 
 # Numbers of frames that downsampled clips may keep.
 NUM_FRAMES = (1, 2, 4, 8, 16)
@@ -33,13 +44,16 @@ def clips(dataset: Dataset, split: str) -> Iterator[Clip]:
         }
 
 
-def mean_frames(training: Sequence[Clip]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """The mean frame of all clips, and that of each class."""
-    by_class: dict[int, list[np.ndarray]] = {}
+def mean_frames(training: Iterable[Clip]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """The mean frame of all clips, and that of each class; one clip at a time is in memory."""
+    sums: dict[int, np.ndarray] = {}
+    counts: Counter[int] = Counter()
     for clip in training:
-        by_class.setdefault(int(clip["label"]), []).append(clip["image"].mean(0))
-    every = np.mean([frame for frames in by_class.values() for frame in frames], axis=0)
-    return every, {label: np.mean(frames, axis=0) for label, frames in by_class.items()}
+        label = int(clip["label"])
+        sums[label] = sums.get(label, 0) + clip["image"].mean(0, dtype=np.float64)
+        counts[label] += 1
+    every = sum(sums.values()) / counts.total()
+    return every, {label: total / counts[label] for label, total in sums.items()}
 
 
 def low_frequencies(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,31 +77,31 @@ def frame_shape(num_values: int, num_frames: int, size: tuple[int, int]) -> tupl
     return (num_frames, *sides)
 
 
-def psnr_of(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> float:
-    """PSNR in dB of (found, wanted), over all together."""
-    error = SquaredError()
-    for found, wanted in pairs:
-        error.add(found, wanted)
-    return error.psnr()
+def frame_shapes(num_values: int, size: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """The `frame_shape` for each number of frames for which there are enough values."""
+    shapes = (frame_shape(num_values, count, size) for count in NUM_FRAMES)
+    return [shape for shape in shapes if 3 * math.prod(shape) <= num_values]
 
 
-def video_psnr(clips: Sequence[Clip], num_values: int) -> tuple[float, tuple[int, int, int]]:
-    """The best PSNR of clips downsampled to so many values, and the shape that gives it."""
-    size = clips[0]["image"].shape[1:3]
-    found = {}
-    for count in NUM_FRAMES:
-        shape = frame_shape(num_values, count, size)
-        if 3 * math.prod(shape) <= num_values:
-            found[shape] = psnr_of(
-                (np.clip(low_frequencies(clip["image"], shape), 0, 1), clip["image"])
-                for clip in clips
-            )
-    best = max(found, key=found.__getitem__)
-    return found[best], best
+def low_video(shape: tuple[int, int, int], clip: Clip) -> np.ndarray:
+    """The frames of a clip downsampled to a shape."""
+    return np.clip(low_frequencies(clip["image"], shape), 0, 1)
 
 
-def audio_psnr(sounds: Sequence[np.ndarray], num_values: int) -> float:
-    """PSNR of sounds [S] downsampled to so many values."""
-    return psnr_of(
-        (np.clip(low_frequencies(sound, (num_values,)), -1, 1), sound) for sound in sounds
-    )
+def low_audio(num_values: int, clip: Clip) -> np.ndarray:
+    """The sound of a clip, if it has any, downsampled to so many values."""
+    if not clip["audio"].size:
+        return clip["audio"]
+    return np.clip(low_frequencies(clip["audio"], (num_values,)), -1, 1)
+
+
+def psnrs(clips: Iterable[Clip], guesses: Mapping[Name, Guess]) -> dict[Name, float]:
+    """PSNR in dB of guesses, each over all clips together; one clip at a time is in memory.
+
+    A guess of which there is nothing, since no clip has sound, is left out.
+    """
+    errors = {name: SquaredError() for name in guesses}
+    for clip in clips:
+        for name, (modality, function) in guesses.items():
+            errors[name].add(function(clip), clip[modality])
+    return {name: error.psnr() for name, error in errors.items() if error.count}

@@ -11,6 +11,7 @@ Prints the PSNR of video and sound, as the metrics `video_psnr` and `audio_psnr`
   several numbers of frames, the best for the evaluated clips is taken, which favours this baseline.
 """
 
+import functools
 import math
 import sys
 from pathlib import Path
@@ -23,7 +24,15 @@ from absl import flags
 
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, program, setup
-from scripts._clip_baselines import audio_psnr, clips, mean_frames, psnr_of, video_psnr
+from scripts._clip_baselines import (
+    Guess,
+    clips,
+    frame_shapes,
+    low_audio,
+    low_video,
+    mean_frames,
+    psnrs,
+)
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].")
 SPLIT = flags.DEFINE_string("split", "test", "The split to measure on.")
@@ -41,33 +50,49 @@ def main() -> None:
             "is `multimodal_autoencoding`."
         )
     dataset = setup.build_dataset(config, setup.build_task(config))
-    every, by_class = mean_frames(list(clips(dataset, "train")))
-    measured = list(clips(dataset, SPLIT.value))
-    encoder = config.model.encoder
-    num_values = encoder.num_latents * encoder.latent_dim
-    sounds = [clip["audio"] for clip in measured if clip["audio"].size]
-    silence = psnr_of((np.zeros_like(sound), sound) for sound in sounds) if sounds else ""
     form = dataset.preparation.form
+    num_values = config.model.encoder.num_latents * config.model.encoder.latent_dim
+    every, by_class = mean_frames(clips(dataset, "train"))
+    shapes = {share: frame_shapes(int(share * num_values), form.image_size) for share in SHARES}
+    of_audio = {share: num_values - int(share * num_values) for share in SHARES}
+    found = psnrs(
+        clips(dataset, SPLIT.value),
+        {
+            "frame": Guess("image", lambda clip: np.broadcast_to(every, clip["image"].shape)),
+            "class": Guess(
+                "image",
+                lambda clip: np.broadcast_to(by_class[int(clip["label"])], clip["image"].shape),
+            ),
+            "silence": Guess("audio", lambda clip: np.zeros_like(clip["audio"])),
+        }
+        | {
+            (share, shape): Guess("image", functools.partial(low_video, shape))
+            for share in SHARES
+            for shape in shapes[share]
+        }
+        | {
+            share: Guess("audio", functools.partial(low_audio, of_audio[share]))
+            for share in SHARES
+            if of_audio[share]
+        },
+    )
     pixels = 3 * form.num_frames * math.prod(form.image_size)
     print(
-        f"{len(measured)} clips of {SPLIT.value}, {len(sounds)} with sound; latents have "
-        f"{num_values} values, a clip {pixels + form.num_samples}\n"
+        f"{dataset.num_examples(SPLIT.value)} clips of {SPLIT.value}; latents have {num_values} "
+        f"values, a clip {pixels + form.num_samples}\n"
     )
     row("", "video", "sound")
-    frames = ((np.broadcast_to(every, x["image"].shape), x["image"]) for x in measured)
-    row("mean frame, silence", psnr_of(frames), silence)
-    frames = (
-        (np.broadcast_to(by_class[int(x["label"])], x["image"].shape), x["image"]) for x in measured
-    )
-    row("mean frame of the class", psnr_of(frames))
+    row("mean frame, silence", found["frame"], found.get("silence", ""))
+    row("mean frame of the class", found["class"])
     for share in SHARES:
-        of_video = int(share * num_values)
-        of_audio = num_values - of_video
-        video, shape = video_psnr(measured, of_video) if of_video else ("", ())
-        audio = audio_psnr(sounds, of_audio) if of_audio and sounds else ""
-        size = f"video {'x'.join(map(str, shape))}" if shape else ""
-        sound = f"{of_audio} of sound" if of_audio else ""
-        row(f"downsampled: {', '.join(filter(None, (size, sound)))}", video, audio)
+        best = max(shapes[share], key=lambda shape, share=share: found[share, shape], default=None)
+        size = f"video {'x'.join(map(str, best))}" if best else ""
+        sound = f"{of_audio[share]} of sound" if of_audio[share] else ""
+        row(
+            f"downsampled: {', '.join(filter(None, (size, sound)))}",
+            found[share, best] if best else "",
+            found.get(share, ""),
+        )
 
 
 def row(name: str, *values: float | str) -> None:

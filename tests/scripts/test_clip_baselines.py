@@ -1,14 +1,19 @@
 """Reconstructions of clips without learning."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from scripts._clip_baselines import (
-    audio_psnr,
+    Guess,
     frame_shape,
+    frame_shapes,
+    low_audio,
     low_frequencies,
+    low_video,
     mean_frames,
-    video_psnr,
+    psnrs,
 )
 
 
@@ -47,19 +52,28 @@ def test_shapes_of_downsampled_clips(values, frames, shape):
     assert frame_shape(values, frames, (8, 12)) == shape
 
 
-def test_the_best_shape_of_still_clips_has_one_frame():
-    psnr, shape = video_psnr(clips(), 3 * 24)
-    assert shape == (1, 4, 6) and psnr > 25
-
-
-def test_all_values_of_a_sound_give_it_back():
-    sounds = [clip["audio"] for clip in clips()]
-    assert audio_psnr(sounds, 100) > 100 > audio_psnr(sounds, 50)
+def test_psnr_of_downsampled_clips():
+    """Of still clips one frame says everything, and all values of a sound give it back."""
+    assert frame_shapes(3 * 24, (8, 12)) == [(1, 4, 6), (2, 2, 4), (4, 2, 3), (8, 1, 2), (16, 1, 1)]
+    every = clips()
+    without = every[0] | {"audio": np.zeros(0, np.float32)}
+    guesses = {
+        "one": Guess("image", functools.partial(low_video, (1, 4, 6))),
+        "two": Guess("image", functools.partial(low_video, (2, 2, 4))),
+        "all": Guess("audio", functools.partial(low_audio, 100)),
+        "half": Guess("audio", functools.partial(low_audio, 50)),
+    }
+    found = psnrs(iter([*every, without]), guesses)
+    assert found["one"] > 25 and found["one"] > found["two"]
+    assert found["all"] > 100 > found["half"]
+    errors = [low_audio(50, clip) - clip["audio"] for clip in every]
+    assert found["half"] == pytest.approx(-10 * np.log10(np.square(errors).mean()), abs=1e-4)
+    assert set(psnrs([without], guesses)) == {"one", "two"}
 
 
 def test_mean_frames():
     first, second, third = clips()
-    every, by_class = mean_frames([first, second, third])
+    every, by_class = mean_frames(iter([first, second, third]))
     frames = [clip["image"].mean(0) for clip in (first, second, third)]
     np.testing.assert_allclose(every, np.mean(frames, axis=0), rtol=1e-6)
     np.testing.assert_allclose(by_class[0], (frames[0] + frames[2]) / 2, rtol=1e-6)
