@@ -105,7 +105,13 @@ CLIPS = dict(
 FOLDER = dict(CLIPS, name="video_folder", root="~/videos")
 
 TASK = dict(image_weight=0.03, audio_weight=1.0, label_weight=1e-4)
-SMALL_TASK = dict(image_weight=0.3, audio_weight=1.0, label_weight=1e-3)
+SMALL_TASK = dict(
+    image_weight=0.3,
+    audio_weight=1.0,
+    label_weight=1e-3,
+    # The presets above never hide frames or sound, so that a model without one is untrained.
+    also_given=(("image",), ("audio",), ("audio", "image", "label")),
+)
 
 PAPER = dict(
     num_classes=700,
