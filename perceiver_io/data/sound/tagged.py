@@ -148,7 +148,7 @@ class TaggedInput:
 
     def clip_form(self, image_size: Size) -> ClipForm:
         """The form of clips with frames of a size, and with the sound of each."""
-        per_frame = 1 if self.sound is None else self.sound.num_samples // self.video.num_frames
+        per_frame = 0 if self.sound is None else self.sound.num_samples // self.video.num_frames
         return ClipForm(
             num_frames=self.video.num_frames,
             frame_rate=self.video.frame_rate,

@@ -87,17 +87,18 @@ def pieces(
         path: any file that FFmpeg can read.
         size: (height, width) of the frames in pixels.
         num_frames: frames per clip.
-        samples_per_frame: audio samples per frame; 1,920 is 48 kHz at 25 frames per second.
+        samples_per_frame: audio samples per frame; 1,920 is 48 kHz at 25 frames per second, 0 reads
+            none.
         frame_rate: frames per second.
 
     Raises UserError when the file is missing, not a video, damaged, or truncated.
     """
     if min(size) < 1:
         raise UserError(f"size={size} must be a height and a width of at least 1 pixel.")
-    if min(num_frames, samples_per_frame, frame_rate) < 1:
+    if min(num_frames, frame_rate) < 1 or samples_per_frame < 0:
         raise UserError(
-            f"num_frames={num_frames}, samples_per_frame={samples_per_frame} and "
-            f"frame_rate={frame_rate} must be at least 1."
+            f"num_frames={num_frames} and frame_rate={frame_rate} must be at least 1, "
+            f"samples_per_frame={samples_per_frame} at least 0."
         )
     name = str(path)
     with decoding.opened_video(path, name) as container, decoding.opened_video(path, name) as sound:
@@ -132,7 +133,7 @@ def synchronised(
         first: the first of `frames`.
         frames: decoded ones, from the last one before those wanted on.
         size: height and width.
-        samples_per_frame: of the sound.
+        samples_per_frame: of the sound; 0 reads none.
         frame_rate: frames per second.
         skipped: number of frames of the video, at this rate, before the first one wanted.
     """
@@ -141,15 +142,18 @@ def synchronised(
     graph = decoding.clip_graph(
         first, stream, size=size, frame_rate=frame_rate, origin=origin, skipped=skipped
     )
-    blocks = decoding.sound_blocks(
-        sound,
-        sample_rate=frame_rate * samples_per_frame,
-        size=samples_per_frame,
-        start=float(origin * first.time_base) + skipped / frame_rate,
-    )
+    blocks: Iterator[np.ndarray] = iter(())
+    if samples_per_frame:
+        blocks = decoding.sound_blocks(
+            sound,
+            sample_rate=frame_rate * samples_per_frame,
+            size=samples_per_frame,
+            start=float(origin * first.time_base) + skipped / frame_rate,
+        )
     turned = decoding.orientation(first)
     images = (decoding.pixels(image, turned) for image in decoding.filtered(frames, graph))
-    return zip(images, itertools.chain(blocks, itertools.repeat(None)), strict=False)
+    whole = (np.pad(x, ((0, samples_per_frame - len(x)), (0, 0))) for x in blocks)
+    return zip(images, itertools.chain(whole, itertools.repeat(None)), strict=False)
 
 
 def cut(

@@ -348,7 +348,7 @@ def sound_blocks(
 ) -> Iterator[Float32[np.ndarray, "s 1"]]:
     """The sound from `start` (seconds) on in blocks of equal size, gaps filled with silence.
 
-    One channel; the last block is filled up with silence. Nothing if there is no sound.
+    One channel; the last block may be shorter. Nothing if there is no sound.
 
     Args:
         container: not decoded yet.
@@ -374,7 +374,7 @@ def sound_blocks(
         ("aresample", f"{sample_rate}:async=1:first_pts={silence}:rematrix_maxval=1"),
         ("atrim", f"start_sample={round(max(lead, 0) * sample_rate)}"),
         ("aformat", "sample_fmts=flt:channel_layouts=mono"),
-        ("asetnsamples", f"n={size}:pad=1"),
+        ("asetnsamples", f"n={size}:pad=0"),
     ]
     graph = _graph(lambda graph: graph.add_abuffer(template=stream), filters, "abuffersink")
     for block in filtered(itertools.chain([first], decoded), graph):

@@ -59,7 +59,8 @@ class ClipForm:
         frame_rate: frames per second.
         image_size: height and width of frames in pixels; they are scaled until they just cover it,
             and cropped centrally.
-        samples_per_frame: samples of sound; the sample rate is this times `frame_rate`.
+        samples_per_frame: samples of sound; the sample rate is this times `frame_rate`. 0, which
+            configs do not take, reads no sound.
     """
 
     num_frames: Annotated[Length, INPUT_SIZE] = 16

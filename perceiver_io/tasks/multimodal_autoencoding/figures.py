@@ -191,8 +191,9 @@ def _draw_compared(rows: np.ndarray, clip: ComparedClip, frame_rate: float) -> N
 
 
 def spectrogram(audio: Float[np.ndarray, " S"], sample_rate: float) -> Spectrogram:
-    """The power in dB in windows of 20 ms, each half over the next."""
-    size = min(max(round(_WINDOW * sample_rate), 2), len(audio))
+    """The power in dB in windows of 20 ms, each half over the next; one at least."""
+    size = max(round(_WINDOW * sample_rate), 2)
+    audio = np.pad(audio, (0, max(size - len(audio), 0)))
     _, _, power = scipy.signal.spectrogram(
         audio, sample_rate, nperseg=size, noverlap=size // 2, detrend=False, scaling="spectrum"
     )

@@ -46,11 +46,13 @@ class Stretch(NamedTuple):
 
     Attributes:
         start: in seconds.
+        stop: likewise; that of the last one is the end of the recording.
         probabilities: of each class.
         loudness: largest absolute sample; None for models without sound.
     """
 
     start: float
+    stop: float
     probabilities: Float32[np.ndarray, " K"]
     loudness: float | None
 
@@ -96,7 +98,7 @@ class SoundTagger(Predictor):
         loudness = [stretch.loudness for stretch in stretches]
         return Timeline(
             starts=np.array([stretch.start for stretch in stretches]),
-            stop=stretches[-1].start + self.input.seconds,
+            stop=stretches[-1].stop,
             probabilities=np.stack([stretch.probabilities for stretch in stretches]),
             loudness=None if None in loudness else np.array(loudness),
         )
@@ -106,15 +108,17 @@ class SoundTagger(Predictor):
 
         Raises UserError for a file that cannot be read, lacks what the model takes, or is empty.
         """
-        excerpts, kept = itertools.tee(self._excerpts(path))
+        timed, kept = itertools.tee(self._excerpts(path))
+        excerpts = (excerpt for excerpt, _ in timed)
         function = functools.partial(
             _probabilities, self.trained.model, self.trained.params, self.trained.state
         )
         found = each_in_batches(function, map(self.input, excerpts), batch_size, lambda _: None)
         number = None
-        for number, (excerpt, answer) in enumerate(zip(kept, found, strict=True)):
+        for number, ((excerpt, seconds), answer) in enumerate(zip(kept, found, strict=True)):
             check_finite(answer)
-            yield Stretch(number * self.input.seconds, answer, self._loudness(excerpt))
+            start = number * self.input.seconds
+            yield Stretch(start, start + seconds, answer, self._loudness(excerpt))
         if number is None:
             raise UserError(f"{path} is empty: it has no frame and no sample.")
 
@@ -129,9 +133,9 @@ class SoundTagger(Predictor):
     ) -> Report:
         """Writes the probabilities of all classes over time into NAME_tags.csv, and draws the best.
 
-        The figure, NAME_tags.png, and the report have the `top_k` classes of the highest mean. A
-        figure of a long file shows means over several stretches. Files in folders that cannot be
-        read are skipped and reported.
+        The figure, NAME_tags.png, and the report have the `top_k` classes of the highest mean over
+        the time of the recording. A figure of a long file shows means over several stretches. Files
+        in folders that cannot be read are skipped and reported.
 
         Args:
             output: the folder for tables and figures.
@@ -173,14 +177,13 @@ class SoundTagger(Predictor):
         self, path: Path, table: Path, batch_size: int
     ) -> tuple[Timeline, Float[np.ndarray, " K"]]:
         """Writes the table; returns an overview of it, and the mean probabilities."""
-        overview = Overview(self.input.seconds, _MOST_COLUMNS)
+        overview = Overview(_MOST_COLUMNS)
         with table.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["start", "stop", *self.class_names])
             for stretch in self.stretches(path, batch_size):
-                times = stretch.start, stretch.start + self.input.seconds
                 row = [f"{x:.4f}" for x in stretch.probabilities]
-                writer.writerow([f"{x:.2f}" for x in times] + row)
+                writer.writerow([f"{stretch.start:.2f}", f"{stretch.stop:.2f}", *row])
                 overview.add(stretch)
         return overview.timeline(), overview.mean()
 
@@ -189,8 +192,11 @@ class SoundTagger(Predictor):
             return None
         return 0.0 if excerpt.sound is None else float(np.abs(excerpt.sound).max())
 
-    def _excerpts(self, path: Path) -> Iterator[Excerpt]:
-        """The stretches of a file. Raises UserError if it lacks what the model takes."""
+    def _excerpts(self, path: Path) -> Iterator[tuple[Excerpt, float]]:
+        """The stretches of a file, and the length of each in seconds, less than usual at the end.
+
+        Raises UserError if it lacks what the model takes.
+        """
         sound, video = self.input.sound, self.input.video
         if video is not None and (sound is None or decoding.has_video(path, str(path))):
             form = self.input.clip_form(video.image_size)
@@ -201,7 +207,7 @@ class SoundTagger(Predictor):
                 samples_per_frame=form.samples_per_frame,
                 frame_rate=form.frame_rate,
             ):
-                yield excerpt_of(clip)
+                yield excerpt_of(clip), clip.num_frames / form.frame_rate
             return
         with decoding.opened_sound(path, str(path)) as container:
             for block in decoding.sound_blocks(
@@ -210,51 +216,58 @@ class SoundTagger(Predictor):
                 size=sound.num_samples,
                 start=decoding.start_of(decoding.sound_stream(container)),
             ):
-                yield Excerpt(block[:, 0], None)
+                samples = np.pad(block[:, 0], (0, sound.num_samples - len(block)))
+                yield Excerpt(samples, None), len(block) / sound.sample_rate
 
 
 class Overview:
     """The answers for a recording of any length as a timeline with a limited number of columns.
 
+    Means are over time: a stretch counts by its length.
+
     Args:
-        seconds: length of a stretch.
         most: greatest number of columns; when there would be more, each two become one.
     """
 
-    def __init__(self, seconds: float, most: int):
-        self._seconds, self._most = seconds, most
+    def __init__(self, most: int):
+        self._most = most
         self._stretches_per_column = 1
-        # Of each column: number of stretches, sum of probabilities, loudness.
+        # Of each column: number of stretches, their seconds, probabilities times these, loudness.
         self._counts: list[int] = []
+        self._seconds: list[float] = []
         self._sums: list[np.ndarray] = []
         self._loudness: list[float | None] = []
 
     def add(self, stretch: Stretch) -> None:
         """Adds the answer for the next stretch."""
+        seconds = stretch.stop - stretch.start
+        weighted = seconds * stretch.probabilities.astype(np.float64)
         if self._counts and self._counts[-1] < self._stretches_per_column:
             self._counts[-1] += 1
-            self._sums[-1] = self._sums[-1] + stretch.probabilities
+            self._seconds[-1] += seconds
+            self._sums[-1] = self._sums[-1] + weighted
             self._loudness[-1] = _louder(self._loudness[-1], stretch.loudness)
             return
         if len(self._counts) == self._most:
             self._halve()
         self._counts.append(1)
-        self._sums.append(stretch.probabilities.astype(np.float64))
+        self._seconds.append(seconds)
+        self._sums.append(weighted)
         self._loudness.append(stretch.loudness)
 
     def mean(self) -> Float[np.ndarray, " K"]:
-        """The mean probabilities over all stretches."""
-        return np.sum(self._sums, axis=0) / sum(self._counts)
+        """The mean probabilities over the whole time."""
+        return np.sum(self._sums, axis=0) / sum(self._seconds)
 
     def timeline(self) -> Timeline:
         """The mean probabilities of each column."""
-        counts = np.array(self._counts)
-        ends = np.cumsum(counts) * self._seconds
+        seconds = np.array(self._seconds)
+        ends = np.cumsum(seconds)
         known = None not in self._loudness
         return Timeline(
-            starts=ends - counts * self._seconds,
+            starts=ends - seconds,
             stop=float(ends[-1]),
-            probabilities=(np.stack(self._sums) / counts[:, None]).astype(np.float32),
+            probabilities=(np.stack(self._sums) / seconds[:, None]).astype(np.float32),
             loudness=np.array(self._loudness) if known else None,
         )
 
@@ -262,6 +275,7 @@ class Overview:
         self._stretches_per_column *= 2
         # The last one stays alone if their number is odd.
         self._counts = [sum(pair) for pair in _pairs(self._counts)]
+        self._seconds = [sum(pair) for pair in _pairs(self._seconds)]
         self._sums = [np.sum(pair, axis=0) for pair in _pairs(self._sums)]
         self._loudness = [functools.reduce(_louder, pair) for pair in _pairs(self._loudness)]
 

@@ -16,6 +16,7 @@ from perceiver_io.data.sound.tagged import (
     TaggedInput,
     TaggedPreparation,
 )
+from perceiver_io.data.video import decoding
 from perceiver_io.data.video.recordings import Recording
 from perceiver_io.errors import UserError
 from tests.helpers import videos
@@ -143,6 +144,14 @@ def test_a_model_of_both_hears_sounds_without_video(tmp_path):
         for call in (only_video.training_example, only_video.evaluation_example, only_video.check):
             with pytest.raises(UserError, match="a.* has no video, but the model takes nothing"):
                 call(raw, rng)
+
+
+def test_a_model_of_video_alone_decodes_no_sound(video, monkeypatch):
+    monkeypatch.setattr(decoding, "sound_blocks", lambda *_, **__: pytest.fail("decodes sound"))
+    raw, rng = Tagged(Recording(video, "video"), (1,), "video"), np.random.default_rng(0)
+    alone = dataclasses.replace(BOTH, sound=None)
+    for example in (alone.training_example(raw, rng), alone.evaluation_example(raw, rng)):
+        assert example["video"].any() and "sound" not in example
 
 
 def test_the_sound_of_a_video_alone(video):

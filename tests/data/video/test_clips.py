@@ -152,6 +152,15 @@ def test_missing_sound_is_no_silence(tmp_path):
         assert {clip.audio.shape for clip in clips} == {(16 * 1920, 1)}
 
 
+def test_the_last_part_of_a_sound_is_as_long_as_it_is(tmp_path):
+    path = make(tmp_path / "a.mkv", gray([99] * 5), sound={0: np.full(4410 + 441, 0.5)})
+    with decoding.opened_sound(path, "a") as container:
+        options = dict(sample_rate=44_100, size=4410, start=0.0)
+        blocks = list(decoding.sound_blocks(container, **options))
+    assert [len(block) for block in blocks] == [4410, 441]
+    np.testing.assert_allclose(np.concatenate(blocks), 0.5, atol=1e-3)
+
+
 def test_one_clip_at_a_time_is_read(tmp_path, monkeypatch):
     path = make(tmp_path / "a.mkv", gray([99] * 100))
     decoded, convert = [], decoding.pixels

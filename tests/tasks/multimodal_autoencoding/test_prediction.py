@@ -5,9 +5,15 @@ import pytest
 
 from perceiver_io.data.video.clips import Clip, pieces, read_frames
 from perceiver_io.errors import UserError
+from perceiver_io.tasks.multimodal_autoencoding.figures import spectrogram
 from perceiver_io.tasks.multimodal_autoencoding.prediction import VideoAutoencoder
 from perceiver_io.tasks.multimodal_autoencoding.reconstruction import Reconstruction, reconstruct
-from perceiver_io.tasks.multimodal_autoencoding.record import SquaredError, VideoRecord, envelope
+from perceiver_io.tasks.multimodal_autoencoding.record import (
+    SoundRecord,
+    SquaredError,
+    VideoRecord,
+    envelope,
+)
 from perceiver_io.tasks.video_writer import VideoWriter
 from tests.helpers.predictions import (
     AUTOENCODER,
@@ -146,6 +152,17 @@ def test_an_envelope_follows_the_sound():
         found, [[-1, 1], [-2, 2], [-3, 3], [-4, 4], [-1, 1], [-5, 5], [0, 0], [-7, 7]]
     )
     assert envelope(sound[:, :1]).shape == (2, 2)
+
+
+def test_a_last_clip_shorter_than_a_window_of_the_spectrogram():
+    """At 60 frames per second, a frame has 1/60 s of sound, a window 1/50 s."""
+    record = SoundRecord(60 * 100)
+    for count in (4, 1):
+        record.add(np.ones((count, 100)))
+    assert np.stack(record.spectra.kept).shape[1] == 61
+    tone = np.sin(2 * np.pi * 50 * np.arange(100) / 6000)
+    (short,) = spectrogram(tone, 6000)
+    np.testing.assert_allclose(short, spectrogram(np.pad(tone, (0, 20)), 6000)[0])
 
 
 def test_psnr_of_equal_arrays_is_infinite():

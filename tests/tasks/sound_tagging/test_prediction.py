@@ -67,7 +67,7 @@ def test_stretches_follow_each_other(of_sound, tmp_path):
     write_sound(tmp_path / "sound.wav", 0.5, seconds=0.9, rate=8000)
     timeline = of_sound.predict(tmp_path / "sound.wav", batch_size=2)
     np.testing.assert_allclose(timeline.starts, [0, 0.2, 0.4, 0.6, 0.8])
-    assert timeline.stop == pytest.approx(1.0)
+    assert timeline.stop == pytest.approx(0.9)
     np.testing.assert_allclose(timeline.loudness, 0.5, atol=0.01)
     whole = MEL(np.full(1600, 0.5, np.float32))
     batch = {"sound": whole[None], "sound_present": np.array([True])}
@@ -132,6 +132,7 @@ def test_video_alone(tmp_path):
     of_video = tagger(dict(video=VIDEO), video=FRAMES)
     timeline = of_video.predict(path)
     assert timeline.probabilities.shape == (3, 3) and timeline.loudness is None
+    np.testing.assert_allclose([*timeline.starts, timeline.stop], [0, 0.2, 0.4, 0.48])
     write_sound(tmp_path / "sound.wav", 0.5)
     with pytest.raises(UserError, match="sound.wav has no video stream"):
         of_video.predict(tmp_path / "sound.wav")
@@ -141,22 +142,25 @@ def test_overviews_have_a_limited_number_of_columns():
     rng = np.random.default_rng(0)
     probabilities = rng.random((45, 3)).astype(np.float32)
     loudness = rng.random(45)
-    overview = Overview(2.0, 10)
-    for index in range(45):
-        overview.add(Stretch(2.0 * index, probabilities[index], loudness[index]))
+    weights = np.append(np.ones(44), 0.25)  # of a last stretch of 0.5 s
+    overview = Overview(10)
+    for index, seconds in enumerate(2 * weights):
+        start = 2.0 * index
+        overview.add(Stretch(start, start + seconds, probabilities[index], loudness[index]))
     timeline = overview.timeline()
     np.testing.assert_allclose(timeline.starts, 16 * np.arange(6))
-    assert timeline.stop == 90
+    assert timeline.stop == 88.5
     parts = np.split(np.arange(45), range(8, 45, 8))
-    expected = [probabilities[part].mean(0) for part in parts]
+    expected = [np.average(probabilities[part], 0, weights[part]) for part in parts]
     np.testing.assert_allclose(timeline.probabilities, expected, rtol=1e-6)
     np.testing.assert_allclose(timeline.loudness, [loudness[part].max() for part in parts])
-    np.testing.assert_allclose(overview.mean(), probabilities.mean(0), rtol=1e-6)
+    expected = np.average(probabilities, 0, weights)
+    np.testing.assert_allclose(overview.mean(), expected, rtol=1e-6)
 
 
 def test_figure_without_sound():
-    overview = Overview(1.0, 10)
-    overview.add(Stretch(0.0, np.full(3, 0.5, np.float32), None))
+    overview = Overview(10)
+    overview.add(Stretch(0.0, 1.0, np.full(3, 0.5, np.float32), None))
     figure = tags_over_time(overview.timeline(), [2, 0], NAMES, "video.mp4")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["neither", "quiet"]
