@@ -48,6 +48,7 @@ class Prepared:
     score_mean: Finite = _LEFT_OUT
     score_std: Positive = _LEFT_OUT
     frame_rate: Width = _LEFT_OUT
+    sound_can_be_missing: bool = _LEFT_OUT
 
 
 def checked(given: Any, where: str, remedy: str) -> dict[str, Any]:
@@ -92,7 +93,10 @@ def default(model: Section) -> Preparation:
     if _file_of(model) == _TOKENIZER:
         return dict(max_length=model["max_length"], special_tokens=False, normalization=None)
     if model["name"] == "perceiver_io_autoencoder":
-        return dict(frame_rate=_PUBLISHED_FRAME_RATE, normalization=None)
+        # The paper hides labels only: the mask tokens of sound are as they were initialised.
+        return dict(
+            frame_rate=_PUBLISHED_FRAME_RATE, sound_can_be_missing=False, normalization=None
+        )
     return dict(normalization=None)
 
 

@@ -121,8 +121,11 @@ class AutoencodingPreparation(Preparation):
         }
 
     def for_prediction(self) -> dict[str, Any]:
-        """`frame_rate`, in frames per second; the sizes are the model's."""
-        return {"frame_rate": self.form.frame_rate}
+        """`frame_rate`, in frames per second; the sizes are the model's.
+
+        `sound_can_be_missing`: a model of these examples knows what its mask tokens of sound mean.
+        """
+        return {"frame_rate": self.form.frame_rate, "sound_can_be_missing": True}
 
     def _example(
         self, clip: Clip, label: int, present: dict[str, bool], rng: np.random.Generator

@@ -38,13 +38,17 @@ _LATENTS_OF_MODALITY = 2
 
 
 class _Sizes(NamedTuple):
-    """Sizes of the model's inputs, and the frame rate of its clips."""
+    """Sizes of the model's inputs, the frame rate of its clips, and what it is given of silence.
+
+    `sound_can_be_missing`: whether mask tokens stand for missing sound; if not, zeros do.
+    """
 
     num_frames: int
     image_size: tuple[int, int]
     samples_per_frame: int
     audio_patches: int
     frame_rate: int
+    sound_can_be_missing: bool
 
     @property
     def num_points(self) -> int:
@@ -89,7 +93,8 @@ class VideoAutoencoder(Predictor):
         Returns:
             All T frames, approximately in [0, 1], and all S samples of the sound, approximately in
             [-1, 1], as the model outputs them; the probability of each class, averaged over the
-            clips. Where there is no sound, the model is given its mask tokens, and guesses it.
+            clips. Where there is no sound, the model is given its mask tokens, and guesses it;
+            published models, which were never trained with these, are given silence.
 
         Raises UserError for a file that cannot be read, and for arrays of the wrong size.
         """
@@ -162,7 +167,7 @@ class VideoAutoencoder(Predictor):
     ) -> Reconstruction:
         return reconstruct(
             self.trained,
-            _inputs(clip),
+            _inputs(clip, sizes),
             audio_patches=sizes.audio_patches,
             chunk_size=chunk_size,
             advance=advance,
@@ -173,7 +178,7 @@ class VideoAutoencoder(Predictor):
         clip = next(_clips(sizes, path))
         attention = attention_to_clip(
             self.trained,
-            _inputs(clip),
+            _inputs(clip, sizes),
             audio_patches=sizes.audio_patches,
             count=_LATENTS_OF_MODALITY,
         )
@@ -239,6 +244,7 @@ def _sizes(trained: Trained) -> _Sizes:
         samples_per_frame=audio["num_samples"] // num_frames,
         audio_patches=audio["num_samples"] // audio["samples_per_patch"],
         frame_rate=trained.prepared("frame_rate"),
+        sound_can_be_missing=trained.preparation.get("sound_can_be_missing", False),
     )
 
 
@@ -284,9 +290,10 @@ def _joined(results: Iterable[tuple[Clip, Reconstruction]]) -> Reconstruction:
     return Reconstruction(np.concatenate(images), np.concatenate(sounds), np.mean(labels, axis=0))
 
 
-def _inputs(clip: Clip) -> dict[str, np.ndarray]:
+def _inputs(clip: Clip, sizes: _Sizes) -> dict[str, np.ndarray]:
     inputs = {"image": clip.frames / np.float32(255)}
-    return inputs | {"audio": clip.audio} if clip.has_sound else inputs
+    is_given = clip.has_sound or not sizes.sound_can_be_missing
+    return inputs | {"audio": clip.audio} if is_given else inputs
 
 
 def _at_sample_rate(audio: Float[np.ndarray, "S 1"], rate: int) -> Float32[np.ndarray, "s 1"]:
