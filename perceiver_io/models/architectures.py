@@ -18,7 +18,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from perceiver_io.config.annotations import INPUT_SIZE, UNSEEN
 from perceiver_io.config.construct import check as check_section
 from perceiver_io.config.construct import construct, defaults, lookup, marked
-from perceiver_io.models.builders import autoencoder, classifiers, flow, tagging, texts
+from perceiver_io.models.builders import autoencoder, classifiers, commands, flow, tagging, texts
 from perceiver_io.models.builders.blueprint import Blueprint
 from perceiver_io.models.perceiver.encoder import EncodingModel
 from perceiver_io.models.perceiver.maps import decoder_map, encoder_maps
@@ -185,4 +185,6 @@ ARCHITECTURES = {
     "vit_classifier": classifiers.vit_classifier,
     "transformer_classifier": classifiers.transformer_classifier,
     "coatnet_classifier": classifiers.coatnet_classifier,
+    "perceiver_io_commander": commands.perceiver_io_commander,
+    "transformer_commander": commands.transformer_commander,
 }

@@ -38,6 +38,11 @@ def mlp(weights: MLP, x: Float[Array, "... C"], *, exact_gelu: bool) -> Float[Ar
     return linear(weights.output, gelu(linear(weights.hidden, x), exact_gelu))
 
 
+def relu_mlp(weights: MLP, x: Float[Array, "... C"]) -> Float[Array, "... J"]:
+    """Linear, ReLU, linear."""
+    return linear(weights.output, jax.nn.relu(linear(weights.hidden, x)))
+
+
 def dropout(x: Array, rate: float, rng: PRNGKeyArray | None) -> Array:
     """Zeroes entries at `rate` and rescales the others; does nothing if `rng` is None."""
     if rng is None or rate == 0:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from perceiver_io.config.unit_features import UNIT_FEATURES
 from perceiver_io.models.architectures import build
 from tests.helpers import experiments, oracles
 from tests.helpers.oracles import normal
@@ -52,7 +53,21 @@ CLIPS = {
     "present": {"sound": np.array([True, False]), "video": np.array([True, True])},
 }
 ONE_READ = dict(num_latents=3, latent_dim=8, cross_attends=(0,), stacks=(0,), latent_stack=LAYERS)
+COMMANDER = dict(num_actions=4, slots=9, max_selected=3, width=6, key_dim=5)
 TWO_FRAMES = dict(CORE, image_size=(8, 12), channels=5, num_bands=2)
+
+
+def units(batch=2, slots=9, seed=0):
+    """Units with random features, of which the last ones are missing and every other is own."""
+    rng = np.random.default_rng(seed)
+    count = slots - 2 - np.arange(batch) % 2
+    mask = np.arange(slots) < count[:, None]
+    features = rng.uniform(0, 300, (batch, slots, len(UNIT_FEATURES)))
+    return {
+        "units": np.where(mask[..., None], features, 0).astype(np.float32),
+        "unit_mask": mask,
+        "selectable": mask & (np.arange(slots) % 2 == 0),
+    }
 
 
 def small(name):
@@ -91,6 +106,8 @@ def small(name):
         resnet_classifier=(GRID | dict(depths=(1, 1), widths=(8, 12)), images()),
         vit_classifier=(GRID | dict(patch_size=(4, 8), width=6, layers=LAYERS), images()),
         transformer_classifier=(GRID | dict(width=6, layers=LAYERS), images()),
+        perceiver_io_commander=(CORE | COMMANDER, units()),
+        transformer_commander=(COMMANDER | dict(layers=LAYERS), units()),
         convnet_classifier=(
             dict(num_classes=5, widths=(4, 8), image_size=(16, 16)),
             images(),

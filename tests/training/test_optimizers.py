@@ -73,6 +73,7 @@ ROLES = {
         "label_query_padding/embeddings",
         "attention/table",
         "class_token",
+        "pointer/end",
     ),
 }
 # Numbers of weights, of biases and norms, and of positions in each model.
@@ -97,6 +98,8 @@ COUNTS = {
     "vit_classifier": (8, 14, 2),
     "transformer_classifier": (8, 12, 0),
     "coatnet_classifier": (27, 45, 2),
+    "perceiver_io_commander": (34, 49, 2),
+    "transformer_commander": (22, 25, 1),
 }
 
 

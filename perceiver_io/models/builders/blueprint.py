@@ -18,6 +18,7 @@ from perceiver_io.models.perceiver.local_start import local_start
 from perceiver_io.models.perceiver.original import Perceiver
 from perceiver_io.models.perceiver.perceiver import PerceiverIO, QueryModule
 from perceiver_io.models.settings import AttentionForm, DecoderSettings, EncoderSettings
+from perceiver_io.models.starcraft.commander import Commander
 
 
 def as_drawn(params: hk.Params) -> hk.Params:
@@ -32,7 +33,17 @@ class Blueprint(NamedTuple):
     `Inputs`.
     """
 
-    model: PerceiverIO | Perceiver | ConvNet | ResNet | ViT | TokenTransformer | CoAtNet | BERT
+    model: (
+        PerceiverIO
+        | Perceiver
+        | ConvNet
+        | ResNet
+        | ViT
+        | TokenTransformer
+        | CoAtNet
+        | BERT
+        | Commander
+    )
     spec: PyTree[jax.ShapeDtypeStruct]
     start: Callable[[hk.Params], hk.Params] = as_drawn
     features: Callable[[PyTree[Array]], PyTree[Array]] = as_given

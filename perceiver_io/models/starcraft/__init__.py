@@ -1,0 +1,1 @@
+"""Models of StarCraft II: units in, a command out."""
