@@ -6,6 +6,7 @@
     python -m experiments.predict --task=flow --weights=WEIGHTS --inputs=FIRST --inputs=SECOND
     python -m experiments.predict --task=autoencode --weights=WEIGHTS --inputs=VIDEO
     python -m experiments.predict --task=classify_text --weights=WEIGHTS --inputs=TABLE
+    python -m experiments.predict --task=command_units --weights=WEIGHTS --inputs=GAME
 
 Like `classify_text` are `score_text` and `tag_text`: they take --text=TEXT, too, and answer in
 `predictions.jsonl`.
@@ -38,6 +39,7 @@ FLAGS_OF_TASKS = (
     flags.DEFINE_bool("attention", None, "Draw attention maps: attention_*.png."),
     flags.DEFINE_integer("top_k", None, "Number of answers to list."),
     flags.DEFINE_integer("batch_size", None, "Images, clouds, texts or tiles at a time."),
+    flags.DEFINE_integer("sample_seed", None, "Draw commands at random, with this seed."),
     flags.DEFINE_integer("steps", None, "Steps in which a text is filled in."),
     flags.DEFINE_integer("chunk_size", None, "Points decoded at a time."),
     flags.DEFINE_integer("overlap", None, "Least overlap of adjacent flow tiles, in pixels."),

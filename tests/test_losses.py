@@ -22,6 +22,7 @@ from perceiver_io.tasks.text_classification.task import TextClassification
 from perceiver_io.tasks.text_multitask.task import TextMultitask
 from perceiver_io.tasks.text_regression.task import TextRegression
 from perceiver_io.tasks.text_tagging.task import TextTagging
+from perceiver_io.tasks.unit_commands.task import UnitCommands
 from perceiver_io.training import parallel
 from perceiver_io.training.parallel import Mesh, Pmap
 from perceiver_io.training.state import initial_state
@@ -336,6 +337,51 @@ def multimodal_autoencoding():
     return Case(task, decoded_points, batch, terms)
 
 
+@tiny.transformed
+def logits_of_commands(inputs, query, is_training):
+    del is_training
+    x = hk.Flatten()(inputs["units"]) + query["action"][:, None] + query["selected"].sum(1)[:, None]
+    return {
+        "action": hk.Linear(4, name="action")(x),
+        "selected": hk.Linear(24, name="selected")(x).reshape(-1, 4, 6),
+        "target": hk.Linear(5, name="target")(x),
+    }
+
+
+def unit_commands():
+    """Selections of 1 to 4 of 5 units; any part may be unknown; 10 valid examples of 16."""
+    rng = np.random.default_rng(8)
+    count = np.arange(BATCH) % 5
+    selected = np.stack([rng.permutation(5)[:4] for _ in range(BATCH)])
+    selected[np.arange(4) >= count[:, None]] = -1
+    selected[count == 0, 0] = -2
+    batch = {
+        "units": rng.normal(size=(BATCH, 5, 3)).astype(np.float32),
+        "unit_mask": np.ones((BATCH, 5), bool),
+        "selectable": np.ones((BATCH, 5), bool),
+        "action": rng.choice([-2, 0, 1, 2, 3], BATCH).astype(np.int32),
+        "selected": selected.astype(np.int32),
+        "target": rng.integers(-2, 5, BATCH).astype(np.int32),
+        "valid": np.arange(BATCH) % 8 < 5,
+    }
+
+    def terms(outputs):
+        log_p = jax.tree.map(jax.nn.log_softmax, outputs)
+        found = {"loss_action": [], "loss_selected": [], "loss_target": []}
+        for row in np.flatnonzero(batch["valid"]):
+            for part in ("action", "target"):
+                if (label := batch[part][row]) >= 0:
+                    found[f"loss_{part}"].append(-log_p[part][row, label])
+            # The end, as the sixth choice, follows if there is a step left.
+            picks = [*selected[row][selected[row] >= 0], 5][:4] if count[row] else []
+            found["loss_selected"] += [
+                -log_p["selected"][row, step, pick] for step, pick in enumerate(picks)
+            ]
+        return {name: jnp.stack(values).mean() for name, values in found.items()}
+
+    return Case(UnitCommands(4), logits_of_commands, batch, terms)
+
+
 def two_terms():
     """Padding, a term with few elements, and counts below 1."""
     batch = tiny.take(tiny.examples("train"), np.arange(11), BATCH)
@@ -365,6 +411,7 @@ CASES = {
     "text_regression": text_regression,
     "text_tagging": text_tagging,
     "two_terms": two_terms,
+    "unit_commands": unit_commands,
 }
 STRATEGIES = {
     "mesh of 1": mesh_of_one_device,

@@ -12,6 +12,7 @@ _CLASSES = {
     "text_multitask": ("TextMultitask", "TextMultitasker"),
     "text_regression": ("TextRegression", "TextScorer"),
     "text_tagging": ("TextTagging", "TextTagger"),
+    "unit_commands": ("UnitCommands", "UnitCommander"),
 }
 
 # The choices of config.task.name, as dotted names.
@@ -25,6 +26,7 @@ PREDICTORS = {
 # Short names for `experiments.predict`.
 ALIASES = {
     "autoencode": "multimodal_autoencoding",
+    "command_units": "unit_commands",
     "classify": "image_classification",
     "fill_mask": "masked_lm",
     "flow": "optical_flow",

@@ -38,6 +38,8 @@ LIMITS = dict(
     qk_dim=8,
     v_dim=16,
     patch_size=4,
+    slots=24,
+    max_selected=4,
 )
 # Number of stages of the original Perceiver that remain: the first, a second, and a repetition.
 NUM_STAGES = 3

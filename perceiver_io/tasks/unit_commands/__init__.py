@@ -1,0 +1,1 @@
+"""Commands to units in StarCraft II, learned from players (behaviour cloning)."""
