@@ -262,6 +262,7 @@ def test_links_of_the_manual_are_valid(page):
         "masked_lm",
         "optical_flow",
         "point_clouds",
+        "starcraft",
         "text_file",
     ],
 )
