@@ -28,9 +28,9 @@ class Root(NamedTuple):
 
 
 class Bits(NamedTuple):
-    """The last `count` binary digits of a number, which is rounded down."""
+    """The last `digits` binary digits of a number, which is rounded down."""
 
-    count: int
+    digits: int
 
 
 class Share(NamedTuple):

@@ -188,13 +188,15 @@ def task_and_dataset(config):
 def random_batch(dataset, batch_size, seed=0):
     """A batch matching the dataset's spec: pixels, floats in [0, 1), integers 0, booleans True.
 
-    Every other example lacks a modality.
+    Every other example lacks a modality; selections are of the first unit alone.
     """
     rng = np.random.default_rng(seed)
 
     def draw(name, shape, dtype):
         if name in ("image", "frames"):
             return rng.integers(0, 256, shape).astype(dtype)
+        if name == "selected":
+            return np.where(np.arange(shape[1]) > 0, -1, np.zeros(shape, dtype))
         if name.endswith("_present"):
             return np.arange(batch_size) % 2 == 0
         if np.issubdtype(dtype, np.floating):

@@ -56,7 +56,7 @@ def encoded(units: Float[Array, "B U F"]) -> UnitEncoding:
         if isinstance(encoding, Share):
             numbers.append(x / encoding.whole)
         elif isinstance(encoding, Bits):
-            numbers += _digits(x, encoding.count)
+            numbers += _digits(x, encoding.digits)
         else:
             ones.append(start + _place(x, encoding))
         start += _LENGTHS[index]

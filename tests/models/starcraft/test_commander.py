@@ -22,8 +22,8 @@ def by_hand(row):
         if isinstance(encoding, Share):
             numbers.append(value / encoding.whole)
         elif isinstance(encoding, Bits):
-            text = format(int(value), "b").zfill(encoding.count)[::-1]
-            numbers += [float(x) for x in text[: encoding.count]]
+            text = format(int(value), "b").zfill(encoding.digits)[::-1]
+            numbers += [float(x) for x in text[: encoding.digits]]
         elif isinstance(encoding, Category):
             ones.append(np.eye(encoding.size)[min(int(value), encoding.size - 1)])
         elif isinstance(encoding, Root):
