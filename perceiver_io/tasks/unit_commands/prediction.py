@@ -62,7 +62,7 @@ class UnitCommander(Predictor):
 
     def __init__(self, trained: Trained):
         super().__init__(trained)
-        self.class_names = tuple(trained.class_names)
+        self.class_names = tuple(trained.prepared("class_names"))
         self.input = UnitInput(trained.prepared("slots"), tuple(trained.prepared("hidden")))
 
     def predict(

@@ -14,7 +14,7 @@ from tests.helpers.architectures import initialised, small, units
 from tests.helpers.starcraft import ENEMY, OWN, observation, recording
 
 NAMES = ("1", "1 at a unit", "5", "23 at a unit")
-PREPARED = {"slots": 9, "hidden": ["selected"], "normalization": None}
+PREPARED = {"slots": 9, "hidden": ["selected"], "normalization": None, "class_names": NAMES}
 UNITS = [(tag, OWN, dict(pos=(tag, 40 - tag))) for tag in range(1, 5)]
 SEEN = [*UNITS, *((tag, ENEMY, dict(pos=(tag, 30))) for tag in range(6, 14))]
 TIMES = (
@@ -28,7 +28,7 @@ TIMES = (
 def commander():
     section, _ = small("transformer_commander")
     parts = initialised(section, units(batch=1))
-    return UnitCommander(Trained(*parts, section, NAMES, PREPARED))
+    return UnitCommander(Trained(*parts, section, None, PREPARED))
 
 
 @pytest.fixture
