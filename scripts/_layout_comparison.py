@@ -56,7 +56,7 @@ def draw(scores: Scores) -> Figure:
     _points(clothes, scores[CLOTHES], INK, CLOTHES)
     _points(photos, scores[PHOTOS], INK, "from random weights", -0.2)
     _points(photos, scores[TRANSFERRED_TO], ACCENT, "after Fashion-MNIST", 0.2)
-    photos.legend(fontsize=8, loc="lower left")
+    photos.legend(fontsize=8, loc="lower right")
     for axes, title in ((clothes, CLOTHES), (photos, "photos of fruit")):
         axes.set_xticks(range(len(LAYOUTS)), list(LAYOUTS.values()), fontsize=9)
         axes.set_xlim(-0.6, len(LAYOUTS) - 0.4)
