@@ -6,7 +6,7 @@ Every process supplies its own rows of the batch, and runs the same program.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -39,12 +39,18 @@ class Mesh:
 
     num_replicas = 1
 
-    def __init__(self, *, fsdp: Count = 1):
-        """`fsdp` is the number of shards of each parameter; 1 replicates the parameters.
+    def __init__(self, devices: Sequence[jax.Device] | None = None, /, *, fsdp: Count = 1):
+        """Makes the mesh.
 
-        Raises UserError if the number of devices is not a multiple of it.
+        Args:
+            devices: of the mesh; None for all. Those of a machine that one does not have can be
+                compiled for.
+            fsdp: the number of shards of each parameter; 1 replicates the parameters.
+
+        Raises UserError if the number of devices is not a multiple of `fsdp`.
         """
-        num_devices = jax.device_count()
+        devices = jax.devices() if devices is None else devices
+        num_devices = len(devices)
         if num_devices % fsdp:
             raise UserError(
                 f"config.parallel.fsdp is {fsdp}, but there are {num_devices} devices, which is "
@@ -53,7 +59,8 @@ class Mesh:
             )
         shape = (num_devices // fsdp, fsdp)
         self._fsdp = fsdp
-        self._mesh = jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+        types = (AxisType.Auto,) * 2
+        self._mesh = jax.make_mesh(shape, ("data", "fsdp"), axis_types=types, devices=devices)
         self._replicated = self._sharding()
         self._rows = self._sharding(("data", "fsdp"))
 
@@ -218,12 +225,12 @@ def make(initialise: Callable[..., PyTree], template: PyTree, *arguments: PyTree
     return jax.jit(initialise, out_shardings=shardings)(*arguments)
 
 
-def local_batch_size(batch_size: int, accumulate: int) -> int:
+def local_batch_size(batch_size: int, accumulate: int, devices: int | None = None) -> int:
     """The number of examples of a training batch that this process supplies.
 
-    Raises UserError unless every microbatch divides evenly over the devices.
+    Raises UserError unless every microbatch divides evenly over the devices; None: those there are.
     """
-    devices = jax.device_count()
+    devices = devices or jax.device_count()
     step = devices * accumulate
     if batch_size % step or batch_size < 1:
         lower = batch_size // step * step

@@ -1,0 +1,62 @@
+"""Plans training on accelerators that one does not have: memory, communication, estimated time.
+
+    python -m experiments.plan --config=configs/NAME.py[:PRESET] --topology=v5e:16x16 \
+        [--config.training.batch_size=512] [--output=DIR] [--json]
+
+The real training step is compiled for the slice on this computer's CPU, with the config's own
+settings, and if it does not fit, with more rematerialisation, shards of the parameters and
+microbatches, until it does. Topologies are those of TPUs, v3, v4, v5e, v5p and v6e, and
+h100:1xHOSTSxDEVICES. Their compilers are installed by `pip install -e '.[tpu]'` and '.[cuda]'.
+With --output, the table, plan.json and a picture, plan.png, are written to DIR.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from absl import flags
+
+from perceiver_io.runtime import program
+
+CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
+TOPOLOGY = flags.DEFINE_string("topology", None, "The slice, such as v5e:16x16.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "Folder for the table, plan.json and plan.png.")
+JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+
+# Neither compiler may look for devices.
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false",
+}
+
+
+def main() -> None:
+    """Prints the plans, and writes them."""
+    os.environ.update(_ENVIRONMENT)
+    from perceiver_io.progress import say
+    from perceiver_io.runtime import configuration
+    from perceiver_io.runtime.plan import machines, planning, report
+
+    config = configuration.load(CONFIG.value, program.overrides())
+    program.start_jax()
+    slice_ = machines.open_slice(TOPOLOGY.value)
+    plans = []
+    for plan in planning.search(config, slice_):
+        plans.append(plan)
+        if not JSON.value:
+            say(report.as_line(plan))
+    table = report.as_table(plans, slice_, config.training.batch_size)
+    found = json.dumps(report.as_json(plans, slice_), indent=2)
+    print(found if JSON.value else f"\n{table}")
+    if OUTPUT.value is not None:
+        folder = Path(OUTPUT.value).expanduser().absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan.md").write_text(f"{table}\n")
+        (folder / "plan.json").write_text(f"{found}\n")
+        report.draw(plans, slice_).savefig(folder / "plan.png", dpi=100)
+
+
+if __name__ == "__main__":
+    program.run(main, CONFIG, TOPOLOGY)

@@ -1,0 +1,1 @@
+"""Plans: a training step compiled for machines that one does not have, and what it would need."""
