@@ -100,7 +100,8 @@ def draw(plans: Sequence[Plan], slice_: Slice) -> Figure:
     memory.invert_yaxis()
     memory.legend()
     rows = longest(plans[-1], slice_)
-    kernels.barh([row.name[-40:] for row in rows], [1e3 * row.amount for row in rows])
+    names = [row.name[-40:] for row in rows]
+    kernels.barh(range(len(rows)), [1e3 * row.amount for row in rows], tick_label=names)
     kernels.invert_yaxis()
     kernels.set_xlabel("ms of a step")
     kernels.set_title("the longest kernels of the last plan")
