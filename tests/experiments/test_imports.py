@@ -20,7 +20,8 @@ def loaded(code, names):
 
 
 @pytest.mark.parametrize(
-    "program", ["train", "evaluate", "describe", "export", "predict", "check_data", "sweep"]
+    "program",
+    ["train", "evaluate", "describe", "export", "predict", "check_data", "sweep", "plan"],
 )
 def test_programs_start_without_slow_libraries(program):
     assert loaded(f"import experiments.{program}", SLOW) == []
