@@ -119,9 +119,10 @@ def test_arrays_and_files_give_the_same_video(tmp_path):
     for name, (original, ours, least) in originals.items():
         error = np.mean((np.clip(ours, least, 1) - original) ** 2)
         assert answer["psnr"][name] == pytest.approx(-10 * np.log10(error), abs=1e-3)
+    # The mask tokens of published weights were never trained.
     silent, without = model.predict(frames, np.zeros_like(sound)), model.predict(frames)
-    assert without.audio.shape == silent.audio.shape
-    assert np.abs(without.image - silent.image).max() > 1e-4
+    for one, other in zip(silent, without, strict=True):
+        np.testing.assert_array_equal(one, other)
     with pytest.raises(UserError, match=r"the model takes uint8 \[any number, 16, 16, 3\]"):
         model.predict(frames[:, 1:])
     with pytest.raises(UserError, match=r"\[5, 1\], but 6 frames need \[192, 1\]"):

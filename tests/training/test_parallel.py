@@ -42,8 +42,8 @@ def train(strategy, model, num_steps=8, accumulate=1):
     return losses, jax.device_get(strategy.snapshot(state)), state
 
 
-def one_device(monkeypatch, *arguments, **keywords):
-    return train(mesh_of_one_device(monkeypatch), *arguments, **keywords)
+def one_device(*arguments, **keywords):
+    return train(mesh_of_one_device(), *arguments, **keywords)
 
 
 def assert_same(a, b, rtol=1e-4, atol=1e-5):
@@ -55,16 +55,16 @@ def assert_same(a, b, rtol=1e-4, atol=1e-5):
 
 
 @pytest.mark.slow
-def test_strategies_and_microbatches_agree(monkeypatch):
-    alone = one_device(monkeypatch, tiny.wide_mlp)
+def test_strategies_and_microbatches_agree():
+    alone = one_device(tiny.wide_mlp)
     assert alone[0][-1] < 0.5 * alone[0][0], "it learns, or the comparison would mean little"
     for strategy in (Mesh(fsdp=2), Pmap()):
         assert_same(alone, train(strategy, tiny.wide_mlp, accumulate=2))
 
 
 @pytest.mark.slow
-def test_neither_shards_nor_devices_change_dropout(monkeypatch):
-    alone, sharded = one_device(monkeypatch, tiny.stacked), train(Mesh(fsdp=4), tiny.stacked)
+def test_neither_shards_nor_devices_change_dropout():
+    alone, sharded = one_device(tiny.stacked), train(Mesh(fsdp=4), tiny.stacked)
     assert_same(alone, sharded)
     cut = {
         name
@@ -81,9 +81,9 @@ def test_neither_shards_nor_devices_change_dropout(monkeypatch):
 
 
 @pytest.mark.slow
-def test_batch_norm_is_global_under_mesh_and_per_device_under_pmap(monkeypatch):
+def test_batch_norm_is_global_under_mesh_and_per_device_under_pmap():
     """The only documented difference, and its cause."""
-    alone = one_device(monkeypatch, tiny.batch_norm, num_steps=1)
+    alone = one_device(tiny.batch_norm, num_steps=1)
     mesh, pmap = (train(s, tiny.batch_norm, num_steps=1) for s in (Mesh(fsdp=1), Pmap()))
     assert_same(alone, mesh)
     assert abs(pmap[0][0] - alone[0][0]) > 1e-4 * alone[0][0]

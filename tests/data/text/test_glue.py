@@ -184,10 +184,7 @@ def submission(task, dataset, split, outputs, folder, monkeypatch):
     monkeypatch.setattr(type(task), "build_dataset", lambda self, section: dataset)
     config = dict(data=dict(name="glue"), evaluation=evaluation)
     writers = task.submitters(config)
-    count = sum(
-        writer(model, {}, {}, mesh_of_one_device(monkeypatch), folder)
-        for writer in writers.values()
-    )
+    count = sum(writer(model, {}, {}, mesh_of_one_device(), folder) for writer in writers.values())
     (path,) = folder.glob("*.tsv")
     lines = path.read_text().splitlines()
     assert lines[0] == "index\tprediction" and len(lines) == count + 1

@@ -175,12 +175,12 @@ def test_model_and_data_have_the_same_patches_of_sound(dataset):
 
 
 @pytest.mark.slow
-def test_whole_clips_are_measured_exactly(dataset, batch, monkeypatch):
+def test_whole_clips_are_measured_exactly(dataset, batch):
     model = trained(AUTOENCODER)
     task = WholeClips(6, given=("audio", "image"))
     at_once = BatchEvaluator(task, dataset, "test", 2)
     evaluator = ChangedModelEvaluator(at_once, functools.partial(streamed, chunk_size=100))
-    found = evaluator(*model[:3], mesh_of_one_device(monkeypatch))
+    found = evaluator(*model[:3], mesh_of_one_device())
     assert set(found.metrics) == set(evaluator.metric_names(model.model))
     assert set(found.figures) == {"examples"}
 

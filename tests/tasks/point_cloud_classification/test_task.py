@@ -53,8 +53,8 @@ def logits_of(trained, points):
 
 
 @pytest.mark.slow
-def test_votes_are_the_mean_of_probabilities(dataset, trained, monkeypatch):
-    strategy = mesh_of_one_device(monkeypatch)
+def test_votes_are_the_mean_of_probabilities(dataset, trained):
+    strategy = mesh_of_one_device()
     single = BatchEvaluator(TASK, dataset, "validation", 16)
     parts = (trained.model, trained.params, trained.state, strategy)
     alone = single(*parts).metrics

@@ -87,11 +87,11 @@ def test_pixels_are_scaled():
 
 
 @pytest.mark.slow
-def test_stretches_are_averaged(monkeypatch):
+def test_stretches_are_averaged():
     dataset = sounds(sound=MEL)
     model, params, state = initialised(SECTION, TASK.model_inputs(batch_of(dataset))["inputs"])
     evaluator = stretches_evaluator(BatchEvaluator(TASK, dataset, "test", 12), 3)
-    result = evaluator(model, params, state, mesh_of_one_device(monkeypatch))
+    result = evaluator(model, params, state, mesh_of_one_device())
     assert set(result.metrics) <= set(evaluator.metric_names(model))
     assert "examples" not in result.figures and "average_precision" in result.figures
 

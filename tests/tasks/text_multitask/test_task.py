@@ -139,11 +139,11 @@ def model_of(apply):
     return Architecture(init, applied, applied, applied)
 
 
-def test_evaluation_of_all_tasks(dataset, monkeypatch):
+def test_evaluation_of_all_tasks(dataset):
     evaluator = AllTasks(TASK, dataset, "validation", 25)
     model = model_of(by_length)
     names = evaluator.metric_names(model)
-    metrics = evaluator(model, {}, {}, mesh_of_one_device(monkeypatch)).metrics
+    metrics = evaluator(model, {}, {}, mesh_of_one_device()).metrics
     assert metrics.keys() <= set(names)
     assert "scores/accuracy" not in metrics and "kinds/pearson" not in metrics
 
