@@ -3,7 +3,6 @@
 import copy
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -21,8 +20,6 @@ from perceiver_io.training.state import TrainState
 # From the one that computes least to the one that stores least.
 _REMATERIALISATION = ("none", "products", "all")
 _MOST_ACCUMULATED = 64
-# An all-reduce sends each element twice: to be added, and back.
-_SENT = Counter({"all-reduce": 2})
 
 
 class Settings(NamedTuple):
@@ -141,7 +138,8 @@ def estimated_seconds(
     too long; it is too short for all else.
     """
     running = sum(kernel.times * kernel_seconds(kernel, machine) for kernel in kernels)
-    sending = sum(x.times * x.bytes * max(_SENT[x.kind], 1) for x in collectives)
+    # An all-reduce sends each element twice: to be added, and back.
+    sending = sum(x.times * x.bytes * (1 + (x.kind == "all-reduce")) for x in collectives)
     return running + sending / machine.link_bandwidth
 
 

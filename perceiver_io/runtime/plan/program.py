@@ -89,16 +89,12 @@ def parse(text: str) -> Computations:
     current: list[Instruction] = []
     for line in text.splitlines():
         if not line.startswith(" ") and (start := _COMPUTATION.match(line)):
-            current = found[_entry_or(start)] = []
+            current = found["ENTRY" if start[1] else start[2]] = []
         elif match := _INSTRUCTION.match(line):
             root, name, shape, opcode, rest = match.groups()
             operands = tuple(re.findall(r"%([\w.\-]+)", rest.partition("), ")[0]))
             current.append(Instruction(name, shape, opcode, operands, line, root is not None))
     return found
-
-
-def _entry_or(start: re.Match[str]) -> str:
-    return "ENTRY" if start[1] else start[2]
 
 
 def size(shape: str, *, on_chip: bool = True) -> int:
@@ -203,22 +199,35 @@ def _traffic(instruction: Instruction, operands: Sequence[str], computations: Co
     if instruction.opcode != "fusion" or inner is None:
         # Library calls return their workspace, too.
         return away(re.sub(r", s8\[\d+\]\S*\)$", ")", instruction.shape)) + sum(map(away, operands))
-    made = {x.name: x for x in inner}
-
-    def origin(name: str) -> str:
-        while name in made and made[name].opcode in _VIEWS and made[name].operands:
-            name = made[name].operands[0]
-        return name
-
-    def read(parameter: Instruction, whole: int) -> int:
-        users = [x for x in inner if x.opcode not in _VIEWS]
-        users = [x for x in users if parameter.name in map(origin, x.operands)]
-        parts = [_read_by(x, origin(x.operands[0]) == parameter.name, whole) for x in users]
-        return min(whole, sum(parts)) if parts else whole
-
+    origins = _origins(inner)
     numbered = {_number(x): x for x in inner if x.opcode == "parameter"}
-    total = sum(read(numbered[i], away(shape)) for i, shape in enumerate(operands) if i in numbered)
-    return total + _written(instruction, inner, made, origin)
+    read = (
+        _read(numbered[i], inner, origins, away(shape))
+        for i, shape in enumerate(operands)
+        if i in numbered
+    )
+    return sum(read) + _written(instruction, inner, origins)
+
+
+def _origins(inner: Sequence[Instruction]) -> dict[str, str]:
+    """Of each instruction of a fusion, the one whose result it shows in another form, or itself."""
+    origins: dict[str, str] = {}
+    for x in inner:  # Operands come first.
+        is_view = x.opcode in _VIEWS and x.operands
+        origins[x.name] = origins.get(x.operands[0], x.operands[0]) if is_view else x.name
+    return origins
+
+
+def _read(
+    parameter: Instruction, inner: Sequence[Instruction], origins: dict[str, str], whole: int
+) -> int:
+    """Bytes that a fusion reads of a parameter of `whole` bytes."""
+    parts = []
+    for user in inner:
+        used = [origins.get(operand, operand) for operand in user.operands]
+        if user.opcode not in _VIEWS and parameter.name in used:
+            parts.append(_read_by(user, used[0] == parameter.name, whole))
+    return min(whole, sum(parts)) if parts else whole
 
 
 def _read_by(user: Instruction, is_first: bool, whole: int) -> int:
@@ -227,14 +236,17 @@ def _read_by(user: Instruction, is_first: bool, whole: int) -> int:
     return 0 if user.opcode == "dynamic-update-slice" and is_first else whole
 
 
-def _written(fusion: Instruction, inner, made, origin) -> int:
+def _written(fusion: Instruction, inner: Sequence[Instruction], origins: dict[str, str]) -> int:
+    """Bytes that a fusion writes: of arrays of which it replaces a part, that part."""
+    made = {x.name: x for x in inner}
     (root,) = (x for x in inner if x.is_root)
     results = root.operands if root.opcode == "tuple" else (root.name,)
     whole = size(fusion.shape, on_chip=False)
-    for name in map(origin, results):
-        if name in made and made[name].opcode == "dynamic-update-slice":
-            update = origin(made[name].operands[1])
-            whole -= size(made[name].shape) - size(made[update].shape if update in made else "")
+    for name in results:
+        result = made.get(origins.get(name, name))
+        if result is not None and result.opcode == "dynamic-update-slice":
+            update = made.get(origins.get(result.operands[1], ""))
+            whole -= size(result.shape) - size(update.shape if update else "")
     return max(whole, 0)
 
 

@@ -38,7 +38,7 @@ _LATENTS_OF_MODALITY = 2
 
 
 class _Sizes(NamedTuple):
-    """Sizes of the model's inputs, the frame rate of its clips, and what it is given of silence.
+    """Sizes of the model's inputs, the frame rate of its clips, and what stands for missing sound.
 
     `sound_can_be_missing`: whether mask tokens stand for missing sound; if not, zeros do.
     """

@@ -181,6 +181,4 @@ def _command(labels: Mapping[str, Any], row: int, dataset: Dataset) -> figures.D
     action, selected, target = (labels[name][row] for name in _LABELS)
     name = dataset.class_names[action] if action >= 0 else "unknown"
     is_at_unit = target >= 0 and (action < 0 or name.endswith("at a unit"))
-    return figures.DrawnCommand(
-        f"{name}", selected[selected >= 0], int(target) if is_at_unit else None
-    )
+    return figures.DrawnCommand(name, selected[selected >= 0], int(target) if is_at_unit else None)
