@@ -33,6 +33,8 @@ def main() -> None:
     workdir = Path(WORKDIR.value).expanduser().absolute()
     results = sweep.sweep(CONFIG.value, grid, program.overrides(), workdir)
     say(sweep.describe(results))
+    if not results.is_complete:
+        program.end_unfinished()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ r"""Trains a model.
         [--config.any.key=VALUE]
 
 Repeating the command resumes an interrupted run. Settings that affect training must not have
-changed, except for those given by --allow_config_change=KEY,...
+changed, except for those given by --allow_config_change=KEY,... The exit status is 75 if repeating
+it helps (SIGTERM, Ctrl-C, another host that was lost), 2 if something must be changed first.
 
 On several hosts, start it on each one with --coordinator_address, --num_processes and --process_id,
 or with --coordinator_address=auto where the cluster provides them.
@@ -40,7 +41,8 @@ def main() -> None:
     program.start_jax()
     workdir = Path(WORKDIR.value).expanduser().absolute()
     first, last = map(int, PROFILE.value)
-    training_run.train(config, workdir, (first, last), ALLOWED.value)
+    if not training_run.train(config, workdir, (first, last), ALLOWED.value):
+        program.end_unfinished()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The exception for errors that the user can fix."""
 
 import re
+from typing import ClassVar
 
 
 class UserError(ValueError):
     """Bad input. The message is one paragraph: the wrong value, the limit it violates, the remedy.
 
-    The command-line programs print its message without a traceback and exit with status 2. Memory
+    The command-line programs print its message without a traceback and exit with its status. Memory
     addresses in quoted messages of libraries are removed.
     """
+
+    status: ClassVar[int] = 2
 
     def __init__(self, message: str):
         super().__init__(re.sub(r" at 0x[0-9a-f]+", "", message))

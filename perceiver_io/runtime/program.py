@@ -10,6 +10,7 @@ import functools
 import multiprocessing
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,9 +20,16 @@ from absl import app, flags, logging
 
 from perceiver_io.config.files import OVERRIDE
 from perceiver_io.errors import UserError
+from perceiver_io.training.liveness import REPEAT, Watch
 
 _HELP = frozenset(("-h", "-help", "--help"))
 _DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
+
+# Seconds in which this process may report the error itself that another one has ended by, or notice
+# that another one has ended before it reports an error of their connection.
+_GRACE = 3.0
+# Of this process; empty unless there are several.
+_watches: list[Watch] = []
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address",
@@ -38,7 +46,7 @@ _CACHE = flags.DEFINE_string(
 
 
 def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
-    """Parses the flags and calls `main`; a UserError becomes one paragraph and exit status 2.
+    """Parses the flags and calls `main`; a UserError becomes one paragraph and its exit status.
 
     `--help` describes the program and its flags. `required` are the flags that must be given.
     """
@@ -52,11 +60,16 @@ def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
             with long_names_explained():
                 main()
         except UserError as error:
-            _end(2, f"error: {error}\n")
+            _end(error.status, f"error: {error}\n")
         except KeyboardInterrupt:
             _end(130, "interrupted\n")
         except Exception:
+            if _watches:
+                time.sleep(_GRACE)
             _end(1, traceback.format_exc())
+        finally:
+            for watch in _watches:
+                watch.leave()
 
     app.run(guarded, flags_parser=functools.partial(parse, required))
 
@@ -80,11 +93,31 @@ def _end(status: int, message: str) -> NoReturn:
     Libraries' exit handlers would wait for other processes, or write to a disk that is full: only
     worker processes are ended.
     """
+    for watch in _watches:
+        watch.leave(status)
     sys.stdout.flush()
     print(message, end="", file=sys.stderr, flush=True)
     for worker in multiprocessing.active_children():
         worker.terminate()
     os._exit(status)
+
+
+def _end_with_another(who: int, status: int) -> NoReturn:
+    """Ends the program because another process of the run has ended, with its status."""
+    if status != REPEAT:
+        time.sleep(_GRACE)
+        _end(status, f"error: process {who} ended with status {status}; its output says why.\n")
+    _end(
+        status,
+        f"error: process {who} was killed, or its host cannot be reached, so this process ends, "
+        f"too, with status {status}. Start all processes again by the same command: training "
+        "resumes from the last checkpoint.\n",
+    )
+
+
+def end_unfinished() -> NoReturn:
+    """Ends the program with the status that tells to repeat the command."""
+    sys.exit(REPEAT)
 
 
 def overrides() -> tuple[str, ...]:
@@ -101,7 +134,11 @@ def start_jax() -> None:
 
     from perceiver_io.training import distributed
 
-    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    watch = distributed.initialize(
+        _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _end_with_another
+    )
+    if watch is not None:
+        _watches.append(watch)
     if _CACHE.present and "://" not in _CACHE.value:
         _create(_CACHE.value)
     jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)

@@ -36,8 +36,10 @@ def train(
     workdir: Path,
     profile_steps: tuple[int, int] = (0, 0),
     allowed_changes: Iterable[str] = (),
-) -> None:
+) -> bool:
     """Trains until the last step, a SIGTERM or Ctrl-C; resumes the run if it was started before.
+
+    Returns whether the run is finished.
 
     Args:
         config: complete, as from `runtime.configuration`.
@@ -60,10 +62,11 @@ def train(
             contextlib.closing(Run(config, workdir, profiler, allowed_changes))
         )
         try:
-            run.train(interruption)
+            finished = run.train(interruption)
         except NotFiniteError as error:
             raise UserError(run.explain(error)) from error
     say(goodput.as_line(goodput.totals(goodput.read(workdir / goodput.FILE))))
+    return finished
 
 
 def _check_profile(profile_steps: tuple[int, int], steps: int) -> None:
@@ -145,36 +148,43 @@ class Run:
         initialise = functools.partial(initial_state, optimizer=self.step.optimizer, ema=ema)
         return parallel.make(initialise, state, warm.params, warm.model_state)
 
-    def train(self, interruption: Interruption) -> None:
-        """Runs the remaining steps."""
+    def train(self, interruption: Interruption) -> bool:
+        """Runs the remaining steps; returns whether the last one was reached."""
         last = self.config.training.steps
         if self.start >= last:
             say(
                 f"this run is finished: it has taken {self.start} steps, and config.training.steps "
                 f"is {last}. Raise that to train further; experiments.evaluate evaluates the run."
             )
-            return
+            return True
         interruption.listen()
         self.spent("start", self.start)
         with Progress(last, "steps", start=self.start) as progress:
             for step in range(self.start + 1, last + 1):
                 self.take_step(step)
                 progress.advance()
+                overdue = False
                 if step % self.config.logging.every == 0 or step == last:
                     progress.show(self.log(step))
                     self.spent("step", step)
+                    overdue = self.checkpoints.overdue()
                 evaluated = None
                 if step % self.config.evaluation.every == 0 or step == last:
                     evaluated = self.evaluate(step)
                     self.speed.resume()
                     self.spent("evaluation", step)
                 stop = interruption.reached(step)
-                if stop or step == last or self.checkpoints.due(step, evaluated):
+                due = overdue or self.checkpoints.due(step, evaluated)
+                if stop or step == last or due:
                     self.save(evaluated)
                     self.spent("checkpoint", step)
-                if stop:
-                    say(f"stopped by a signal after step {step}; repeat the command to resume")
-                    break
+                if stop and step < last:
+                    say(
+                        f"stopped by {interruption.cause} after step {step}, which is saved; "
+                        "repeat the command to resume"
+                    )
+                    return False
+        return True
 
     def take_step(self, step: int) -> None:
         """Runs one training step."""

@@ -5,9 +5,11 @@ A checkpoint is a folder `checkpoints/STEP` in the run folder: the arrays of the
 checksums of all these files (see integrity.py).
 """
 
+import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +22,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from perceiver_io.config.annotations import Count
+from perceiver_io.config.annotations import Count, Positive
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.training.archive import check_same, damaged, find_steps, read_arrays, read_shapes
@@ -41,6 +43,7 @@ class Checkpoints:
         best_metric: str | None = None,
         best_mode: Literal["max", "min"] | None = None,
         every: Count = 1000,
+        minutes: Positive | None = None,
     ):
         """Does not access the disk yet.
 
@@ -52,6 +55,9 @@ class Checkpoints:
             best_mode: whether the greatest or the least value is the best; needed with
                 `best_metric`.
             every: steps between checkpoints.
+            minutes: between checkpoints, at most, by the clock of the first process; looked at
+                when metrics are recorded. Of those that are not at a multiple of `every`, only the
+                newest of all is kept. None: by steps only.
 
         Raises UserError for a best metric without its mode.
         """
@@ -65,6 +71,8 @@ class Checkpoints:
         self._best_metric = best_metric
         self._sign = 1 if best_mode == "max" else -1
         self._every = every
+        self._minutes = minutes
+        self._saved_at = time.monotonic()
 
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
@@ -128,6 +136,13 @@ class Checkpoints:
         score = self._score(metrics)
         return self._best is None or score > self._best
 
+    def overdue(self) -> bool:
+        """Whether so many minutes have passed since the last save; all processes must call it."""
+        if self._minutes is None:
+            return False
+        late = time.monotonic() - self._saved_at > 60 * self._minutes
+        return bool(multihost_utils.broadcast_one_to_all(np.bool_(late)))
+
     def save(
         self,
         state: TrainState,
@@ -143,7 +158,7 @@ class Checkpoints:
 
         Raises any error that occurred while the previous checkpoint was written.
         """
-        step = int(state.step)
+        step, self._saved_at = int(state.step), time.monotonic()
         if step in self._manager.all_steps():
             return
         arguments = ocp.args.Composite(
@@ -233,13 +248,37 @@ class Checkpoints:
         return value if np.isfinite(value) else -np.inf
 
     def _policy(self, keep: int) -> preservation_policy.PreservationPolicy:
-        latest = preservation_policy.LatestN(keep)
+        latest: preservation_policy.PreservationPolicy = preservation_policy.LatestN(keep)
+        if self._minutes is not None:
+            newest = preservation_policy.LatestN(1)
+            latest = preservation_policy.AnyPreservationPolicy(
+                [newest, _LatestAtInterval(keep, self._every)]
+            )
         if self._best_metric is None:
             return latest
         best = preservation_policy.BestN(
             get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
         )
         return preservation_policy.AnyPreservationPolicy([latest, best])
+
+
+@dataclasses.dataclass
+class _LatestAtInterval(preservation_policy.PreservationPolicy):
+    """Keeps the latest of the checkpoints at multiples of a number of steps."""
+
+    count: int
+    every: int
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[preservation_policy.PolicyCheckpointInfo],
+        *,
+        context: preservation_policy.PreservationContext,
+    ) -> Sequence[bool]:
+        """Whether to keep each checkpoint."""
+        del context
+        steps = [info.step for info in checkpoints if info.step % self.every == 0]
+        return [info.step in steps[-self.count :] for info in checkpoints]
 
 
 def size_in_bytes(template: PyTree) -> int:

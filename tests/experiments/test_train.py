@@ -11,6 +11,7 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, evaluation, training_run
+from perceiver_io.training.liveness import REPEAT
 from perceiver_io.training.profiling import Profiler
 from tests.helpers.experiments import learned_classifier
 from tests.helpers.programs import (
@@ -65,7 +66,7 @@ def test_a_run_that_is_killed_and_then_stopped_resumes_to_the_bit(tmp_path, star
     process = start(training(tmp_path, "--config.data.num_workers=1"))
     wait_for_checkpoint(tmp_path, max(saved_steps(tmp_path)) + 1, process)
     os.killpg(process.pid, signal.SIGTERM)  # The worker, too.
-    out = finish(process)
+    out = finish(process, REPEAT)
     assert "resuming from the checkpoint of step" in out
     stopped = step_of_signal(out)
     assert stopped in saved_steps(tmp_path)

@@ -51,10 +51,10 @@ def start():
         process.communicate()
 
 
-def finish(process):
-    """Waits for a program that must succeed; returns its output."""
+def finish(process, status=0):
+    """Waits for a program that must end with this status; returns its output."""
     out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err[-3000:]
+    assert process.returncode == status, err[-3000:]
     return out
 
 
@@ -73,8 +73,8 @@ def wait_for_checkpoint(workdir, step, process):
 
 def step_of_signal(out):
     """The step after which a training says that a signal stopped it."""
-    (line,) = [line for line in out.splitlines() if line.startswith("stopped by a signal")]
-    return int(line.split("after step ")[1].split(";")[0])
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by SIGTERM")]
+    return int(line.split("after step ")[1].split(",")[0])
 
 
 def arrays(workdir, step):

@@ -67,6 +67,19 @@ def save_all(checkpoints, scores, metric="validation/top_1"):
     checkpoints.close()
 
 
+def test_checkpoints_by_minutes_are_kept_apart_from_those_by_steps(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, every=10, minutes=5)
+    kept = []
+    for step in range(1, 37):
+        checkpoints._saved_at -= 45  # seconds
+        if checkpoints.due(step, None) or checkpoints.overdue():
+            checkpoints.save(small_state(step), iterator(), None)
+            checkpoints.wait()
+            kept.append(checkpoints.steps())
+    assert kept == [[7], [10], [10, 17], [10, 20], [10, 20, 27], [20, 30]]
+    checkpoints.close()
+
+
 @pytest.mark.parametrize(
     ("mode", "scores", "kept", "best"),
     [

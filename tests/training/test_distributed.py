@@ -1,14 +1,17 @@
-"""A run on two processes with two devices each, resumed and stopped, equals one on a single one."""
+"""A run on two processes, then one, then two, killed and stopped, equals one on a single device."""
 
 import signal
 import socket
 import subprocess
+import time
 
+import jax
 import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.training import distributed
+from perceiver_io.training.liveness import REPEAT
 from tests.experiments.test_train import training
 from tests.helpers.programs import (
     ROOT,
@@ -34,7 +37,7 @@ STEPS = (
 
 
 @pytest.fixture
-def start():
+def start_two():
     """Starts two connected processes; kills those still running after the test."""
     started = []
 
@@ -79,19 +82,25 @@ def assert_close(workdir, expected, step):
 
 
 @pytest.mark.slow
-def test_two_processes_killed_resumed_and_stopped_equal_one(tmp_path, start):
+def test_two_processes_then_one_then_two_equal_one(tmp_path, start_two, start):
     workdir, alone = tmp_path / "two", tmp_path / "one"
     parallel = "--config.parallel.fsdp=4"  # Parameters are sharded across processes, too.
-    first, second = start(workdir, parallel)
+    first, second = start_two(workdir, parallel)
     wait_for_checkpoint(workdir, 20, first)
-    first.send_signal(signal.SIGKILL)
+    killed = time.monotonic()
     second.send_signal(signal.SIGKILL)
-    first.communicate(), second.communicate()
-    first, second = start(workdir, parallel)
-    wait_for_checkpoint(workdir, 40, first)
+    _, err = first.communicate(timeout=60)
+    assert time.monotonic() - killed < 20 and first.returncode == REPEAT
+    assert "error: process 1 was killed, or its host cannot be reached" in err
+    one = start(training(workdir, *STEPS, parallel), num_devices=4)
+    wait_for_checkpoint(workdir, max(saved_steps(workdir)) + 1, one)
+    one.kill()
+    one.communicate()
+    first, second = start_two(workdir, parallel)
+    wait_for_checkpoint(workdir, max(saved_steps(workdir)) + 1, first)
     second.terminate()  # Both stop, after the same step.
-    out = finish(first)
-    finish(second)
+    out = finish(first, REPEAT)
+    finish(second, REPEAT)
     step = step_of_signal(out)
     assert step in saved_steps(workdir)
     folder = workdir / "checkpoints" / str(step) / "data"
@@ -109,8 +118,8 @@ def test_two_processes_killed_resumed_and_stopped_equal_one(tmp_path, start):
 
 
 @pytest.mark.slow
-def test_bad_input_ends_all_processes(tmp_path, start):
-    for process in start(tmp_path, "--config.training.batch_size=30"):
+def test_bad_input_ends_all_processes(tmp_path, start_two):
+    for process in start_two(tmp_path, "--config.training.batch_size=30"):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 2
         assert "error: config.training.batch_size is 30" in err
@@ -126,4 +135,20 @@ def test_bad_input_ends_all_processes(tmp_path, start):
 )
 def test_incompatible_flags(flags, message):
     with pytest.raises(UserError, match=message):
-        distributed.initialize(*flags)
+        distributed.initialize(*flags, react=print)
+
+
+def test_a_cluster_that_jax_recognises(monkeypatch):
+    """SLURM, as it describes the second of two processes; without one, the way out is named."""
+    with pytest.raises(UserError, match="auto found no cluster that JAX recognises .no variables"):
+        distributed.initialize("auto", None, None, react=print)
+    names = dict(JOB_ID=7, STEP_NODELIST="node[3-4]", NTASKS=2, PROCID=1, LOCALID=0)
+    for name, value in names.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    met, started = [], []
+    monkeypatch.setattr(distributed, "meet", lambda *where: met.append(where) or {})
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *where, **_: started.append(where))
+    distributed.initialize("auto", None, None, react=print).leave()
+    ((address, *_),) = met
+    assert address.startswith("node3:") and met == [(address, 2, 1)]
+    assert started == [(address, 2, 1, [0])]
