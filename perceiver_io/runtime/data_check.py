@@ -72,6 +72,7 @@ def check_data(config: ConfigDict, splits: Sequence[str], output: Path) -> Check
     Raises UserError if the data is missing, or if the manifest cannot be written.
     """
     dataset = setup.build_task(config).build_dataset(config.data)
+    dataset.check_files()
     splits = list(dict.fromkeys(splits or dataset.source.splits))
     examples = {split: dataset.all_examples(split) for split in splits}
     entries, broken, remarks = [], {split: {} for split in splits}, {split: {} for split in splits}

@@ -27,7 +27,7 @@ FLOPS_LABELS = {
 def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
     """The config, parameters, in total and by module, and FLOPs per example; nothing is run.
 
-    And whether the trained model can be exported, as `published.why_not_for_huggingface` tells.
+    The data need not be there. It is also told whether the trained model can be exported, see `published.why_not_for_huggingface`.
 
     Args:
         config: complete, as from `runtime.configuration`.
@@ -35,7 +35,7 @@ def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
             config's batch size and the largest of several image sizes, and report its memory on
             each device in bytes.
     """
-    parts = setup.build_parts(config)
+    parts = setup.build_parts(config, check_data=False)
     params, _ = parts.model.shapes()
     description = {
         "config": config.to_dict(),

@@ -63,14 +63,24 @@ def for_prediction(parts: Parts) -> dict[str, Any]:
     return parts.dataset.for_prediction() | {"inputs": input_shapes(parts.model)}
 
 
-def build_parts(config: ConfigDict) -> Parts:
-    """Builds the objects of all sections. Raises UserError naming a section that is wrong."""
+def build_parts(config: ConfigDict, *, check_data: bool = True) -> Parts:
+    """Builds the objects of all sections.
+
+    Args:
+        config: complete, as from `runtime.configuration`.
+        check_data: whether the data must be there, and have the classes that the task expects.
+            Without it, no file of the data is read: shapes follow from the settings alone.
+
+    Raises UserError naming a section that is wrong, or data that is missing.
+    """
     schema.check(config)
     task = build_task(config)
     factory = lookup(STRATEGIES, config.parallel, "config.parallel")
     strategy = construct(factory, config.parallel, "config.parallel")
     dataset = build_dataset(config, task)
-    task.check_dataset(dataset)
+    if check_data:
+        dataset.check_files()
+        task.check_dataset(dataset)
     task.check_model(config.model, dataset)
     return Parts(task, dataset, build_model(config.model, dataset), strategy)
 

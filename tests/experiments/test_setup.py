@@ -149,6 +149,23 @@ def test_sizes_of_model_and_data_follow_each_other():
         setup.check_agreement(both, setup.build_parts(both))
 
 
+def test_shapes_are_known_without_the_data():
+    cases = {}
+    for case in experiments.all_experiments():
+        config = configuration.overridden(experiments.load(*case))
+        cases.setdefault((config.data.name, str(config.data.get("tokenizer"))), config)
+    missing = set()
+    for (name, _), config in cases.items():
+        parts = setup.build_parts(config, check_data=False)
+        assert setup.batch_shapes(parts.dataset, 2)["valid"].shape == (2,)
+        try:
+            parts.dataset.check_files()
+        except UserError:
+            missing.add(name)
+    # In others, the files give neither classes nor tokens; or they are bundled.
+    assert missing >= {"audioset", "image_folder", "kinetics", "mixture", "video_folder"}
+
+
 @pytest.mark.parametrize("name, preset", experiments.all_experiments())
 def test_model_and_data_of_every_config_agree(name, preset, tmp_path):
     config = experiments.give_files(experiments.load(name, preset), tmp_path)

@@ -160,6 +160,10 @@ class Dataset:
         own = self.source.for_prediction() | self.preparation.for_prediction()
         return own | {"normalization": self.normalization, "class_names": self.class_names}
 
+    def check_files(self) -> None:
+        """Raises UserError if a file is missing or damaged that tells the classes or the tokens."""
+        self.for_prediction()
+
     def num_examples(self, split: str) -> int:
         """Size of the split over all shards. Raises UserError on an unknown split."""
         return len(self.examples(split))

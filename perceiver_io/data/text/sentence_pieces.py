@@ -30,15 +30,14 @@ _LONGEST_SENTENCE = 4096
 _HOW_TO_TRAIN = "train one with `python -m scripts.train_sentencepiece`"
 
 
-@dataclasses.dataclass(frozen=True)
-class SentencePieceTokenizer(Tokenizer):
+class SentencePieces(Tokenizer):
     """The tokens of a trained model; a space belongs to the token that follows it.
 
     Attributes:
         model: the content of the model file.
     """
 
-    model: bytes = dataclasses.field(repr=False)
+    model: bytes
 
     unit: ClassVar[str] = "tokens"
     reads_any_bytes: ClassVar[bool] = False
@@ -82,27 +81,56 @@ class SentencePieceTokenizer(Tokenizer):
         return _import_sentencepiece().SentencePieceProcessor(model_proto=self.model)
 
 
-def from_file(path: Text, vocabulary_size: Width) -> SentencePieceTokenizer:
-    """The tokenizer of a model file.
+@dataclasses.dataclass(frozen=True)
+class SentencePieceTokenizer(SentencePieces):
+    """The tokens of a model in memory."""
 
-    Raises UserError if the file is missing, is no model trained by `train`, or has another number
-    of ids than `vocabulary_size`.
+    model: bytes = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePieceFile(SentencePieces):
+    """The tokens of a model file, which is read when it is first needed.
+
+    UserError is raised then if it is missing, is no model trained by `train`, or has another number
+    of ids than is promised.
+
+    Attributes:
+        path: of the file.
+        promised_size: the number of ids.
     """
-    try:
-        model = pathlib.Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"Cannot read the SentencePiece model {path} ({error.strerror}): give its path, or "
-            f"{_HOW_TO_TRAIN}."
-        ) from error
-    tokenizer = _checked(model, path)
-    if tokenizer.vocabulary_size != vocabulary_size:
-        raise UserError(
-            f"The SentencePiece model {path} has {tokenizer.vocabulary_size} ids, but "
-            f"vocabulary_size is {vocabulary_size}: set config.data.tokenizer.vocabulary_size and "
-            f"config.model.vocab_size to {tokenizer.vocabulary_size}, or use another model."
-        )
-    return tokenizer
+
+    path: str
+    promised_size: int
+
+    @property
+    def vocabulary_size(self) -> int:
+        """As promised, so that the file need not be there to know shapes."""
+        return self.promised_size
+
+    @functools.cached_property
+    def model(self) -> bytes:
+        """The content of the file."""
+        try:
+            model = pathlib.Path(self.path).expanduser().read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"Cannot read the SentencePiece model {self.path} ({error.strerror}): give its "
+                f"path, or {_HOW_TO_TRAIN}."
+            ) from error
+        found = _checked(model, self.path).vocabulary_size
+        if found != self.promised_size:
+            raise UserError(
+                f"The SentencePiece model {self.path} has {found} ids, but vocabulary_size is "
+                f"{self.promised_size}: set config.data.tokenizer.vocabulary_size and "
+                f"config.model.vocab_size to {found}, or use another model."
+            )
+        return model
+
+
+def from_file(path: Text, vocabulary_size: Width) -> SentencePieceFile:
+    """The tokenizer of a model file."""
+    return SentencePieceFile(path, vocabulary_size)
 
 
 def from_text(model: str) -> SentencePieceTokenizer:

@@ -95,7 +95,7 @@ def search(config: ConfigDict, slice_: Slice) -> Iterator[Plan]:
 
 def plan(config: ConfigDict, settings: Settings, slice_: Slice) -> Plan:
     """Compiles the training step of a config for a slice; see `Plan`."""
-    parts = setup.build_parts(config)
+    parts = setup.build_parts(config, check_data=False)
     step, initialise = setup.training_step(config, parts)
     mesh = parallel.Mesh(slice_.devices, fsdp=settings.fsdp)
     state = mesh.template(jax.eval_shape(initialise))

@@ -62,7 +62,7 @@ def test_invalid_bytes_come_back_as_they_were():
 
 def test_what_is_stored_with_weights_is_the_same_tokenizer(tokenizer):
     kept = pickle.loads(pickle.dumps(tokenizers.stored(tokenizer.for_prediction())))
-    assert kept == tokenizer
+    assert kept.for_prediction() == tokenizer.for_prediction()
     np.testing.assert_array_equal(kept.encode("the same words"), tokenizer.encode("the same words"))
 
 
@@ -178,7 +178,7 @@ def test_wrong_models_are_named(model_file, tmp_path):
         (tmp_path / "empty.model", 310, "empty.model is damaged"),
     ):
         with pytest.raises(UserError, match=message):
-            sentence_pieces.from_file(str(path), size)
+            sentence_pieces.from_file(str(path), size).encode("a")
     with pytest.raises(UserError, match="damaged"):
         sentence_pieces.from_text("?")
 
@@ -192,7 +192,7 @@ def test_a_model_that_does_not_keep_texts_is_refused(tmp_path):
     path = tmp_path / "foreign.model"
     path.write_bytes(content.getvalue())
     with pytest.raises(UserError, match=r"foreign.model lacks the special tokens \[PAD\]"):
-        sentence_pieces.from_file(str(path), 270)
+        sentence_pieces.from_file(str(path), 270).encode("a")
 
 
 def test_too_little_text_for_a_vocabulary():
@@ -215,4 +215,4 @@ def test_a_missing_package_is_named(model_file, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_package)
     with pytest.raises(UserError, match="pip install sentencepiece"):
-        sentence_pieces.from_file(str(model_file), 310)
+        sentence_pieces.from_file(str(model_file), 310).encode("a")
