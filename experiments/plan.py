@@ -11,32 +11,22 @@ With --output, the table, plan.json and a picture, plan.png, are written to DIR.
 """
 
 import json
-import os
 from pathlib import Path
 
 from absl import flags
 
 from perceiver_io.runtime import program
+from perceiver_io.runtime.plan import environment
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
 TOPOLOGY = flags.DEFINE_string("topology", None, "The slice, such as v5e:16x16.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for the table, plan.json and plan.png.")
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 
-# Neither compiler may look for devices.
-_ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-}
-# Autotuning would need a device.
-_XLA_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
-
 
 def main() -> None:
     """Prints the plans, and writes them."""
-    os.environ.update(_ENVIRONMENT)
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_XLA_FLAGS}"
+    environment.set_up()
     from perceiver_io.progress import say
     from perceiver_io.runtime import configuration
     from perceiver_io.runtime.plan import machines, planning, report

@@ -27,7 +27,8 @@ FLOPS_LABELS = {
 def describe(config: ConfigDict, *, memory: bool) -> dict[str, Any]:
     """The config, parameters, in total and by module, and FLOPs per example; nothing is run.
 
-    The data need not be there. It is also told whether the trained model can be exported, see `published.why_not_for_huggingface`.
+    The data need not be there. It is also told whether the trained model can be exported, see
+    `published.why_not_for_huggingface`.
 
     Args:
         config: complete, as from `runtime.configuration`.
