@@ -1,7 +1,7 @@
 r"""Trains a model.
 
     python -m experiments.train --config=configs/NAME.py[:PRESET] --workdir=DIR \
-        [--config.any.key=VALUE]
+        [--compiled_step=FILE] [--config.any.key=VALUE]
 
 Repeating the command resumes an interrupted run. Settings that affect training must not have
 changed, except for those given by --allow_config_change=KEY,... The exit status is 75 if repeating
@@ -22,6 +22,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
 PROFILE = flags.DEFINE_list(
     "profile_steps", ["0", "0"], "FIRST,LAST: steps to profile into the run folder's `profile`."
 )
+COMPILED = flags.DEFINE_string(
+    "compiled_step", None, "The step as `experiments.plan --save=FILE` compiled it for this slice."
+)
 ALLOWED = flags.DEFINE_list(
     "allow_config_change",
     [],
@@ -41,7 +44,8 @@ def main() -> None:
     program.start_jax()
     workdir = Path(WORKDIR.value).expanduser().absolute()
     first, last = map(int, PROFILE.value)
-    if not training_run.train(config, workdir, (first, last), ALLOWED.value):
+    compiled = None if COMPILED.value is None else Path(COMPILED.value).expanduser()
+    if not training_run.train(config, workdir, (first, last), ALLOWED.value, compiled):
         program.end_unfinished()
 
 

@@ -17,6 +17,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import build
 from perceiver_io.progress import Progress, say
 from perceiver_io.runtime import resumption, setup, time_budget, weights
+from perceiver_io.runtime.plan import saved_step
 from perceiver_io.runtime.weights import PREPARATION
 from perceiver_io.training import goodput, logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
@@ -36,6 +37,7 @@ def train(
     workdir: Path,
     profile_steps: tuple[int, int] = (0, 0),
     allowed_changes: Iterable[str] = (),
+    compiled_step: Path | None = None,
 ) -> bool:
     """Trains until the last step, a SIGTERM or Ctrl-C; resumes the run if it was started before.
 
@@ -46,6 +48,7 @@ def train(
         workdir: the run folder.
         profile_steps: first and last step to profile into the run folder; (0, 0) for none.
         allowed_changes: settings that may differ from those the run was started with.
+        compiled_step: file with the step, see `plan.saved_step`; None: it is compiled here.
 
     Raises UserError about an invalid config or one that is not the run's, another training in the
     folder, a full disk, or a loss that is not finite.
@@ -59,7 +62,7 @@ def train(
         stack.enter_context(locked(workdir))
         interruption = stack.enter_context(contextlib.closing(Interruption()))
         run = stack.enter_context(
-            contextlib.closing(Run(config, workdir, profiler, allowed_changes))
+            contextlib.closing(Run(config, workdir, profiler, allowed_changes, compiled_step))
         )
         try:
             finished = run.train(interruption)
@@ -83,7 +86,12 @@ class Run:
     """A training run; `train` runs the remaining steps."""
 
     def __init__(
-        self, config: ConfigDict, workdir: Path, profiler: Profiler, allowed_changes: Iterable[str]
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        profiler: Profiler,
+        allowed_changes: Iterable[str],
+        compiled_step: Path | None = None,
     ):
         """Builds every part from its config section; restores the state or initialises it."""
         self.config = config
@@ -108,10 +116,21 @@ class Run:
         }
         resumption.record(workdir, changes, self.start)
         self.folder = logging.open_run_folder(workdir, files, self.start)
-        self.compiled = parts.strategy.compile_train(step, self.state)
+        self.compiled = self.compiled_for(compiled_step)
         self.evaluators = parts.task.evaluators(config)
         self.monitor = Monitor(parts.strategy.fetch)
         self.profiler = profiler
+
+    def compiled_for(self, saved: Path | None) -> Callable:
+        """The step, compiled at its first use, or as it was saved."""
+        strategy = self.parts.strategy
+        if saved is None:
+            return strategy.compile_train(self.step, self.state)
+        saved_step.check_usable(self.config, len(self.turns))
+        step = strategy.compile_train(self.step, self.state)
+        shapes = setup.batch_shapes(self.parts.dataset, self.config.training.batch_size)
+        lowered = step.lower(self.state, strategy.batch_template(shapes))
+        return saved_step.load(saved, lowered, self.config)
 
     def initial_state(self, workdir: Path, initialise: Callable[[], TrainState]) -> TrainState:
         """The state of the latest checkpoint, or else a new state, warm-started if configured."""

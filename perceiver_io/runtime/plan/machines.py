@@ -11,6 +11,22 @@ from perceiver_io.config.construct import listing, nearest
 from perceiver_io.errors import UserError
 
 
+class Rates(NamedTuple):
+    """What kernels reach.
+
+    Attributes:
+        half: FLOPs per second of products in half precision.
+        single: the same in float32.
+        bandwidth: of the memory, in bytes per second.
+        launch: seconds that each kernel takes to begin.
+    """
+
+    half: float
+    single: float
+    bandwidth: float
+    launch: float = 0.0
+
+
 class Machine(NamedTuple):
     """A kind of device, with the numbers that its maker states.
 
@@ -18,7 +34,7 @@ class Machine(NamedTuple):
         platform: that programs are lowered for, `tpu` or `cuda`.
         memory: bytes of high-bandwidth memory.
         flops: of products in bfloat16, per second.
-        bandwidth: of the memory, in bytes per second.
+        rates: of kernels whose time the compiler does not estimate; measured where we could.
         link_bandwidth: to other devices, over all links in one direction, in bytes per second.
         clock: cycles per second, in which a TPU's compiler estimates its kernels.
         options: of the topology.
@@ -27,7 +43,7 @@ class Machine(NamedTuple):
     platform: str
     memory: float
     flops: float
-    bandwidth: float
+    rates: Rates
     link_bandwidth: float
     clock: float
     options: dict[str, Any] = {}
@@ -48,16 +64,23 @@ dnn_version_info { major: 9 minor: 10 }
 runtime_version { major: 12 minor: 9 patch: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
+# Measured on an H100 SXM: large products, large copies, and programs of many small kernels.
+_H100_RATES = Rates(711e12, 352e12, 3.0e12, 2e-6)
+
+
+def _tpu(memory: float, flops: float, bandwidth: float, *others: Any) -> Machine:
+    """TPUs multiply float32 in bfloat16, too, unless they are told not to."""
+    return Machine("tpu", memory, flops, Rates(flops, flops, bandwidth), *others)
+
+
 # One device of a v4 slice is a chip of two cores; of a v3 slice, a core of a chip.
 MACHINES = {
-    "v3": Machine("tpu", 16e9, 61.5e12, 450e9, 41e9, 0.94e9),
-    "v4": Machine(
-        "tpu", 32 * 2**30, 275e12, 1228e9, 150e9, 1.05e9, {"chip_config_name": "megacore"}
-    ),
-    "v5e": Machine("tpu", 16 * 2**30, 197e12, 819e9, 100e9, 1.5e9),
-    "v5p": Machine("tpu", 95 * 2**30, 459e12, 2765e9, 300e9, 1.75e9),
-    "v6e": Machine("tpu", 32 * 2**30, 918e12, 1640e9, 224e9, 1.75e9),
-    "h100": Machine("cuda", 80e9, 989e12, 3350e9, 450e9, 1.98e9, {"target_config": _H100}),
+    "v3": _tpu(16e9, 61.5e12, 450e9, 41e9, 0.94e9),
+    "v4": _tpu(32 * 2**30, 275e12, 1228e9, 150e9, 1.05e9, {"chip_config_name": "megacore"}),
+    "v5e": _tpu(16 * 2**30, 197e12, 819e9, 100e9, 1.5e9),
+    "v5p": _tpu(95 * 2**30, 459e12, 2765e9, 300e9, 1.75e9),
+    "v6e": _tpu(32 * 2**30, 918e12, 1640e9, 224e9, 1.75e9),
+    "h100": Machine("cuda", 80e9, 989e12, _H100_RATES, 450e9, 1.98e9, {"target_config": _H100}),
 }
 _PACKAGES = {"tpu": "libtpu", "cuda": "jax_cuda12_plugin"}
 

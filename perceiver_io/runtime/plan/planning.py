@@ -36,6 +36,14 @@ class Settings(NamedTuple):
     accumulate: int
 
 
+class CompiledStep(NamedTuple):
+    """A training step, after and before compilation, and the config to train it with."""
+
+    compiled: jax.stages.Compiled
+    lowered: jax.stages.Lowered
+    config: ConfigDict
+
+
 class Plan(NamedTuple):
     """A training step on a slice; sizes and times are those of one device.
 
@@ -48,6 +56,7 @@ class Plan(NamedTuple):
         collectives: the communication.
         seconds: an estimate of the step's time, see `estimated_seconds`; None if it does not fit.
         least_seconds: the FLOPs at the device's greatest rate.
+        step: the program; None if it does not fit.
     """
 
     settings: Settings
@@ -58,6 +67,7 @@ class Plan(NamedTuple):
     collectives: list[Collective]
     seconds: float | None
     least_seconds: float
+    step: CompiledStep | None = None
 
     @property
     def used(self) -> int:
@@ -85,12 +95,17 @@ def search(config: ConfigDict, slice_: Slice) -> Iterator[Plan]:
     num_devices = len(slice_.devices)
     training = config.training
     parallel.local_batch_size(training.batch_size, training.accumulate, num_devices)
-    own = Settings(config.parallel.get("fsdp", 1), _remat(config.model), training.accumulate)
-    for settings in dict.fromkeys((own, *_alternatives(config, num_devices))):
+    for settings in dict.fromkeys((own_settings(config), *_alternatives(config, num_devices))):
         found = plan(_with(config, settings), settings, slice_)
         yield found
         if found.fits:
             return
+
+
+def own_settings(config: ConfigDict) -> Settings:
+    """Those of the config itself."""
+    fsdp = config.parallel.get("fsdp", 1)
+    return Settings(fsdp, _remat(config.model), config.training.accumulate)
 
 
 def plan(config: ConfigDict, settings: Settings, slice_: Slice) -> Plan:
@@ -104,7 +119,7 @@ def plan(config: ConfigDict, settings: Settings, slice_: Slice) -> Plan:
     flops = round(setup.training_flops(config, parts, state) * share)
     memory = _arguments(state, batch)
     lowered = mesh.compile_train(step, state).lower(state, batch)
-    kernels, collectives, seconds = [], [], None
+    kernels, collectives, seconds, compiled_step = [], [], None, None
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -115,6 +130,9 @@ def plan(config: ConfigDict, settings: Settings, slice_: Slice) -> Plan:
         kernels = program.kernels(computations)
         collectives = program.collectives(computations)
         seconds = estimated_seconds(kernels, collectives, slice_.machine)
+        trained = copy.deepcopy(config)
+        trained.parallel = {"name": "mesh", "fsdp": settings.fsdp}
+        compiled_step = CompiledStep(compiled, lowered, trained)
     machine = slice_.machine
     return Plan(
         settings,
@@ -125,17 +143,17 @@ def plan(config: ConfigDict, settings: Settings, slice_: Slice) -> Plan:
         collectives,
         seconds,
         flops / machine.flops,
+        compiled_step,
     )
 
 
 def estimated_seconds(
     kernels: list[Kernel], collectives: list[Collective], machine: Machine
 ) -> float:
-    """The time of a step, if one thing ran after the other, each at the greatest rate.
+    """The time of a step, if one thing ran after the other.
 
-    A kernel takes the cycles that the compiler expects, or as long as its memory traffic or its
-    products, whichever is longer. Communication runs beside kernels in part, so that this may be
-    too long; it is too short for all else.
+    Communication takes the greatest rate of all links, and runs beside kernels in part, so that
+    this may be too long; it is too short for all else.
     """
     running = sum(kernel.times * kernel_seconds(kernel, machine) for kernel in kernels)
     # An all-reduce sends each element twice: to be added, and back.
@@ -144,10 +162,16 @@ def estimated_seconds(
 
 
 def kernel_seconds(kernel: Kernel, machine: Machine) -> float:
-    """The time of a kernel each time it runs, see `estimated_seconds`."""
+    """The time of a kernel each time it runs.
+
+    The cycles that the compiler expects; or the time of its launch and, whichever is longer, of its
+    memory traffic or its products.
+    """
     if kernel.cycles:
         return kernel.cycles / machine.clock
-    return max(kernel.bytes / machine.bandwidth, kernel.flops / machine.flops)
+    rates = machine.rates
+    products = kernel.flops / (rates.half if kernel.is_half else rates.single)
+    return rates.launch + max(kernel.bytes / rates.bandwidth, products)
 
 
 def _alternatives(config: ConfigDict, num_devices: int) -> Iterator[Settings]:

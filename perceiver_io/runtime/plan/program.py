@@ -12,6 +12,7 @@ _WIDTHS = {"pred": 1, "bf16": 2, "f16": 2} | {
 _ARRAY = re.compile(rf"\b({'|'.join(_WIDTHS)})\[([\d,]*)\](\{{[^}}]*\}})?")
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
+_HALF = frozenset(("bf16", "f16"))
 # A TPU's vector memory, within the chip.
 _ON_CHIP = "S(1)"
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -55,6 +56,7 @@ class Kernel(NamedTuple):
         times: how often it runs.
         bytes: that it reads from and writes to memory, each time.
         flops: of products, each time, as far as they are stated.
+        is_half: whether all of its products multiply in half precision.
         cycles: that the compiler expects, each time; 0 if it does not say.
     """
 
@@ -63,6 +65,7 @@ class Kernel(NamedTuple):
     times: int
     bytes: int
     flops: int
+    is_half: bool
     cycles: int
 
 
@@ -114,13 +117,15 @@ def kernels(computations: Computations) -> list[Kernel]:
             shapes = {x.name: x.shape for x in computations[name]}
             operands = [shapes.get(operand, "") for operand in instruction.operands]
             cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
+            products = list(_products(instruction, shapes, computations))
             found.append(
                 Kernel(
                     instruction.opcode,
                     instruction.source,
                     times,
                     _traffic(instruction, operands, computations),
-                    _flops(instruction, shapes, computations),
+                    sum(flops for flops, _ in products),
+                    all(kind in _HALF for _, kind in products),
                     int(cycles[1]) if cycles else 0,
                 )
             )
@@ -255,19 +260,23 @@ def _number(parameter: Instruction) -> int:
     return int(found[1]) if found else -1
 
 
-def _flops(instruction: Instruction, shapes: dict[str, str], computations: Computations) -> int:
-    """FLOPs of the products in an instruction whose contracted axes are stated."""
+def _products(
+    instruction: Instruction, shapes: dict[str, str], computations: Computations
+) -> Iterator[tuple[int, str]]:
+    """FLOPs, and the type of the factors, of products whose contracted axes are stated."""
     if instruction.opcode == "fusion":
         inner = computations.get(instruction.called("calls") or "", [])
         within = {x.name: x.shape for x in inner}
-        return sum(_flops(x, within, computations) for x in inner)
+        for x in inner:
+            yield from _products(x, within, computations)
+        return
     contracted = re.search(
         r'lhs_contracting_(?:dims=\{|dimensions":\[)([\d", ]*)', instruction.text
     )
     left = _ARRAY.search(shapes.get(instruction.operands[0], "")) if instruction.operands else None
     made = _ARRAY.search(instruction.shape)
     if not (contracted and left and made):
-        return 0
+        return
     lengths, results = ([int(x) for x in array[2].split(",") if x] for array in (left, made))
     axes = map(int, re.findall(r"\d+", contracted[1]))
-    return 2 * math.prod(results) * math.prod(lengths[axis] for axis in axes)
+    yield 2 * math.prod(results) * math.prod(lengths[axis] for axis in axes), left[1]

@@ -11,9 +11,10 @@ from perceiver_io.runtime.plan.planning import Plan, kernel_seconds
 _LONGEST = 10
 _GIB = 2**30
 ASSUMPTIONS = (
-    "Times: kernels one after the other, each at the rates that the device's maker states (on "
-    "TPUs, the cycles that the compiler expects), communication after them over all links of a "
-    "device. A measured step is longer; the order of plans is what they are for."
+    "Times: kernels one after the other, on TPUs in the cycles that the compiler expects, on H100s "
+    "2 us and their memory traffic or products at rates that were measured; communication after "
+    "them over all links of a device. A measured step may be longer; the order of plans is what "
+    "they are for."
 )
 
 

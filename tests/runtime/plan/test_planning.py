@@ -7,11 +7,11 @@ from ml_collections import ConfigDict
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration
 from perceiver_io.runtime.plan import machines, planning, report
-from perceiver_io.runtime.plan.machines import Machine, Slice
+from perceiver_io.runtime.plan.machines import Machine, Rates, Slice
 from perceiver_io.runtime.plan.planning import Plan, Settings
 from perceiver_io.runtime.plan.program import Collective, Kernel
 
-MACHINE = Machine("cpu", 1e9, 1e12, 1e11, 1e10, 1e9)
+MACHINE = Machine("cpu", 1e9, 2e12, Rates(1e12, 5e11, 1e11, 1e-9), 1e10, 1e9)
 
 
 def config(**training):
@@ -40,7 +40,7 @@ def plan_of(seconds=None, memory=5, remat=None):
         {"parameters": 1, "optimizer": 2, "batch": 3, "temporary": memory},
         10,
         1000,
-        [Kernel("fusion", "a", 3, 200, 0, 0), Kernel("fusion", "b", 1, 1, 10**12, 0)],
+        [Kernel("fusion", "a", 3, 200, 0, True, 0), Kernel("dot", "b", 1, 1, 10**12, True, 0)],
         [Collective("all-reduce", 2, 10**9), Collective("all-gather", 1, 10**9)],
         seconds,
         0.5,
@@ -91,10 +91,13 @@ def test_remat_is_found_and_set_wherever_it_is():
 def test_estimated_seconds():
     plan = plan_of()
     # Traffic, then products; an all-reduce is sent twice.
-    seconds = 3 * 200 / 1e11 + 1 + (2 * 2 + 1) * 1e9 / 1e10
+    seconds = 3 * (1e-9 + 200 / 1e11) + 1 + (2 * 2 + 1) * 1e9 / 1e10
     estimate = planning.estimated_seconds(plan.kernels, plan.collectives, MACHINE)
     assert estimate == pytest.approx(seconds)
-    assert planning.kernel_seconds(Kernel("copy", "c", 1, 9, 9, 500), MACHINE) == 5e-7
+    assert planning.kernel_seconds(Kernel("copy", "c", 1, 9, 9, True, 500), MACHINE) == 5e-7
+    # In float32, products take twice as long.
+    single = planning.kernel_seconds(Kernel("dot", "d", 1, 9, 10**12, False, 0), MACHINE)
+    assert single == pytest.approx(2)
 
 
 @pytest.mark.parametrize(

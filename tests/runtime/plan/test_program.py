@@ -25,6 +25,7 @@ def test_kernels_of_a_gpu():
     product = kernels["jit(f)/dot"]
     # Without the workspace of the library.
     assert (product.bytes, product.flops) == (2 * one + weight, 2 * 128 * 512 * 512)
+    assert product.is_half
     # One of seven parts is read and written.
     assert kernels["jit(f)/store"].bytes == 2 * one + index
     assert kernels["jit(f)/read"].bytes == 2 * one + index
@@ -59,3 +60,4 @@ def test_products_in_a_loop_of_a_program_that_was_just_compiled():
     text = jax.jit(function).lower(*shapes).compile().as_text()
     kernels = program.kernels(program.parse(text))
     assert sum(kernel.times * kernel.flops for kernel in kernels) == 5 * 2 * 8 * 64 * 64
+    assert not all(kernel.is_half for kernel in kernels)
