@@ -24,8 +24,7 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=
 CONFIG = flags.DEFINE_string("config", "configs/masked_lm.py:small", "Config: FILE.py[:PRESET].")
 PER_DEVICE = flags.DEFINE_integer("per_device", 2, "Examples on each device.", lower_bound=1)
 
-SLICES = ("v5p:2x2x2", "v5p:2x4x4", "v5p:4x4x8", "v5p:8x8x8", "v5p:8x8x16")
-KINDS = ("all-reduce", "reduce-scatter", "all-gather")
+SLICES = ("v5p:2x2x2", "v5p:4x4x4", "v5p:4x8x8", "v5p:8x8x16")
 
 
 def main() -> None:
@@ -72,7 +71,7 @@ def draw(found: list[dict]):
     for axes, title, sharded in zip(panels, titles, (False, True), strict=True):
         points = [x for x in found if (x["shards"] > 1) == sharded]
         devices = [x["devices"] for x in points]
-        for kind in KINDS:
+        for kind in sorted({kind for x in found for kind in x["gigabytes"]}):
             axes.plot(devices, [x["gigabytes"].get(kind, 0.0) for x in points], "o-", label=kind)
         axes.set_xscale("log", base=2)
         axes.set_xticks(devices, [str(count) for count in devices])

@@ -126,10 +126,10 @@ class Run:
         strategy = self.parts.strategy
         if saved is None:
             return strategy.compile_train(self.step, self.state)
-        saved_step.check_usable(self.config, len(self.turns))
-        step = strategy.compile_train(self.step, self.state)
+        mesh = saved_step.mesh_of(strategy, self.config, len(self.turns))
         shapes = setup.batch_shapes(self.parts.dataset, self.config.training.batch_size)
-        lowered = step.lower(self.state, strategy.batch_template(shapes))
+        step = mesh.compile_train(self.step, self.state)
+        lowered = step.lower(self.state, mesh.batch_template(shapes))
         return saved_step.load(saved, lowered, self.config)
 
     def initial_state(self, workdir: Path, initialise: Callable[[], TrainState]) -> TrainState:

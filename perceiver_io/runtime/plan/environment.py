@@ -7,6 +7,8 @@ _VARIABLES = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
+    # Programs that come from the cache cannot be saved again on every platform.
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
 }
 # Autotuning would need a device.
 _XLA_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"

@@ -11,7 +11,7 @@ from jax.experimental import serialize_executable
 from ml_collections import ConfigDict
 
 from perceiver_io.errors import UserError
-from perceiver_io.training.parallel import STRATEGIES, Mesh
+from perceiver_io.training.parallel import Mesh, Strategy
 
 _SHOWN = 4
 # Not part of the step.
@@ -32,7 +32,7 @@ def save(
 
     Args:
         path: the file.
-        compiled: the step, for the devices.
+        compiled: the step, for the devices; compiled now, and not from JAX's compilation cache.
         lowered: what was compiled.
         config: with which it is to be trained.
         devices: of the slice.
@@ -92,22 +92,25 @@ def load(path: Path, lowered: jax.stages.Lowered, config: ConfigDict) -> jax.sta
         ) from error
 
 
-def check_usable(config: ConfigDict, num_sizes: int) -> None:
-    """Raises UserError if a training has no single step that could be compiled before.
+def mesh_of(strategy: Strategy, config: ConfigDict, num_sizes: int) -> Mesh:
+    """The mesh of a training, if it has a single step, which could be compiled before.
 
     Args:
+        strategy: of the training.
         config: of the training.
         num_sizes: the number of kinds of batch that take turns.
+
+    Raises UserError if it has several steps, or no mesh.
     """
     reason = None
-    if STRATEGIES[config.parallel.name] is not Mesh:
-        reason = f"config.parallel.name is {config.parallel.name!r}, and only `mesh` can be planned"
-    elif config.training.batch_ramp > 0:
+    if config.training.batch_ramp > 0:
         reason = f"config.training.batch_ramp is {config.training.batch_ramp}, so batches grow"
     elif num_sizes > 1:
         reason = f"there are batches of {num_sizes} sizes"
-    if reason is not None:
-        raise UserError(f"--compiled_step cannot be used, since {reason}: leave it out.")
+    elif isinstance(strategy, Mesh):
+        return strategy
+    reason = reason or "only steps of config.parallel.name=mesh can be planned"
+    raise UserError(f"--compiled_step cannot be used, since {reason}: leave it out.")
 
 
 def _circumstances(devices: list[jax.Device]) -> dict[str, Any]:
