@@ -10,7 +10,6 @@ The training step is compiled for the available devices, at the config's batch s
 """
 
 import json
-from pathlib import Path
 
 from absl import flags
 
@@ -30,7 +29,7 @@ def main() -> None:
     if WORKDIR.value is None:
         config, seconds = configuration.load(str(CONFIG.value), program.overrides()), {}
     else:
-        workdir = Path(WORKDIR.value).expanduser().absolute()
+        workdir = program.folder(WORKDIR)
         config = configuration.overridden(configuration.of_run(workdir), program.overrides())
         seconds = description.time_spent(workdir)
     program.start_jax()

@@ -18,8 +18,6 @@ published (Sintel and KITTI), the files to submit to their servers are written w
     python -m experiments.evaluate --workdir=DIR --config=FILE:PRESET --split=test --submission=DIR
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from perceiver_io.runtime import program
@@ -45,7 +43,7 @@ def main() -> None:
     from perceiver_io.runtime import evaluation
 
     program.start_jax()
-    workdir = Path(WORKDIR.value).expanduser().absolute()
+    workdir = program.folder(WORKDIR)
     overrides = program.overrides()
     reports = {}
     for checkpoint in CHECKPOINT.value:
@@ -58,7 +56,7 @@ def main() -> None:
         if SUBMISSION.value is None:
             reports[checkpoint] = evaluation.evaluate(subject, workdir)
         else:
-            folder = Path(SUBMISSION.value).expanduser().absolute()
+            folder = program.folder(SUBMISSION)
             reports[checkpoint] = evaluation.submit(subject, folder)
     evaluation.side_by_side(reports).show(as_json=JSON.value)
 

@@ -49,7 +49,7 @@ def main() -> None:
     if SAVE.value is not None and step is not None:
         saved_step.save(Path(SAVE.value).expanduser(), *step, slice_.devices)
     if OUTPUT.value is not None:
-        folder = Path(OUTPUT.value).expanduser().absolute()
+        folder = program.folder(OUTPUT)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.md").write_text(f"{table}\n")
         (folder / "plan.json").write_text(f"{found}\n")

@@ -10,8 +10,6 @@ that differ in the `seed` alone are averaged. The results are in DIR/sweep.csv, 
 sweep.png, beside those that the config file reports.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from perceiver_io.runtime import program
@@ -30,7 +28,7 @@ def main() -> None:
 
     grid = sweep.parse_grid(GRID.value)
     program.start_jax()
-    workdir = Path(WORKDIR.value).expanduser().absolute()
+    workdir = program.folder(WORKDIR)
     results = sweep.sweep(CONFIG.value, grid, program.overrides(), workdir)
     say(sweep.describe(results))
     if not results.is_complete:

@@ -120,6 +120,19 @@ def end_unfinished() -> NoReturn:
     sys.exit(REPEAT)
 
 
+def folder(flag: flags.FlagHolder[str]) -> Path:
+    """The absolute path of a folder that a flag gives.
+
+    Raises UserError for an address such as gs://bucket, which would become a folder of this name.
+    """
+    if "://" in flag.value:
+        raise UserError(
+            f"--{flag.name}={flag.value:.100} is an address, but a folder is needed: mount the "
+            "bucket, for example with Cloud Storage FUSE, and give the path; see docs/pods.md."
+        )
+    return Path(flag.value).expanduser().absolute()
+
+
 def overrides() -> tuple[str, ...]:
     """The arguments `--config.any.key=VALUE` of the command line."""
     return tuple(argument for argument in sys.argv if argument.startswith(OVERRIDE))

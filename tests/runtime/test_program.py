@@ -83,6 +83,14 @@ def test_a_name_that_is_too_long_for_a_file():
         Path("nowhere").stat()
 
 
+def test_an_address_is_no_folder():
+    flag = SimpleNamespace(name="workdir", value="~/run")
+    assert program.folder(flag) == Path.home() / "run"
+    flag.value = "gs://bucket/run"
+    with pytest.raises(UserError, match="--workdir=gs://bucket/run is an address, .* mount the"):
+        program.folder(flag)
+
+
 @pytest.fixture
 def cache(monkeypatch):
     """Sets the flag of the compilation cache, as if it were given."""
