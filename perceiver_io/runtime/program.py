@@ -120,7 +120,7 @@ def end_unfinished() -> NoReturn:
     sys.exit(REPEAT)
 
 
-def folder(flag: flags.FlagHolder[str]) -> Path:
+def folder(flag: flags.FlagHolder) -> Path:
     """The absolute path of a folder that a flag gives.
 
     Raises UserError for an address such as gs://bucket, which would become a folder of this name.
