@@ -1,9 +1,10 @@
 """Ends all processes of a run within seconds when one of them has ended.
 
 JAX notices it too, but then aborts the others in C++, with a message and a status that do not tell
-what to do. Here, each process has a connection to the first one, over which both send a line every
-second. The system of a host closes the connections of a process that is killed; a host that is
-switched off, or cut off, is noticed by its silence. A process that ends by an error says so.
+what to do. Here, each process has a connection to the first one, over which a process that ends by
+an error says so. The system of a host closes the connections of a process that is killed; that a
+host is switched off, or cut off, is noticed by the systems of the others, which probe the
+connections (TCP keep-alive), whatever their processes are busy with.
 """
 
 import contextlib
@@ -19,7 +20,9 @@ from perceiver_io.errors import UserError
 REPEAT = 75
 # The port of these connections is this one below that of JAX.
 _BELOW = 1
-_BEAT, _SILENCE = 1.0, 10.0  # seconds
+# A silent connection is probed after so many seconds, at this interval, so many times.
+_KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
+_GREETING = 10.0  # seconds in which who connects says which process it is
 _MEETING, _RETRY = 300.0, 0.2  # seconds; JAX, too, waits for five minutes
 
 React = Callable[[int, int], None]
@@ -45,15 +48,14 @@ class Watch:
         """
         self._index, self._peers, self._react = index, peers, react
         self._has_reacted = threading.Lock()
-        self._left = threading.Event()
+        self._left = False
         for peer, connection in peers.items():
-            connection.settimeout(_SILENCE)
+            connection.settimeout(None)
             threading.Thread(target=self._follow, args=(peer, connection), daemon=True).start()
-        threading.Thread(target=self._beat, daemon=True).start()
 
     def leave(self, status: int = 0) -> None:
         """Says that this process ends: with status 0 as all do, or else by an error."""
-        self._left.set()
+        self._left = True
         self._tell(self._index, status)
 
     def _follow(self, peer: int, connection: socket.socket) -> None:
@@ -63,22 +65,15 @@ class Watch:
                 if line.startswith("ended"):
                     who, status = map(int, line.split()[1:])
                     break
-        if status != 0 and not self._left.is_set() and self._has_reacted.acquire(blocking=False):
+        if status != 0 and not self._left and self._has_reacted.acquire(blocking=False):
             self._tell(who, status)
             self._react(who, status)
 
-    def _beat(self) -> None:
-        while not self._left.wait(_BEAT):
-            self._send("alive\n")
-
     def _tell(self, who: int, status: int) -> None:
-        self._send(f"ended {who} {status}\n")
-
-    def _send(self, line: str) -> None:
         for connection in self._peers.values():
             # What is wrong with a connection is noticed by its reader.
             with contextlib.suppress(OSError):
-                connection.sendall(line.encode())
+                connection.sendall(f"ended {who} {status}\n".encode())
 
 
 def meet(
@@ -119,11 +114,12 @@ def _receive(port: int, count: int, deadline: float) -> dict[int, socket.socket]
                 raise TimeoutError(f"no word of process {missing}") from error
             with contextlib.suppress(OSError, ValueError):
                 # Others than ours may try a port.
-                connection.settimeout(_SILENCE)
+                connection.settimeout(_GREETING)
                 word, index = connection.recv(64).decode().split()
                 if word == "process" and 0 < int(index) < count:
                     found[int(index)] = connection
     for connection in found.values():
+        _keep_alive(connection)
         connection.sendall(b"all\n")
     return found
 
@@ -158,12 +154,21 @@ def _reach(host: str, port: int, index: int, deadline: float) -> socket.socket:
             connection.sendall(f"process {index}\n".encode())
             connection.settimeout(max(deadline - time.monotonic(), 0.01))
             if connection.recv(64).startswith(b"all"):
+                _keep_alive(connection)
                 return connection
             raise ConnectionError("process 0 has ended")
         except OSError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY)
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Lets the system notice within ten seconds that the other host is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # not on every system
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _unmet(address: str, count: int, index: int, error: OSError) -> str:
