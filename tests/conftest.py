@@ -4,6 +4,7 @@ Compiled programs are cached for later runs and other processes: compiling them 
 much of the tests' time.
 """
 
+import functools
 import gc
 import os
 import pathlib
@@ -33,6 +34,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     pathlib.Path(__file__).parent.parent / ".pytest_cache" / "compiled"
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Nobody reads in a program which line of Python an operation comes from.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 # Imported after the environment is set. Annotated shapes and types of models and tasks are checked
 # at run time in all tests; a ConfigDict counts as a mapping.
@@ -40,6 +43,7 @@ import collections.abc  # noqa: E402
 
 import jaxtyping  # noqa: E402
 import ml_collections  # noqa: E402
+from jax._src.interpreters import mlir  # noqa: E402
 
 collections.abc.Mapping.register(ml_collections.ConfigDict)
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -51,13 +55,17 @@ jaxtyping.install_import_hook(
 from tests.helpers.platforms import for_cpu  # noqa: E402, F401
 from tests.helpers.programs import start  # noqa: E402, F401
 
+# Programs share a context, which takes longer to make than most of them take to be translated.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+
 # Tracing makes millions of objects, of which few are garbage: looking for it takes a third of the
 # time. Once per file is enough, and what is left after a file is not looked at again.
 gc.disable()
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Collects garbage after the last test of each file."""
+    """Collects garbage after the last test of each file, and starts another context."""
     if nextitem is None or nextitem.path != item.path:
+        mlir.make_ir_context.cache_clear()
         gc.collect()
         gc.freeze()

@@ -83,6 +83,7 @@ DEAR = {"perceiver_8_unshared", "perceiver_8_conv", "perceiver_12_only"}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("for_cpu")
 @pytest.mark.parametrize(
     "name,preset",
     [
@@ -162,6 +163,7 @@ def check_parameters(preset, count):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("for_cpu")
 @parametrized(experiments.covering_experiments())
 def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     config = experiments.give_files(experiments.load(name, preset), tmp_path)
@@ -171,17 +173,20 @@ def test_takes_a_shrunk_training_step(name, preset, tmp_path):
     batch = jax.tree.map(jnp.asarray, experiments.random_batch(dataset, 4))
     model, schedule = setup.build_model(config.model, dataset), build_schedule(config.schedule)
     optimizer = build_optimizer(config.optimizer, schedule, model.roles())
-    params, model_state = oracles.random_params_and_state(model.init, **task.model_inputs(batch))
+    variables = oracles.random_params_and_state(model.init, **task.model_inputs(batch))
     training = config.training
     ema = training.ema_decay is not None
-    state = initial_state(params, model_state, optimizer, ema=ema)
     step = TrainStep(
         model, task, optimizer, schedule, config.seed, training.accumulate, training.ema_decay
     )
 
-    gradients = jax.jit(step.gradients)(state, batch)
-    # Not compiled as a whole: the small operations are compiled only once for all experiments.
-    new, metrics = step.update(state, gradients)
+    @jax.jit
+    def take(variables, batch):
+        state = initial_state(*variables, optimizer, ema=ema)
+        gradients = step.gradients(state, batch)
+        return state, gradients, *step.update(state, gradients)
+
+    state, gradients, new, metrics = take(variables, batch)
     assert all(np.isfinite(value) for value in metrics.values())
     assert metrics["learning_rate"] == np.float32(config.schedule.peak)
     assert jax.tree.structure(new) == jax.tree.structure(state) and new.step == 1

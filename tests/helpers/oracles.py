@@ -22,12 +22,8 @@ def random_mask(batch, length, seed=1, empty=True):
     return jnp.asarray(mask)
 
 
-def values_and_gradients(function, *arguments, compiled=True):
-    """function(*arguments), and the gradients of a random projection of it by all arguments.
-
-    Small functions without loops are faster if not compiled as a whole, since their operations are
-    compiled once for all tests.
-    """
+def values_and_gradients(function, *arguments):
+    """function(*arguments), and the gradients of a random projection of it by all arguments."""
 
     def both(*arguments):
         value, pullback = jax.vjp(function, *arguments)
@@ -35,7 +31,7 @@ def values_and_gradients(function, *arguments, compiled=True):
         project = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
         return value, pullback(jax.tree.map(project, value))
 
-    return jax.jit(both)(*arguments) if compiled else both(*arguments)
+    return jax.jit(both)(*arguments)
 
 
 def attention(queries, keys, values, scale, key_mask=None, query_mask=None, bias=None):
@@ -169,7 +165,8 @@ def random_params(init, *arguments, **keywords):
 def random_params_and_state(init, **inputs):
     """The same with Haiku's state, all zeros, like the initial state of batch norm."""
     params, state = jax.eval_shape(lambda key, x: init(key, **x), jax.random.key(0), inputs)
-    return randomised(params), jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+    zeros = lambda x: jnp.asarray(np.zeros(x.shape, x.dtype))  # noqa: E731
+    return randomised(params), jax.tree.map(zeros, state)
 
 
 def randomised(params, seed=0):

@@ -14,6 +14,8 @@ from perceiver_io.losses import sum_and_count
 from perceiver_io.models.perceiver.inputs import ConvStem
 
 WIDTH, CLASSES, EXAMPLES = 6, 3, 64
+# Threads would prepare hundreds of batches of which a test takes a few.
+_READ_OPTIONS = grain.ReadOptions(num_threads=0)
 
 
 class Model(NamedTuple):
@@ -134,14 +136,14 @@ class Dataset:
             source = grain.MapDataset.range(EXAMPLES).seed(seed).shuffle().repeat()
             starts = source.batch(batch_size)
             rows = starts.map(lambda rows: take(arrays, rows, batch_size))
-            return rows[index::count].to_iter_dataset()
+            return rows[index::count].to_iter_dataset(_READ_OPTIONS)
         batches = [
             np.arange(start, min(start + batch_size, self.num_validation))
             for start in range(0, self.num_validation, batch_size)
         ]
         batches += [np.arange(0)] * (-len(batches) % count)
         rows = grain.MapDataset.source(batches).map(lambda rows: take(arrays, rows, batch_size))
-        return rows[index::count].to_iter_dataset()
+        return rows[index::count].to_iter_dataset(_READ_OPTIONS)
 
 
 def take(arrays, rows, batch_size):

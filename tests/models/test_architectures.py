@@ -59,12 +59,16 @@ def softmax_by_hand(params, name, queries, inputs, num_heads):
     return oracles.attention_weights(q, k, q.shape[-1] ** -0.5)
 
 
+def encode(model, params, state, inputs):
+    return jax.jit(lambda *x: model.encode(*x, is_training=False))(params, state, None, inputs)
+
+
 @pytest.mark.slow
 def test_maps_of_perceiver_io():
     model, params, state = initialised(config_of("conv"), images())
     chosen = jnp.array([4, 1])
-    (shown,), _ = model.encoder_maps(params, state, None, images(), latents=chosen)
-    encoded, _ = model.encode(params, state, None, images(), is_training=False)
+    (shown,), _ = jax.jit(model.encoder_maps)(params, state, None, images(), latents=chosen)
+    encoded, _ = encode(model, params, state, images())
     latents = params["encoder"]["latents"][None, chosen]
     tokens = encoded.tokens.joined()
     expected = softmax_by_hand(params, "encoder/cross_attend", latents, tokens, 1)
@@ -73,7 +77,7 @@ def test_maps_of_perceiver_io():
     oracles.assert_close(shown.reshape(expected.shape), expected)
     np.testing.assert_allclose(shown.sum((-1, -2)), 1, rtol=1e-5)
 
-    shown, _ = model.decoder_map(params, state, None, encoded)
+    shown, _ = jax.jit(model.decoder_map)(params, state, None, encoded)
     queries = params["queries"]["embeddings"][None]
     expected = softmax_by_hand(params, "decoder/cross_attend", queries, encoded.latents, 1)
     oracles.assert_close(shown, expected)
@@ -85,7 +89,7 @@ def test_maps_of_every_cross_attend_of_the_original():
     config = config_of("perceiver_4_cross_attends")
     model, params, state = initialised(config, images())
     chosen = jnp.array([4, 1])
-    maps, _ = model.encoder_maps(params, state, None, images(), latents=chosen)
+    maps, _ = jax.jit(model.encoder_maps)(params, state, None, images(), latents=chosen)
     reads = [number for number in config.encoder.cross_attends if number is not None]
     assert len(maps) == len(reads) == 2
     for shown in maps:
@@ -99,11 +103,13 @@ def test_maps_of_every_cross_attend_of_the_original():
 def test_maps_by_modality():
     section, inputs = small("perceiver_io_autoencoder")
     model, params, state = initialised(section, inputs)
-    (places,), _ = model.encoder_maps(params, state, None, inputs, latents=jnp.array([1]))
+    chosen = jnp.array([1])
+    (places,), _ = jax.jit(model.encoder_maps)(params, state, None, inputs, latents=chosen)
     total = sum(x.reshape(2, -1).sum(-1) for x in places.values())
     np.testing.assert_allclose(total, 1, rtol=1e-5)
-    encoded, _ = model.encode(params, state, None, inputs, is_training=False)
-    maps, _ = model.decoder_map(params, state, None, encoded, query={"audio": None, "label": None})
+    encoded, _ = encode(model, params, state, inputs)
+    asked = {"audio": None, "label": None}
+    maps, _ = jax.jit(model.decoder_map)(params, state, None, encoded, query=asked)
     assert {name: x.shape for name, x in maps.items()} == {
         "audio": (2, 1, 4, 3),
         "label": (2, 1, 1, 3),

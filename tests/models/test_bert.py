@@ -1,5 +1,7 @@
 """BERT against NumPy, and at chosen places."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -61,10 +63,10 @@ def test_bert_equals_numpy(model):
     ids, mask = rng.integers(0, 30, (3, 7), np.int32), np.ones((3, 7), bool)
     mask[1, 5:], mask[2, 1:] = False, False
     query = rng.integers(0, 7, (3, 4), np.int32)
-    found, _ = built.apply(
-        params, state, None, inputs=ids, input_mask=mask, query=query, is_training=False
-    )
-    whole, _ = built.apply(params, state, None, inputs=ids, input_mask=mask, is_training=False)
+    apply = jax.jit(functools.partial(built.apply, is_training=False))
+    found, _ = apply(params, state, None, inputs=ids, input_mask=mask, query=query)
+    whole, _ = apply(params, state, None, inputs=ids, input_mask=mask)
+    found, whole, params = jax.tree.map(np.asarray, (found, whole, params))
     for row in range(3):
         expected = in_numpy(params, ids[row], mask[row])
         oracles.assert_close(whole[row][mask[row]], expected[mask[row]].astype(np.float32))
@@ -76,8 +78,9 @@ def test_norms_before_the_branches_end_with_one(model):
     params, state = oracles.random_params_and_state(built.init, **built.input_spec)
     assert "final_norm" in params and "embeddings_norm" not in params
     ids = np.arange(9, dtype=np.int32)[None]
+    apply = jax.jit(built.apply, static_argnames="is_training")
     (one, _), (other, _), (evaluated, _) = (
-        built.apply(params, state, key, inputs=ids, is_training=training)
+        apply(params, state, key, inputs=ids, is_training=training)
         for key, training in ((jax.random.key(0), True), (jax.random.key(1), True), (None, False))
     )
     assert np.abs(one - other).max() > 0.1 and np.isfinite(evaluated).all()

@@ -67,9 +67,10 @@ def test_matched_frames_see_further_with_each_block():
                 lambda x, training: MatchedFrames(4, 1, num_blocks)(x, training)
             )
         )
-        params, state = stem.init(jax.random.key(0), frames, True)
+        params, state = jax.jit(lambda: stem.init(jax.random.key(0), frames, True))()
         moved = frames.at[0, 0, 0].add(5.0)
-        features, other = (stem.apply(params, state, x, False)[0] for x in (frames, moved))
+        apply = jax.jit(lambda x: stem.apply(params, state, x, False)[0])
+        features, other = apply(frames), apply(moved)
         assert features.shape == (1, 16, 4, 4)
         return np.flatnonzero(np.abs(other - features).max((0, 2, 3)) > 1e-6).max()
 

@@ -113,10 +113,16 @@ def test_with_a_local_start_latents_and_queries_attend_to_their_own_part_of_a_te
         )
     )
     ids = jnp.asarray(np.random.default_rng(0).integers(0, 11, (1, 64)))
-    params, state = local.init(jax.random.key(0), inputs=ids)
-    (read,), _ = local.encoder_maps(params, state, None, ids, latents=jnp.arange(16))
-    encoded, _ = local.encode(params, state, None, ids, is_training=False)
-    asked, _ = local.decoder_map(params, state, None, encoded, query=jnp.arange(64)[None])
+
+    @jax.jit
+    def maps(ids):
+        params, state = local.init(jax.random.key(0), inputs=ids)
+        (read,), _ = local.encoder_maps(params, state, None, ids, latents=jnp.arange(16))
+        encoded, _ = local.encode(params, state, None, ids, is_training=False)
+        asked, _ = local.decoder_map(params, state, None, encoded, query=jnp.arange(64)[None])
+        return read, asked
+
+    read, asked = maps(ids)
 
     def mean_distance(weights):
         """From the place of a query to the places that it attends to, as a share of the text."""

@@ -84,7 +84,7 @@ def test_stochastic_depth_drops_branches_of_whole_examples():
     """Attention adds one and the MLP adds two, which shows which branches were kept."""
     x = jnp.zeros((400, 3, 6))
     settings = dataclasses.replace(SETTINGS, stochastic_depth=0.5)
-    apply = layer(settings).apply
+    apply = jax.jit(layer(settings).apply)
     params = jax.tree.map(jnp.zeros_like, oracles.random_params(layer().init, x))
     params["self_attend/attention/output"]["b"] += 1.0
     params["self_attend/mlp/output"]["b"] += 2.0

@@ -104,6 +104,7 @@ COUNTS = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("for_cpu")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_decayed_parameters_of_every_architecture(architecture):
     section, _ = small(architecture)

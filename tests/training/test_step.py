@@ -1,5 +1,7 @@
 """One training step against its definition."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,15 +19,20 @@ def setting(model=tiny.mlp, accumulate=1, ema_decay=None):
     optimizer = optax.sgd(RATE)
     schedule = optax.constant_schedule(RATE)
     batch = tiny.take(tiny.examples("train"), np.arange(16), 16)
-    params, model_state = model.init(jax.random.key(0), inputs=batch["x"])
-    state = initial_state(params, model_state, optimizer, ema=ema_decay is not None)
+
+    @jax.jit
+    def initialise():
+        variables = model.init(jax.random.key(0), inputs=batch["x"])
+        return initial_state(*variables, optimizer, ema=ema_decay is not None)
+
     step = TrainStep(model, tiny.Task(), optimizer, schedule, 0, accumulate, ema_decay)
-    return step, state, batch
+    return step, initialise(), batch
 
 
 def train(step, state, batch, num_steps=1):
+    compiled = jax.jit(lambda s, b: step.update(s, step.gradients(s, b)))
     for _ in range(num_steps):
-        state, metrics = jax.jit(lambda s, b: step.update(s, step.gradients(s, b)))(state, batch)
+        state, metrics = compiled(state, batch)
     return state, metrics
 
 
@@ -40,7 +47,7 @@ def test_one_step_is_gradient_descent():
         logits, _ = tiny.mlp.apply(params, {}, None, inputs=batch["x"], is_training=True)
         return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(16), batch["y"]])
 
-    value, gradient = jax.value_and_grad(loss)(state.params)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
     new, metrics = train(step, state, batch)
     expected = jax.tree.map(lambda p, g: p - RATE * g, state.params, gradient)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), new.params, expected)
@@ -69,10 +76,9 @@ def test_gradient_accumulation_updates_batch_statistics():
     step, state, batch = setting(tiny.batch_norm, accumulate=2)
     new, _ = train(step, state, batch)
     model_state = state.model_state
+    apply = jax.jit(functools.partial(tiny.batch_norm.apply, is_training=True))
     for first in (0, 1):
-        _, model_state = tiny.batch_norm.apply(
-            state.params, model_state, None, inputs=batch["x"][first::2], is_training=True
-        )
+        _, model_state = apply(state.params, model_state, None, inputs=batch["x"][first::2])
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
         new.model_state,
@@ -96,8 +102,9 @@ def test_moving_average():
 def test_randomness_depends_on_step_and_replica():
     step, state, batch = setting(tiny.stacked)
 
+    @jax.jit
     def gradient(number, replica):
-        at = TrainState(jnp.int32(number), *state[1:])
+        at = TrainState(number, *state[1:])
         return jax.tree.leaves(step.share(at, batch, step.counts(batch), replica).params)
 
     def same(a, b):

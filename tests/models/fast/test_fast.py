@@ -67,6 +67,11 @@ def attend(target, form, weights, queries, inputs, *, num_heads, rng=None, dropo
     return fast._attend(num_heads, rate, form, target, weights, queries, inputs, x.get("bias"), rng)
 
 
+def compiled(form, **options):
+    """Attention in one of the forms, as a function of arrays."""
+    return jax.jit(functools.partial(attend, *form, **options))
+
+
 def assert_equals_textbook(form, weights, queries, inputs, bias=None, **options):
     options = dict(key_mask=None, query_mask=None) | options
 
@@ -74,8 +79,7 @@ def assert_equals_textbook(form, weights, queries, inputs, bias=None, **options)
         def run(weights, queries, inputs, bias):
             return attend(target, form, weights, queries, inputs, bias=bias, **options)
 
-        compiled = form != TEXTBOOK
-        return values_and_gradients(run, weights, queries, inputs, bias, compiled=compiled)
+        return values_and_gradients(run, weights, queries, inputs, bias)
 
     textbook = outcome("entry", TEXTBOOK)
     oracles.assert_close(outcome(*form), textbook)
@@ -241,7 +245,7 @@ def test_large_logits_do_not_overflow(num_heads, name):
     queries, inputs = normal(1, 3, QUERY_DIM), normal(1, 10, INPUT_DIM, seed=1)
     options = dict(num_heads=num_heads, key_mask=None, query_mask=None)
     results = [
-        attend(*form, weights, queries, inputs, **options)
+        compiled(form, **options)(weights, queries, inputs)
         for form in (FORMS[name], ("entry", TEXTBOOK))
     ]
     oracles.assert_close(*results)
@@ -252,9 +256,10 @@ def test_large_logits_do_not_overflow(num_heads, name):
 def test_bfloat16_is_as_close_as_the_textbook(num_heads, name):
     arrays = random_weights(num_heads), normal(2, 8, QUERY_DIM), normal(2, 64, INPUT_DIM, seed=1)
     options = dict(num_heads=num_heads, key_mask=None, query_mask=None)
-    exact = attend("entry", TEXTBOOK, *arrays, **options)
+    forms = [compiled(form, **options) for form in (FORMS[name], ("entry", TEXTBOOK))]
+    exact = forms[1](*arrays)
     low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), arrays)
-    results = [attend(*form, *low, **options) for form in (FORMS[name], ("entry", TEXTBOOK))]
+    results = [attend_low(*low) for attend_low in forms]
     assert {x.dtype for x in results} == {jnp.dtype("bfloat16")}
     error, textbook_error = (np.abs(x.astype(jnp.float32) - exact).max() for x in results)
     assert error < max(2 * textbook_error, 0.02 * np.abs(exact).max())
@@ -286,10 +291,10 @@ def test_dropout_drops_weights_and_keeps_their_mean(num_heads, name, monkeypatch
     rate, rng = 0.3, jax.random.key(0)
     arguments = shown_weights(num_heads), normal(1, NUM_QUERIES, QUERY_DIM), jnp.eye(NUM_KEYS)[None]
     options = dict(num_heads=num_heads, key_mask=None, query_mask=None)
-    run = functools.partial(attend, *DROPOUT_FORMS[name], *arguments, **options)
-    whole = np.asarray(run()).reshape(NUM_QUERIES, num_heads, NUM_KEYS)
-    dropped = np.asarray(run(rng=rng, dropout_rate=rate))
-    np.testing.assert_array_equal(dropped, run(rng=rng, dropout_rate=rate))
+    run = compiled(DROPOUT_FORMS[name], dropout_rate=rate, **options)
+    whole = np.asarray(run(*arguments)).reshape(NUM_QUERIES, num_heads, NUM_KEYS)
+    dropped = np.asarray(run(*arguments, rng=rng))
+    np.testing.assert_array_equal(dropped, run(*arguments, rng=rng))
     dropped = dropped.reshape(whole.shape)
     kept = dropped != 0
     # Five standard deviations of the fraction among this many weights.

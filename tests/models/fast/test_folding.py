@@ -89,7 +89,7 @@ def test_every_plan_equals_the_textbook(chosen, lazy):
         form = AttentionForm("textbook")
         return multi_head_attention(*arguments, num_heads=1, form=form, **masks)
 
-    expected = values_and_gradients(textbook, *arguments, compiled=False)
+    expected = values_and_gradients(textbook, *arguments)
     result = values_and_gradients(lambda *x: attend(chosen, lazy, *x, **masks), *arguments)
     oracles.assert_close(result, expected)
 

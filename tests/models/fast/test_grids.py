@@ -163,32 +163,31 @@ def test_bfloat16_is_as_close_as_dense_positions(side):
     assert 0 < errors[1] < max(2 * errors[0], 0.02 * np.abs(exact).max())
 
 
+@jax.jit
+def standardised_both_ways(tokens):
+    """In parts, and by a norm of the concatenated tokens."""
+    rows = standardised(tokens.features, tokens.positions)
+    through = lift(tokens.features.shape[-1], tokens.positions)
+    # Multiplying by the identity gives the rows themselves.
+    matrix = rows.query_logits(jnp.eye(len(through))[None, None])[:, 0]
+    unit = LayerNorm(jnp.ones(tokens.width), jnp.zeros(tokens.width))
+    return jnp.einsum("bkm,kd->bmd", matrix, through), layer_norm(unit, tokens.joined())
+
+
 @pytest.mark.parametrize("mean", [0, 300])
 @pytest.mark.slow
 def test_standardised_tokens(mean):
     """Features far from zero lose no more precision than in a norm of the concatenated tokens."""
-    features, shape = mean + normal(2, 12, 3), (3, 4)
-    tokens = on_grid(features, shape)
-    rows = standardised(features, tokens.positions)
-    unit = LayerNorm(jnp.ones(tokens.width), jnp.zeros(tokens.width))
-    through = lift(3, tokens.positions)
-    # Multiplying by the identity gives the rows themselves.
-    matrix = rows.query_logits(jnp.eye(len(through))[None, None])[:, 0]
-    expected = layer_norm(unit, tokens.joined())
-    oracles.assert_close(jnp.einsum("bkm,kd->bmd", matrix, through), expected, 1e-5)
+    features = mean + normal(2, 12, 3)
+    oracles.assert_close(*standardised_both_ways(on_grid(features, (3, 4))))
 
 
 @pytest.mark.slow
 def test_rows_and_columns_may_share_channels():
     """Row and column parts of Fourier features share no channel; those of learned ones may."""
     positions = GridPositions(normal(1, 3, 6), normal(1, 1, 4, 6, seed=1))
-    features = normal(2, 12, 2, seed=2)
-    tokens = Tokens(features, positions)
-    through = lift(2, positions)
-    matrix = standardised(features, positions).query_logits(jnp.eye(len(through))[None, None])
-    unit = LayerNorm(jnp.ones(8), jnp.zeros(8))
-    result = jnp.einsum("bkm,kd->bmd", matrix[:, 0], through)
-    oracles.assert_close(result, layer_norm(unit, tokens.joined()), 1e-5)
+    tokens = Tokens(normal(2, 12, 2, seed=2), positions)
+    oracles.assert_close(*standardised_both_ways(tokens))
 
 
 def test_only_grids_with_several_rows_are_split():

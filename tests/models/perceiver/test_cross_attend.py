@@ -33,8 +33,7 @@ def made(form, *arguments, num_heads=1, residual=True, is_training=True, masks=(
         return block(queries, inputs, is_training=is_training)
 
     init, apply = hk.transform(run)
-    apply = jax.jit(apply) if settings.dropout == settings.attention_dropout == 0 else apply
-    return oracles.random_params(init, *arguments), apply
+    return oracles.random_params(init, *arguments), jax.jit(apply)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -131,7 +130,6 @@ def test_dropout_is_for_training_only(rates, form):
     _, evaluated = made(FORMS[form], latents, inputs, is_training=False, **rates)
     oracles.assert_close(evaluated(params, None, latents, inputs), expected)
     _, training = made(FORMS[form], latents, inputs, **rates)
-    training = jax.jit(training)
     trained = [training(params, jax.random.key(seed), latents, inputs) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(trained[0], trained[1])
     assert np.abs(trained[0] - trained[2]).max() > 1e-3

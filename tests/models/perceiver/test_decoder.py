@@ -74,10 +74,10 @@ def assert_equals_textbook(
     mask, queries = queries.mask, queries._replace(mask=None)
     arguments = weights, outputs, queries, latents
 
-    def outcome(function, compiled):
-        return values_and_gradients(lambda *x: function(*x, mask), *arguments, compiled=compiled)
+    def outcome(function):
+        return values_and_gradients(lambda *x: function(*x, mask), *arguments)
 
-    oracles.assert_close(outcome(other, compiled=True), outcome(textbook, compiled=False))
+    oracles.assert_close(outcome(other), outcome(textbook))
 
 
 # Of 12 queries: chunks that divide, that do not, one query at a time, all at once.
