@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = {"perceiver_io", "configs", "experiments", "scripts", "tests"}
 # What each part may import besides itself and the leaves, which all may import.
 LEAVES = {
+    "perceiver_io.axes",
     "perceiver_io.config",
     "perceiver_io.errors",
     "perceiver_io.losses",
@@ -29,6 +30,7 @@ JAX_LEAVES = {"perceiver_io.losses", "perceiver_io.progress", "perceiver_io.role
 LAYERS = {
     # `perceiver_io.load`, which imports them only when it is called.
     "perceiver_io": {"perceiver_io.runtime", "perceiver_io.tasks"},
+    "perceiver_io.axes": set(),
     "perceiver_io.config": set(),
     "perceiver_io.errors": set(),
     "perceiver_io.losses": set(),

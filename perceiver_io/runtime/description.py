@@ -64,10 +64,10 @@ def flops(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
 def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     """Bytes on each device of the compiled training step, at the config's batch size."""
     batch_size = config.training.batch_size
-    parallel.local_batch_size(batch_size, config.training.accumulate)
     step, state = _training(config, parts)
     # A `pmap` replica takes as much memory as a device in a mesh with replicated parameters.
     mesh = parts.strategy if isinstance(parts.strategy, parallel.Mesh) else parallel.Mesh(fsdp=1)
+    parallel.local_batch_size(batch_size, config.training.accumulate, mesh.num_batch_shards)
     state = mesh.template(state)
     batches = [setup.batch_shapes(own, batch_size) for own in parts.dataset.in_training()]
     largest = max(batches, key=lambda batch: sum(x.size for x in batch.values()))

@@ -183,7 +183,8 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
             f"config.init_prefixes is {config.init_prefixes}, but there is nothing to load: set "
             "config.init_from to trained weights, or leave both out."
         )
-    local_batch_size(training.batch_size, training.accumulate)
+    local_batch_size(training.batch_size, training.accumulate, parts.strategy.num_batch_shards)
+    _check_split(parts)
     check_memory("evaluation", config, parts.dataset)
     _check_batch_ramp(config)
     # All later batches are multiples of the first.
@@ -204,6 +205,16 @@ def check_training(config: ConfigDict, parts: Parts) -> None:
         raise UserError(
             f"config.checkpoint.best_metric is {best!r}{nearest(best, found)}, but the evaluations "
             f"of config.evaluation.splits yield {listing(found)}. Set it to one of these or None."
+        )
+
+
+def _check_split(parts: Parts) -> None:
+    """Raises UserError if examples are split over devices, but the model does not split them."""
+    if parts.strategy.splits_examples and parts.model.encoder_maps is None:
+        raise UserError(
+            "config.parallel.sequence splits the inputs of Perceivers, which are read by "
+            "cross-attention alone, but this model is none: leave it out, and use "
+            "--config.parallel.fsdp and config.training.accumulate to save memory."
         )
 
 
@@ -309,13 +320,13 @@ def _size_settings(config: ConfigDict, parts: Parts) -> list[str]:
 
 
 def training_iterator(
-    config: ConfigDict, dataset: Dataset, ramp: BatchRamp = ALWAYS_FULL
+    config: ConfigDict, parts: Parts, ramp: BatchRamp = ALWAYS_FULL
 ) -> grain.DatasetIterator:
     """Endless training batches of this process, which grow as `ramp` says."""
-    training = config.training
-    batches = dataset.load(
+    training, num_shards = config.training, parts.strategy.num_batch_shards
+    batches = parts.dataset.load(
         training.split,
-        batch_size=local_batch_size(training.batch_size, training.accumulate),
+        batch_size=local_batch_size(training.batch_size, training.accumulate, num_shards),
         training=True,
         seed=config.seed,
         shard=(jax.process_index(), jax.process_count()),

@@ -69,7 +69,7 @@ def _measured_steps(config: ConfigDict) -> int:
     state = parallel.make(initialise, parts.strategy.template(jax.eval_shape(initialise)))
     state = parts.strategy.adopt(state)
     compiled = parts.strategy.compile_train(step, state)
-    iterator = setup.training_iterator(config, parts.dataset)
+    iterator = setup.training_iterator(config, parts)
     seconds = 60 * config.training.minutes
     durations: list[float] = []
     turns = len(parts.dataset.in_training())

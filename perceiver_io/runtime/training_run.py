@@ -102,7 +102,7 @@ class Run:
         step, initialise = setup.training_step(config, parts)
         self.step, self.ramp = step, setup.batch_ramp(config)
         self.checkpoints = construct(Checkpoints, config.checkpoint, "config.checkpoint", workdir)
-        self.iterator = setup.training_iterator(config, parts.dataset, self.ramp)
+        self.iterator = setup.training_iterator(config, parts, self.ramp)
         changes = resumption.changes(workdir, config, allowed_changes, self.checkpoints.steps())
         self.start = self.checkpoints.resume_step() or 0
         if self.start:

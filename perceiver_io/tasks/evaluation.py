@@ -31,7 +31,13 @@ class Result(NamedTuple):
 
 @runtime_checkable
 class Strategy(Protocol):
-    """How arrays are sharded over devices; `perceiver_io.training.parallel` has two."""
+    """How arrays are sharded over devices; `perceiver_io.training.parallel` has two.
+
+    Attributes:
+        num_batch_shards: the number of parts of a batch that are on different devices.
+    """
+
+    num_batch_shards: int
 
     def compile_evaluation(self, step: Callable) -> Callable:
         """Compiles an `EvaluationStep` for batches that are sharded over all devices."""
@@ -115,7 +121,7 @@ class BatchEvaluator:
         task: computes the metrics.
         dataset: with the split.
         split: name of the split.
-        batch_size: global; rounded up to a multiple of the number of devices.
+        batch_size: global; rounded up to a multiple of the parts that devices have of it.
     """
 
     task: "Task"
@@ -160,7 +166,7 @@ class BatchEvaluator:
         totals = defaultdict(lambda: np.zeros(2))
         predictions = defaultdict(list)
         examples = None
-        for batch in self._batches():
+        for batch in self._batches(strategy.num_batch_shards):
             sums, rows, outputs = evaluate(params, state, strategy.place(batch))
             # With several processes, the first batch of some may be all padding.
             if examples is None and batch["valid"].any():
@@ -181,11 +187,11 @@ class BatchEvaluator:
         figure = self.task.figure(outputs, batch, self.dataset)
         return {} if figure is None else {"examples": figure}
 
-    def _batches(self):
-        per_device = -(-self.batch_size // jax.device_count())
+    def _batches(self, num_shards: int):
+        in_each = -(-self.batch_size // num_shards)
         return self.dataset.load(
             self.split,
-            batch_size=per_device * jax.local_device_count(),
+            batch_size=in_each * num_shards // jax.process_count(),
             training=False,
             seed=0,
             shard=(jax.process_index(), jax.process_count()),

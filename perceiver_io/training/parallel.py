@@ -5,6 +5,7 @@ and in dropout masks, as documented in `Pmap`. A batch is split over all devices
 Every process supplies its own rows of the batch, and runs the same program.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from perceiver_io.axes import DATA, FSDP, SEQUENCE
 from perceiver_io.config.annotations import Count
 from perceiver_io.errors import UserError
 from perceiver_io.training.state import TrainState, map_names, num_stacked
@@ -31,23 +33,36 @@ class Mesh:
     The state is replicated, or, with `fsdp` > 1, split into that many shards, each parameter along
     its longest suitable axis (fully sharded data parallelism). Loss and gradient are those of the
     global batch; batch norm uses the statistics of a microbatch over all devices. The compiler
-    inserts the communication.
+    inserts the communication, except that of cross-attends whose inputs are split, see
+    `perceiver_io.models.sequence`.
 
     Attributes:
         num_replicas: the number of parts of a batch that are augmented independently.
+        num_batch_shards: the number of parts of a batch that are on different devices.
+        splits_examples: whether each example, too, is split over devices.
     """
 
     num_replicas = 1
 
-    def __init__(self, devices: Sequence[jax.Device] | None = None, /, *, fsdp: Count = 1):
+    def __init__(
+        self,
+        devices: Sequence[jax.Device] | None = None,
+        /,
+        *,
+        fsdp: Count = 1,
+        sequence: Count = 1,
+    ):
         """Makes the mesh.
 
         Args:
             devices: of the mesh; None for all. Those of a machine that one does not have can be
                 compiled for.
             fsdp: the number of shards of each parameter; 1 replicates the parameters.
+            sequence: the number of devices of one host that share an example, each with a part of
+                its inputs and outputs; for Perceivers.
 
-        Raises UserError if the number of devices is not a multiple of `fsdp`.
+        Raises UserError if the number of devices is not a multiple of `fsdp` times `sequence`, or
+        devices that share an example are not all of one host.
         """
         devices = jax.devices() if devices is None else devices
         num_devices = len(devices)
@@ -57,12 +72,26 @@ class Mesh:
                 "not a multiple of it. Set --config.parallel.fsdp to a divisor of "
                 f"{num_devices} (1 replicates the parameters), or use more devices."
             )
-        shape = (num_devices // fsdp, fsdp)
-        self._fsdp = fsdp
-        types = (AxisType.Auto,) * 2
-        self._mesh = jax.make_mesh(shape, ("data", "fsdp"), axis_types=types, devices=devices)
+        self.num_batch_shards = num_devices // sequence
+        if num_devices % (fsdp * sequence):
+            raise UserError(
+                f"config.parallel.sequence is {sequence} and config.parallel.fsdp {fsdp}, but "
+                f"there are {num_devices} devices, which is not a multiple of their product. Set "
+                "--config.parallel.sequence to 1, which does not split examples, or to another "
+                f"divisor of {num_devices // fsdp}."
+            )
+        shape = (self.num_batch_shards // fsdp, fsdp, sequence)
+        self._fsdp, self._sequence = fsdp, sequence
+        types = (AxisType.Auto,) * 3
+        self._mesh = jax.make_mesh(shape, (DATA, FSDP, SEQUENCE), axis_types=types, devices=devices)
         self._replicated = self._sharding()
-        self._rows = self._sharding(("data", "fsdp"))
+        self._rows = self._sharding((DATA, FSDP))
+        check_groups(self._mesh.devices)
+
+    @property
+    def splits_examples(self) -> bool:
+        """Whether each example is split over devices."""
+        return self._sequence > 1
 
     def template(self, shapes: PyTree) -> PyTree:
         """Adds to the shapes (`ShapeDtypeStruct`s) of a state the sharding of each array."""
@@ -76,7 +105,7 @@ class Mesh:
         """Adds shardings to the shapes of a global batch, for compilation without data."""
 
         def place(x):
-            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._rows)
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._parts(x.shape))
 
         return jax.tree.map(place, shapes)
 
@@ -90,13 +119,18 @@ class Mesh:
 
     def place(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Puts this process's rows of a batch on its devices, as part of the global batch."""
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._rows, x), batch)
+
+        def put(x):
+            return jax.make_array_from_process_local_data(self._parts(x.shape), x)
+
+        return jax.tree.map(put, batch)
 
     def compile_train(self, step: TrainStep, state: TrainState) -> jax.stages.Wrapped:
         """`(state, batch) -> (state, metrics)` for states like the given one; donates the state."""
 
         def train(state, batch):
-            return step.update(state, step.gradients(state, batch))
+            with self._known_to_models():
+                return step.update(state, step.gradients(state, batch))
 
         shardings = jax.tree.map(lambda x: x.sharding, state)
         return jax.jit(train, donate_argnums=0, out_shardings=(shardings, self._replicated))
@@ -107,7 +141,12 @@ class Mesh:
         Sums over the batch and predictions [B, ...] are replicated; outputs [B, ...] are sharded
         like the batch.
         """
-        return jax.jit(step, out_shardings=(self._replicated, self._replicated, self._rows))
+
+        def evaluate(params, model_state, batch):
+            with self._known_to_models():
+                return step(params, model_state, batch)
+
+        return jax.jit(evaluate, out_shardings=(self._replicated, self._replicated, self._rows))
 
     def fetch(self, tree: PyTree) -> PyTree:
         """Gathers whole arrays on every host; all processes must call it."""
@@ -116,6 +155,22 @@ class Mesh:
     def fetch_rows(self, tree: PyTree) -> PyTree:
         """This process's rows of arrays [B, ...]."""
         return jax.tree.map(lambda x: np.concatenate(_local_shards(x)), tree)
+
+    def _known_to_models(self) -> contextlib.AbstractContextManager:
+        """A context for tracing, in which models split examples over the mesh."""
+        if not self.splits_examples:
+            return contextlib.nullcontext()
+        return jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh)
+
+    def _parts(self, shape: tuple[int, ...]) -> NamedSharding:
+        """How an array [B, ...] of a batch is split: along B, and the first axis that divides."""
+        if not self.splits_examples:
+            return self._rows
+        axes = (axis for axis in range(1, len(shape)) if shape[axis] % self._sequence == 0)
+        axis = next(axes, None)
+        if axis is None:
+            return self._rows
+        return self._sharding((DATA, FSDP), *(None,) * (axis - 1), SEQUENCE)
 
     def _sharding(self, *axes: Any) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(*axes))
@@ -128,7 +183,7 @@ class Mesh:
         if not axes:
             return self._replicated
         axis = max(axes, key=lambda i: shape[i])
-        return self._sharding(*(None,) * axis, "fsdp")
+        return self._sharding(*(None,) * axis, FSDP)
 
 
 class Pmap:
@@ -142,14 +197,16 @@ class Pmap:
 
     Attributes:
         num_replicas: as for `Mesh`; here the number of devices.
+        num_batch_shards: likewise.
     """
 
     _AXIS = "replicas"
+    splits_examples = False
 
     def __init__(self):
         self._whole = Mesh(fsdp=1)
         self._num_local = jax.local_device_count()
-        self.num_replicas = jax.device_count()
+        self.num_replicas = self.num_batch_shards = jax.device_count()
 
     def template(self, shapes: PyTree) -> PyTree:
         """As `Mesh.template`, with every array replicated."""
@@ -225,22 +282,36 @@ def make(initialise: Callable[..., PyTree], template: PyTree, *arguments: PyTree
     return jax.jit(initialise, out_shardings=shardings)(*arguments)
 
 
-def local_batch_size(batch_size: int, accumulate: int, devices: int | None = None) -> int:
+def local_batch_size(batch_size: int, accumulate: int, num_shards: int) -> int:
     """The number of examples of a training batch that this process supplies.
 
-    Raises UserError unless every microbatch divides evenly over the devices; None: those there are.
+    Raises UserError unless every microbatch divides evenly into a strategy's `num_batch_shards`.
     """
-    devices = devices or jax.device_count()
-    step = devices * accumulate
+    step = num_shards * accumulate
     if batch_size % step or batch_size < 1:
         lower = batch_size // step * step
         near = " or ".join(str(size) for size in (lower, lower + step) if size > 0)
         raise UserError(
             f"config.training.batch_size is {batch_size}, which does not divide evenly over "
-            f"{devices} devices times config.training.accumulate={accumulate} microbatches. Use a "
-            f"multiple of {step}, such as {near or step}."
+            f"{num_shards} devices times config.training.accumulate={accumulate} microbatches. Use "
+            f"a multiple of {step}, such as {near or step}."
         )
     return batch_size // jax.process_count()
+
+
+def check_groups(devices: np.ndarray) -> None:
+    """Raises UserError unless devices along the last axis, which share examples, are of one host.
+
+    A host reads whole examples.
+    """
+    sequence = devices.shape[-1]
+    groups = devices.reshape(-1, sequence)
+    if any(len({device.process_index for device in group}) > 1 for group in groups):
+        raise UserError(
+            f"config.parallel.sequence is {sequence}, but some groups of that many devices are on "
+            "several hosts, and a host reads whole examples. Set it to a divisor of the number of "
+            "devices of a host."
+        )
 
 
 def _whole(x: jax.Array) -> np.ndarray:
@@ -250,5 +321,6 @@ def _whole(x: jax.Array) -> np.ndarray:
 
 
 def _local_shards(x: jax.Array) -> list[np.ndarray]:
-    shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    own = [shard for shard in x.addressable_shards if shard.replica_id == 0]
+    shards = sorted(own, key=lambda shard: shard.index[0].start or 0)
     return [np.asarray(shard.data) for shard in shards]

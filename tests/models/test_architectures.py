@@ -12,8 +12,11 @@ from perceiver_io.models.architectures import (
     in_textbook_form,
     missing_settings,
 )
+from perceiver_io.training import parallel
+from perceiver_io.training.parallel import Mesh
 from tests.helpers import oracles
 from tests.helpers.architectures import config_of, images, initialised, small
+from tests.helpers.strategies import mesh_of_one_device, shardings
 
 pytestmark = pytest.mark.usefixtures("for_cpu")
 
@@ -23,26 +26,43 @@ def evaluate(model, params, state, inputs, **settings):
     return apply(params, state, inputs)[0]
 
 
-CONVOLUTIONAL = ("convnet_classifier", "resnet_classifier")
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [x for x in ARCHITECTURES if x not in CONVOLUTIONAL])
-def test_textbook_form_is_the_same_model(name):
-    """The fast form has chunks of inputs, few as these are."""
-    section, inputs = small(name)
-    chunked = dict(section, attention=dict(key_chunk_size=6))
+@every_architecture
+def test_a_sharded_fast_form_is_the_textbook_form_on_one_device(name, monkeypatch):
+    """On several devices, with shards of all parameters, the batch and, in Perceivers, examples.
 
-    def outcome(section):
+    The fast form has chunks of inputs, few as these are.
+    """
+    section, inputs = small(name)
+    has_attention = in_textbook_form(section) != section
+    chunked = dict(section, attention=dict(key_chunk_size=6)) if has_attention else section
+    monkeypatch.setattr(parallel, "_MIN_SHARDED_SIZE", 1)
+
+    def outcome(section, mesh_for):
         model, params, state = initialised(section, inputs)
 
-        def apply(params):
-            return model.apply(params, state, None, inputs=inputs, is_training=True)[0]
+        def step(params, state, inputs):
+            def apply(params):
+                return model.apply(params, state, None, inputs=inputs, is_training=True)[0]
 
-        return oracles.values_and_gradients(apply, params)
+            outputs, gradients = oracles.values_and_gradients(apply, params)
+            return gradients, {}, outputs
 
-    oracles.assert_close(outcome(chunked), outcome(in_textbook_form(section)), 1e-4)
+        mesh = mesh_for(model)
+        placed = jax.device_put((params, state), shardings(mesh.template((params, state))))
+        gradients, _, outputs = mesh.compile_evaluation(step)(*placed, mesh.place(inputs))
+        return outputs, gradients
+
+    def all_devices(model):
+        if model.encoder_maps is None:
+            return Mesh(jax.devices()[:2], fsdp=2)
+        return Mesh(jax.devices()[:4], fsdp=2, sequence=2)
+
+    expected = outcome(in_textbook_form(section), lambda model: mesh_of_one_device())
+    oracles.assert_close(outcome(chunked, all_devices), expected, 1e-4)
 
 
 def softmax_by_hand(params, name, queries, inputs, num_heads):

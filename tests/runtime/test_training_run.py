@@ -147,7 +147,7 @@ def plain_gradient_descent(weights, examples):
 def test_a_batch_that_grows_is_learned_from_as_a_whole(tmp_path, strategy):
     run = begun(tmp_path, f"parallel={{'name': '{strategy}'}}")
     initial = weights_after(run, 0)
-    stream = setup.training_iterator(config(6, "training.batch_size=48"), run.parts.dataset)
+    stream = setup.training_iterator(config(6, "training.batch_size=48"), run.parts)
     expected = plain_gradient_descent(initial, next(stream))
     found = weights_after(run, 6)
     run.close()

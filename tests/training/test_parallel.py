@@ -1,5 +1,7 @@
 """The strategies agree with each other and with one device."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import optax
@@ -145,4 +147,27 @@ def test_too_few_devices_for_the_mesh(fsdp):
 )
 def test_batch_that_does_not_divide(size, accumulate, near):
     with pytest.raises(UserError, match=f"batch_size is {size}.*such as {near}"):
-        parallel.local_batch_size(size, accumulate)
+        parallel.local_batch_size(size, accumulate, 4)
+
+
+@pytest.mark.parametrize(("fsdp", "sequence"), [(1, 3), (2, 4)])
+def test_too_few_devices_for_groups_that_share_examples(fsdp, sequence):
+    message = f"sequence is {sequence} and config.parallel.fsdp {fsdp}, but there are 4 devices"
+    with pytest.raises(UserError, match=message):
+        Mesh(fsdp=fsdp, sequence=sequence)
+
+
+def test_devices_that_share_examples_are_of_one_host():
+    hosts = np.array([SimpleNamespace(process_index=index // 2) for index in range(4)])
+    parallel.check_groups(hosts.reshape(2, 1, 2))
+    with pytest.raises(UserError, match="sequence is 4, but some groups .* on several hosts"):
+        parallel.check_groups(hosts.reshape(1, 1, 4))
+
+
+def test_an_example_is_split_along_the_first_axis_that_divides():
+    mesh = Mesh(fsdp=1, sequence=2)
+    batch = {"frames": np.ones((2, 3, 8, 6, 3)), "points": np.ones((4, 10, 3)), "label": np.ones(2)}
+    parts = {name: x.sharding.shard_shape(x.shape) for name, x in mesh.place(batch).items()}
+    assert parts == {"frames": (1, 3, 4, 6, 3), "points": (2, 5, 3), "label": (1,)}
+    rows = mesh.place({"x": np.arange(4)})
+    np.testing.assert_array_equal(mesh.fetch_rows(rows)["x"], np.arange(4))

@@ -13,12 +13,12 @@ from jaxtyping import Array, Int, PyTree
 Tree = TypeVar("Tree", bound=PyTree[Array])
 
 
-def num_rows(tree: PyTree[Array]) -> int:
+def num_rows(tree: PyTree[Array | jax.ShapeDtypeStruct]) -> int:
     """M of arrays [B, M, ...]."""
     return jax.tree.leaves(tree)[0].shape[1]
 
 
-def choose_chunk_size(tree: PyTree[Array], most: int) -> int:
+def choose_chunk_size(tree: PyTree[Array | jax.ShapeDtypeStruct], most: int) -> int:
     """The number of rows per chunk: one or more whole runs, about `most` rows.
 
     A divisor of M, if there is one between most / 2 and `most`; else `most`, and the last chunk is

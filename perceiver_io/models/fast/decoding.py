@@ -1,11 +1,16 @@
 """Cross-attention blocks with the layers that follow them, in chunks of queries."""
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from perceiver_io.axes import SEQUENCE
+from perceiver_io.models import sequence
 from perceiver_io.models.fast.chunks import choose_chunk_size, chunk, num_rows, padded
 from perceiver_io.models.fast.folding import merged, project_residual_mlp
 from perceiver_io.models.fast.reading import Norms, Ready, Target, Way, choose_way, make_ready, read
@@ -31,6 +36,17 @@ def decode_for(
     Inputs are normalised and projected once, however many chunks of queries there are.
     """
     num_queries = num_rows(queries)
+    if sequence.splits(num_queries, num_rows(inputs)):
+        # Fused kernels cannot be used on parts of an example.
+        form = dataclasses.replace(form, kernel="none")
+        decode = functools.partial(_decode_part, target, settings, query_chunk_size, form)
+        queries, shared = sequence.divisible(queries), PartitionSpec()
+        return sequence.on_each_device(
+            decode,
+            (weights, outputs, queries, inputs, rng),
+            (shared, shared, sequence.specs(queries), shared, shared),
+            PartitionSpec(None, SEQUENCE),
+        )
     size = num_queries
     if query_chunk_size is not None and query_chunk_size < num_queries:
         size = choose_chunk_size(queries, query_chunk_size)
@@ -58,6 +74,16 @@ def decode_for(
     count = num_rows(pieces) // size
     decoded = jnp.moveaxis(jax.lax.map(jax.checkpoint(decode_piece), jnp.arange(count)), 0, 1)
     return decoded.reshape(decoded.shape[0], -1, decoded.shape[-1])[:, :num_queries]
+
+
+def _decode_part(
+    target, settings, query_chunk_size, form, weights, outputs, queries, inputs, rng
+) -> Array:
+    """The outputs of one device's queries."""
+    rng = None if rng is None else jax.random.fold_in(rng, sequence.index())
+    return decode_for(
+        target, settings, query_chunk_size, form, weights, outputs, queries, inputs, rng
+    )
 
 
 def _attend(

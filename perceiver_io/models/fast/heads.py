@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from perceiver_io.models import sequence
 from perceiver_io.models.fast.chunks import choose_chunk_size
 from perceiver_io.models.fast.online import (
     MASKED_LOGIT,
@@ -31,16 +32,21 @@ def attention_by_heads(
     rng: PRNGKeyArray | None,
     scale: float,
     chunk_size: int,
+    split: bool,
 ) -> Float[Array, "B O H V"]:
-    """As `attention.attention`, in chunks of keys; in groups of heads if there are many logits."""
-    size = choose_chunk_size(keys, min(chunk_size, keys.shape[1]))
+    """As `attention.attention`, in chunks of keys; in groups of heads if there are many logits.
+
+    With `split`, keys and values are split over devices.
+    """
+    own_keys = sequence.of_one_device(keys) if split else keys
+    size = choose_chunk_size(own_keys, min(chunk_size, own_keys.shape[1]))
     batch = max(len(queries), len(keys))
     turns = _num_turns(batch * queries.shape[1] * size, keys.shape[2])
     queries = jnp.transpose(queries, (0, 2, 3, 1))
     if turns == 1 and size == keys.shape[1]:
         weighted = _at_once(queries * scale, keys, values, bias, key_mask, dropout_rate, rng)
     else:
-        form = Online(size, scale, dropout_rate, rows="as_is")
+        form = Online(size, scale, dropout_rate, rows="as_is", split=split)
         bias = None if bias is None else jnp.transpose(bias, (0, 3, 1, 2))
         inputs = Inputs(KeysValues(keys, values), bias, key_mask)
         weighted = _in_turns(form, turns, queries, inputs, rng)

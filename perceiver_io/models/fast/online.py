@@ -12,8 +12,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from perceiver_io.models import sequence
 from perceiver_io.models.fast import grids
 from perceiver_io.models.fast.chunks import chunk, first_chunk, num_rows, padded, put_chunk
 from perceiver_io.models.fast.folding import Maps, apply
@@ -21,6 +23,7 @@ from perceiver_io.models.fast.grids import GridRows
 from perceiver_io.models.fast.products import ATTENDED, batched_product
 from perceiver_io.models.layers import dropout, standardised
 from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.sequence import Sums
 
 # Finite rather than -inf, so that a fully masked row contains no NaN before it is zeroed.
 MASKED_LOGIT = -1e30
@@ -69,12 +72,14 @@ class Online(NamedTuple):
     scale: factor on the logits.
     dropout_rate: rate for the attention weights.
     rows: the form of tokens: factorised `grid`, `standardised` rows, or rows `as_is`.
+    split: whether the inputs are split over devices; then each has chunks of its own part.
     """
 
     chunk_size: int
     scale: float
     dropout_rate: float
     rows: Rows
+    split: bool
 
 
 class _Products(NamedTuple):
@@ -83,12 +88,6 @@ class _Products(NamedTuple):
     keys: Float[Array, "#B H M K"] | GridRows
     values: Float[Array, "#B H V M"] | GridRows
     bias: Float[Array, "#B #H M #O"] | None
-
-
-class _Sums(NamedTuple):
-    maximum: Float[Array, "B H O"]
-    denominator: Float[Array, "B H O"]
-    numerator: Float[Array, "B H V O"]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -108,7 +107,19 @@ def online_attention(
 
 
 def _forward(form, queries, maps, inputs, rng):
+    """The attention, and the log-sum-exp of each query's logits."""
+    forward = functools.partial(_forward_of_part, form)
+    if not form.split:
+        return forward(queries, maps, inputs, rng)
+    shared, specs = PartitionSpec(), sequence.specs(inputs)
+    return sequence.on_each_device(
+        forward, (queries, maps, inputs, rng), (shared, shared, specs, shared), shared
+    )
+
+
+def _forward_of_part(form, queries, maps, inputs, rng):
     inputs = _in_whole_chunks(inputs, form.chunk_size)
+    rng = _own_rng(form, rng)
 
     def add(sums, index):
         part = chunk(inputs, index, form.chunk_size)
@@ -120,7 +131,7 @@ def _forward(form, queries, maps, inputs, rng):
         weights = _weights(logits, maximum, part.mask)
         decay = jnp.exp(sums.maximum - maximum)
         thinned = dropout(weights, form.dropout_rate, _chunk_rng(rng, index))
-        return _Sums(
+        return Sums(
             maximum,
             sums.denominator * decay + weights.sum(axis=-2),
             sums.numerator * decay[:, :, None] + _weighted(products.values, thinned),
@@ -129,6 +140,7 @@ def _forward(form, queries, maps, inputs, rng):
     count = num_rows(inputs) // form.chunk_size
     sums = _no_sums(form, queries, maps, inputs)
     sums, _ = jax.lax.scan(add, sums, jnp.arange(count))
+    sums = sequence.combined(sums) if form.split else sums
     seen = sums.denominator > 0
     denominator = jnp.where(seen, sums.denominator, 1)
     attended = sums.numerator / denominator[:, :, None]
@@ -142,7 +154,22 @@ def _forward_and_residuals(form, queries, maps, inputs, rng):
 
 
 def _backward(form, residuals, cotangent):
+    backward = functools.partial(_backward_of_part, form)
+    if form.split:
+        *_, inputs, _, _, _ = residuals
+        shared, specs = PartitionSpec(), sequence.specs(inputs)
+        in_specs = (shared, shared, specs, shared, shared, shared), shared
+        out = shared, shared, specs._replace(mask=None)
+        gradients = sequence.on_each_device(backward, (residuals, cotangent), in_specs, out)
+    else:
+        gradients = backward(residuals, cotangent)
+    return *gradients, None
+
+
+def _backward_of_part(form, residuals, cotangent):
+    """The gradients by queries, maps and inputs."""
     queries, maps, inputs, rng, attended, log_sum = residuals
+    rng = _own_rng(form, rng)
     whole = _in_whole_chunks(inputs, form.chunk_size)
     # The softmax's gradient: the part common to all weights of a query, which sum to one.
     common = (cotangent * attended).sum(axis=-2)
@@ -179,11 +206,13 @@ def _backward(form, residuals, cotangent):
     sides = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (queries, maps))
     rows = jax.tree.map(jnp.zeros_like, (whole.source, whole.bias))
     (sides, *rows), _ = jax.lax.scan(add, (sides, *rows), jnp.arange(count))
+    if form.split:
+        sides, rows = sequence.added(sides), sequence.added_if_shared(rows)
     queries, maps = jax.tree.map(lambda x, like: x.astype(like.dtype), sides, (queries, maps))
     source, bias = jax.tree.map(
         lambda x, like: x[:, : like.shape[1]], tuple(rows), (inputs.source, inputs.bias)
     )
-    return queries, maps, Inputs(source, bias, None), None
+    return queries, maps, Inputs(source, bias, None)
 
 
 online_attention.defvjp(_forward_and_residuals, _backward)
@@ -248,7 +277,7 @@ def _weighted(
     return batched_product(values, weights.astype(values.dtype))
 
 
-def _no_sums(form, queries, maps, inputs) -> _Sums:
+def _no_sums(form, queries, maps, inputs) -> Sums:
     def shapes(queries, maps, part):
         products = _products(form, maps, part)
         logits = _logits(form, queries, products)
@@ -257,11 +286,16 @@ def _no_sums(form, queries, maps, inputs) -> _Sums:
     part = first_chunk(inputs, form.chunk_size)
     weighted = jax.eval_shape(shapes, queries, maps, part)
     row = (*weighted.shape[:2], weighted.shape[-1])
-    return _Sums(
+    return Sums(
         maximum=jnp.full(row, MASKED_LOGIT, jnp.float32),
         denominator=jnp.zeros(row, jnp.float32),
         numerator=jnp.zeros(weighted.shape, jnp.float32),
     )
+
+
+def _own_rng(form: Online, rng: PRNGKeyArray | None) -> PRNGKeyArray | None:
+    """Devices that have different inputs draw different numbers."""
+    return rng if rng is None or not form.split else jax.random.fold_in(rng, sequence.index())
 
 
 def _chunk_rng(rng: PRNGKeyArray | None, index) -> PRNGKeyArray | None:

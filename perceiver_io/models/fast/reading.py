@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from perceiver_io.models import sequence
 from perceiver_io.models.attention import split_heads
 from perceiver_io.models.fast import grids
 from perceiver_io.models.fast.chunks import choose_chunk_size
@@ -48,6 +49,7 @@ class Way(NamedTuple):
     lazy: whether keys and values are computed chunk by chunk.
     dropout_rate: rate for the attention weights; 0 for no dropout.
     kernel: the fused kernel on NVIDIA GPUs.
+    split: whether the inputs are split over devices.
     """
 
     target: Target
@@ -59,6 +61,7 @@ class Way(NamedTuple):
     lazy: bool
     dropout_rate: float
     kernel: Kernel
+    split: bool
 
 
 class Norms(NamedTuple):
@@ -113,11 +116,14 @@ def choose_way(
         dropout_rate: rate for the attention weights; 0 for no dropout.
     """
     num_inputs = inputs.features.shape[1]
+    split = sequence.splits(num_inputs, num_queries)
     chunk_size = form.key_chunk_size
     if chunk_size is None and target == "cpu":
         chunk_size = _CPU_CHUNK_SIZE
     if chunk_size is not None:
-        chunk_size = choose_chunk_size(inputs._replace(mask=None), min(chunk_size, num_inputs))
+        rows = inputs._replace(mask=None)
+        rows = sequence.of_one_device(rows) if split else rows
+        chunk_size = choose_chunk_size(rows, min(chunk_size, rows.features.shape[1]))
     folds = num_heads == 1 and form.fold_projections
     lazy = folds and chunk_size is not None and num_inputs > max(num_queries, chunk_size)
     chosen = None
@@ -137,7 +143,9 @@ def choose_way(
         _rows(norms.inputs, chosen and chosen.input_grid),
         lazy,
         dropout_rate,
-        form.kernel,
+        # Fused kernels cannot take a part of the inputs.
+        "none" if split else form.kernel,
+        split,
     )
 
 
@@ -231,7 +239,7 @@ def read(
         else:
             attended = attention_by_heads(
                 q, keys, values, bias=bias, key_mask=ready.mask, dropout_rate=way.dropout_rate,
-                rng=rng, scale=scale, chunk_size=way.chunk_size,
+                rng=rng, scale=scale, chunk_size=way.chunk_size, split=way.split,
             )  # fmt: skip
     return _output(way, ready, attended, queries.mask)
 
@@ -253,7 +261,7 @@ def _read_online(way, ready, queries, bias, scale, rng) -> Float[Array, "B O 1 V
         _, key, key_bias, value, _ = ready.folded
     else:
         key, key_bias, value = (), None, ()
-    form = Online(way.chunk_size, scale, way.dropout_rate, way.input_rows)
+    form = Online(way.chunk_size, scale, way.dropout_rate, way.input_rows, way.split)
     maps = KeyMaps(key, value, key_bias)
     bias = None if bias is None else jnp.transpose(bias, (0, 3, 1, 2))
     inputs = Inputs(ready.source, bias, ready.mask)

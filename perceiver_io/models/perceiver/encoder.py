@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import haiku as hk
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from perceiver_io.models import fast
+from perceiver_io.models import fast, sequence
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import AttentionForm, EncoderSettings, LatentStackSettings
@@ -60,7 +60,7 @@ class EncodingModel:
     ) -> Encoded:
         """The latents of `inputs`, computed once for any number of calls to `decode`."""
         tokens = self.inputs(inputs, input_mask, is_training)
-        return Encoded(self.encoder(tokens, is_training), tokens)
+        return Encoded(self.encoder(sequence.split_inputs(tokens), is_training), tokens)
 
 
 class LatentStack(hk.Module):

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_io.errors import UserError
+from perceiver_io.models import sequence
 from perceiver_io.models.batch_norm import batch_norm
 from perceiver_io.models.perceiver.encoder import InputAdapter
 from perceiver_io.models.perceiver.maps import PlacedInputs
@@ -81,14 +82,14 @@ class ConvStem(hk.Module):
 
     def __call__(self, x: Float[Array, "B H W C"], is_training: bool) -> Float[Array, "B h w F"]:
         """Features at a quarter of the image's height and width, rounded up."""
-        dtype = x.dtype
+        x, dtype = sequence.whole(x), x.dtype
         conv = hk.Conv2D(
             self._channels, 7, stride=2, padding=self._conv_padding, with_bias=False, name="conv"
         )
         x = conv(x)
         norm = batch_norm("batch_norm")
         x = jax.nn.relu(norm(x.astype(jnp.float32), is_training).astype(dtype))
-        return hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), self._pool_padding)
+        return sequence.whole(hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), self._pool_padding))
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,13 @@ class FramePairs(hk.Module):
         """[B, 2, H, W, C] -> [B, H, W, channels]."""
         del is_training
         stacked = jnp.concatenate([x[:, 0], x[:, 1]], axis=-1)
-        return neighbourhoods(self._channels, self._neighbourhood)(stacked)
+        return neighbourhoods(self._channels, self._neighbourhood, stacked)
 
 
-def neighbourhoods(channels: int, side: int) -> hk.Conv2D:
+def neighbourhoods(channels: int, side: int, x: Float[Array, "B H W C"]) -> Array:
     """A linear layer over the square of this side around each pixel."""
-    return hk.Conv2D(channels, side, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name="conv")
+    conv = hk.Conv2D(channels, side, w_init=WEIGHT_INIT, b_init=BIAS_INIT, name="conv")
+    return sequence.whole(conv(sequence.whole(x)))
 
 
 class SeparateFrames(hk.Module):
@@ -175,8 +177,9 @@ class SeparateFrames(hk.Module):
     def __call__(self, x: Float[Array, "B T H W C"], is_training: bool) -> Array:
         """[B, T, H, W, C] -> [B, T, H, W, channels]."""
         del is_training
-        conv = neighbourhoods(self._channels, self._neighbourhood)
-        return conv(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:-1], self._channels)
+        frames = x.reshape(-1, *x.shape[2:])
+        frames = neighbourhoods(self._channels, self._neighbourhood, frames)
+        return frames.reshape(*x.shape[:-1], self._channels)
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,7 @@ class MatchedFrames(hk.Module):
     def __call__(self, x: Float[Array, "B 2 H W C"], is_training: bool) -> Float[Array, "B h w F"]:
         """[B, 2, H, W, C] -> [B, H/4, W/4, channels]."""
         conv = partial(self._conv, is_training=is_training)
+        x = sequence.whole(x)
         frames = x.reshape(-1, *x.shape[2:])
         frames = conv(frames, "frame", self._channels // 2, side=7, stride=2)
         frames = frames.reshape(*x.shape[:2], *frames.shape[1:])
@@ -223,7 +227,7 @@ class MatchedFrames(hk.Module):
         for i in range(self._num_blocks):
             inner = jax.nn.relu(conv(x, f"block_{i}_first", self._channels))
             x = jax.nn.relu(x + conv(inner, f"block_{i}_second", self._channels))
-        return x
+        return sequence.whole(x)
 
     def _conv(
         self,
