@@ -33,7 +33,7 @@ _PRESETS = {
     ),
 }
 # Training steps per second in the Perceiver IO paper, table 1 (SPS).
-_PAPER = {
+PAPER = {
     "masked_lm:bytes": 7.6,
     "masked_lm:bytes_plus_plus": 4.2,
     "masked_lm:sentencepiece": 7.4,
@@ -71,6 +71,6 @@ def _row(experiment: str, found: Mapping[str, Any]) -> str:
         str(plan["accumulate"]),
         f"{sent / 1e9:.2f}" if plan["seconds"] else "",
         f"{1 / plan['seconds']:.2f}" if plan["seconds"] else "",
-        str(_PAPER.get(experiment, "")),
+        str(PAPER.get(experiment, "")),
     ]
     return f"| {' | '.join(cells)} |"

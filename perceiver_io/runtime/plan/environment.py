@@ -7,6 +7,8 @@ _VARIABLES = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
+    # No device is used, so several processes may plan at the same time.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     # Programs that come from the cache cannot be saved again on every platform.
     "JAX_ENABLE_COMPILATION_CACHE": "false",
 }
