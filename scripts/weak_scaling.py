@@ -1,11 +1,12 @@
 r"""What each device sends in a training step, against the number of devices; nothing is run.
 
     python -m scripts.weak_scaling --output=DIR [--config=configs/masked_lm.py:small]
-        [--per_device=2] [--config.any.key=VALUE]
+        [--per_device=2] [--shards=1,8,all] [--slices=v5p:2x2x2,...] [--config.any.key=VALUE]
 
-Compiles the training step for slices of 8 to 1024 TPUs v5p with a batch that grows with them, once
-with a replica of the parameters on each device, and once with a shard of them. Each compiled step
-is one file in DIR; a repeated command makes those that are missing. Draws DIR/weak_scaling.png.
+Compiles the training step for slices of 8 to 1024 TPUs v5p with a batch that grows with them: with
+a replica of the parameters on each device, with 8 shards, and with as many shards as devices. Each
+compiled step is one file in DIR; a repeated command makes those that are missing. Draws all of them
+in DIR/weak_scaling.png.
 """
 
 import json
@@ -23,8 +24,12 @@ from perceiver_io.runtime.plan import environment
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.", required=True)
 CONFIG = flags.DEFINE_string("config", "configs/masked_lm.py:small", "Config: FILE.py[:PRESET].")
 PER_DEVICE = flags.DEFINE_integer("per_device", 2, "Examples on each device.", lower_bound=1)
+SHARDS = flags.DEFINE_list("shards", ["1", "8", "all"], "Numbers of shards of the parameters.")
+SLICES = flags.DEFINE_list(
+    "slices", ["v5p:2x2x2", "v5p:4x4x4", "v5p:4x8x8", "v5p:8x8x16"], "Slices to compile for."
+)
 
-SLICES = ("v5p:2x2x2", "v5p:4x4x4", "v5p:4x8x8", "v5p:8x8x16")
+TITLES = {"1": "a replica on each device", "8": "8 shards", "all": "as many shards as devices"}
 
 
 def main() -> None:
@@ -34,19 +39,17 @@ def main() -> None:
 
     folder = Path(OUTPUT.value).expanduser().absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for sharded in (False, True):
-        for slice_ in SLICES:
-            path = folder / f"{slice_.replace(':', '_')}_{'sharded' if sharded else 'replicated'}"
-            path = path.with_suffix(".json")
+    for shards in SHARDS.value:
+        for slice_ in SLICES.value:
+            path = folder / f"{slice_.replace(':', '_')}_{shards}.json"
             if not path.exists():
-                path.write_text(json.dumps(compiled(slice_, sharded)))
-            found.append(json.loads(path.read_text()))
-            say(f"{path.stem}: {found[-1]['gigabytes']}")
+                path.write_text(json.dumps(compiled(slice_, shards)))
+                say(f"{path.stem}: {path.read_text()}")
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     draw(found).savefig(folder / "weak_scaling.png", dpi=100)
 
 
-def compiled(slice_name: str, sharded: bool) -> dict:
+def compiled(slice_name: str, shards: str) -> dict:
     """The number of devices, shards of the parameters, and GB on each device of what is sent."""
     from perceiver_io.runtime import configuration
     from perceiver_io.runtime.plan import machines, planning, report
@@ -56,23 +59,27 @@ def compiled(slice_name: str, sharded: bool) -> dict:
     config = configuration.load(CONFIG.value, program.overrides())
     config.training.batch_size = PER_DEVICE.value * count
     own = planning.own_settings(config)
-    plan = planning.plan(config, own._replace(fsdp=count if sharded else 1), slice_)
+    plan = planning.plan(
+        config, own._replace(fsdp=count if shards == "all" else int(shards)), slice_
+    )
     sent = {entry.name: entry.amount / 1e9 for entry in report.sent(plan)}
-    return {"devices": count, "shards": plan.settings.fsdp, "gigabytes": sent}
+    return {"devices": count, "shards": shards, "gigabytes": sent}
 
 
 def draw(found: list[dict]):
-    """GB of each kind of communication against devices, for replicas and for shards."""
+    """GB of each kind of communication against devices, a panel for each number of shards."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    titles = ("a replica of the parameters on each device", "a shard on each device")
-    for axes, title, sharded in zip(panels, titles, (False, True), strict=True):
-        points = [x for x in found if (x["shards"] > 1) == sharded]
-        devices = [x["devices"] for x in points]
-        for kind in sorted({kind for x in found for kind in x["gigabytes"]}):
-            axes.plot(devices, [x["gigabytes"].get(kind, 0.0) for x in points], "o-", label=kind)
+    found = sorted(found, key=lambda x: x["devices"])
+    kinds = sorted({kind for x in found for kind in x["gigabytes"]})
+    devices = sorted({x["devices"] for x in found})
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    panels = figure.subplots(1, len(TITLES), sharey=True)
+    for axes, (shards, title) in zip(panels, TITLES.items(), strict=True):
+        points = [x for x in found if x["shards"] == shards]
+        for kind in kinds:
+            gigabytes = [x["gigabytes"].get(kind, 0.0) for x in points]
+            axes.plot([x["devices"] for x in points], gigabytes, "o-", label=kind)
         axes.set_xscale("log", base=2)
         axes.set_xticks(devices, [str(count) for count in devices])
         axes.set_xlabel("devices")
