@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -83,7 +83,7 @@ class Mesh:
         shape = (self.num_batch_shards // fsdp, fsdp, sequence)
         self._fsdp, self._sequence = fsdp, sequence
         types = (AxisType.Auto,) * 3
-        self._mesh = jax.make_mesh(shape, (DATA, FSDP, SEQUENCE), axis_types=types, devices=devices)
+        self._mesh = jax.sharding.Mesh(arranged(devices, shape), (DATA, FSDP, SEQUENCE), types)
         self._replicated = self._sharding()
         self._rows = self._sharding((DATA, FSDP))
         check_groups(self._mesh.devices)
@@ -297,6 +297,14 @@ def local_batch_size(batch_size: int, accumulate: int, num_shards: int) -> int:
             f"a multiple of {step}, such as {near or step}."
         )
     return batch_size // jax.process_count()
+
+
+def arranged(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> np.ndarray:
+    """The devices as an array in which neighbours are close to each other, whatever its shape.
+
+    Unlike in `jax.make_mesh`, an axis may be a part of one of the slice's, as 8 is in 4x4x4.
+    """
+    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
 
 
 def check_groups(devices: np.ndarray) -> None:

@@ -171,3 +171,20 @@ def test_an_example_is_split_along_the_first_axis_that_divides():
     assert parts == {"frames": (1, 3, 4, 6, 3), "points": (2, 5, 3), "label": (1,)}
     rows = mesh.place({"x": np.arange(4)})
     np.testing.assert_array_equal(mesh.fetch_rows(rows)["x"], np.arange(4))
+
+
+def test_an_axis_may_be_a_part_of_one_of_the_slice():
+    """8 shards on a slice of 4x4x4, whose neighbours differ by 1 in one coordinate."""
+    places = [(x, y, z) for x in range(4) for y in range(4) for z in range(4)]
+    chips = [
+        SimpleNamespace(
+            id=i, platform="tpu", device_kind="TPU v5", coords=place, core_on_chip=0,
+            process_index=0, slice_index=0,
+        )
+        for i, place in enumerate(places)
+    ]  # fmt: skip
+    grid = parallel.arranged(chips, (8, 8, 1))
+    assert grid.shape == (8, 8, 1)
+    assert {chip.id for chip in grid.flat} == set(range(64))
+    together = np.array([chip.coords for chip in grid[0, :, 0]])
+    assert sorted(np.ptp(together, axis=0)) == [0, 1, 3]

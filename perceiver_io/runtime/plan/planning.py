@@ -94,9 +94,10 @@ def search(config: ConfigDict, slice_: Slice) -> Iterator[Plan]:
     """
     num_devices = len(slice_.devices)
     training = config.training
-    parallel.local_batch_size(training.batch_size, training.accumulate, num_devices)
+    num_shards = num_devices // config.parallel.get("sequence", 1)
+    parallel.local_batch_size(training.batch_size, training.accumulate, num_shards)
     for settings in dict.fromkeys((own_settings(config), *_alternatives(config, num_devices))):
-        found = plan(_with(config, settings), settings, slice_)
+        found = plan(config, settings, slice_)
         yield found
         if found.fits:
             return
@@ -110,9 +111,11 @@ def own_settings(config: ConfigDict) -> Settings:
 
 def plan(config: ConfigDict, settings: Settings, slice_: Slice) -> Plan:
     """Compiles the training step of a config for a slice; see `Plan`."""
-    parts = setup.build_parts(config, check_data=False)
+    config = _with(config, settings)
+    parts = setup.build_parts(_on_one_device(config), check_data=False)
     step, initialise = setup.training_step(config, parts)
-    mesh = parallel.Mesh(slice_.devices, fsdp=settings.fsdp)
+    axes = {"fsdp": config.parallel.fsdp, "sequence": config.parallel.sequence}
+    mesh = parallel.Mesh(slice_.devices, **axes)
     state = mesh.template(jax.eval_shape(initialise))
     batch = mesh.batch_template(setup.batch_shapes(parts.dataset, config.training.batch_size))
     share = config.training.batch_size / len(slice_.devices)
@@ -130,9 +133,7 @@ def plan(config: ConfigDict, settings: Settings, slice_: Slice) -> Plan:
         kernels = program.kernels(computations)
         collectives = program.collectives(computations)
         seconds = estimated_seconds(kernels, collectives, slice_.machine)
-        trained = copy.deepcopy(config)
-        trained.parallel = {"name": "mesh", "fsdp": settings.fsdp}
-        compiled_step = CompiledStep(compiled, lowered, trained)
+        compiled_step = CompiledStep(compiled, lowered, config)
     machine = slice_.machine
     return Plan(
         settings,
@@ -200,11 +201,19 @@ def _nested(value: Any) -> str | None:
 
 
 def _with(config: ConfigDict, settings: Settings) -> ConfigDict:
-    """The config with these settings, for the one device that traces it."""
+    """The config with these settings."""
     config = copy.deepcopy(config)
-    config.parallel = {"name": "mesh", "fsdp": 1}
+    sequence = config.parallel.get("sequence", 1)
+    config.parallel = {"name": "mesh", "fsdp": settings.fsdp, "sequence": sequence}
     config.training.accumulate = settings.accumulate
     _set_remat(config.model, settings.remat)
+    return config
+
+
+def _on_one_device(config: ConfigDict) -> ConfigDict:
+    """The config for the one device that traces it."""
+    config = copy.deepcopy(config)
+    config.parallel = {"name": "mesh", "fsdp": 1, "sequence": 1}
     return config
 
 
