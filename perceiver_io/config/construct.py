@@ -105,7 +105,8 @@ def defaults(factory: Factory, section: Mapping[str, Any], where: str) -> dict[s
     missing: dict[str, Any] = {}
     for name, parameter in _parameters(factory).items():
         if name not in section and dataclasses.is_dataclass(parameter.default):
-            missing[name] = dataclasses.asdict(parameter.default)
+            chosen = _missing_name(parameter.annotation, {})
+            missing[name] = chosen | dataclasses.asdict(parameter.default)
             continue
         annotation, path = parameter.annotation, f"{where}.{name}"
         value = section[name] if name in section else _left_out(parameter)

@@ -278,6 +278,19 @@ def test_omitted_sections_have_their_defaults(section_type):
     assert defaults(branch, leaf, "config")["kind"] == {"kind": "a"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    size: int = 4
+
+
+def twig(*, kind: Annotated[Plain, Choice({"plain": Plain}, default="plain")] = Plain(5)):  # noqa: B008
+    return kind
+
+
+def test_the_name_of_a_default_is_stated():
+    assert defaults(twig, {}, "config") == {"kind": {"name": "plain", "size": 5}}
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
