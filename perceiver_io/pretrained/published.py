@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -56,9 +55,10 @@ class Weights(NamedTuple):
 def load(path: str | Path, **settings: Any) -> Weights:
     """Loads published weights: a folder of Hugging Face or timm, or an original pickle.
 
-    Sizes are read from the file. `settings` are model settings that an original checkpoint does not
-    contain, if they differ from the published models': `num_heads`, `num_blocks`, `image_size`,
-    ..., see the functions `_..._section` in `deepmind.py`.
+    Arrays are NumPy's; those of safetensors files in float32 may still be on disk, mapped into
+    memory. Sizes are read from the file. `settings` are model settings that an original checkpoint
+    does not contain, if they differ from the published models': `num_heads`, `num_blocks`,
+    `image_size`, ..., see the functions `_..._section` in `deepmind.py`.
 
     Raises UserError for a file of neither kind, and for arrays that are missing, unexpected or of a
     wrong shape, listed by name.
@@ -246,10 +246,9 @@ def _weights(section: dict[str, Any], arrays: Arrays, links: list[Link], where: 
     for name, array in arrays.items():
         if not name.endswith("/counter") and not np.issubdtype(array.dtype, np.floating):
             raise UserError(f"{where} has {name} of type {array.dtype} in place of floats.")
-    on_device = {name: jnp.asarray(value) for name, value in arrays.items()}
     return Weights(
         section,
-        nested(on_device, "params"),
-        nested(on_device, "model_state"),
+        nested(arrays, "params"),
+        nested(arrays, "model_state"),
         preparation.default(section),
     )

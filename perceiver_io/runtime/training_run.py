@@ -23,6 +23,7 @@ from perceiver_io.training import goodput, logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
 from perceiver_io.training.disk import check_space, disk_errors_explained, make_workdir
 from perceiver_io.training.goodput import Activity, Ledger
+from perceiver_io.training.histograms import histograms
 from perceiver_io.training.interruption import Interruption
 from perceiver_io.training.lock import locked
 from perceiver_io.training.monitor import Monitor, NotFiniteError
@@ -118,6 +119,7 @@ class Run:
         self.folder = logging.open_run_folder(workdir, files, self.start)
         self.compiled = self.compiled_for(compiled_step)
         self.evaluators = parts.task.evaluators(config)
+        self.summarise = parts.strategy.compile_summary(histograms)
         self.monitor = Monitor(parts.strategy.fetch)
         self.profiler = profiler
 
@@ -249,7 +251,7 @@ class Run:
             say(f"step {step} {name}: {logging.summary(result.metrics)}")
             metrics |= {f"{name}/{metric}": value for metric, value in result.metrics.items()}
         if self.config.logging.histograms:
-            self.folder.histograms(step, self.parts.strategy.fetch(self.state.params))
+            self.folder.histograms(step, parts.strategy.fetch(self.summarise(state.params)))
         self.folder.curves()
         return metrics
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from perceiver_io import data
@@ -73,8 +74,9 @@ def load(path: str | Path, **settings: Any) -> Weights:
     if run is None:
         loaded = published.load(path, **settings)
         arrays = {"params": loaded.params, "model_state": loaded.model_state}
+        arrays = jax.tree.map(jnp.asarray, arrays)
         check_finite(f"file {path}", state.names(arrays))
-        return loaded
+        return loaded._replace(**arrays)
     if settings:
         raise UserError(
             f"{path} is a run, whose config.json has all settings: leave out --setting."

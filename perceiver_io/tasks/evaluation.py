@@ -45,8 +45,11 @@ class Strategy(Protocol):
     def place(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
         """Puts this process's rows of a batch on its devices."""
 
+    def replica(self, tree: PyTree) -> PyTree:
+        """Complete parameters on one device of each process; all processes must call it."""
+
     def fetch(self, tree: PyTree) -> PyTree:
-        """Gathers complete arrays on every host; all processes must call it."""
+        """Gathers complete arrays on every host: not for parameters. All processes must call it."""
 
     def fetch_rows(self, tree: PyTree) -> PyTree:
         """This process's rows of arrays [B, ...]."""

@@ -14,7 +14,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-_HISTOGRAM_BINS = 64
+from perceiver_io.training.histograms import Histogram
 
 
 class Events:
@@ -35,9 +35,14 @@ class Events:
         image = np.asarray(Image.open(path).convert("RGB"))
         self._write(step, summary=summary.image(name, image, dataformats="HWC"))
 
-    def histogram(self, name: str, values: np.ndarray, step: int) -> None:
-        """Writes a histogram of values."""
-        self._write(step, summary=summary.histogram(name, values, _HISTOGRAM_BINS))
+    def histogram(self, name: str, values: Histogram, step: int) -> None:
+        """Writes a histogram."""
+        limits, counts = (np.asarray(x, np.float64) for x in values[:2])
+        least, total, squares = (float(x) for x in values[2:])
+        written = summary.histogram_raw(
+            name, least, limits[-1], counts.sum(), total, squares, limits, counts
+        )
+        self._write(step, summary=written)
 
     def flush(self) -> None:
         """Hands all events so far to the operating system."""

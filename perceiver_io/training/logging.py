@@ -23,15 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
 from perceiver_io.progress import say
 from perceiver_io.training import goodput
 from perceiver_io.training.disk import flush, write_whole
 from perceiver_io.training.events import Events
-from perceiver_io.training.state import names
+from perceiver_io.training.histograms import Histogram
 
 _PACKAGES = (
     "jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "grain", "numpy", "ml_collections"
@@ -95,10 +93,10 @@ class RunFolder:
         """Plots all metrics so far."""
         draw_curves(self._records).savefig(self._workdir / "curves.png", dpi=100)
 
-    def histograms(self, step: int, params: PyTree) -> None:
-        """Records the distribution of each parameter."""
-        for name, value in names(params).items():
-            self._events.histogram(f"params/{name}", np.asarray(value), step)
+    def histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        """Records the distribution of each parameter, by name."""
+        for name, histogram in histograms.items():
+            self._events.histogram(f"params/{name}", histogram, step)
 
     def flush(self) -> None:
         """Flushes all records and events so far, before a checkpoint is saved."""

@@ -148,8 +148,20 @@ class Mesh:
 
         return jax.jit(evaluate, out_shardings=(self._replicated, self._replicated, self._rows))
 
+    def compile_summary(self, function: Callable[[PyTree], PyTree]) -> Callable:
+        """Compiles a function of parameters or state that gives little, to be fetched."""
+        return jax.jit(function, out_shardings=self._replicated)
+
+    def replica(self, tree: PyTree) -> PyTree:
+        """Whole parameters or state on a device of each process; all processes must call it.
+
+        They are sent from device to device, and have to fit onto one.
+        """
+        whole = jax.jit(lambda x: x, out_shardings=self._replicated)(tree)
+        return jax.tree.map(lambda x: x.addressable_data(0), whole)
+
     def fetch(self, tree: PyTree) -> PyTree:
-        """Gathers whole arrays on every host; all processes must call it."""
+        """Gathers whole arrays on every host: not for parameters. All processes must call it."""
         return jax.tree.map(_whole, tree)
 
     def fetch_rows(self, tree: PyTree) -> PyTree:
@@ -246,6 +258,14 @@ class Pmap:
             return jax.lax.psum(sums, self._AXIS), predictions, outputs
 
         return jax.pmap(evaluate, axis_name=self._AXIS)
+
+    def compile_summary(self, function: Callable[[PyTree], PyTree]) -> Callable:
+        """As `Mesh.compile_summary`."""
+        return jax.pmap(function, axis_name=self._AXIS)
+
+    def replica(self, tree: PyTree) -> PyTree:
+        """As `Mesh.replica`."""
+        return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
 
     def fetch(self, tree: PyTree) -> PyTree:
         """As `Mesh.fetch`; takes the first replica, since all are equal."""

@@ -4,6 +4,7 @@ import errno
 import signal
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from perceiver_io.runtime import configuration, description, setup
 from perceiver_io.runtime.training_run import Run, train
 from perceiver_io.training import goodput, integrity
 from perceiver_io.training.checkpoint import Checkpoints
+from perceiver_io.training.parallel import Mesh
 from perceiver_io.training.profiling import Profiler
 from tests.helpers.programs import arrays, saved_steps
 
@@ -40,11 +42,32 @@ def config(steps, *overrides):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of two steps."""
-    folder = tmp_path_factory.mktemp("run")
-    train(config(2), folder)
-    return folder
+def run_and_fetched(tmp_path_factory):
+    """A run of two steps, and the shapes of all arrays that it brought together on the host."""
+    folder, shapes = tmp_path_factory.mktemp("run"), set()
+    fetch = Mesh.fetch
+
+    def recording(self, tree):
+        shapes.update(np.shape(x) for x in jax.tree.leaves(tree))
+        return fetch(self, tree)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mesh, "fetch", recording)
+        train(config(2, "logging.histograms=True"), folder)
+    return folder, shapes
+
+
+@pytest.fixture(scope="module")
+def run(run_and_fetched):
+    return run_and_fetched[0]
+
+
+@pytest.mark.slow
+def test_no_host_brings_parameters_together(run_and_fetched):
+    folder, fetched = run_and_fetched
+    matrices = {x.shape for x in arrays(folder, 2).values() if x.ndim > 1}
+    assert matrices and matrices.isdisjoint(fetched)
+    assert () in fetched and (64,) in fetched, "metrics and histograms"
 
 
 @pytest.mark.slow

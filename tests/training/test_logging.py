@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from perceiver_io.training import logging
+from perceiver_io.training.histograms import histograms
 from perceiver_io.training.logging import RunFolder
 
 
@@ -30,7 +31,7 @@ def test_contents_of_a_run_folder(tmp_path):
     folder.metrics(10, "train", {"loss": 2.0})
     folder.metrics(10, "validation", {"loss": 1.5, "class_accuracy/a": 0.5}, "c0ffee")
     folder.figures(10, "validation", {"confusion": Figure()})
-    folder.histograms(10, {"linear": {"w": np.ones(3)}})
+    folder.histograms(10, histograms({"linear": {"w": np.ones(3)}}))
     folder.curves()
     folder.close()
     assert records(tmp_path)[1] == {

@@ -12,6 +12,7 @@ from perceiver_io.errors import UserError
 from perceiver_io.losses import batch_loss
 from perceiver_io.tasks.evaluation import EvaluationStep
 from perceiver_io.training import parallel
+from perceiver_io.training.histograms import histograms
 from perceiver_io.training.parallel import Mesh, Pmap
 from perceiver_io.training.state import initial_state, names
 from perceiver_io.training.step import TrainStep
@@ -188,3 +189,21 @@ def test_an_axis_may_be_a_part_of_one_of_the_slice():
     assert {chip.id for chip in grid.flat} == set(range(64))
     together = np.array([chip.coords for chip in grid[0, :, 0]])
     assert sorted(np.ptp(together, axis=0)) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("strategy", [Mesh(fsdp=4), Pmap()], ids=["mesh", "pmap"])
+def test_parameters_are_counted_and_copied_without_a_host_that_has_all(strategy):
+    values = np.linspace(-1, 3, 64 * 32, dtype=np.float32).reshape(64, 32)
+    params = {"linear": {"w": values}}
+    template = strategy.template(jax.eval_shape(lambda: params))
+    placed = strategy.adopt(parallel.make(lambda: params, template))
+    copy = strategy.replica(placed)["linear"]["w"]
+    assert len(copy.devices()) == 1
+    np.testing.assert_array_equal(copy, values)
+    (found,) = strategy.fetch(strategy.compile_summary(histograms)(placed)).values()
+    counts, edges = np.histogram(values, 64)
+    np.testing.assert_allclose(found.limits, edges[1:], atol=1e-6)
+    # A value at an edge may fall on either side.
+    np.testing.assert_allclose(found.counts, counts, atol=2)
+    assert (found.counts.sum(), found.least) == (values.size, values.min())
+    np.testing.assert_allclose(found[3:], [values.sum(), np.square(values).sum()], rtol=1e-5)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from perceiver_io.errors import UserError
+from perceiver_io.pretrained.formats.safetensors_files import read_folder, write_folder
 from perceiver_io.training.parallel import Mesh
 from perceiver_io.training.state import names
 from perceiver_io.training.warm_start import (
@@ -129,3 +130,17 @@ def test_warm_start_refuses_mismatches(tmp_path):
         load_weights(checkpoint_source(str(tmp_path)), wide.params, wide.model_state, ("encoder",))
     with pytest.raises(UserError, match="No checkpoint at"):
         find_checkpoint(str(tmp_path / "nowhere"))
+
+
+def test_arrays_of_a_file_go_to_their_shards(tmp_path):
+    """Without a copy in memory of the whole."""
+    values = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
+    write_folder(tmp_path / "model", {}, {"w": values, "half": values.astype(np.float16)})
+    _, found = read_folder(tmp_path / "model")
+    assert not found["w"].flags.owndata and not found["w"].flags.writeable
+    assert found["half"].dtype == np.float32
+    params = {"linear": {"w": found["w"]}}
+    template = Mesh(fsdp=4).template({"params": jax.eval_shape(lambda: params)})["params"]
+    loaded = load_weights(array_source("file", params, {}), template, {}).params["linear"]["w"]
+    assert {shard.data.shape for shard in loaded.addressable_shards} == {(16, 32)}
+    np.testing.assert_array_equal(loaded, values)

@@ -23,6 +23,12 @@ _CONFIG = "config.json"
 _SAFETENSORS = "model.safetensors"
 _TORCH = "pytorch_model.bin"
 _EXPECTED = "Download the folder of the model again."
+# NumPy's element types, by the format's names, all of them little-endian.
+_DTYPES = {
+    **{"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4"},
+    **{"U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"},
+    "BF16": ml_dtypes.bfloat16,
+}
 _HALF_PRECISION = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
@@ -31,8 +37,8 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
     The weights are read from the first of these that exists: `model.safetensors`, the shards listed
     in `model.safetensors.index.json`, `pytorch_model.bin`, the shards listed in
-    `pytorch_model.bin.index.json`. Half precision becomes float32. Arrays from PyTorch files may
-    share memory and be read-only.
+    `pytorch_model.bin.index.json`. Half precision becomes float32. Arrays may share memory and
+    be read-only; those of safetensors files in full precision are read when they are used.
 
     Returns:
         The contents of `config.json`, and all arrays by name.
@@ -115,15 +121,31 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     with refusing(path, _EXPECTED):
         try:
-            with safetensors.safe_open(path, framework="np") as file:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, AttributeError) as error:
-            # AttributeError is raised for element types that NumPy does not have.
+            with safetensors.safe_open(path, framework="np"):
+                arrays = _mapped(path)
+        except (safetensors.SafetensorError, KeyError) as error:
             raise ValueError(str(error)) from error
         return {
             name: array.astype(np.float32) if array.dtype in _HALF_PRECISION else array
             for name, array in arrays.items()
         }
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file that the library accepts, read from the disk when they are used.
+
+    Raises KeyError for element types that NumPy does not have.
+    """
+    data = np.asarray(np.memmap(path, np.uint8, "r"))
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8:start].tobytes())
+    header.pop("__metadata__", None)
+
+    def array(dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
+        first, last = (start + offset for offset in data_offsets)
+        return data[first:last].view(_DTYPES[dtype]).reshape(shape)
+
+    return {name: array(**entry) for name, entry in header.items()}
 
 
 def _read_shards(index: Path, reader: Any, suffix: str) -> dict[str, np.ndarray]:

@@ -135,7 +135,7 @@ class WholeImages:
         self, model: Architecture, params: PyTree, state: PyTree, strategy: Strategy
     ) -> Iterator[Predicted]:
         """This process's pairs; every process has equally many."""
-        weights = jax.device_put(strategy.fetch((params, state)))
+        weights = strategy.replica((params, state))
         tiled = functools.partial(
             TiledFlow, model, *weights, tile_size=self.tile_size, overlap=self.overlap
         )
