@@ -1,5 +1,8 @@
 """The baselines of the Perceiver paper: how they depend on the order of pixels."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 
@@ -8,11 +11,14 @@ from perceiver_io.models.architectures import build
 from tests.helpers import oracles
 from tests.helpers.architectures import initialised, small
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 BASELINES = ("resnet_classifier", "vit_classifier", "transformer_classifier")
 
 
 def logits(section, params, state, x):
-    return build(section).apply(params, state, None, inputs=x, is_training=False)[0]
+    apply = jax.jit(functools.partial(build(section).apply, is_training=False))
+    return apply(params, state, None, inputs=x)[0]
 
 
 def permuted(section):

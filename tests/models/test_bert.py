@@ -9,6 +9,8 @@ import pytest
 from perceiver_io.models.architectures import build
 from tests.helpers import oracles
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 SECTION = dict(
     name="bert_masked_lm",
     vocab_size=30,

@@ -30,10 +30,11 @@ FRAMES = jnp.asarray(RNG.normal(size=(2, 2, 8, 12, 3)), jnp.float32)
 
 def test_separate_frames_share_a_convolution():
     stem = hk.without_apply_rng(hk.transform(lambda x: SeparateFrames(3, 4)(x, False)))
-    params = stem.init(jax.random.key(0), FRAMES)
-    features = stem.apply(params, FRAMES)
+    init, apply = map(jax.jit, stem)
+    params = init(jax.random.key(0), FRAMES)
+    features = apply(params, FRAMES)
     assert features.shape == (2, 2, 8, 12, 4)
-    swapped = stem.apply(params, FRAMES[:, ::-1])
+    swapped = apply(params, FRAMES[:, ::-1])
     np.testing.assert_allclose(swapped, features[:, ::-1], atol=1e-6)
     weights = params["separate_frames/conv"]["w"]
     center = np.einsum("ijc,ijcf->f", FRAMES[1, 1, 3:6, 4:7], weights)

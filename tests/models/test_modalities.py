@@ -139,13 +139,14 @@ def test_an_autoencoder_of_made_up_modalities():
         return autoencoder(PARTS, 6, settings).model(inputs, query=query, is_training=False)
 
     function = hk.without_apply_rng(hk.transform(forward))
-    params = function.init(jax.random.key(0), SENSES)
-    outputs = function.apply(params, SENSES)
+    init, apply = map(jax.jit, function)
+    params = init(jax.random.key(0), SENSES)
+    outputs = apply(params, SENSES)
     assert {name: x.shape for name, x in outputs.items()} == {
         "smell": (2, 3, 1),
         "touch": (2, 5, 1),
     }
-    (asked,) = function.apply(params, SENSES, {"touch": None}).items()
+    (asked,) = apply(params, SENSES, {"touch": None}).items()
     oracles.assert_close(asked[1], outputs["touch"])
     with pytest.raises(UserError, match=r"asks for \['taste'\]"):
         function.apply(params, SENSES, {"taste": None})

@@ -10,6 +10,8 @@ from perceiver_io.models.normalization import normalized
 from tests.helpers import oracles
 from tests.helpers.predictions import CLASSIFIER
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 MODEL = build(dict(CLASSIFIER, num_classes=5))
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)

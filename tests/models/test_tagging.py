@@ -10,6 +10,8 @@ from perceiver_io.models.builders import tagging
 from tests.helpers import experiments
 from tests.helpers.architectures import CLIPS, initialised, small
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 # In millions, as printed in the papers.
 PAPER_PARAMETERS = {
     "perceiver_raw_video": 21.0,

@@ -21,6 +21,8 @@ from tests.helpers import oracles
 from tests.helpers.experiments import learned_classifier
 from tests.helpers.predictions import picture
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 PREPARATION = IMAGENET | {
     "image_shape": (8, 8, 3),
     "normalization": (IMAGENET["mean"], IMAGENET["std"]),

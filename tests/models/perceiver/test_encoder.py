@@ -228,7 +228,7 @@ CHOSEN = jnp.array([3, 0])
 def shown(encoder, mask=None):
     """Functions that return the encoder's maps of the chosen latents."""
     return hk.without_apply_rng(
-        hk.transform(lambda x: encoder().attention_maps(Tokens(x, mask=mask), CHOSEN))
+        transformed(lambda x: encoder().attention_maps(Tokens(x, mask=mask), CHOSEN))
     )
 
 
@@ -272,7 +272,7 @@ def test_maps_of_all_cross_attends_in_their_order():
         latents = params["encoder"]["latents"][None]
         if stages:
             before = interleaved(cross_attends[:stages], stacks[:stages])
-            shorter = hk.transform(
+            shorter = transformed(
                 lambda x, s=before: InterleavedEncoder(s)(Tokens(x, mask=MASK), False)
             )
             latents = shorter.apply(params, None, INPUTS)

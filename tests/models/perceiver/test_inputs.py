@@ -28,9 +28,9 @@ def random(*shape, seed=0):
 
 def made(function, *arguments):
     """(params, state, function of params, state and arguments) of a Haiku function."""
-    transformed = hk.transform_with_state(function)
-    params, state = transformed.init(jax.random.key(0), *arguments)
-    return params, state, lambda params, state, *x: transformed.apply(params, state, None, *x)
+    init, apply = (jax.jit(own) for own in hk.transform_with_state(function))
+    params, state = init(jax.random.key(0), *arguments)
+    return params, state, lambda params, state, *x: apply(params, state, None, *x)
 
 
 @pytest.mark.parametrize("shape", [(8,), (4, 6), (2, 3, 4)])
@@ -115,12 +115,14 @@ def stem(image, params, mean, variance):
 def test_conv_stem(size):
     images = [2 + random(2, *size, 3, seed=seed) for seed in range(3)]
     run = lambda x, training: ConvStem(4)(x, training)  # noqa: E731
-    transformed = hk.transform_with_state(run)
-    params, state = transformed.init(jax.random.key(0), images[0], True)
+    init, apply = (
+        jax.jit(function, static_argnames="training") for function in hk.transform_with_state(run)
+    )
+    params, state = init(jax.random.key(0), images[0], training=True)
     params = jax.tree.map(lambda x: x + 0.3, params)
     means, variances = [], []
     for image in images:
-        result, state = transformed.apply(params, state, None, image, True)
+        result, state = apply(params, state, None, image, training=True)
         expected, convolved = stem(image, params, None, None)
         np.testing.assert_allclose(result, expected, atol=2e-4)
         means.append(convolved.mean((0, 1, 2)))
@@ -130,7 +132,7 @@ def test_conv_stem(size):
     # Evaluation uses the bias-corrected moving averages without updating them.
     weights = np.array([0.1 * 0.9**2, 0.1 * 0.9, 0.1]) / (1 - 0.9**3)
     mean, variance = weights @ np.array(means), weights @ np.array(variances)
-    result, unchanged = transformed.apply(params, state, None, images[0], False)
+    result, unchanged = apply(params, state, None, images[0], training=False)
     np.testing.assert_allclose(result, stem(images[0], params, mean, variance)[0], atol=2e-4)
     jax.tree.map(np.testing.assert_array_equal, unchanged, state)
 

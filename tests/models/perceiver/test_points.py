@@ -1,5 +1,7 @@
 """Models of point clouds: Fourier features against NumPy, whatever the compute dtype."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ from perceiver_io.models.architectures import build
 from tests.helpers import oracles
 from tests.helpers.architectures import CORE, LAYERS, POINTS
 from tests.helpers.sections import core
+
+pytestmark = pytest.mark.usefixtures("for_cpu")
 
 INPUTS = dict(name="fourier_points", num_points=12, num_bands=4, max_frequency=1120)
 ENCODERS = {
@@ -40,7 +44,8 @@ def section(name, **inputs):
 def test_features_are_exact_in_any_compute_dtype(dtype):
     model = build(section("perceiver_io_classifier") | dict(compute_dtype=dtype))
     params, state = oracles.random_params_and_state(model.init, inputs=POINTS)
-    encoded, _ = model.encode(params, state, None, inputs=POINTS, is_training=False)
+    encode = jax.jit(functools.partial(model.encode, is_training=False))
+    encoded, _ = encode(params, state, None, inputs=POINTS)
     tolerance = 1e-3 if dtype == "float32" else 1e-2
     found = np.asarray(encoded.tokens.features, np.float32)
     np.testing.assert_allclose(found, features(POINTS), atol=tolerance)
@@ -55,7 +60,8 @@ def test_logits_do_not_depend_on_the_order_of_points(name):
     assert logits.shape == (2, 5) and np.ptp(logits, axis=0).min() > 0
     np.testing.assert_allclose(apply(POINTS[:, ::-1]), logits, rtol=1e-4, atol=1e-4)
     textbook = build(section(name) | dict(attention=dict(implementation="textbook")))
-    expected = textbook.apply(params, state, None, inputs=POINTS, is_training=False)[0]
+    apply = jax.jit(functools.partial(textbook.apply, is_training=False))
+    expected, _ = apply(params, state, None, inputs=POINTS)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -65,7 +71,7 @@ def test_a_grid_of_points_has_maps_on_it():
     assert model.input_spec["inputs"].shape == (1, 12, 3)
     params, state = oracles.random_params_and_state(model.init, inputs=POINTS)
     latents = jnp.arange(2)
-    maps, _ = model.encoder_maps(params, state, None, inputs=POINTS, latents=latents)
+    maps, _ = jax.jit(model.encoder_maps)(params, state, None, inputs=POINTS, latents=latents)
     assert maps[0].shape == (2, 1, 2, 3, 4)
     np.testing.assert_allclose(maps[0].sum((-1, -2)), 1, rtol=1e-5)
 

@@ -12,6 +12,8 @@ from perceiver_io.models.starcraft.embedding import NUM_ONES, encoded
 from perceiver_io.models.weights import MLP, Linear
 from tests.helpers.architectures import initialised, small
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 MODELS = ("perceiver_io_commander", "transformer_commander")
 
 

@@ -24,6 +24,8 @@ from tests.helpers.meshes import BOX
 from tests.helpers.sections import core
 from tests.helpers.strategies import mesh_of_one_device
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 SECTION = dict(
     name="perceiver_io_classifier",
     num_classes=11,

@@ -4,6 +4,8 @@ import pytest
 
 from perceiver_io.runtime import configuration, evaluation, weights
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 CONFIG = configuration.load("configs/audioset.py:small", ["--config.data.num_workers=0"])
 
 

@@ -20,6 +20,8 @@ from tests.helpers.architectures import initialised
 from tests.helpers.audioset import write_sound
 from tests.helpers.sections import core
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 NAMES = ("quiet", "loud", "neither")
 CORE = dict(core(num_layers=1), name="perceiver_io_clip_tagger", num_classes=3, query_dim=8)
 VIDEO = dict(shape=(5, 8, 8), patch_size=(5, 4, 4), num_bands=2)

@@ -24,6 +24,8 @@ from tests.helpers.oracles import normal
 from tests.helpers.sections import core
 from tests.helpers.strategies import mesh_of_one_device
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 MEL = MelSpectrogram(sample_rate=16_000, num_samples=1600, hop=400, fft_size=512, mel_bands=8)
 TASK = SoundTagging(8)
 SECTION = dict(
@@ -128,14 +130,17 @@ def test_a_modality_is_withheld():
     model, params, state = initialised(section, CLIPS)
     seen = []
 
+    def logits(model, inputs):
+        apply = jax.jit(lambda x: model.apply(params, state, None, inputs=x, is_training=False)[0])
+        return apply(inputs)
+
     def single(model, params, state, strategy):
-        seen.append(model.apply(params, state, None, inputs=CLIPS, is_training=False)[0])
+        seen.append(logits(model, CLIPS))
 
     evaluator = without_modality(single, "sound")
     evaluator(model, params, state, None)
     changed = CLIPS | {"present": CLIPS["present"] | {"sound": np.zeros(2, bool)}}
-    expected = model.apply(params, state, None, inputs=changed, is_training=False)[0]
-    np.testing.assert_allclose(seen[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(seen[0], logits(model, changed), rtol=1e-5)
 
 
 def test_names_of_evaluators():

@@ -13,6 +13,8 @@ from perceiver_io.tasks.unit_commands.prediction import UnitCommander
 from tests.helpers.architectures import initialised, small, units
 from tests.helpers.starcraft import ENEMY, OWN, observation, recording
 
+pytestmark = pytest.mark.usefixtures("for_cpu")
+
 NAMES = ("1", "1 at a unit", "5", "23 at a unit")
 PREPARED = {"slots": 9, "hidden": ["selected"], "normalization": None, "class_names": NAMES}
 UNITS = [(tag, OWN, dict(pos=(tag, 40 - tag))) for tag in range(1, 5)]
