@@ -330,7 +330,7 @@ def test_omitted_settings_have_defaults(scratch, tmp_path):
     assert config.checkpoint.keep == 2 and config.logging.to_dict() == dict(
         every=100, histograms=False
     )
-    assert config.parallel.to_dict() == dict(name="mesh", fsdp=1)
+    assert config.parallel.to_dict() == dict(name="mesh", fsdp=1, sequence=1)
     assert config.optimizer.eps == 1e-8 and config.data.randaugment_layers == 4
 
 

@@ -26,7 +26,11 @@ FREE = {
         "schedule.warmup_steps": (4, 8),
     },
     "data.num_workers=2": {"data.num_workers": (0, 2)},
-    "parallel={'name':'pmap'}": {"parallel.name": ("mesh", "pmap"), "parallel.fsdp": (1, None)},
+    "parallel={'name':'pmap'}": {
+        "parallel.name": ("mesh", "pmap"),
+        "parallel.fsdp": (1, None),
+        "parallel.sequence": (1, None),
+    },
     "checkpoint.best_metric=None": {"checkpoint.best_metric": ("validation/top_1", None)},
     "evaluation.splits=('test',)": {"evaluation.splits": (["validation"], ["test"])},
 }
