@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _GIB = 2**30
-# One of each kind that differs in cost.
+# One of each kind that differs in cost, of those whose batches divide over that many devices.
 _PRESETS = {
     "masked_lm": (
         *("bytes", "bytes_plus_plus", "bytes_128", "bytes_512", "sentencepiece"),
@@ -25,8 +25,6 @@ _PRESETS = {
         *("perceiver_mel_video", "raw_video", "mel_video"),
     ),
     "point_clouds": ("perceiver", "transformer", "resnet_50"),
-    "starcraft": ("perceiver_io", "transformer"),
-    "glue": ("mnli", "multitask_query"),
     "coatnet": (
         *("0", "1", "2", "3", "4", "5", "6", "7"),
         *("0_384", "1_384", "2_384", "3_384", "4_512", "6_512", "7_512"),

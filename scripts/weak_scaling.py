@@ -72,21 +72,22 @@ def draw(found: list[dict]):
 
     found = sorted(found, key=lambda x: x["devices"])
     kinds = sorted({kind for x in found for kind in x["gigabytes"]})
+    colours = {kind: f"C{number}" for number, kind in enumerate(kinds)}
     devices = sorted({x["devices"] for x in found})
     figure = Figure(figsize=(12, 4), layout="constrained")
     panels = figure.subplots(1, len(TITLES), sharey=True)
     for axes, (shards, title) in zip(panels, TITLES.items(), strict=True):
         points = [x for x in found if x["shards"] == shards]
-        for kind in kinds:
-            gigabytes = [x["gigabytes"].get(kind, 0.0) for x in points]
-            axes.plot([x["devices"] for x in points], gigabytes, "o-", label=kind)
+        for kind, colour in colours.items():
+            line = [(x["devices"], x["gigabytes"].get(kind, 0.0)) for x in points]
+            axes.plot(*zip(*line, strict=True), "o-", color=colour, label=kind)
         axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
         axes.set_xticks(devices, [str(count) for count in devices])
         axes.set_xlabel("devices")
         axes.set_title(title)
     panels[0].set_ylabel("GB on each device in a step")
-    panels[0].set_ylim(bottom=0)
-    panels[0].legend()
+    panels[-1].legend()
     return figure
 
 
