@@ -75,8 +75,10 @@ def draw(found: list[dict]):
     colours = {kind: f"C{number}" for number, kind in enumerate(kinds)}
     devices = sorted({x["devices"] for x in found})
     figure = Figure(figsize=(12, 4), layout="constrained")
-    panels = figure.subplots(1, len(TITLES), sharey=True)
-    for axes, (shards, title) in zip(panels, TITLES.items(), strict=True):
+    there = {x["shards"] for x in found}
+    titles = {shards: title for shards, title in TITLES.items() if shards in there}
+    panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for axes, (shards, title) in zip(panels, titles.items(), strict=True):
         points = [x for x in found if x["shards"] == shards]
         for kind, colour in colours.items():
             line = [(x["devices"], x["gigabytes"].get(kind, 0.0)) for x in points]

@@ -139,6 +139,9 @@ def collectives(computations: Computations) -> list[Collective]:
         kind = _collective(instruction)
         if kind is None:
             continue
+        # TPUs add up in a fusion with this name, which keeps a part.
+        if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
+            kind = "reduce-scatter"
         shapes = {x.name: x.shape for x in computations[name]}
         given = sum(size(shapes.get(operand, "")) for operand in instruction.operands)
         made = size(instruction.shape)
@@ -146,8 +149,8 @@ def collectives(computations: Computations) -> list[Collective]:
         if instruction.opcode.endswith("-start") and instruction.shape.startswith("("):
             made -= given
         channel = re.search(r"channel_id=(\d+)", instruction.text)
-        # A part of one is written in each fusion that it runs beside.
-        key = channel[1] if channel else instruction.name
+        # A part of one is written in each fusion that it runs beside; several share channel 1.
+        key = channel[1] if channel and channel[1] != "1" else f"{name} {instruction.name}"
         found[key] = Collective(kind, times, max(given, made))
     return list(found.values())
 

@@ -47,6 +47,27 @@ def test_kernels_and_collectives_of_a_tpu():
     assert program.collectives(computations) == [Collective("all-gather", 1, 2048 * 512 * 2)]
 
 
+def test_a_fused_reduce_scatter():
+    whole, part = "f32[64,128]{1,0}", "f32[8,128]{1,0}"
+    text = f"""
+%all-reduce-scatter.1 (p: f32[64,128]) -> f32[8,128] {{
+  %p = {whole} parameter(0)
+  %sum = {whole} all-reduce(%p), channel_id=1, to_apply=%add
+  %i = u32[] constant(0)
+  ROOT %own = {part} dynamic-slice(%sum, %i, %i), dynamic_slice_sizes={{8,128}}
+}}
+
+ENTRY %main (a: f32[64,128]) -> f32[8,128] {{
+  %a = {whole} parameter(0)
+  %other = {whole} all-reduce(%a), channel_id=1, to_apply=%add
+  ROOT %f = {part} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.1
+}}
+"""
+    found = program.collectives(program.parse(text))
+    size = 64 * 128 * 4
+    assert found == [Collective("all-reduce", 1, size), Collective("reduce-scatter", 1, size)]
+
+
 @pytest.mark.parametrize("shape, size", [("f32[]", 4), ("(u8[3,5], pred[2])", 17), ("token[]", 0)])
 def test_size_of_a_shape(shape, size):
     assert program.size(shape) == size
