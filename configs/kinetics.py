@@ -66,15 +66,29 @@ def _published(num_latents: int) -> dict:
 
 SMALL = dict(
     name="perceiver_io_autoencoder",
-    image=dict(shape=(16, 64, 64), patch_size=(8, 8), resolution=(16, 64, 64), num_bands=16),
-    audio=dict(num_samples=5120, samples_per_patch=16, num_bands=32),
+    # Each head reads its own part of the frames or the sound at first; scales are about those of
+    # the clips, whose sound is quiet.
+    image=dict(
+        shape=(16, 64, 64),
+        patch_size=(8, 8),
+        resolution=(16, 64, 64),
+        num_bands=16,
+        scale=0.4,
+        windows=dict(latents=(1, 4, 4), heads=(1, 2, 2)),
+    ),
+    audio=dict(
+        num_samples=5120,
+        samples_per_patch=128,
+        num_bands=64,
+        scale=0.02,
+        windows=dict(latents=(10,), heads=(4,)),
+    ),
     label=dict(query_dim=64),
     output_dim=128,
     encoder=dict(
         num_latents=32,
         latent_dim=64,
-        # With a single head, each latent would be one weighted mean of patches.
-        cross_attend=dict(num_heads=4, qk_dim=64, v_dim=128),
+        cross_attend=dict(num_heads=4, qk_dim=128, v_dim=128),
         latent_stack=dict(num_layers=4, num_heads=4),
     ),
     decoder=dict(
@@ -97,7 +111,7 @@ CLIPS = dict(
     name="bundled_clips",
     form=dict(num_frames=16, frame_rate=25, image_size=(64, 64), samples_per_frame=320),
     image_points=512,
-    audio_points=160,
+    audio_points=40,
     hide_label=0.5,
     hide_image=0.1,
     hide_audio=0.1,
@@ -107,7 +121,7 @@ FOLDER = dict(CLIPS, name="video_folder", root="~/videos")
 TASK = dict(image_weight=0.03, audio_weight=1.0, label_weight=1e-4)
 SMALL_TASK = dict(
     image_weight=0.3,
-    audio_weight=1.0,
+    audio_weight=10.0,
     label_weight=1e-3,
     # The presets above never hide frames or sound, so that a model without one is untrained.
     also_given=(("image",), ("audio",), ("audio", "image", "label")),
@@ -126,9 +140,9 @@ PAPER = dict(
 SHORT = dict(
     num_classes=14,
     batch_size=8,
-    steps=5000,
-    peak=2e-3,
-    optimizer=dict(name="adamw", weight_decay=0.01),
+    steps=4000,
+    peak=4e-3,
+    optimizer=dict(name="adamw", weight_decay=0.0),
     ema_decay=0.998,
     every=1000,
     evaluation_batch_size=8,

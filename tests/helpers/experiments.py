@@ -143,6 +143,9 @@ def shrink(config):
     if config.model.name == "perceiver_io_autoencoder":
         config.model.image.update(shape=(2, 8, 8), resolution=(2, 8, 8))
         config.model.audio.update(num_samples=32, samples_per_patch=4)
+        if "windows" in config.model.image:
+            config.model.image.windows = dict(latents=(1, 1, 1), heads=(1, 1, 2))
+            config.model.audio.windows = dict(latents=(1,), heads=(2,))
         config.data.form.update(num_frames=2, image_size=(8, 8), samples_per_frame=16)
         config.data.update(image_points=8, audio_points=4)
         config.task.also_given = config.task.get("also_given", ())[:1]

@@ -20,10 +20,12 @@ class PositionProjection:
 
     dim: output width.
     init_scale: variance scale of the initial weights; 0 makes the initial output constant.
+    scale: what the output is multiplied with.
     """
 
     dim: int
     init_scale: float = 1.0
+    scale: float = 1.0
     name: str = "output"
 
     def layers(self, width: int) -> list[Linear]:
@@ -36,8 +38,8 @@ class PositionProjection:
         return [get_linear(self.name, width, self.dim, init)]
 
     def arrange(self, x: Float[Array, "B O E"]) -> Float[Array, "B O E"]:
-        """Returns `x` unchanged."""
-        return x
+        """The output, scaled."""
+        return x if self.scale == 1 else self.scale * x
 
 
 @dataclass(frozen=True)
