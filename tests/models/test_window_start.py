@@ -94,6 +94,9 @@ def test_queries_read_the_windows_around_them(maps):
     for row, column in np.ndindex(2, 2):
         middle = image[:, :, row, 2:6, column, 2:6, 4 + 2 * row + column]
         assert middle.mean() > 0.5
+    sound = maps[1]["audio"][0].reshape(2, 4, 2, NUM_LATENTS)
+    for cell in range(4):
+        assert sound[:, cell, :, cell].mean() > 0.6
 
 
 def test_scales_divide_inputs_and_multiply_outputs():

@@ -150,15 +150,15 @@ def _logits(
 ) -> Float[np.ndarray, "M L H"]:
     """The wanted logits of each place of a grid in the window of each latent and head.
 
-    Their mean over all places is 0, as are the logits in windows of other modalities.
+    Their mean is 0, which the logits of other modalities' places are meant to be.
     """
     inside = np.repeat(_indices(windows.heads), num_heads // math.prod(windows.heads), axis=0)
     centres = _indices(windows.latents)[:, None] * np.array(windows.heads) + inside
     at = (_indices(places) + 0.5) / np.array(places) * np.array(windows.grid) - 0.5
     divided = np.array(windows.grid) > 1
     exponents = -np.square(at[:, None, None] - centres)[..., divided] / (2 * width**2)
-    logits = np.maximum(exponents, -_DEPTH / divided.sum()).sum(-1)
-    return logits - logits.mean(0)
+    logits = np.maximum(exponents, -_DEPTH / max(divided.sum(), 1)).sum(-1)
+    return logits - logits.mean()
 
 
 def _factors(
