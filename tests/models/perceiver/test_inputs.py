@@ -222,10 +222,10 @@ def test_patches_of_a_video_and_of_sound():
 
 def test_frame_pairs_are_a_linear_layer_over_both_neighbourhoods():
     frames = random(2, 2, 4, 5, 3)
-    params, state, apply = made(lambda x, training: FramePairs(3, 7)(x, training), frames, True)
+    params, state, apply = made(lambda x: FramePairs(3, 7)(x, True), frames)
     padded = np.pad(np.asarray(frames), [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
     weights, bias = np.asarray(params["frame_pairs/conv"]["w"]), params["frame_pairs/conv"]["b"]
-    result, _ = apply(params, state, frames, True)
+    result, _ = apply(params, state, frames)
     for b, i, j in np.ndindex(2, 4, 5):
         pair = padded[b, :, i : i + 3, j : j + 3]
         expected = sum(np.tensordot(pair[f], weights[:, :, 3 * f : 3 * f + 3], 3) for f in range(2))
