@@ -20,6 +20,12 @@ _LATENTS = ("model.encoder.num_latents=8", _STACK)
 _TRAINED = (*_LATENTS, "evaluation.splits=()")
 _TEXT = (*_TRAINED, "data.max_length=64", "model.max_length=64")
 
+# For eight latents.
+_WINDOWS = (
+    "model.image.windows.latents=(1, 2, 2)",
+    "model.audio.windows.latents=(4,)",
+)
+
 
 class Case(NamedTuple):
     """A config, as FILE.py[:PRESET] in configs/, its settings, and the numbers of processes."""
@@ -40,5 +46,5 @@ CASES = {
     "text_multitask": Case("text_file.py:multitask_query", _TEXT),
     "masked_lm": Case("masked_lm.py:small", _TRAINED),
     "optical_flow": Case("optical_flow.py:small", _TRAINED),
-    "multimodal_autoencoding": Case("kinetics.py:small", _TRAINED),
+    "multimodal_autoencoding": Case("kinetics.py:small", (*_TRAINED, *_WINDOWS)),
 }
