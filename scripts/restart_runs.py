@@ -14,6 +14,7 @@ CPU core. Tags of words are left out: their data is the user's own.
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import sys
@@ -76,6 +77,8 @@ def _restarted(case: Case, folder: Path) -> Restart:
     (process,) = _start(case, folder / "whole", 1, folder)
     _wait(process, 0)
     run = folder / "restarted"
+    # Of a repeated command that did not get further: its checkpoints would end the wait below.
+    shutil.rmtree(run, ignore_errors=True)
     first, *others = _start(case, run, case.before, folder)
     _wait_for_checkpoint(run, first)
     victim = others.pop()
