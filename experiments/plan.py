@@ -46,8 +46,11 @@ def main() -> None:
     found = json.dumps(report.as_json(plans, slice_), indent=2)
     print(found if JSON.value else f"\n{table}")
     step = plans[-1].step
-    if SAVE.value is not None and step is not None:
-        saved_step.save(Path(SAVE.value).expanduser(), *step, slice_.devices)
+    if SAVE.value is not None:
+        if step is None:
+            say(f"--save={SAVE.value}: no step was saved, since none fits")
+        else:
+            saved_step.save(Path(SAVE.value).expanduser(), *step, slice_.devices)
     if OUTPUT.value is not None:
         folder = program.folder(OUTPUT)
         folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ PRESETS = {
 def main() -> None:
     """Trains what is missing, prints the table and writes table and figure."""
     program.start_jax()
-    workdir = Path(WORKDIR.value).expanduser().absolute()
+    workdir = program.folder(WORKDIR)
     presets = PRESETS[SIZE.value]
     config = configuration.load(f"{CONFIG}:{presets['Transformer']}", program.overrides())
     dataset = setup.build_dataset(config, setup.build_task(config))

@@ -48,7 +48,7 @@ ROWS_OF_FIGURE = 4
 
 def main() -> None:
     """Prints the table and writes the figures."""
-    workdir = Path(WORKDIR.value).expanduser().absolute()
+    workdir = program.folder(WORKDIR)
     config = files.read_run(workdir)
     if config.task.name != "optical_flow":
         raise UserError(f"--workdir={workdir} is a run of {config.task.name}, not of optical flow.")

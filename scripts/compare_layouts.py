@@ -36,7 +36,7 @@ WITHOUT_HEAD = "--config.init_prefixes=('!logits',)"
 def main() -> None:
     """Trains what is missing, prints the table and writes table and figure."""
     program.start_jax()
-    workdir = Path(WORKDIR.value).expanduser().absolute()
+    workdir = program.folder(WORKDIR)
     counts = {layout: num_parameters(layout) for layout in LAYOUTS}
     scores = {study: {layout: [] for layout in LAYOUTS} for study in STUDIES}
     clothes, photos, transferred = (scores[study] for study in STUDIES)

@@ -33,7 +33,7 @@ SUFFIXES = dict(zip(ORDERS, ("", "_permuted"), strict=True))
 def main() -> None:
     """Trains what is missing, prints the table and writes table and figure."""
     program.start_jax()
-    workdir = Path(WORKDIR.value).expanduser().absolute()
+    workdir = program.folder(WORKDIR)
     scores = {name: {order: [] for order in ORDERS} for name in MODELS.values()}
     for seed in range(SEEDS.value):
         for model, name in MODELS.items():

@@ -36,7 +36,7 @@ _METRICS = ("top_1", "map", "auc", "d_prime")
 def main() -> None:
     """Trains what is missing, prints the table and writes it."""
     program.start_jax()
-    workdir = Path(WORKDIR.value).expanduser().absolute()
+    workdir = program.folder(WORKDIR)
     experiment = f"configs/audioset.py:{PRESET.value}"
     config = configuration.load(experiment, program.overrides())
     rows = {"logistic regression": [averaged(baseline(config, fold) for fold in folds())]}

@@ -50,7 +50,7 @@ def main() -> None:
     check_names("methods", METHODS.value, ALL_METHODS)
     check_names("tasks", SINGLE.value, TASKS)
     program.start_jax()
-    workdir = Path(WORKDIR.value).expanduser().absolute()
+    workdir = program.folder(WORKDIR)
     scores: Scores = linear_baselines()
     for method in METHODS.value:
         scores[method] = trained(method, workdir / method)

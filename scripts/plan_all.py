@@ -33,7 +33,7 @@ def main() -> None:
     environment.set_up()
     from perceiver_io.progress import say
 
-    folder = Path(OUTPUT.value).expanduser().absolute()
+    folder = program.folder(OUTPUT)
     for topology in TOPOLOGIES.value:
         for experiment in _plans.experiments():
             path = file_of(folder, topology, experiment)

@@ -61,7 +61,7 @@ def main() -> None:
     import perceiver_io.runtime.evaluation
     import perceiver_io.runtime.training_run  # noqa: F401
 
-    folder = Path(FOLDER.value).expanduser().absolute()
+    folder = program.folder(FOLDER)
     done = {}
     for task in ONLY.value:
         done[task] = _restarted(CASES[task], folder / task)

@@ -37,7 +37,7 @@ def main() -> None:
     environment.set_up()
     from perceiver_io.progress import say
 
-    folder = Path(OUTPUT.value).expanduser().absolute()
+    folder = program.folder(OUTPUT)
     folder.mkdir(parents=True, exist_ok=True)
     for shards in SHARDS.value:
         for slice_ in SLICES.value:

@@ -1,4 +1,4 @@
-"""Initial weights of a model of several modalities with which attention begins local.
+"""Initial weights of a model of several modalities with which attention is local at first.
 
 Nothing but learned weights tells a Perceiver which latent reads which part of its inputs, and which
 latents a query finds a place in. With random weights, each latent starts as the mean of everything,
@@ -20,6 +20,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float, Int
 
 from perceiver_io.config.annotations import Count
@@ -37,6 +38,7 @@ _LATENT_SIZE = 4.0
 _VALUE_SCALE = 3.0
 # Values for which the keys of tokens are fitted, so that they tell places whatever is there.
 _LEVELS = (-1.0, 1.0)
+# Of the mean square of the features: keeps the weights of the fit small.
 _RIDGE = 1e-5
 
 
@@ -142,7 +144,8 @@ def _querying(
 def _as_normalised(x: Float[np.ndarray, "M c"], width: int) -> Float[np.ndarray, "M C"]:
     """Padded with zeros to the common width, as after layer normalisation."""
     padded = np.pad(x, ((0, 0), (0, width - x.shape[1])))
-    return (padded - padded.mean(1, keepdims=True)) / padded.std(1, keepdims=True)
+    with jax.ensure_compile_time_eval():
+        return np.asarray(standardised(jnp.asarray(padded)))
 
 
 def _logits(
@@ -176,10 +179,11 @@ def _factors(
         shape: of the projection of all heads.
     """
     num_heads = logits[0].shape[-1]
-    x, y = np.vstack(features), _block_diagonal(logits)
+    x = np.vstack(features)
+    y = scipy.linalg.block_diag(*(rows.reshape(len(rows), -1) for rows in logits))
     # Each modality counts the same, however many places it has.
     weights = np.concatenate([np.full((len(rows), 1), len(rows) ** -0.5) for rows in features])
-    solved = _least_squares(weights * x, weights * y.reshape(len(y), -1))
+    solved = _least_squares(weights * x, weights * y)
     solved = solved.reshape(len(solved), -1, num_heads)
     head_dim = shape[1] // num_heads
     projection = np.zeros((shape[0], num_heads, head_dim))
@@ -195,16 +199,6 @@ def _factors(
     return projection.reshape(shape), vectors.reshape(len(vectors), -1)
 
 
-def _block_diagonal(blocks: list[Float[np.ndarray, "_ _ H"]]) -> Float[np.ndarray, "M L H"]:
-    rows, columns, _ = np.sum([block.shape for block in blocks], axis=0)
-    joined = np.zeros((rows, columns, blocks[0].shape[2]))
-    row = column = 0
-    for block in blocks:
-        joined[row : row + len(block), column : column + block.shape[1]] = block
-        row, column = row + len(block), column + block.shape[1]
-    return joined
-
-
 def _least_squares(
     x: Float[np.ndarray, "M C"], y: Float[np.ndarray, "M S"]
 ) -> Float[np.ndarray, "C S"]:
@@ -216,7 +210,7 @@ def _least_squares(
 
 def _indices(shape: tuple[int, ...]) -> Int[np.ndarray, "M A"]:
     """The indices of all cells of a grid."""
-    return np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, len(shape))
+    return np.indices(shape).reshape(len(shape), -1).T
 
 
 def _check(modalities: Sequence[Placed], num_latents: int, num_heads: tuple[int, int]) -> None:
