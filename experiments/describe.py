@@ -29,7 +29,7 @@ def main() -> None:
     if WORKDIR.value is None:
         config, seconds = configuration.load(str(CONFIG.value), program.overrides()), {}
     else:
-        workdir = program.folder(WORKDIR)
+        workdir = program.run_folder(WORKDIR)
         config = configuration.overridden(configuration.of_run(workdir), program.overrides())
         seconds = description.time_spent(workdir)
     program.start_jax()

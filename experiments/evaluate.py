@@ -43,7 +43,7 @@ def main() -> None:
     from perceiver_io.runtime import evaluation
 
     program.start_jax()
-    workdir = program.folder(WORKDIR)
+    workdir = program.run_folder(WORKDIR)
     overrides = program.overrides()
     reports = {}
     for checkpoint in CHECKPOINT.value:

@@ -42,7 +42,7 @@ def main() -> None:
 
     config = configuration.load(CONFIG.value, program.overrides())
     program.start_jax()
-    workdir = program.folder(WORKDIR)
+    workdir = program.run_folder(WORKDIR)
     first, last = map(int, PROFILE.value)
     compiled = None if COMPILED.value is None else Path(COMPILED.value).expanduser()
     if not training_run.train(config, workdir, (first, last), ALLOWED.value, compiled):

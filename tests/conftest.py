@@ -52,6 +52,7 @@ jaxtyping.install_import_hook(
     ["perceiver_io.losses", "perceiver_io.models", *_TASKS], "beartype.beartype"
 )
 
+from tests.helpers.buckets import bucket  # noqa: E402, F401
 from tests.helpers.platforms import for_cpu  # noqa: E402, F401
 from tests.helpers.programs import start  # noqa: E402, F401
 

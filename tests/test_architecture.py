@@ -24,6 +24,7 @@ LEAVES = {
     "perceiver_io.losses",
     "perceiver_io.roles",
     "perceiver_io.progress",
+    "perceiver_io.storage",
 }
 # Leaves that import JAX, which data must not do.
 JAX_LEAVES = {"perceiver_io.losses", "perceiver_io.progress", "perceiver_io.roles"}
@@ -36,6 +37,7 @@ LAYERS = {
     "perceiver_io.losses": set(),
     "perceiver_io.progress": set(),
     "perceiver_io.roles": set(),
+    "perceiver_io.storage": set(),
     "perceiver_io.models": set(),
     "perceiver_io.data": set(),
     "perceiver_io.training": set(),

@@ -16,6 +16,7 @@ from ml_collections.config_dict import placeholder
 
 from perceiver_io.config.construct import listing, nearest
 from perceiver_io.errors import UserError
+from perceiver_io.storage import Folder
 
 OVERRIDE = "--config."
 
@@ -58,7 +59,7 @@ def reported(path: str) -> dict[str, dict[str, float]]:
     return getattr(_imported(file), "REPORTED", {}) if file.endswith(".py") else {}
 
 
-def read_run(workdir: Path) -> ConfigDict:
+def read_run(workdir: Folder) -> ConfigDict:
     """The config of a run, read from its folder. Raises UserError if there is no run."""
     path = workdir / "config.json"
     if not path.is_file():
@@ -168,7 +169,7 @@ def _errors_explained(file: str) -> Iterator[None]:
         ) from error
 
 
-def _read_json(path: Path) -> ConfigDict:
+def _read_json(path: Folder) -> ConfigDict:
     try:
         config = _from_plain(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:

@@ -1,7 +1,6 @@
 """Configs as the programs use them, completed with the defaults of the classes they name."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -11,6 +10,7 @@ from perceiver_io.config.construct import SettingError, defaults, entries, looku
 from perceiver_io.errors import UserError
 from perceiver_io.models import architectures
 from perceiver_io.runtime import schema
+from perceiver_io.storage import Folder
 from perceiver_io.tasks import TASKS
 
 
@@ -27,7 +27,7 @@ def overridden(config: ConfigDict, overrides: Iterable[str] = ()) -> ConfigDict:
     return files.overridden(config, overrides, _missing_settings)
 
 
-def of_run(workdir: Path) -> ConfigDict:
+def of_run(workdir: Folder) -> ConfigDict:
     """The config of a run, complete and checked. Raises UserError naming its file."""
     try:
         config = overridden(files.read_run(workdir))

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, setup, weights
+from perceiver_io.storage import Folder, WorkingCopy
 from perceiver_io.tasks.batches import check_finite
 from perceiver_io.tasks.evaluation import Result
 from perceiver_io.training.disk import disk_errors_explained, make_workdir
@@ -36,7 +37,7 @@ class Subject:
 
     config: ConfigDict
     source: Source
-    path: Path
+    path: Folder
     origin: Mapping[str, Any]
 
 
@@ -53,7 +54,7 @@ class Report:
 
 
 def of_run(
-    workdir: Path, checkpoint: str, other_config: str | None, overrides: Iterable[str]
+    workdir: Folder, checkpoint: str, other_config: str | None, overrides: Iterable[str]
 ) -> Subject:
     """A checkpoint of a run (`best`, `latest` or a step), with the run's data or that of `config`.
 
@@ -84,13 +85,13 @@ def of_weights(path: str, checkpoint: str, config: str | None, overrides: Iterab
     read = configuration.load(config)
     read.model = ConfigDict(opened.model)
     _prepare_as(read, opened.preparation)
-    folder = weights.locate(path).absolute()
+    folder = weights.locate(path)
     return Subject(
         configuration.overridden(read, overrides), opened.source, folder, {"weights": str(folder)}
     )
 
 
-def evaluate(subject: Subject, workdir: Path) -> Report:
+def evaluate(subject: Subject, workdir: Folder) -> Report:
     """Runs all evaluators and writes their figures to `workdir/evaluation/DATA_STEP`."""
     config = subject.config
     folder = workdir / "evaluation" / f"{_data_name(config)}_{subject.path.name}"
@@ -106,7 +107,10 @@ def evaluate(subject: Subject, workdir: Path) -> Report:
     check_finite(metrics)
     if jax.process_index() == 0:
         with disk_errors_explained(folder):
-            _draw(results, folder)
+            copy = WorkingCopy(folder)
+            _draw(results, copy.path)
+            copy.send()
+            copy.remove()
     summary, lines = {"metrics": metrics, "figures": str(folder)}, [f"figures in {folder}"]
     if parts.dataset.manifest_sha256 is not None:
         summary["manifest_sha256"] = parts.dataset.manifest_sha256

@@ -20,6 +20,7 @@ from absl import app, flags, logging
 
 from perceiver_io.config.files import OVERRIDE
 from perceiver_io.errors import UserError
+from perceiver_io.storage import Folder, is_address, located
 from perceiver_io.training.liveness import REPEAT, Watch
 
 _HELP = frozenset(("-h", "-help", "--help"))
@@ -125,12 +126,20 @@ def folder(flag: flags.FlagHolder) -> Path:
 
     Raises UserError for an address such as gs://bucket, which would become a folder of this name.
     """
-    if "://" in flag.value:
+    if is_address(flag.value):
         raise UserError(
             f"--{flag.name}={flag.value:.100} is an address, but a folder is needed: mount the "
             "bucket, for example with Cloud Storage FUSE, and give the path; see docs/pods.md."
         )
     return Path(flag.value).expanduser().absolute()
+
+
+def run_folder(flag: flags.FlagHolder) -> Folder:
+    """The run folder that a flag gives, which may be in a bucket: `gs://BUCKET/FOLDER`.
+
+    Raises UserError as `storage.located`.
+    """
+    return located(flag.value)
 
 
 def overrides() -> tuple[str, ...]:
@@ -152,7 +161,7 @@ def start_jax() -> None:
     )
     if watch is not None:
         _watches.append(watch)
-    if _CACHE.present and "://" not in _CACHE.value:
+    if _CACHE.present and not is_address(_CACHE.value):
         _create(_CACHE.value)
     jax.config.update("jax_compilation_cache_dir", _CACHE.value or None)
 

@@ -6,9 +6,7 @@ halves of different experiments, and must be permitted explicitly.
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +17,8 @@ from perceiver_io.config.construct import nearest
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration
+from perceiver_io.storage import Folder
+from perceiver_io.training.disk import write_whole
 
 CHANGES = "config_changes.jsonl"
 _FREE = ("checkpoint", "evaluation", "logging", "parallel")
@@ -31,7 +31,7 @@ Changes = dict[str, tuple[Any, Any]]
 
 
 def changes(
-    workdir: Path, config: ConfigDict, allowed: Iterable[str], steps: Sequence[int]
+    workdir: Folder, config: ConfigDict, allowed: Iterable[str], steps: Sequence[int]
 ) -> Changes:
     """How the config of a run has changed since it was last started; empty for a new run.
 
@@ -64,20 +64,22 @@ def changes(
     return found
 
 
-def record(workdir: Path, found: Changes, step: int) -> None:
+def record(workdir: Folder, found: Changes, step: int) -> None:
     """Keeps the previous config as `config_until_STEP.json`, and records the changes."""
     if not found or jax.process_index() != 0:
         return
     kept = workdir / f"config_until_{step}.json"
     if not kept.exists():
-        shutil.copyfile(workdir / "config.json", kept)
-    with (workdir / CHANGES).open("a") as file:
-        for name, (before, now) in found.items():
-            file.write(json.dumps({"step": step, "key": name, "from": before, "to": now}) + "\n")
-            say(f"from step {step} on, config.{name} is {now} instead of {before}")
+        kept.write_text((workdir / "config.json").read_text())
+    file = workdir / CHANGES
+    text = file.read_text() if file.exists() else ""
+    for name, (before, now) in found.items():
+        text += json.dumps({"step": step, "key": name, "from": before, "to": now}) + "\n"
+        say(f"from step {step} on, config.{name} is {now} instead of {before}")
+    write_whole(file, text)
 
 
-def _previous(workdir: Path) -> dict[str, Any] | None:
+def _previous(workdir: Folder) -> dict[str, Any] | None:
     """The settings of the run so far; None if there are none that can be read."""
     if not (workdir / "config.json").exists():
         return None

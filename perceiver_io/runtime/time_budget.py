@@ -6,7 +6,6 @@ resumable as any other.
 """
 
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,7 +15,9 @@ from ml_collections import ConfigDict
 from perceiver_io.config import files
 from perceiver_io.progress import say
 from perceiver_io.runtime import configuration, resumption, setup
+from perceiver_io.storage import Folder
 from perceiver_io.training import parallel
+from perceiver_io.training.archive import find_steps
 
 # For each kind of batch, the first step compiles, and the second may still fill caches.
 _WARM_UP = 2
@@ -25,7 +26,7 @@ _LEAST_STEPS = 3
 _SHARE, _LONGEST = 0.02, 60.0
 
 
-def fitted(config: ConfigDict, workdir: Path) -> ConfigDict:
+def fitted(config: ConfigDict, workdir: Folder) -> ConfigDict:
     """The config with as many steps as fit into `config.training.minutes`; unchanged without it.
 
     A run that has saved a checkpoint keeps the number of steps that it has recorded. The time is
@@ -53,9 +54,9 @@ def with_steps(config: ConfigDict, steps: int) -> ConfigDict:
     return config
 
 
-def _recorded_steps(config: ConfigDict, workdir: Path) -> int | None:
+def _recorded_steps(config: ConfigDict, workdir: Folder) -> int | None:
     """The number of steps of the run in a folder; None if it has no checkpoint or other minutes."""
-    if not (workdir / "config.json").exists() or not any(workdir.glob("checkpoints/[0-9]*")):
+    if not (workdir / "config.json").exists() or not find_steps(workdir / "checkpoints"):
         return None
     training = configuration.overridden(files.read_run(workdir)).training
     return training.steps if training.minutes == config.training.minutes else None

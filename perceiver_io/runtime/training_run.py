@@ -19,6 +19,7 @@ from perceiver_io.progress import Progress, say
 from perceiver_io.runtime import resumption, setup, time_budget, weights
 from perceiver_io.runtime.plan import saved_step
 from perceiver_io.runtime.weights import PREPARATION
+from perceiver_io.storage import Folder, is_address
 from perceiver_io.training import goodput, logging, parallel
 from perceiver_io.training.checkpoint import Checkpoints, size_in_bytes
 from perceiver_io.training.disk import check_space, disk_errors_explained, make_workdir
@@ -35,7 +36,7 @@ from perceiver_io.training.warm_start import by_module, differing_settings, load
 
 def train(
     config: ConfigDict,
-    workdir: Path,
+    workdir: Folder,
     profile_steps: tuple[int, int] = (0, 0),
     allowed_changes: Iterable[str] = (),
     compiled_step: Path | None = None,
@@ -55,7 +56,7 @@ def train(
     folder, a full disk, or a loss that is not finite.
     """
     config = time_budget.fitted(config, workdir)
-    _check_profile(profile_steps, config.training.steps)
+    _check_profile(profile_steps, config.training.steps, workdir)
     make_workdir(workdir)
     profiler = Profiler(workdir / "profile", *profile_steps)
     with contextlib.ExitStack() as stack:
@@ -73,9 +74,14 @@ def train(
     return finished
 
 
-def _check_profile(profile_steps: tuple[int, int], steps: int) -> None:
-    """Raises UserError for steps to profile that are not steps of the training."""
+def _check_profile(profile_steps: tuple[int, int], steps: int, workdir: Folder) -> None:
+    """Raises UserError for steps to profile that are not steps of the training, or in a bucket."""
     first, last = profile_steps
+    if profile_steps != (0, 0) and is_address(workdir):
+        raise UserError(
+            f"--profile_steps={first},{last} writes a profile into the run folder, which must be "
+            f"on this computer's disk for that, not {workdir}: give a folder as --workdir."
+        )
     if profile_steps != (0, 0) and not 1 <= first <= last <= steps:
         raise UserError(
             f"--profile_steps={first},{last} must be the first and last of some steps from 1 to "
@@ -89,7 +95,7 @@ class Run:
     def __init__(
         self,
         config: ConfigDict,
-        workdir: Path,
+        workdir: Folder,
         profiler: Profiler,
         allowed_changes: Iterable[str],
         compiled_step: Path | None = None,
@@ -134,13 +140,14 @@ class Run:
         lowered = step.lower(self.state, mesh.batch_template(shapes))
         return saved_step.load(saved, lowered, self.config)
 
-    def initial_state(self, workdir: Path, initialise: Callable[[], TrainState]) -> TrainState:
+    def initial_state(self, workdir: Folder, initialise: Callable[[], TrainState]) -> TrainState:
         """The state of the latest checkpoint, or else a new state, warm-started if configured."""
         strategy, config = self.parts.strategy, self.config
         template = strategy.template(jax.eval_shape(initialise))
-        needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
-        available = shutil.disk_usage(workdir).free + self.checkpoints.size()
-        check_space(workdir, needed, available)
+        if isinstance(workdir, Path):
+            needed = size_in_bytes(template) * (config.checkpoint.keep + 2)
+            available = shutil.disk_usage(workdir).free + self.checkpoints.size()
+            check_space(workdir, needed, available)
         if self.start:
             if self.start < config.training.steps:
                 say(f"resuming from the checkpoint of step {self.start}")

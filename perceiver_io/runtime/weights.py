@@ -21,6 +21,7 @@ from perceiver_io.pretrained import preparation, published
 from perceiver_io.pretrained.portable import tuples
 from perceiver_io.pretrained.published import Weights
 from perceiver_io.runtime import configuration, setup
+from perceiver_io.storage import Folder, located
 from perceiver_io.training import state
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
@@ -38,13 +39,13 @@ _BUNDLED = "bundled:"
 BUNDLED = Path(data.__file__).parent / "bundled" / "weights"
 
 
-def locate(weights: str | Path) -> Path:
-    """The path of weights; `bundled:NAME` are those bundled with this package.
+def locate(weights: str | Folder) -> Folder:
+    """The path or address of weights; `bundled:NAME` are those bundled with this package.
 
-    Raises UserError for an unknown NAME.
+    Raises UserError for an unknown NAME, and as `storage.located`.
     """
     if not str(weights).startswith(_BUNDLED):
-        return Path(weights).expanduser()
+        return located(weights)
     name = str(weights).removeprefix(_BUNDLED)
     names = sorted(path.name for path in BUNDLED.glob("*") if path.is_dir())
     if name not in names:
@@ -55,7 +56,7 @@ def locate(weights: str | Path) -> Path:
     return BUNDLED / name
 
 
-def load(path: str | Path, **settings: Any) -> Weights:
+def load(path: str | Folder, **settings: Any) -> Weights:
     """The weights at a path, with their model.
 
     For a run folder, the best checkpoint is used, as in `experiments.evaluate`; from a checkpoint,
@@ -72,7 +73,7 @@ def load(path: str | Path, **settings: Any) -> Weights:
     path = locate(path)
     run = find_run(path)
     if run is None:
-        loaded = published.load(path, **settings)
+        loaded = _published(path, **settings)
         arrays = {"params": loaded.params, "model_state": loaded.model_state}
         arrays = jax.tree.map(jnp.asarray, arrays)
         check_finite(f"file {path}", state.names(arrays))
@@ -109,7 +110,7 @@ class Opened(NamedTuple):
     preparation: Mapping[str, Any]
 
 
-def open_source(path: str | Path) -> Opened:
+def open_source(path: str | Folder) -> Opened:
     """The arrays at a path, for a warm start or an evaluation.
 
     Args:
@@ -124,12 +125,12 @@ def open_source(path: str | Path) -> Opened:
     if run is not None:
         source = checkpoint_source(str(path))
         return Opened(source, configuration.of_run(run).model, load_preparation(run))
-    loaded = published.load(path)
+    loaded = _published(path)
     source = array_source(f"file {path}", loaded.params, loaded.model_state)
     return Opened(source, loaded.model, loaded.preparation)
 
 
-def load_preparation(run: Path) -> dict[str, Any]:
+def load_preparation(run: Folder) -> dict[str, Any]:
     """How a run prepared its inputs, with its class names.
 
     This does not read the data. Older runs have no preparation.json; for them it is derived from
@@ -154,7 +155,7 @@ def load_preparation(run: Path) -> dict[str, Any]:
         }
 
 
-def check_class_names(run: Path, dataset: Dataset) -> None:
+def check_class_names(run: Folder, dataset: Dataset) -> None:
     """Raises UserError where the data calls its classes otherwise than the run was trained."""
     trained, found = load_preparation(run)["class_names"], dataset.class_names
     if trained is None or found is None or trained == found:
@@ -172,21 +173,21 @@ def check_class_names(run: Path, dataset: Dataset) -> None:
     )
 
 
-def find_run(path: str | Path) -> Path | None:
+def find_run(path: str | Folder) -> Folder | None:
     """The run folder at a path, or the one of the checkpoint at that path; None if neither."""
-    path = locate(path).absolute()
+    path = locate(path)
     folder = path.parent.parent if path.parent.name == "checkpoints" else path
     return folder if (folder / "checkpoints").is_dir() else None
 
 
-def chosen(path: str | Path, which: str) -> Path:
+def chosen(path: str | Folder, which: str) -> Folder:
     """The path of weights; for a run folder, of its checkpoint `best`, `latest` or a step."""
     path = locate(path)
-    is_run = path.absolute() == find_run(path)
+    is_run = path == find_run(path)
     return choose_checkpoint(path, configuration.of_run(path), which) if is_run else path
 
 
-def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
+def choose_checkpoint(run: Folder, config: ConfigDict, which: str) -> Folder:
     """The folder of a run's checkpoint: `best`, `latest` or a step.
 
     Raises UserError listing the existing ones.
@@ -202,6 +203,16 @@ def choose_checkpoint(run: Path, config: ConfigDict, which: str) -> Path:
     return checkpoints.directory / str(step)
 
 
+def _published(path: Folder, **settings: Any) -> Weights:
+    """The published weights at a path. Raises UserError for an address."""
+    if isinstance(path, Path):
+        return published.load(path, **settings)
+    raise UserError(
+        f"There is no run at {path}: it has no folder `checkpoints`. Published weights must be on "
+        "this computer: copy them, and give their path."
+    )
+
+
 def parse_settings(settings: list[str]) -> dict[str, Any]:
     """`NAME=VALUE` as keyword arguments, with values parsed as Python literals where possible."""
     parsed = {}
@@ -215,7 +226,7 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     return parsed
 
 
-def _check_inputs(run: Path, model: Architecture, prepared: Mapping[str, Any]) -> None:
+def _check_inputs(run: Folder, model: Architecture, prepared: Mapping[str, Any]) -> None:
     """Raises UserError for a model of other inputs than the run was trained on.
 
     As far as the run has recorded these, which runs of before did not.

@@ -6,24 +6,24 @@ compared with any model by name and shape, read in part, and sharded over any nu
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
 from perceiver_io.errors import UserError
-from perceiver_io.training.integrity import problem
+from perceiver_io.storage import Folder, is_address, located
+from perceiver_io.training.integrity import COMMITTED, problem
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def find_checkpoint(path: str) -> Path:
+def find_checkpoint(path: str) -> Folder:
     """The checkpoint folder for the path of a run folder or of a checkpoint folder.
 
     Raises UserError if there is none.
     """
-    given = Path(path).expanduser().absolute()
+    given = located(path)
     if (given / "state").is_dir():
         return given
     steps = find_steps(given / "checkpoints")
@@ -35,19 +35,23 @@ def find_checkpoint(path: str) -> Path:
     return given / "checkpoints" / str(max(steps))
 
 
-def find_steps(checkpoints: Path) -> list[int]:
-    """The steps of the checkpoints in a folder, in ascending order."""
-    return sorted(int(path.name) for path in checkpoints.glob("*") if path.name.isdecimal())
+def find_steps(checkpoints: Folder) -> list[int]:
+    """The steps of the complete checkpoints in a folder, in ascending order."""
+    found = [path for path in checkpoints.glob("*") if path.name.isdecimal()]
+    if is_address(checkpoints):
+        # Folders in a bucket get their final name at the start, and this file at the end.
+        found = [path for path in found if (path / COMMITTED).exists()]
+    return sorted(int(path.name) for path in found)
 
 
-def verify(directory: Path) -> None:
+def verify(directory: Folder) -> None:
     """Raises UserError if a checkpoint is damaged; only the first process reads it."""
     what = problem(directory, arrays=True) if jax.process_index() == 0 else None
     if what is not None:
         raise damaged(directory, what)
 
 
-def read_shapes(directory: Path) -> Shapes:
+def read_shapes(directory: Folder) -> Shapes:
     """The shapes of all arrays in a checkpoint, by name. Raises UserError if it is damaged."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         metadata = checkpointer.metadata(directory / "state").item_metadata
@@ -56,7 +60,7 @@ def read_shapes(directory: Path) -> Shapes:
     return {name: tuple(array.shape) for name, array in metadata.tree.items()}
 
 
-def read_arrays(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dict[str, jax.Array]:
+def read_arrays(directory: Folder, template: Mapping[str, tuple[str, Any]]) -> dict[str, jax.Array]:
     """Arrays by name, from {name: (name in the checkpoint, array or shape with sharding)}.
 
     Raises UserError if an array cannot be read.
@@ -81,7 +85,7 @@ def read_arrays(directory: Path, template: Mapping[str, tuple[str, Any]]) -> dic
     return {name: arrays[source] for name, (source, _) in template.items()}
 
 
-def damaged(directory: Path, what: str) -> UserError:
+def damaged(directory: Folder, what: str) -> UserError:
     """The error for a checkpoint with wrong or missing parts."""
     return UserError(
         f"The checkpoint {directory} is damaged: {what}. Remove that folder, so that the same "

@@ -10,7 +10,6 @@ import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 import grain
@@ -25,9 +24,10 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from perceiver_io.config.annotations import Count, Positive
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
+from perceiver_io.storage import Folder, is_address, located
 from perceiver_io.training.archive import check_same, damaged, find_steps, read_arrays, read_shapes
 from perceiver_io.training.disk import make_workdir, size_of
-from perceiver_io.training.integrity import SealedPath, problem, set_aside
+from perceiver_io.training.integrity import SealedObjects, SealedPath, problem, set_aside
 from perceiver_io.training.state import TrainState, names
 
 
@@ -36,7 +36,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        workdir: Path,
+        workdir: Folder,
         /,
         *,
         keep: Count = 2,
@@ -66,7 +66,7 @@ class Checkpoints:
                 f"config.checkpoint.best_metric is {best_metric!r}, but best_mode is not set: set "
                 "--config.checkpoint.best_mode to max or min, whichever is better."
             )
-        self.directory = workdir.absolute() / "checkpoints"
+        self.directory = located(workdir) / "checkpoints"
         self._keep = keep
         self._best_metric = best_metric
         self._sign = 1 if best_mode == "max" else -1
@@ -86,7 +86,7 @@ class Checkpoints:
                 # In the background, an error would leave the writers waiting for the folder.
                 async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
                 cleanup_tmp_directories=True,
-                temporary_path_class=SealedPath,
+                temporary_path_class=SealedObjects if is_address(self.directory) else SealedPath,
             ),
         )
 
@@ -286,7 +286,7 @@ def size_in_bytes(template: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
 
 
-def _restore_iterator(directory: Path, iterator: grain.DatasetIterator) -> None:
+def _restore_iterator(directory: Folder, iterator: grain.DatasetIterator) -> None:
     """Sets the iterator to the saved position.
 
     All processes are at the same position in the same stream, so that the position of process 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from perceiver_io.errors import UserError
+from perceiver_io.storage import Folder, files_below
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Raised by file systems that have nothing to flush.
@@ -17,8 +18,11 @@ _NOTHING_TO_FLUSH = (errno.EINVAL, errno.ENOTSUP)
 _FULL_MESSAGES = ("No space left", "ENOSPC", "Disk quota", "RESOURCE_EXHAUSTED")
 
 
-def make_workdir(workdir: Path) -> None:
+def make_workdir(workdir: Folder) -> None:
     """Creates the folder. Raises UserError if it is not writable, or its name is not UTF-8."""
+    if not isinstance(workdir, Path):
+        _check_bucket(workdir)
+        return
     try:
         str(workdir).encode()
     except UnicodeEncodeError as error:
@@ -35,6 +39,21 @@ def make_workdir(workdir: Path) -> None:
         raise UserError(
             f"The folder {workdir} cannot be written to: {error.strerror}. Choose another "
             "--workdir, or fix its permissions."
+        ) from error
+
+
+def _check_bucket(workdir: Folder) -> None:
+    """Raises UserError unless files can be written to and read from the bucket."""
+    probe = workdir / f".writable_{jax.process_index()}"
+    try:
+        probe.write_text("writable")
+        probe.read_text()
+        probe.unlink()
+    except Exception as error:  # Libraries of several makers are in between.
+        raise UserError(
+            f"{workdir} cannot be written to and read: {str(error) or type(error).__name__}. Check "
+            "the name of the bucket, and that this machine's service account may read, write and "
+            "list its objects; on your own computer, run `gcloud auth application-default login`."
         ) from error
 
 
@@ -56,11 +75,11 @@ def check_space(workdir: Path, needed_bytes: int, available_bytes: int) -> None:
 
 def size_of(folder: Path) -> int:
     """The total size of all files in a folder, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum((folder / name).stat().st_size for name in files_below(folder))
 
 
 @contextlib.contextmanager
-def disk_errors_explained(folder: Path) -> Iterator[None]:
+def disk_errors_explained(folder: Folder) -> Iterator[None]:
     """A context in which errors that libraries raise about a folder's disk become a UserError."""
     try:
         yield
@@ -94,8 +113,11 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Folder, text: str) -> None:
     """Writes a text file atomically: after a failure, it has either its old or its new content."""
+    if not isinstance(path, Path):  # Objects in a bucket are replaced at once.
+        path.write_text(text)
+        return
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text)
     flush(temporary)

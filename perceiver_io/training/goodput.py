@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from perceiver_io.storage import Folder
+
 FILE = "goodput.jsonl"
 Activity = Literal["start", "compile", "data", "step", "evaluation", "checkpoint"]
 
@@ -68,7 +70,7 @@ def append(path: Path, record: Record) -> None:
         file.write(f"\n{json.dumps(record._asdict())}")
 
 
-def read(path: Path) -> list[Record]:
+def read(path: Folder) -> list[Record]:
     """The records of a ledger's file; none if there is no file. Damaged lines are skipped."""
     if not path.exists():
         return []

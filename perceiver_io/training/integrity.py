@@ -13,9 +13,11 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
+from perceiver_io.storage import Folder, checksum, files_below
 from perceiver_io.training.disk import flush
 
 CHECKSUMS = "checksums.json"
+COMMITTED = "commit_success.txt"
 _ARRAYS = "state/"
 
 
@@ -34,23 +36,31 @@ class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
             await asyncio.to_thread(flush, Path(self.get_final()).parent)
 
 
-def seal(directory: Path) -> None:
+class SealedObjects(ocp.path.atomicity.CommitFileTemporaryPath):
+    """A checkpoint in a bucket, which is complete when orbax has written the file COMMITTED."""
+
+    async def finalize(self) -> None:
+        """Commits the checkpoint, after it has been sealed."""
+        if self.get_final().name.isdecimal():
+            await asyncio.to_thread(seal, self.get())
+        await super().finalize()
+
+
+def seal(directory: Folder) -> None:
     """Writes the checksums of all files of a checkpoint, and flushes everything to disk."""
-    sums = {
-        str(path.relative_to(directory)): _checksum(path)
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
+    sums = {name: _checksum(directory / name) for name in files_below(directory)}
     # Orbax still changes this file; nothing in it is needed to restore.
     sums.pop("_CHECKPOINT_METADATA", None)
     (directory / CHECKSUMS).write_text(json.dumps(sums, indent=0))
-    _flush_all(directory)
+    if isinstance(directory, Path):
+        _flush_all(directory)
 
 
-def problem(directory: Path, *, arrays: bool) -> str | None:
+def problem(directory: Folder, *, arrays: bool) -> str | None:
     """Describes the damage to a checkpoint in a clause; None if it is intact.
 
-    Unless `arrays` is set, the large files of the arrays are not read.
+    Unless `arrays` is set, the large files of the arrays are not read. In a bucket, no file is: it
+    has computed the checksums, and compares them itself when a file is read.
     """
     name = CHECKSUMS
     try:
@@ -70,14 +80,16 @@ def problem(directory: Path, *, arrays: bool) -> str | None:
     return None
 
 
-def set_aside(directory: Path) -> Path:
+def set_aside(directory: Folder) -> Folder:
     """Renames a damaged checkpoint, so that it is ignored; returns its new path."""
     names = (f"{directory.name}.damaged{number}" for number in ("", *range(2, 1000)))
     aside = next(path for path in map(directory.with_name, names) if not path.exists())
     return directory.rename(aside)
 
 
-def _checksum(path: Path) -> str:
+def _checksum(path: Folder) -> str:
+    if not isinstance(path, Path):
+        return checksum(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

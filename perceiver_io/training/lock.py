@@ -12,12 +12,13 @@ import jax
 
 from perceiver_io.errors import UserError
 from perceiver_io.progress import say
+from perceiver_io.storage import Folder, is_address
 
 LOCK = "training.lock"
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Folder) -> Iterator[None]:
     """A context in which no other training writes to the folder.
 
     With several processes, the first holds the lock for all. The operating system releases it when
@@ -25,6 +26,10 @@ def locked(workdir: Path) -> Iterator[None]:
     host and process of another training that holds it.
     """
     if jax.process_index() != 0:
+        yield
+        return
+    if is_address(workdir):
+        say(f"{workdir} cannot be locked (a bucket): do not start another training there")
         yield
         return
     with (workdir / LOCK).open("a+") as file:

@@ -26,6 +26,7 @@ import jax
 from matplotlib.figure import Figure
 
 from perceiver_io.progress import say
+from perceiver_io.storage import Folder, WorkingCopy
 from perceiver_io.training import goodput
 from perceiver_io.training.disk import flush, write_whole
 from perceiver_io.training.events import Events
@@ -35,20 +36,24 @@ _PACKAGES = (
     "jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "grain", "numpy", "ml_collections"
 )  # fmt: skip
 
+_RECORDS = "metrics.jsonl"
+# Of a run in a bucket, to which files can only be copied whole.
+_SECONDS_BETWEEN_COPIES = 60.0
 _CURVES_IN_ROW, _PANEL_WIDTH, _PANEL_HEIGHT = 3, 4, 3  # inches
 
 
 class RunFolder:
     """Writes the metrics and figures of a run. With several processes, only the first writes."""
 
-    def __init__(self, workdir: Path, files: Mapping[str, str], resumed_step: int | None):
+    def __init__(self, workdir: Folder, files: Mapping[str, str], resumed_step: int | None):
         """Opens the folder and drops records of steps after `resumed_step`.
 
         The records thus look as if the run had never been interrupted. `files` are texts by file
         name: the config, and whatever else describes the run.
         """
-        self._workdir = workdir
-        self._records = workdir / "metrics.jsonl"
+        self._copy = WorkingCopy(workdir, (_RECORDS, goodput.FILE))
+        self._workdir = workdir = self._copy.path
+        self._records = workdir / _RECORDS
         _drop_records_after(self._records, resumed_step or 0)
         environment = {"environment.json": json.dumps(_environment(), indent=2)}
         for name, text in {**files, **environment}.items():
@@ -57,6 +62,7 @@ class RunFolder:
         self._goodput = workdir / goodput.FILE
         attempts = [record.attempt for record in goodput.read(self._goodput)]
         self._attempt = max(attempts, default=-1) + 1
+        self._send()
 
     def metrics(
         self,
@@ -76,6 +82,8 @@ class RunFolder:
             file.write(to_json(record) + "\n")
         for name, value in metrics.items():
             self._events.scalar(f"{split}/{name}", value, step)
+        if self._copy.age() > _SECONDS_BETWEEN_COPIES:
+            self._send()
 
     def figures(self, step: int, split: str, figures: Mapping[str, Figure]) -> None:
         """Writes figures as PNG files and as events."""
@@ -103,10 +111,23 @@ class RunFolder:
         self._events.flush()
         if self._records.exists():
             flush(self._records)
+        self._send()
 
     def close(self) -> None:
         """Closes the event file."""
         self._events.close()
+        if self._send():
+            self._copy.remove()
+
+    def _send(self) -> bool:
+        """Brings all files into a bucket; says if that fails, and tries again the next time."""
+        try:
+            self._copy.send()
+        except Exception as error:  # Libraries of several makers are in between.
+            why = str(error) or type(error).__name__
+            say(f"records could not be copied to the bucket ({why}); they are in {self._workdir}")
+            return False
+        return True
 
 
 class NoRunFolder(RunFolder):
@@ -121,7 +142,9 @@ class NoRunFolder(RunFolder):
     metrics = figures = seconds = curves = histograms = flush = close = _nothing  # type: ignore[assignment]
 
 
-def open_run_folder(workdir: Path, files: Mapping[str, str], resumed_step: int | None) -> RunFolder:
+def open_run_folder(
+    workdir: Folder, files: Mapping[str, str], resumed_step: int | None
+) -> RunFolder:
     """A run folder that writes in the first process, and does nothing in the others."""
     if jax.process_index() != 0:
         return NoRunFolder()

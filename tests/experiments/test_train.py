@@ -11,6 +11,7 @@ import pytest
 
 from perceiver_io.errors import UserError
 from perceiver_io.runtime import configuration, evaluation, training_run
+from perceiver_io.storage import files_below, located
 from perceiver_io.training.liveness import REPEAT
 from perceiver_io.training.profiling import Profiler
 from tests.helpers.experiments import learned_classifier
@@ -78,6 +79,31 @@ def test_a_run_that_is_killed_and_then_stopped_resumes_to_the_bit(tmp_path, star
     for name in expected:
         np.testing.assert_array_equal(resumed[name], expected[name], name)
     assert validation(records(tmp_path)) == validation(whole)
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_that_is_killed_resumes_to_the_bit(bucket, start, uninterrupted):
+    run = located("gs://bucket/runs/one")
+    process = start(training(run))
+    wait_for_checkpoint(run, 30, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    out = finish(start(training(run)))
+    assert "resuming from the checkpoint of step" in out
+    assert records(run) == records(uninterrupted)
+    expected, resumed = arrays(uninterrupted, 100), arrays(run, 100)
+    for name in expected:
+        np.testing.assert_array_equal(resumed[name], expected[name], name)
+    assert {"config.json", "curves.png"} < set(files_below(run))
+    out = finish(start(command("evaluate", run, "--split=test", "--json")))
+    found = json.loads(out.splitlines()[-1])
+    local = evaluation.of_run(uninterrupted, "best", None, ["--config.evaluation.splits=('test',)"])
+    expected = evaluation.evaluate(local, uninterrupted).summary["metrics"]
+    assert found["metrics"]["test"] == pytest.approx(expected["test"], rel=1e-6)
+    assert found["figures"].startswith(f"{run}/evaluation/")
+    assert "evaluation/digits_100/test_examples.png" in files_below(run)
+    last = json.loads((run / "goodput.jsonl").read_text().split("\n")[-1])
+    assert last["attempt"] == 1
 
 
 def validation(found):

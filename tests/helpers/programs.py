@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from perceiver_io.training.archive import read_arrays, read_shapes
+from perceiver_io.training.archive import find_steps, read_arrays, read_shapes
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,8 +59,7 @@ def finish(process, status=0):
 
 
 def saved_steps(workdir):
-    folders = (workdir / "checkpoints").glob("*")
-    return [int(folder.name) for folder in folders if folder.name.isdecimal()]
+    return find_steps(workdir / "checkpoints")
 
 
 def wait_for_checkpoint(workdir, step, process):

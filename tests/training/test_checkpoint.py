@@ -13,6 +13,7 @@ import pytest
 
 from perceiver_io.data.vision.digits import digits
 from perceiver_io.errors import UserError
+from perceiver_io.storage import located
 from perceiver_io.training import checkpoint as checkpoint_module
 from perceiver_io.training import integrity
 from perceiver_io.training.checkpoint import Checkpoints
@@ -318,3 +319,35 @@ def test_size_is_that_of_the_arrays():
     template, _ = new_state(Mesh(fsdp=1), tiny.mlp, optax.sgd(0.1), ema=False)
     weights = tiny.WIDTH * 16 + 16 + 16 * tiny.CLASSES + tiny.CLASSES
     assert checkpoint_module.size_in_bytes(template) == 4 * (weights + 1)
+
+
+def test_in_a_bucket(bucket, capsys):
+    run = located("gs://bucket/run")
+    scores = {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.2}
+    save_all(opened(run, keep=2), scores)
+    checkpoints = opened(run)
+    assert checkpoints.steps() == [2, 3, 4]
+    assert checkpoints.best_step() == 2
+    data = iterator()
+    found = checkpoints.restore(4, jax.tree.map(jnp.zeros_like, small_state(4)), data)
+    np.testing.assert_array_equal(found.params["linear"]["w"], np.full(3, 4))
+    # A save that was cut off is not there; one that has changed is set aside.
+    del bucket.objects["run/checkpoints/4/commit_success.txt"]
+    assert checkpoints.steps() == [2, 3]
+    name = next(name for name in bucket.objects if name.startswith("run/checkpoints/3/state/d/"))
+    bucket.put(name, b"other")
+    assert checkpoints.resume_step() == 2
+    said = capsys.readouterr().out
+    assert "step 3 is damaged" in said and "moved to gs://bucket/run/checkpoints/3.damaged" in said
+    # The step is taken again, over what was left of it.
+    save_all(opened(run), {3: 0.5, 4: 0.4})
+    assert opened(run).resume_step() == 4
+
+
+def test_an_object_that_is_missing_in_a_bucket(bucket):
+    run = located("gs://bucket/run")
+    save_all(opened(run), {1: 0.1})
+    name = next(name for name in bucket.objects if "/checkpoints/1/state/" in name)
+    del bucket.objects[name]
+    with pytest.raises(UserError, match="is missing"):
+        checkpoint_source(str(run))

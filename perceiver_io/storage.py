@@ -1,0 +1,114 @@
+"""Folders on a disk or in a bucket: `gs://BUCKET/FOLDER`.
+
+Those on a disk are a `Path`, those in a bucket an `epath.Path`, which has the same methods for
+whole files. Nothing in a bucket can be appended to, locked, or renamed at once.
+"""
+
+import importlib.util
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from etils import epath
+
+from perceiver_io.errors import UserError
+
+_SCHEME = "gs"
+Folder: TypeAlias = Path | epath.Path
+
+
+def located(path: str | Folder) -> Folder:
+    """The folder or file at a path or an address.
+
+    Raises UserError for an address of another kind than `gs://`, or if the package for it is
+    missing.
+    """
+    if not is_address(path):
+        return Path(path).expanduser().absolute()
+    if not str(path).startswith(f"{_SCHEME}://"):
+        raise UserError(
+            f"{str(path):.100} is an address of a kind that is not known: give gs://BUCKET/FOLDER, "
+            "or mount the bucket and give the path of its folder; see docs/pods.md."
+        )
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError(
+            f"{str(path):.100} is in a bucket, which needs gcsfs: pip install -e '.[gcs]'."
+        )
+    _bucket()
+    return epath.Path(str(path).rstrip("/"))
+
+
+def is_address(path: str | Folder) -> bool:
+    """Whether a path is an address, such as `gs://bucket/run`."""
+    return "://" in str(path)
+
+
+def files_below(folder: Folder) -> list[str]:
+    """The names of all files in a folder and its folders, relative to it."""
+    if isinstance(folder, Path):
+        paths = [str(path) for path in folder.rglob("*") if path.is_file()]
+    else:
+        paths = [f"{_SCHEME}://{path}" for path in _bucket().find(str(folder))]
+    return sorted(path.removeprefix(f"{folder}/") for path in paths)
+
+
+def checksum(path: epath.Path) -> str:
+    """The checksum that the bucket has computed of a file.
+
+    Raises FileNotFoundError if there is none.
+    """
+    return f"crc32c {_bucket().info(str(path))['crc32c']}"
+
+
+class WorkingCopy:
+    """A folder for libraries that append to files, which `send` brings into a run folder.
+
+    Attributes:
+        path: the run folder itself if it is on a disk; otherwise a temporary folder on this host.
+    """
+
+    def __init__(self, folder: Folder, names: Sequence[str] = ()):
+        """Begins with the files of these names that the run folder has."""
+        self._remote = folder if isinstance(folder, epath.Path) else None
+        self._sent: dict[str, tuple[int, int]] = {}
+        self._sent_at = time.monotonic()
+        if self._remote is None:
+            self.path = Path(folder)
+            return
+        self.path = Path(tempfile.mkdtemp(prefix="perceiver_io_"))
+        for name in names:
+            if (self._remote / name).exists():
+                (self.path / name).write_bytes((self._remote / name).read_bytes())
+
+    def send(self) -> None:
+        """Copies what has changed since it was sent."""
+        self._sent_at = time.monotonic()
+        if self._remote is None:
+            return
+        for name in files_below(self.path):
+            state = (self.path / name).stat()
+            now = state.st_mtime_ns, state.st_size
+            if self._sent.get(name) != now:
+                (self._remote / name).write_bytes((self.path / name).read_bytes())
+                self._sent[name] = now
+
+    def age(self) -> float:
+        """Seconds since `send` was last called."""
+        return time.monotonic() - self._sent_at
+
+    def remove(self) -> None:
+        """Removes a temporary folder."""
+        if self._remote is not None:
+            shutil.rmtree(self.path)
+
+
+def _bucket() -> Any:
+    """Access to buckets; the same that `epath` uses."""
+    import fsspec
+
+    # Listings are not remembered, since other processes write there, too.
+    fsspec.config.conf.setdefault(_SCHEME, {})["use_listings_cache"] = False
+    return fsspec.filesystem(_SCHEME)

@@ -1,0 +1,111 @@
+"""Folders on a disk and in a bucket."""
+
+import importlib.util
+import json
+
+import pytest
+
+from perceiver_io.errors import UserError
+from perceiver_io.storage import WorkingCopy, checksum, files_below, located
+
+RUN = "gs://bucket/run"
+
+
+def written(folder, texts):
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def test_files_below(bucket, tmp_path):
+    texts = {"config.json": "{}", "checkpoints/1/a": "x", "checkpoints/1/b/c": "y"}
+    for folder in (tmp_path, located(RUN)):
+        assert files_below(written(folder, texts)) == sorted(texts)
+    located("gs://bucket/run2/z").write_text("of another run")
+    assert files_below(located(f"{RUN}/")) == sorted(texts)
+
+
+def test_paths_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert located("runs/a") == tmp_path / "runs/a"
+    assert located("~/a").is_absolute()
+
+
+def test_a_checksum_is_that_of_the_content(bucket):
+    file = located(RUN) / "a"
+    file.write_text("123456789")
+    assert checksum(file) == "crc32c 4waSgw=="  # 0xe3069283, the check value of CRC-32C
+    file.write_text("other")
+    assert checksum(file) != "crc32c 4waSgw=="
+    with pytest.raises(FileNotFoundError):
+        checksum(located(RUN) / "b")
+
+
+def test_a_working_copy_on_a_disk_is_the_folder(tmp_path):
+    copy = WorkingCopy(tmp_path)
+    assert copy.path == tmp_path
+    written(copy.path, {"a": "1"})
+    copy.send()
+    copy.remove()
+    assert (tmp_path / "a").read_text() == "1"
+
+
+def test_a_working_copy_of_a_bucket_sends_what_has_changed(bucket):
+    run = written(located(RUN), {"metrics.jsonl": "before\n", "config.json": "{}"})
+    copy = WorkingCopy(run, ("metrics.jsonl", "goodput.jsonl"))
+    assert files_below(copy.path) == ["metrics.jsonl"]
+    with (copy.path / "metrics.jsonl").open("a") as file:
+        file.write("after\n")
+    written(copy.path, {"figures/1/a.png": "picture"})
+    copy.send()
+    assert (run / "metrics.jsonl").read_text() == "before\nafter\n"
+    assert (run / "figures/1/a.png").read_text() == "picture"
+    sent = dict(bucket.objects)
+    written(copy.path, {"figures/2/a.png": "another"})
+    copy.send()
+    assert {name for name in bucket.objects if name not in sent} == {"run/figures/2/a.png"}
+    assert all(bucket.objects[name] == there for name, there in sent.items())
+    copy.remove()
+    assert not copy.path.exists()
+
+
+def test_other_addresses_are_refused():
+    with pytest.raises(UserError, match="s3://bucket/run is an address of a kind .* gs://BUCKET"):
+        located("s3://bucket/run")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"gcsfs: pip install -e '\.\[gcs\]'"):
+        located(RUN)
+
+
+def test_a_bucket_that_cannot_be_written_to(bucket):
+    from perceiver_io.training.disk import make_workdir
+
+    make_workdir(located(RUN))
+    assert not bucket.objects
+    with pytest.raises(UserError, match="gs://other/run cannot be written to and read: .* service"):
+        make_workdir(located("gs://other/run"))
+    bucket.denied = True
+    with pytest.raises(UserError, match="gs://bucket/run cannot be written to and read: Forbidden"):
+        make_workdir(located(RUN))
+
+
+def test_records_that_cannot_be_sent_are_kept_and_sent_later(bucket, capsys, monkeypatch):
+    from perceiver_io.training.logging import RunFolder
+
+    folder = RunFolder(located(RUN), {"config.json": "{}"}, None)
+    monkeypatch.setattr(WorkingCopy, "age", lambda self: 61.0)
+    bucket.denied = True
+    folder.metrics(1, "train", {"loss": 1.0})
+    assert "records could not be copied to the bucket" in capsys.readouterr().out
+    bucket.denied = False
+    folder.metrics(2, "train", {"loss": 0.5})
+    lines = (located(RUN) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    folder.close()
+    assert (located(RUN) / "config.json").read_text() == "{}\n"
+    assert any(name.startswith("run/tensorboard/") for name in bucket.objects)
