@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, PyTree
 
+from perceiver_io.models.gathering import gathered
 from perceiver_io.models.perceiver.inputs import as_given
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -26,7 +27,7 @@ class Precision:
     dtype: DTypeLike
 
     def around(self, method: Callable, features: Callable[[PyTree], PyTree] = as_given) -> Callable:
-        """The method with casts of its inputs, parameters and results.
+        """The method with casts of its inputs, parameters and results, on whole parameters.
 
         Before the casts, `features` is applied to the keyword argument `inputs`, if there is one.
         """
@@ -44,7 +45,8 @@ class Precision:
 
     def _read(self, next_getter, value, context):
         value = next_getter(value)
-        return value if isinstance(context.module, hk.BatchNorm) else value.astype(self.dtype)
+        is_exact = isinstance(context.module, hk.BatchNorm)
+        return gathered(value, value.dtype if is_exact else self.dtype)
 
 
 def _create_in_float32(next_creator, shape, dtype, init, context):

@@ -6,7 +6,6 @@ Every process supplies its own rows of the batch, and runs the same program.
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,14 +16,11 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from perceiver_io.axes import DATA, FSDP, SEQUENCE
+from perceiver_io.axes import DATA, FSDP, SEQUENCE, shard_spec
 from perceiver_io.config.annotations import Count
 from perceiver_io.errors import UserError
 from perceiver_io.training.state import TrainState, map_names, num_stacked
 from perceiver_io.training.step import Gradients, TrainStep
-
-# Smaller parameters are replicated: gathering them would cost more than sharding saves.
-_MIN_SHARDED_SIZE = 1024
 
 
 class Mesh:
@@ -169,8 +165,8 @@ class Mesh:
         return jax.tree.map(lambda x: np.concatenate(_local_shards(x)), tree)
 
     def _known_to_models(self) -> contextlib.AbstractContextManager:
-        """A context for tracing, in which models split examples over the mesh."""
-        if not self.splits_examples:
+        """A context for tracing, in which models split examples and bring parameters together."""
+        if self._fsdp * self._sequence == 1:
             return contextlib.nullcontext()
         return jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh)
 
@@ -188,14 +184,8 @@ class Mesh:
         return NamedSharding(self._mesh, PartitionSpec(*axes))
 
     def _cut(self, name: str, shape: tuple[int, ...]) -> NamedSharding:
-        """Shards the longest axis that divides evenly, but never the axis of stacked layers."""
-        if math.prod(shape) < _MIN_SHARDED_SIZE:
-            return self._replicated
-        axes = [i for i in range(num_stacked(name), len(shape)) if shape[i] % self._fsdp == 0]
-        if not axes:
-            return self._replicated
-        axis = max(axes, key=lambda i: shape[i])
-        return self._sharding(*(None,) * axis, FSDP)
+        """How an array of the state is split."""
+        return self._sharding(*shard_spec(shape, self._fsdp, num_stacked(name)))
 
 
 class Pmap:

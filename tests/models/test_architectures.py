@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perceiver_io import axes
 from perceiver_io.errors import UserError
 from perceiver_io.models.architectures import (
     ARCHITECTURES,
@@ -12,7 +13,6 @@ from perceiver_io.models.architectures import (
     in_textbook_form,
     missing_settings,
 )
-from perceiver_io.training import parallel
 from perceiver_io.training.parallel import Mesh
 from tests.helpers import oracles
 from tests.helpers.architectures import config_of, images, initialised, small
@@ -39,7 +39,7 @@ def test_a_sharded_fast_form_is_the_textbook_form_on_one_device(name, monkeypatc
     section, inputs = small(name)
     has_attention = in_textbook_form(section) != section
     chunked = dict(section, attention=dict(key_chunk_size=6)) if has_attention else section
-    monkeypatch.setattr(parallel, "_MIN_SHARDED_SIZE", 1)
+    monkeypatch.setattr(axes, "_MIN_SHARDED_SIZE", 1)
 
     def outcome(section, mesh_for):
         model, params, state = initialised(section, inputs)
