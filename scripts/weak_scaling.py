@@ -81,8 +81,10 @@ def draw(found: list[dict]):
     for axes, (shards, title) in zip(panels, titles.items(), strict=True):
         points = [x for x in found if x["shards"] == shards]
         for kind, colour in colours.items():
-            line = [(x["devices"], x["gigabytes"].get(kind, 0.0)) for x in points]
+            line = [(x["devices"], x["gigabytes"].get(kind)) for x in points]
             axes.plot(*zip(*line, strict=True), "o-", color=colour, label=kind)
+        whole = [(x["devices"], sum(x["gigabytes"].values())) for x in points]
+        axes.plot(*zip(*whole, strict=True), "k:", label="all")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(devices, [str(count) for count in devices])
