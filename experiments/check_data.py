@@ -10,7 +10,6 @@ with their metrics. The exit status is 1 if anything is broken.
 
 import json
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -28,7 +27,7 @@ def main() -> None:
 
     config = configuration.load(CONFIG.value, program.overrides())
     program.start_jax()
-    checked = data_check.check_data(config, SPLIT.value, Path(OUTPUT.value).expanduser())
+    checked = data_check.check_data(config, SPLIT.value, program.folder(OUTPUT))
     print(json.dumps(checked._asdict()) if JSON.value else checked.as_text())
     sys.exit(min(checked.num_broken, 1))
 

@@ -16,7 +16,9 @@ from absl import flags
 from perceiver_io.runtime import program
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].")
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, instead of --config.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Run folder, or gs://BUCKET/FOLDER, instead of --config."
+)
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 MEMORY = flags.DEFINE_bool("memory", True, "Compile the training step and report its memory.")
 flags.mark_flags_as_mutual_exclusive(["config", "workdir"], required=True)

@@ -22,7 +22,7 @@ from absl import flags
 
 from perceiver_io.runtime import program
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, or gs://BUCKET/FOLDER.", required=True)
 CHECKPOINT = flags.DEFINE_list("checkpoint", ["best"], "Of a run: best, latest, step numbers.")
 SPLIT = flags.DEFINE_list("split", None, "Splits; by default those of config.evaluation.")
 CONFIG = flags.DEFINE_string("config", None, "A config whose dataset is used instead.")

@@ -29,8 +29,9 @@ def main() -> None:
     from perceiver_io.runtime.export import export
 
     program.start_jax()
-    model = export(WEIGHTS.value, OUTPUT.value, SETTING.value, LAYOUT.value, DTYPE.value)
-    print(f"{model} written to {OUTPUT.value}")
+    folder = str(program.folder(OUTPUT))
+    model = export(WEIGHTS.value, folder, SETTING.value, LAYOUT.value, DTYPE.value)
+    print(f"{model} written to {folder}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ slice.
 """
 
 import json
-from pathlib import Path
 
 from absl import flags
 
@@ -50,7 +49,7 @@ def main() -> None:
         if step is None:
             say(f"--save={SAVE.value}: no step was saved, since none fits")
         else:
-            saved_step.save(Path(SAVE.value).expanduser(), *step, slice_.devices)
+            saved_step.save(program.folder(SAVE), *step, slice_.devices)
     if OUTPUT.value is not None:
         folder = program.folder(OUTPUT)
         folder.mkdir(parents=True, exist_ok=True)

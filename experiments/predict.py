@@ -53,7 +53,8 @@ def main() -> None:
 
     program.start_jax()
     given = {flag.name: flag.value for flag in FLAGS_OF_TASKS if flag.value is not None}
-    report = prediction.write(TASK.value, WEIGHTS.value, OUTPUT.value, given, SETTING.value)
+    folder = str(program.folder(OUTPUT))
+    report = prediction.write(TASK.value, WEIGHTS.value, folder, given, SETTING.value)
     print(prediction.as_json(report) if JSON.value else report.text)
 
 

@@ -11,14 +11,12 @@ On several hosts, start it on each one with --coordinator_address, --num_process
 or with --coordinator_address=auto where the cluster provides them.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from perceiver_io.runtime import program
 
 CONFIG = flags.DEFINE_string("config", None, "Config file: FILE.py[:PRESET].", required=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, or gs://BUCKET/FOLDER.", required=True)
 PROFILE = flags.DEFINE_list(
     "profile_steps", ["0", "0"], "FIRST,LAST: steps to profile into the run folder's `profile`."
 )
@@ -44,7 +42,7 @@ def main() -> None:
     program.start_jax()
     workdir = program.run_folder(WORKDIR)
     first, last = map(int, PROFILE.value)
-    compiled = None if COMPILED.value is None else Path(COMPILED.value).expanduser()
+    compiled = None if COMPILED.value is None else program.folder(COMPILED)
     if not training_run.train(config, workdir, (first, last), ALLOWED.value, compiled):
         program.end_unfinished()
 

@@ -3,6 +3,9 @@
 import re
 from typing import ClassVar
 
+# The exit status of a program where repeating the command may help.
+REPEAT = 75
+
 
 class UserError(ValueError):
     """Bad input. The message is one paragraph: the wrong value, the limit it violates, the remedy.

@@ -4,34 +4,50 @@ Those on a disk are a `Path`, those in a bucket an `epath.Path`, which has the s
 whole files. Nothing in a bucket can be appended to, locked, or renamed at once.
 """
 
+import contextlib
 import importlib.util
+import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from etils import epath
 
-from perceiver_io.errors import UserError
+from perceiver_io.errors import REPEAT, UserError
 
 _SCHEME = "gs"
+# Paths with other characters would be patterns for several folders.
+_ADDRESS = re.compile(rf"{_SCHEME}://[^/*?\[\]]+/[^*?\[\]]*[^*?\[\]/]/?")
+_LIBRARIES = frozenset(("gcsfs", "aiohttp", "google"))
+# In messages of tensorstore, which reads and writes the arrays of checkpoints.
+_REQUESTS = ("gs://", "/storage/v1/b/")
+
 Folder: TypeAlias = Path | epath.Path
+
+
+class BucketError(UserError):
+    """A bucket could not be reached, or refused something. Trying again may help."""
+
+    status = REPEAT
 
 
 def located(path: str | Folder) -> Folder:
     """The folder or file at a path or an address.
 
-    Raises UserError for an address of another kind than `gs://`, or if the package for it is
-    missing.
+    Raises UserError for an address of another form, or if the package for it is missing.
     """
     if not is_address(path):
         return Path(path).expanduser().absolute()
-    if not str(path).startswith(f"{_SCHEME}://"):
+    if not _ADDRESS.fullmatch(str(path)):
         raise UserError(
-            f"{str(path):.100} is an address of a kind that is not known: give gs://BUCKET/FOLDER, "
-            "or mount the bucket and give the path of its folder; see docs/pods.md."
+            f"{str(path):.100} is not an address that can be used: give gs://BUCKET/FOLDER, "
+            "without the characters * ? [ ]; or mount the bucket and give the path of its folder, "
+            "see docs/pods.md."
         )
     if importlib.util.find_spec("gcsfs") is None:
         raise UserError(
@@ -42,8 +58,18 @@ def located(path: str | Folder) -> Folder:
 
 
 def is_address(path: str | Folder) -> bool:
-    """Whether a path is an address, such as `gs://bucket/run`."""
-    return "://" in str(path)
+    """Whether a path is an address, such as `gs://bucket/run`, if not a correct one."""
+    return re.match(r"\w+:/", str(path)) is not None
+
+
+def is_folder(path: Folder) -> bool:
+    """Whether there is such a folder. Raises OSError if a bucket does not tell."""
+    if isinstance(path, Path):
+        return path.is_dir()
+    try:
+        return bool(_bucket().ls(str(path)))
+    except FileNotFoundError:
+        return False
 
 
 def files_below(folder: Folder) -> list[str]:
@@ -63,15 +89,38 @@ def checksum(path: epath.Path) -> str:
     return f"crc32c {_bucket().info(str(path))['crc32c']}"
 
 
+@contextlib.contextmanager
+def bucket_errors_explained() -> Iterator[None]:
+    """A context in which errors that libraries raise about a bucket become a BucketError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        names = {frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in frames}
+        if not names & _LIBRARIES and not any(part in str(error) for part in _REQUESTS):
+            raise
+        raise BucketError(
+            f"A bucket could not be used: {reason(error):.500}. Checkpoints that were complete are "
+            "intact. Repeat the same command when the bucket can be reached."
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """The message of an error in one line, or else its kind."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class WorkingCopy:
-    """A folder for libraries that append to files, which `send` brings into a run folder.
+    """A folder for libraries that append to files, which `send` brings into another folder.
 
     Attributes:
-        path: the run folder itself if it is on a disk; otherwise a temporary folder on this host.
+        path: that folder itself if it is on a disk; otherwise a temporary folder on this host.
     """
 
     def __init__(self, folder: Folder, names: Sequence[str] = ()):
-        """Begins with the files of these names that the run folder has."""
+        """Begins with the files of these names that the folder has."""
         self._remote = folder if isinstance(folder, epath.Path) else None
         self._sent: dict[str, tuple[int, int]] = {}
         self._sent_at = time.monotonic()
@@ -106,9 +155,11 @@ class WorkingCopy:
 
 
 def _bucket() -> Any:
-    """Access to buckets; the same that `epath` uses."""
+    """Access to buckets by gcsfs; `epath` has it, too."""
     import fsspec
 
+    # Otherwise it uses TensorFlow where that is installed, with credentials and errors of its own.
+    os.environ["EPATH_USE_TF"] = "false"
     # Listings are not remembered, since other processes write there, too.
     fsspec.config.conf.setdefault(_SCHEME, {})["use_listings_cache"] = False
     return fsspec.filesystem(_SCHEME)

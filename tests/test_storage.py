@@ -2,11 +2,22 @@
 
 import importlib.util
 import json
+import re
 
 import pytest
+from etils.epath import gpath
+from etils.epath.backend import fsspec_backend
 
 from perceiver_io.errors import UserError
-from perceiver_io.storage import WorkingCopy, checksum, files_below, located
+from perceiver_io.storage import (
+    BucketError,
+    WorkingCopy,
+    bucket_errors_explained,
+    checksum,
+    files_below,
+    is_folder,
+    located,
+)
 
 RUN = "gs://bucket/run"
 
@@ -71,9 +82,36 @@ def test_a_working_copy_of_a_bucket_sends_what_has_changed(bucket):
     assert not copy.path.exists()
 
 
-def test_other_addresses_are_refused():
-    with pytest.raises(UserError, match="s3://bucket/run is an address of a kind .* gs://BUCKET"):
-        located("s3://bucket/run")
+@pytest.mark.parametrize(
+    "address",
+    ["s3://bucket/run", "gs:/bucket/run", "gs://", "gs://bucket", "gs://b/run*", "gs://b/[r]"],
+)
+def test_other_addresses_are_refused(address):
+    with pytest.raises(UserError, match=f"^{re.escape(address)} is not an address .* gs://BUCKET"):
+        located(address)
+
+
+def test_folders(bucket, tmp_path):
+    for folder in (tmp_path, located(RUN)):
+        written(folder, {"a/b": "1"})
+        assert is_folder(folder / "a") and not is_folder(folder / "c")
+    bucket.denied = True
+    with pytest.raises(OSError, match="Forbidden"):
+        is_folder(located(RUN) / "a")
+    message = "could not be used: Forbidden.* Repeat the same command"
+    with pytest.raises(BucketError, match=message), bucket_errors_explained():
+        is_folder(located(RUN) / "a")
+
+
+def test_other_errors_are_not_those_of_a_bucket():
+    with pytest.raises(OSError, match="of a disk"), bucket_errors_explained():
+        raise OSError("of a disk")
+
+
+def test_tensorflow_is_not_used(bucket, monkeypatch):
+    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: gpath._epath_use_tf())
+    monkeypatch.delenv("EPATH_USE_TF", raising=False)
+    assert located(RUN)._backend is fsspec_backend
 
 
 def test_a_missing_package_is_named(monkeypatch):

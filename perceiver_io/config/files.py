@@ -62,7 +62,7 @@ def reported(path: str) -> dict[str, dict[str, float]]:
 def read_run(workdir: Folder) -> ConfigDict:
     """The config of a run, read from its folder. Raises UserError if there is no run."""
     path = workdir / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"--workdir={workdir} is not a run folder: it has no config.json. Train first: "
             "python -m experiments.train --config=FILE --workdir=DIR."

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict
 from perceiver_io.models.architectures import in_textbook_form
 from perceiver_io.pretrained.published import why_not_for_huggingface
 from perceiver_io.runtime import setup
+from perceiver_io.storage import Folder
 from perceiver_io.training import goodput, parallel
 from perceiver_io.training.flops import count_flops
 from perceiver_io.training.state import TrainState
@@ -81,7 +81,7 @@ def training_memory(config: ConfigDict, parts: setup.Parts) -> dict[str, int]:
     }
 
 
-def time_spent(workdir: Path) -> dict[str, dict[str, float]]:
+def time_spent(workdir: Folder) -> dict[str, dict[str, float]]:
     """How the seconds of a run were spent, as `goodput.totals`; nothing without a ledger."""
     records = goodput.read(workdir / goodput.FILE)
     return {"seconds": goodput.totals(records)} if records else {}

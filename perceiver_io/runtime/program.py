@@ -19,9 +19,9 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from perceiver_io.config.files import OVERRIDE
-from perceiver_io.errors import UserError
-from perceiver_io.storage import Folder, is_address, located
-from perceiver_io.training.liveness import REPEAT, Watch
+from perceiver_io.errors import REPEAT, UserError
+from perceiver_io.storage import Folder, bucket_errors_explained, is_address, located
+from perceiver_io.training.liveness import Watch
 
 _HELP = frozenset(("-h", "-help", "--help"))
 _DEFAULT_CACHE = Path("~/.cache/perceiver_io/compiled").expanduser()
@@ -58,7 +58,7 @@ def run(main: Callable[[], None], *required: flags.FlagHolder) -> None:
         # Output that the terminal cannot show is better escaped than lost.
         sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            with long_names_explained():
+            with bucket_errors_explained(), long_names_explained():
                 main()
         except UserError as error:
             _end(error.status, f"error: {error}\n")
@@ -122,7 +122,7 @@ def end_unfinished() -> NoReturn:
 
 
 def folder(flag: flags.FlagHolder) -> Path:
-    """The absolute path of a folder that a flag gives.
+    """The absolute path of a folder or file that a flag gives.
 
     Raises UserError for an address such as gs://bucket, which would become a folder of this name.
     """

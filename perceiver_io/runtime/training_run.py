@@ -289,7 +289,6 @@ class Run:
 
     def close(self) -> None:
         """Waits for pending writes."""
-        self.profiler.close()
-        self.iterator.close()
-        self.checkpoints.close()
-        self.folder.close()
+        with contextlib.ExitStack() as stack:  # All of them, whichever fails.
+            for part in (self.folder, self.checkpoints, self.iterator, self.profiler):
+                stack.callback(part.close)

@@ -21,7 +21,7 @@ from perceiver_io.pretrained import preparation, published
 from perceiver_io.pretrained.portable import tuples
 from perceiver_io.pretrained.published import Weights
 from perceiver_io.runtime import configuration, setup
-from perceiver_io.storage import Folder, located
+from perceiver_io.storage import Folder, is_folder, located
 from perceiver_io.training import state
 from perceiver_io.training.archive import find_checkpoint
 from perceiver_io.training.checkpoint import Checkpoints
@@ -137,7 +137,7 @@ def load_preparation(run: Folder) -> dict[str, Any]:
     the config, without class names where only the data has them.
     """
     file = run / PREPARATION
-    if file.is_file():
+    if file.exists():
         remedy = "Run the training command of this run again to rewrite it."
         try:
             kept = tuples(json.loads(file.read_text()))
@@ -177,7 +177,7 @@ def find_run(path: str | Folder) -> Folder | None:
     """The run folder at a path, or the one of the checkpoint at that path; None if neither."""
     path = locate(path)
     folder = path.parent.parent if path.parent.name == "checkpoints" else path
-    return folder if (folder / "checkpoints").is_dir() else None
+    return folder if is_folder(folder / "checkpoints") else None
 
 
 def chosen(path: str | Folder, which: str) -> Folder:
@@ -208,8 +208,8 @@ def _published(path: Folder, **settings: Any) -> Weights:
     if isinstance(path, Path):
         return published.load(path, **settings)
     raise UserError(
-        f"There is no run at {path}: it has no folder `checkpoints`. Published weights must be on "
-        "this computer: copy them, and give their path."
+        f"There is no checkpoint of a run at {path}. Published weights must be on this computer: "
+        "copy them, and give their path."
     )
 
 

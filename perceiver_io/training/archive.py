@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from perceiver_io.errors import UserError
-from perceiver_io.storage import Folder, is_address, located
+from perceiver_io.storage import Folder, is_address, is_folder, located
 from perceiver_io.training.integrity import COMMITTED, problem
 
 Shapes = dict[str, tuple[int, ...]]
@@ -24,7 +24,7 @@ def find_checkpoint(path: str) -> Folder:
     Raises UserError if there is none.
     """
     given = located(path)
-    if (given / "state").is_dir():
+    if is_folder(given / "state"):
         return given
     steps = find_steps(given / "checkpoints")
     if not steps:

@@ -3,13 +3,15 @@
 import contextlib
 import errno
 import os
+import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
 from perceiver_io.errors import UserError
-from perceiver_io.storage import Folder, files_below
+from perceiver_io.storage import Folder, files_below, is_address, reason
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Raised by file systems that have nothing to flush.
@@ -44,16 +46,16 @@ def make_workdir(workdir: Folder) -> None:
 
 def _check_bucket(workdir: Folder) -> None:
     """Raises UserError unless files can be written to and read from the bucket."""
-    probe = workdir / f".writable_{jax.process_index()}"
+    probe = workdir / f".writable_{uuid.uuid4().hex}"
     try:
         probe.write_text("writable")
         probe.read_text()
         probe.unlink()
     except Exception as error:  # Libraries of several makers are in between.
         raise UserError(
-            f"{workdir} cannot be written to and read: {str(error) or type(error).__name__}. Check "
-            "the name of the bucket, and that this machine's service account may read, write and "
-            "list its objects; on your own computer, run `gcloud auth application-default login`."
+            f"{workdir} cannot be written to and read: {reason(error)}. Check the name of the "
+            "bucket, and that this machine's service account may read, write and list its objects; "
+            "on your own computer, run `gcloud auth application-default login`."
         ) from error
 
 
@@ -87,9 +89,11 @@ def disk_errors_explained(folder: Folder) -> Iterator[None]:
         raise
     except Exception as error:
         full = getattr(error, "errno", None) in _FULL
-        if full or any(message in str(error) for message in _FULL_MESSAGES):
+        # Of a run in a bucket, records are on the disk for a while; a bucket is never full.
+        where = tempfile.gettempdir() if is_address(folder) else folder
+        if full or (where == folder and any(x in str(error) for x in _FULL_MESSAGES)):
             raise UserError(
-                f"The disk of {folder} is full. Files that were already complete, such as "
+                f"The disk of {where} is full. Files that were already complete, such as "
                 "checkpoints, are intact: free some space and run the same command again."
             ) from error
         path = str(getattr(error, "filename", ""))

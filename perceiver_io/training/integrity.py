@@ -60,14 +60,17 @@ def problem(directory: Folder, *, arrays: bool) -> str | None:
     """Describes the damage to a checkpoint in a clause; None if it is intact.
 
     Unless `arrays` is set, the large files of the arrays are not read. In a bucket, no file is: it
-    has computed the checksums, and compares them itself when a file is read.
+    has computed the checksums. Raises OSError if a bucket cannot be read.
     """
+    in_bucket = not isinstance(directory, Path)
     name = CHECKSUMS
     try:
         text = (directory / CHECKSUMS).read_text()
     except FileNotFoundError:
-        return None
+        return f"{CHECKSUMS} is missing" if in_bucket else None
     except (OSError, ValueError):
+        if in_bucket:
+            raise
         return f"{CHECKSUMS} cannot be read"
     try:
         for name, checksum in json.loads(text).items():
@@ -75,7 +78,11 @@ def problem(directory: Folder, *, arrays: bool) -> str | None:
                 return f"{name} has changed since it was written"
     except FileNotFoundError:
         return f"{name} is missing"
-    except (OSError, ValueError):
+    except OSError:
+        if in_bucket:  # Which says nothing about the file.
+            raise
+        return f"{name} cannot be read"
+    except ValueError:
         return f"{name} cannot be read"
     return None
 

@@ -13,11 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from perceiver_io.errors import UserError
+from perceiver_io.errors import REPEAT, UserError
 
 # The status of a program that did not finish, and does when the same command is repeated: that of
 # a temporary failure in sysexits.h.
-REPEAT = 75
 # The port of these connections is this one below that of JAX.
 _BELOW = 1
 # A silent connection is probed after so many seconds, at this interval, so many times.

@@ -26,7 +26,7 @@ import jax
 from matplotlib.figure import Figure
 
 from perceiver_io.progress import say
-from perceiver_io.storage import Folder, WorkingCopy
+from perceiver_io.storage import Folder, WorkingCopy, reason
 from perceiver_io.training import goodput
 from perceiver_io.training.disk import flush, write_whole
 from perceiver_io.training.events import Events
@@ -124,8 +124,10 @@ class RunFolder:
         try:
             self._copy.send()
         except Exception as error:  # Libraries of several makers are in between.
-            why = str(error) or type(error).__name__
-            say(f"records could not be copied to the bucket ({why}); they are in {self._workdir}")
+            say(
+                f"records could not be copied to the bucket ({reason(error):.300}); they are in "
+                f"{self._workdir}"
+            )
             return False
         return True
 

@@ -9,10 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from perceiver_io.errors import UserError
+from perceiver_io.errors import REPEAT, UserError
 from perceiver_io.runtime import configuration, evaluation, training_run
 from perceiver_io.storage import files_below, located
-from perceiver_io.training.liveness import REPEAT
 from perceiver_io.training.profiling import Profiler
 from tests.helpers.experiments import learned_classifier
 from tests.helpers.programs import (
@@ -104,6 +103,19 @@ def test_a_run_in_a_bucket_that_is_killed_resumes_to_the_bit(bucket, start, unin
     assert "evaluation/digits_100/test_examples.png" in files_below(run)
     last = json.loads((run / "goodput.jsonl").read_text().split("\n")[-1])
     assert last["attempt"] == 1
+
+
+@pytest.mark.slow
+def test_a_bucket_that_fails_ends_the_training_with_the_status_to_repeat_it(bucket, start):
+    run = located("gs://bucket/runs/one")
+    process = start(training(run))
+    wait_for_checkpoint(run, 10, process)
+    bucket.denied = True
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == REPEAT
+    assert "error: A bucket could not be used: Forbidden" in err and "Traceback" not in err
+    bucket.denied = False
+    finish(start(training(run)))
 
 
 def validation(found):

@@ -1,5 +1,7 @@
 """Sharded parameters are sent, not activations."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,12 +17,9 @@ from tests.helpers.architectures import small
 from tests.helpers.strategies import shardings
 
 
-def sent(name, batch, num_shards, monkeypatch, **settings):
-    """Bytes that a gradient with sharded parameters sends, and those of the parameters."""
-    monkeypatch.setattr(axes, "_MIN_SHARDED_SIZE", 1)
-    section, inputs = small(name)
-    model = build(dict(section, **settings))
-    inputs = jax.tree.map(lambda x: np.repeat(x[:1], batch, axis=0), inputs)
+def compiled(section, inputs, num_shards):
+    """The program of a gradient with sharded parameters, and the number of parameters."""
+    model = build(section)
     mesh = Mesh(fsdp=num_shards)
     state = mesh.template(model.shapes())
 
@@ -33,20 +32,44 @@ def sent(name, batch, num_shards, monkeypatch, **settings):
         return jax.grad(loss)(params)
 
     with jax.sharding.use_abstract_mesh(mesh._mesh.abstract_mesh):
-        compiled = jax.jit(gradient, out_shardings=shardings(state[0]))
-        text = compiled.lower(*state, mesh.batch_template(inputs)).compile().as_text()
-    found = program.collectives(program.parse(text))
-    params = sum(x.size for x in jax.tree.leaves(state[0]))
-    return sum(x.times * x.bytes for x in found), 4 * params
+        step = jax.jit(gradient, out_shardings=shardings(state[0]))
+        found = step.lower(*state, mesh.batch_template(inputs)).compile()
+    return found, sum(x.size for x in jax.tree.leaves(state[0]))
+
+
+def repeated(inputs, batch):
+    return jax.tree.map(lambda x: np.repeat(x[:1], batch, axis=0), inputs)
 
 
 @pytest.mark.parametrize("name", ["perceiver_io_masked_lm", "perceiver_io_flow"])
 def test_what_is_sent_does_not_grow_with_the_batch(name, monkeypatch):
-    few, params = sent(name, 8, 4, monkeypatch)
-    many, _ = sent(name, 64, 4, monkeypatch)
+    monkeypatch.setattr(axes, "_MIN_SHARDED_SIZE", 1)
+    section, inputs = small(name)
+
+    def sent(batch):
+        found, count = compiled(section, repeated(inputs, batch), 4)
+        entries = program.collectives(program.parse(found.as_text()))
+        return sum(x.times * x.bytes for x in entries), 4 * count
+
+    few, params = sent(8)
+    many, _ = sent(64)
     assert params < few == pytest.approx(many, rel=0.01)
     # Forward and backward pass bring them together, and gradients are added up.
     assert many < 4 * params
+
+
+@pytest.mark.parametrize("remat", ["none", "products", "all"])
+def test_one_layer_at_a_time_is_whole(remat, monkeypatch):
+    """Of 16 layers, no device ever holds all weights of a kind."""
+    monkeypatch.setattr(axes, "_MIN_SHARDED_SIZE", 1)
+    section, inputs = small("perceiver_io_masked_lm")
+    section = copy.deepcopy(section)
+    stack = section["encoder"]["latent_stack"]
+    stack.update(num_layers=16, remat=remat)
+    width = section["encoder"]["latent_dim"]
+    text = compiled(section, repeated(inputs, 4), 4)[0].as_text()
+    assert f"f32[16,{width // 4},{width}]" in text
+    assert f"f32[16,{width},{width}]" not in text
 
 
 def test_of_which_axis_there_are_shards():

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 import yaml
 
+from perceiver_io.errors import REPEAT
 from perceiver_io.runtime import configuration
-from perceiver_io.training.liveness import REPEAT
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAUNCH = ROOT / "scripts" / "launch"

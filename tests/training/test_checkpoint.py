@@ -344,10 +344,24 @@ def test_in_a_bucket(bucket, capsys):
     assert opened(run).resume_step() == 4
 
 
-def test_an_object_that_is_missing_in_a_bucket(bucket):
+@pytest.mark.parametrize("part", ["state/", "checksums.json"])
+def test_an_object_that_is_missing_in_a_bucket(part, bucket):
     run = located("gs://bucket/run")
     save_all(opened(run), {1: 0.1})
-    name = next(name for name in bucket.objects if "/checkpoints/1/state/" in name)
+    name = next(name for name in bucket.objects if f"/checkpoints/1/{part}" in name)
     del bucket.objects[name]
     with pytest.raises(UserError, match="is missing"):
         checkpoint_source(str(run))
+
+
+def test_a_checkpoint_is_not_damaged_where_a_bucket_refuses_to_tell(bucket, monkeypatch):
+    run = located("gs://bucket/run")
+    save_all(opened(run), {1: 0.1})
+
+    def refuse(path):
+        raise OSError(f"Forbidden: {path}")
+
+    monkeypatch.setattr(integrity, "checksum", refuse)
+    with pytest.raises(OSError, match="Forbidden"):
+        opened(run).resume_step()
+    assert opened(run).steps() == [1]

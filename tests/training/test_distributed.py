@@ -9,9 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from perceiver_io.errors import UserError
+from perceiver_io.errors import REPEAT, UserError
 from perceiver_io.training import distributed
-from perceiver_io.training.liveness import REPEAT
 from tests.experiments.test_train import training
 from tests.helpers.programs import (
     ROOT,

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from perceiver_io.errors import UserError
+from perceiver_io.errors import REPEAT, UserError
 from perceiver_io.training import liveness
-from perceiver_io.training.liveness import REPEAT, UnmetError, Watch, meet
+from perceiver_io.training.liveness import UnmetError, Watch, meet
 
 
 class Run:

@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from perceiver_io.config.annotations import Side, Width
-from perceiver_io.models import fast
 from perceiver_io.models.coatnet.mbconv import MBConv
 from perceiver_io.models.coatnet.parts import activate, conv_3x3, norm
 from perceiver_io.models.coatnet.relative_attention import RelativeTransformer
 from perceiver_io.models.coatnet.relative_bias import Grid
 from perceiver_io.models.coatnet.settings import CoAtNetBlocks, Stage
 from perceiver_io.models.perceiver.inputs import LinearPatches
+from perceiver_io.models.rematerialisation import rematerialised
 from perceiver_io.models.settings import AttentionForm, Remat
 from perceiver_io.models.weights import BIAS_INIT, WEIGHT_INIT
 
@@ -146,16 +146,12 @@ class CoAtNet:
         def other(x, rate):
             return block(1, "block")(x, rate, is_training), None
 
-        x = self._rematerialised(first)(x, jnp.asarray(drop_rates[0]))
+        x = rematerialised(first, self.remat, is_scanned=False)(x, jnp.asarray(drop_rates[0]))
         if stage.depth > 1:
             stack = hk.experimental.layer_stack(stage.depth - 1, with_per_layer_inputs=True)
-            x, _ = stack(self._rematerialised(other))(x, jnp.asarray(drop_rates[1:]))
+            other = rematerialised(other, self.remat, is_scanned=True)
+            x, _ = stack(other)(x, jnp.asarray(drop_rates[1:]))
         return x
-
-    def _rematerialised(self, function):
-        if self.remat == "none":
-            return function
-        return hk.remat(function, policy=fast.REMAT_POLICIES[self.remat])
 
 
 def _reduced(grid: Grid, stride: int) -> Grid:

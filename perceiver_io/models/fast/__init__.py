@@ -15,21 +15,11 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from perceiver_io.models.fast.decoding import decode_for
 from perceiver_io.models.fast.depthwise import grouped_conv, shifted_products
 from perceiver_io.models.fast.pointwise import pointwise_product as pointwise_product
-from perceiver_io.models.fast.products import ATTENDED
+from perceiver_io.models.fast.products import ATTENDED as ATTENDED
 from perceiver_io.models.fast.reading import Norms, choose_way, make_ready, read
 from perceiver_io.models.perceiver.tokens import Tokens
 from perceiver_io.models.settings import AttentionForm, CrossAttendSettings, DecoderSettings
 from perceiver_io.models.weights import Attention, CrossAttend, Linear
-
-_KEEP_ATTENDED = jax.checkpoint_policies.save_only_these_names(ATTENDED)
-
-REMAT_POLICIES = {
-    "products": jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _KEEP_ATTENDED
-    ),
-    "all": _KEEP_ATTENDED,
-}
-"""What the backward pass does not recompute: see `LatentStackSettings.remat`."""
 
 # The default maximum number of queries decoded at once.
 _CPU_QUERIES, _QUERIES = 4096, 65_536

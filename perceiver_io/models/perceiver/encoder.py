@@ -6,9 +6,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import haiku as hk
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from perceiver_io.models import fast, sequence
+from perceiver_io.models import sequence
 from perceiver_io.models.perceiver.cross_attend import CrossAttend
 from perceiver_io.models.perceiver.tokens import Tokens
+from perceiver_io.models.rematerialisation import rematerialised
 from perceiver_io.models.settings import AttentionForm, EncoderSettings, LatentStackSettings
 from perceiver_io.models.transformer import SelfAttend
 from perceiver_io.models.weights import POSITION_INIT
@@ -82,10 +83,7 @@ class LatentStack(hk.Module):
             attend = SelfAttend(self._settings, self._form)
             return attend(x, key_mask=key_mask, is_training=is_training)
 
-        if self._settings.remat != "none":
-            # In a scan, XLA cannot reuse the forward pass: no barriers against that are needed.
-            policy = fast.REMAT_POLICIES[self._settings.remat]
-            layer = hk.remat(layer, policy=policy, prevent_cse=False)
+        layer = rematerialised(layer, self._settings.remat, is_scanned=True)
         return hk.experimental.layer_stack(self._settings.num_layers)(layer)(latents)
 
 
