@@ -58,7 +58,7 @@ def located(path: str | Folder) -> Folder:
 
 
 def is_address(path: str | Folder) -> bool:
-    """Whether a path is an address, such as `gs://bucket/run`, if not a correct one."""
+    """Whether a path has the form of an address, such as `gs://bucket/run`, correct or not."""
     return re.match(r"\w+:/", str(path)) is not None
 
 
