@@ -45,7 +45,10 @@ def test_help_shows_what_a_program_does_and_its_flags():
     command = [sys.executable, "-m", "experiments.train", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Trains a model.\n")
-    assert "  --workdir: Run folder, or gs://BUCKET/FOLDER.\n" in done.stdout and "  --process_id: " in done.stdout
+    assert (
+        "  --workdir: Run folder, or gs://BUCKET/FOLDER.\n" in done.stdout
+        and "  --process_id: " in done.stdout
+    )
 
 
 @pytest.mark.parametrize(
