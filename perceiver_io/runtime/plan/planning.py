@@ -84,7 +84,8 @@ def search(config: ConfigDict, slice_: Slice) -> Iterator[Plan]:
     """Plans with the config's own settings, and with others up to the first that fits.
 
     These are tried in the order of what they cost in time: less rematerialisation before more, a
-    replica on each device before shards, one microbatch before several.
+    replica on each device before shards, one microbatch before several. Shards are not tried where
+    all that they can save would not be enough.
 
     Args:
         config: complete, as from `runtime.configuration`.
@@ -96,11 +97,13 @@ def search(config: ConfigDict, slice_: Slice) -> Iterator[Plan]:
     training = config.training
     num_shards = num_devices // config.parallel.get("sequence", 1)
     parallel.local_batch_size(training.batch_size, training.accumulate, num_shards)
+    plans: list[Plan] = []
     for settings in dict.fromkeys((own_settings(config), *_alternatives(config, num_devices))):
-        found = plan(config, settings, slice_)
-        yield found
-        if found.fits:
-            return
+        if all(_shards_may_do(settings, known) for known in plans):
+            plans.append(plan(config, settings, slice_))
+            yield plans[-1]
+            if plans[-1].fits:
+                return
 
 
 def own_settings(config: ConfigDict) -> Settings:
@@ -186,8 +189,20 @@ def _alternatives(config: ConfigDict, num_devices: int) -> Iterator[Settings]:
     accumulate = 2
     while accumulate <= _MOST_ACCUMULATED:
         if config.training.batch_size % (num_devices * accumulate) == 0:
+            yield Settings(1, remats[-1], accumulate)
             yield Settings(num_devices, remats[-1], accumulate)
         accumulate *= 2
+
+
+def _shards_may_do(settings: Settings, known: Plan) -> bool:
+    """Whether settings may fit, as far as a plan tells that differs in the shards only."""
+    fsdp = known.settings.fsdp
+    if settings._replace(fsdp=fsdp) != known.settings or settings.fsdp <= fsdp:
+        return True
+    # Gradients, too, which are as large as the parameters.
+    sizes = known.memory["parameters"] * 2 + known.memory["optimizer"]
+    sizes += known.memory["average and statistics"]
+    return known.used - sizes * (1 - fsdp / settings.fsdp) <= known.limit
 
 
 def _remat(section: Mapping[str, Any]) -> str | None:

@@ -61,18 +61,62 @@ def test_the_own_settings_are_used_if_they_fit():
 
 
 @pytest.mark.slow
-def test_what_needs_less_memory_is_tried_until_it_fits():
+def test_shards_and_microbatches_need_less_memory():
     # The batch divides into so many microbatches only.
     limited = config(batch_size=2 * jax.device_count())
-    plans = list(planning.search(limited, slice_of(1)))
-    tried = [plan.settings for plan in plans]
     shards = jax.device_count()
-    assert tried == [Settings(1, None, 1), Settings(shards, None, 1), Settings(shards, None, 2)]
-    assert not any(plan.fits for plan in plans)
-    assert plans[1].memory["parameters"] < plans[0].memory["parameters"]
-    assert plans[2].memory["batch"] == plans[0].memory["batch"]
-    fitting = list(planning.search(limited, slice_of(plans[1].used)))
-    assert [plan.fits for plan in fitting] == [False, True]
+    whole, sharded, halved = (
+        planning.plan(limited, Settings(fsdp, None, accumulate), slice_of(1))
+        for fsdp, accumulate in ((1, 1), (shards, 1), (1, 2))
+    )
+    assert sharded.memory["parameters"] < whole.memory["parameters"]
+    assert halved.memory["batch"] == whole.memory["batch"]
+    assert halved.memory["temporary"] < whole.memory["temporary"]
+    found = list(planning.search(limited, slice_of(sharded.used)))
+    assert [plan.settings for plan in found] == [whole.settings, sharded.settings]
+    assert [plan.fits for plan in found] == [False, True]
+    nothing = list(planning.search(limited, slice_of(1)))
+    assert [plan.settings for plan in nothing] == [whole.settings, halved.settings]
+
+
+def tried(monkeypatch, state, temporary, limit=100, batch_size=4096):
+    """The settings that a search tries, with made-up sizes of state and temporary arrays."""
+
+    def plan(config, settings, slice_):
+        share = 1 / settings.fsdp
+        memory = {"parameters": state * share, "optimizer": state * share}
+        memory |= {"average and statistics": 0, "batch": 0}
+        memory["temporary"] = temporary(settings) + state * share
+        return plan_of()._replace(settings=settings, memory=memory, limit=limit)
+
+    monkeypatch.setattr(planning, "plan", plan)
+    cluster = Slice("v5e:16x16", MACHINE, [None] * 256)
+    section = configuration.load("configs/masked_lm.py:bytes")
+    section.training.batch_size = batch_size
+    found = planning.search(section, cluster)
+    return [tuple(plan.settings) for plan in found]
+
+
+def test_what_costs_least_time_is_tried_first(monkeypatch):
+    kept = {"none": 3, "products": 2, "all": 1}
+    own = (1, "products", 1)
+
+    def activations(size):
+        return lambda settings: size * kept[settings.remat] / settings.accumulate
+
+    assert tried(monkeypatch, 1, activations(1)) == [own]
+    # Shards of a small state would not help.
+    few = [own, (1, "none", 1), (1, "all", 1), (1, "all", 2)]
+    assert tried(monkeypatch, 1, activations(110)) == few
+    assert tried(monkeypatch, 1, activations(500)) == [*few, (1, "all", 4), (1, "all", 8)]
+    # Those of a large one do.
+    assert tried(monkeypatch, 40, activations(5)) == [
+        own,
+        (1, "none", 1),
+        (1, "all", 1),
+        (8, "none", 1),
+    ]
+    assert tried(monkeypatch, 1000, activations(1))[-1] == (256, "none", 1)
 
 
 def test_a_batch_that_does_not_divide():
