@@ -14,16 +14,20 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from etils import epath
 
 from perceiver_io.errors import REPEAT, UserError
 
+if TYPE_CHECKING:
+    import fsspec
+
 _SCHEME = "gs"
 # Paths with other characters would be patterns for several folders.
 _ADDRESS = re.compile(rf"{_SCHEME}://[^/*?\[\]]+/[^*?\[\]]*[^*?\[\]/]/?")
-_LIBRARIES = frozenset(("gcsfs", "aiohttp", "google"))
+# Not all of Google's: protocol buffers, for example, are used for other files, too.
+_LIBRARIES = ("gcsfs", "aiohttp", "google.api_core", "google.auth", "google.cloud.storage")
 # In messages of tensorstore, which reads and writes the arrays of checkpoints.
 _REQUESTS = ("gs://", "/storage/v1/b/")
 
@@ -73,7 +77,7 @@ def is_folder(path: Folder) -> bool:
 
 
 def files_below(folder: Folder) -> list[str]:
-    """The names of all files in a folder and its folders, relative to it."""
+    """The names of all files in a folder and below, relative to it."""
     if isinstance(folder, Path):
         paths = [str(path) for path in folder.rglob("*") if path.is_file()]
     else:
@@ -82,9 +86,9 @@ def files_below(folder: Folder) -> list[str]:
 
 
 def checksum(path: epath.Path) -> str:
-    """The checksum that the bucket has computed of a file.
+    """The checksum of a file, as the bucket has computed it.
 
-    Raises FileNotFoundError if there is none.
+    Raises FileNotFoundError if there is no such file.
     """
     return f"crc32c {_bucket().info(str(path))['crc32c']}"
 
@@ -98,8 +102,11 @@ def bucket_errors_explained() -> Iterator[None]:
         raise
     except Exception as error:
         frames = traceback.walk_tb(error.__traceback__)
-        names = {frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in frames}
-        if not names & _LIBRARIES and not any(part in str(error) for part in _REQUESTS):
+        modules = [frame.f_globals.get("__name__", "") for frame, _ in frames]
+        is_of_bucket = any(
+            f"{module}.".startswith(f"{x}.") for module in modules for x in _LIBRARIES
+        )
+        if not is_of_bucket and not any(part in str(error) for part in _REQUESTS):
             raise
         raise BucketError(
             f"A bucket could not be used: {reason(error):.500}. Checkpoints that were complete are "
@@ -154,7 +161,7 @@ class WorkingCopy:
             shutil.rmtree(self.path)
 
 
-def _bucket() -> Any:
+def _bucket() -> "fsspec.AbstractFileSystem":
     """Access to buckets by gcsfs; `epath` has it, too."""
     import fsspec
 

@@ -7,6 +7,7 @@ import re
 import pytest
 from etils.epath import gpath
 from etils.epath.backend import fsspec_backend
+from google.protobuf import json_format, struct_pb2
 
 from perceiver_io.errors import UserError
 from perceiver_io.storage import (
@@ -18,6 +19,8 @@ from perceiver_io.storage import (
     is_folder,
     located,
 )
+from perceiver_io.training.disk import make_workdir
+from perceiver_io.training.logging import RunFolder
 
 RUN = "gs://bucket/run"
 
@@ -106,6 +109,9 @@ def test_folders(bucket, tmp_path):
 def test_other_errors_are_not_those_of_a_bucket():
     with pytest.raises(OSError, match="of a disk"), bucket_errors_explained():
         raise OSError("of a disk")
+    # From another of Google's libraries.
+    with pytest.raises(json_format.ParseError), bucket_errors_explained():
+        json_format.Parse("[", struct_pb2.Struct())
 
 
 def test_tensorflow_is_not_used(bucket, monkeypatch):
@@ -121,8 +127,6 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_a_bucket_that_cannot_be_written_to(bucket):
-    from perceiver_io.training.disk import make_workdir
-
     make_workdir(located(RUN))
     assert not bucket.objects
     with pytest.raises(UserError, match="gs://other/run cannot be written to and read: .* service"):
@@ -133,8 +137,6 @@ def test_a_bucket_that_cannot_be_written_to(bucket):
 
 
 def test_records_that_cannot_be_sent_are_kept_and_sent_later(bucket, capsys, monkeypatch):
-    from perceiver_io.training.logging import RunFolder
-
     folder = RunFolder(located(RUN), {"config.json": "{}"}, None)
     monkeypatch.setattr(WorkingCopy, "age", lambda self: 61.0)
     bucket.denied = True

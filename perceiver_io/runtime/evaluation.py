@@ -108,9 +108,11 @@ def evaluate(subject: Subject, workdir: Folder) -> Report:
     if jax.process_index() == 0:
         with disk_errors_explained(folder):
             copy = WorkingCopy(folder)
-            _draw(results, copy.path)
-            copy.send()
-            copy.remove()
+            try:
+                _draw(results, copy.path)
+                copy.send()
+            finally:
+                copy.remove()
     summary, lines = {"metrics": metrics, "figures": str(folder)}, [f"figures in {folder}"]
     if parts.dataset.manifest_sha256 is not None:
         summary["manifest_sha256"] = parts.dataset.manifest_sha256
