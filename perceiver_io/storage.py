@@ -27,7 +27,7 @@ _SCHEME = "gs"
 # Paths with other characters would be patterns for several folders.
 _ADDRESS = re.compile(rf"{_SCHEME}://[^/*?\[\]]+/[^*?\[\]]*[^*?\[\]/]/?")
 # Not all of Google's: protocol buffers, for example, are used for other files, too.
-_LIBRARIES = ("gcsfs", "aiohttp", "google.api_core", "google.auth", "google.cloud.storage")
+_LIBRARIES = ("gcsfs.", "aiohttp.", "google.api_core.", "google.auth.", "google.cloud.storage.")
 # In messages of tensorstore, which reads and writes the arrays of checkpoints.
 _REQUESTS = ("gs://", "/storage/v1/b/")
 
@@ -102,11 +102,9 @@ def bucket_errors_explained() -> Iterator[None]:
         raise
     except Exception as error:
         frames = traceback.walk_tb(error.__traceback__)
-        modules = [frame.f_globals.get("__name__", "") for frame, _ in frames]
-        is_of_bucket = any(
-            f"{module}.".startswith(f"{x}.") for module in modules for x in _LIBRARIES
-        )
-        if not is_of_bucket and not any(part in str(error) for part in _REQUESTS):
+        modules = (f"{frame.f_globals.get('__name__')}." for frame, _ in frames)
+        is_of_library = any(module.startswith(_LIBRARIES) for module in modules)
+        if not is_of_library and not any(part in str(error) for part in _REQUESTS):
             raise
         raise BucketError(
             f"A bucket could not be used: {reason(error):.500}. Checkpoints that were complete are "
